@@ -1,0 +1,249 @@
+//! One file as written: its text, its tree with spans, and the way from a key to a line and column.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{Location, Problem};
+
+/// A configuration file and its text.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Path as the operator named it; shown in every message.
+    pub file: Arc<str>,
+    /// Content.
+    pub text: Arc<str>,
+}
+
+/// A parsed file.
+pub(super) struct Document<'t> {
+    pub(super) source: &'t Source,
+    pub(super) tree: Spanned<DeTable<'t>>,
+    lines: Vec<usize>,
+}
+
+/// The way to a key, built on the stack while walking: no allocation until something is wrong.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> At<'a> {
+    pub(super) const ROOT: At<'static> = At {
+        parent: None,
+        step: Step::Root,
+    };
+
+    pub(super) fn key(&'a self, key: &'a str) -> At<'a> {
+        At {
+            parent: Some(self),
+            step: Step::Key(key),
+        }
+    }
+
+    pub(super) fn index(&'a self, index: usize) -> At<'a> {
+        At {
+            parent: Some(self),
+            step: Step::Index(index),
+        }
+    }
+
+    fn steps(&self) -> Vec<Step<'a>> {
+        let mut steps = self.parent.map(At::steps).unwrap_or_default();
+        if !matches!(self.step, Step::Root) {
+            steps.push(self.step);
+        }
+        steps
+    }
+
+    /// `upstream.users.endpoints[0].weight`
+    pub(super) fn dotted(&self) -> String {
+        let mut text = String::new();
+        for step in self.steps() {
+            match step {
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+                Step::Key(key) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    let bare = key
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+                    text.push_str(&if bare {
+                        Cow::Borrowed(key)
+                    } else {
+                        Cow::Owned(format!("{key:?}"))
+                    });
+                }
+                Step::Root => {}
+            }
+        }
+        text
+    }
+}
+
+impl<'t> Document<'t> {
+    /// Parses, keeping what can be kept: syntax errors are reported all at once.
+    pub(super) fn parse(source: &'t Source, problems: &mut Vec<Problem>) -> Self {
+        let text: &str = &source.text;
+        let lines = std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect();
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let document = Self {
+            source,
+            tree,
+            lines,
+        };
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let message = error.message().replace('\n', "; ");
+            problems.push(document.problem(span, String::new(), format!("not TOML: {message}")));
+        }
+        document
+    }
+
+    /// Replaces `${NAME}` and `${NAME:-default}` in every string value.
+    pub(super) fn expand(
+        &mut self,
+        env: &dyn Fn(&str) -> Option<String>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let mut unknown = Vec::new();
+        expand_table(self.tree.get_mut(), env, &mut unknown);
+        for (span, message) in unknown {
+            problems.push(self.problem(span, String::new(), message));
+        }
+    }
+
+    pub(super) fn problem(&self, span: Range<usize>, key: String, message: String) -> Problem {
+        let Location { line, column, .. } = self.location(span.start);
+        Problem {
+            file: self.source.file.to_string(),
+            line,
+            column,
+            key,
+            message,
+        }
+    }
+
+    /// A problem with the value at `at`, or with the nearest table that holds it when the key is not there.
+    pub(super) fn problem_at(&self, at: &At<'_>, message: String) -> Problem {
+        self.problem(self.span(at), at.dotted(), message)
+    }
+
+    /// A problem with the key itself.
+    pub(super) fn locate(&self, at: &At<'_>) -> Location {
+        self.location(self.span(at).start)
+    }
+
+    fn location(&self, offset: usize) -> Location {
+        let offset = offset.min(self.source.text.len());
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines[line - 1];
+        let column = self.source.text[start..offset].chars().count() + 1;
+        Location {
+            file: Arc::clone(&self.source.file),
+            line,
+            column,
+        }
+    }
+
+    fn span(&self, at: &At<'_>) -> Range<usize> {
+        let mut span = self.tree.span();
+        let mut table = Some(self.tree.get_ref());
+        let mut value: Option<&DeValue<'_>> = None;
+        for step in at.steps() {
+            let found = match step {
+                Step::Key(key) => table
+                    .or_else(|| value.and_then(DeValue::as_table))
+                    .and_then(|t| {
+                        t.iter()
+                            .find(|(k, _)| k.get_ref() == key)
+                            .map(|(k, v)| (k.span(), v))
+                    }),
+                Step::Index(index) => value
+                    .and_then(DeValue::as_array)
+                    .and_then(|array| array.get(index))
+                    .map(|v| (v.span(), v)),
+                Step::Root => None,
+            };
+            let Some((key_span, next)) = found else { break };
+            span = if next.get_ref().is_table() || next.get_ref().is_array() {
+                key_span
+            } else {
+                next.span()
+            };
+            table = None;
+            value = Some(next.get_ref());
+        }
+        span
+    }
+}
+
+fn expand_table(
+    table: &mut DeTable<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+    unknown: &mut Vec<(Range<usize>, String)>,
+) {
+    for (_, value) in table.iter_mut() {
+        expand_value(value, env, unknown);
+    }
+}
+
+fn expand_value(
+    value: &mut Spanned<DeValue<'_>>,
+    env: &dyn Fn(&str) -> Option<String>,
+    unknown: &mut Vec<(Range<usize>, String)>,
+) {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::String(text) if text.contains("${") => match expand_text(text, env) {
+            Ok(expanded) => *text = Cow::Owned(expanded),
+            Err(message) => unknown.push((span, message)),
+        },
+        DeValue::Array(items) => items
+            .iter_mut()
+            .for_each(|item| expand_value(item, env, unknown)),
+        DeValue::Table(table) => expand_table(table, env, unknown),
+        _ => {}
+    }
+}
+
+fn expand_text(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(open) = rest.find("${") {
+        out.push_str(&rest[..open]);
+        let after = &rest[open + 2..];
+        let close = after
+            .find('}')
+            .ok_or_else(|| "\"${\" without \"}\"".to_owned())?;
+        let (name, default) = match after[..close].split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (&after[..close], None),
+        };
+        match env(name).or_else(|| default.map(str::to_owned)) {
+            Some(value) => out.push_str(&value),
+            None => {
+                return Err(format!(
+                    "the environment has no {name}; set it, or give a default: \"${{{name}:-value}}\""
+                ));
+            }
+        }
+        rest = &after[close + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}

@@ -1,0 +1,76 @@
+//! `[[listener]]`: where connections come in.
+
+use std::net::SocketAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::document::At;
+use super::raw::Later;
+use super::scope::Scope;
+use crate::primitives::ListenerName;
+
+/// An address to accept connections on.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListener {
+    /// Name, used as a metric label; default: the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// IP address and port, as "0.0.0.0:8080" or "[::]:8080".
+    address: String,
+    /// HTTP/2. Not supported yet.
+    #[serde(default)]
+    http2: bool,
+    /// PROXY protocol. Not supported yet.
+    #[serde(default)]
+    proxy_protocol: bool,
+    /// TLS. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Later>,
+}
+
+/// A listener, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Metric label.
+    pub name: ListenerName,
+    /// Address to bind.
+    pub address: SocketAddr,
+}
+
+impl RawListener {
+    pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Listener> {
+        scope.later(&at.key("tls"), self.tls.as_ref());
+        if self.http2 {
+            scope.problem(&at.key("http2"), "HTTP/2 is not supported yet");
+        }
+        if self.proxy_protocol {
+            scope.problem(
+                &at.key("proxy_protocol"),
+                "the PROXY protocol is not supported yet",
+            );
+        }
+        let address = scope.read(&at.key("address"), &self.address, socket_address)?;
+        let name = ListenerName::new(self.name.as_deref().unwrap_or(&self.address));
+        Some(Listener { name, address })
+    }
+}
+
+/// Reads an IP address and port to bind.
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        let hint = if text.starts_with("unix:") {
+            "Unix sockets are not supported yet"
+        } else {
+            "write \"0.0.0.0:8080\""
+        };
+        format!("{text:?} is no IP address with a port; {hint}")
+    })?;
+    if address.port() == 0 {
+        return Err(format!(
+            "{text:?}: port 0 would be another port at every start"
+        ));
+    }
+    Ok(address)
+}

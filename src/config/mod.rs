@@ -1,0 +1,450 @@
+//! The configuration: text in; a validated value, or every problem with its place, out. No files, sockets or clocks.
+//!
+//! One file per section of the TOML holds a private raw type (the spelling, meaning and default of each key) and its
+//! public, validated twin. Past this room an invalid value cannot be written down.
+
+mod admin;
+mod auth;
+mod document;
+mod error;
+mod limit;
+mod listener;
+mod log;
+mod raw;
+mod route;
+mod schema;
+mod scope;
+mod server;
+mod upstream;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use admin::Admin;
+pub use auth::{
+    App, AppKey, Auth, HS_SECRET, JwtAuth, JwtKey, SHORT_SECRET, SignatureAuth, SignatureScheme,
+    TokenSource,
+};
+pub use document::Source;
+pub use error::{Location, Problem, Problems, did_you_mean};
+pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
+pub use listener::Listener;
+pub use log::{Level, Log, LogFormat, Sink};
+pub use route::{Action, Cors, HeaderRules, HostPattern, Respond, Route};
+pub use schema::{json_schema, keys};
+pub use server::{ClientLimits, ErrorFormat, Server};
+pub use upstream::{
+    Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
+};
+
+use crate::primitives::digest;
+use crate::primitives::{AuthName, LimitName, UpstreamName};
+use document::{At, Document};
+use raw::RawFile;
+use route::Known;
+use scope::Scope;
+
+/// Reads the environment: the one thing a configuration may ask for while it is read.
+pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The whole configuration, validated.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The process as a whole.
+    pub server: Server,
+    /// Where connections come in.
+    pub listeners: Vec<Listener>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// Logs.
+    pub log: Log,
+    /// Groups of endpoints.
+    pub upstreams: BTreeMap<UpstreamName, Upstream>,
+    /// Ways to find out who is calling.
+    pub auths: BTreeMap<AuthName, Auth>,
+    /// Limits.
+    pub limits: BTreeMap<LimitName, Limit>,
+    /// Routes in file order.
+    pub routes: Vec<Route>,
+    /// The first 12 hex digits of a SHA-256 over all files: tells two configurations apart.
+    pub hash: String,
+}
+
+/// What `include` names in `source`, with the key's place for messages about it.
+pub fn includes(source: &Source) -> Vec<(String, Location)> {
+    let document = Document::parse(source, &mut Vec::new());
+    let Some(list) = document
+        .tree
+        .get_ref()
+        .get("include")
+        .and_then(|value| value.get_ref().as_array())
+    else {
+        return Vec::new();
+    };
+    let texts = list.iter().enumerate();
+    let at = At::ROOT.key("include");
+    texts
+        .filter_map(|(i, value)| {
+            Some((
+                value.get_ref().as_str()?.to_owned(),
+                document.locate(&at.index(i)),
+            ))
+        })
+        .collect()
+}
+
+/// Validates the files together; the first is the main one.
+pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let files = parse(sources, env, &mut problems);
+    let config = if problems.is_empty() {
+        Some(assemble(&files, &mut problems))
+    } else {
+        partial(&files, &mut problems)
+    };
+    match config {
+        Some(mut config) if problems.is_empty() => {
+            config.hash = hash(sources);
+            Ok(config)
+        }
+        _ => Err(sorted(problems, sources)),
+    }
+}
+
+/// The effective configuration as TOML: defaults filled in, includes merged, secrets masked.
+pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
+    let mut problems = Vec::new();
+    let files = parse(sources, env, &mut problems);
+    if !problems.is_empty() {
+        return Err(sorted(problems, sources));
+    }
+    let mut merged = RawFile::default();
+    for (_, raw) in files {
+        merged.server = merged.server.or(raw.server);
+        merged.admin = merged.admin.or(raw.admin);
+        merged.log = merged.log.or(raw.log);
+        merged.listener.extend(raw.listener);
+        merged.route.extend(raw.route);
+        merged.upstream.extend(raw.upstream);
+        merged.auth.extend(raw.auth);
+        merged.limit.extend(raw.limit);
+        merged.group.extend(raw.group);
+    }
+    merged.server.get_or_insert_default();
+    merged.log.get_or_insert_default();
+    toml::to_string(&merged).map_err(|error| Problems::of_file(&sources[0].file, error.to_string()))
+}
+
+fn parse<'t>(
+    sources: &'t [Source],
+    env: Env<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(Document<'t>, RawFile)> {
+    let schema = json_schema();
+    let mut files = Vec::with_capacity(sources.len());
+    for source in sources {
+        let mut document = Document::parse(source, problems);
+        document.expand(env, problems);
+        let before = problems.len();
+        schema::check(&document, &schema, problems);
+        let tree = toml::de::Deserializer::from(document.tree.clone());
+        match serde::Deserialize::deserialize(tree) {
+            Ok(raw) => files.push((document, raw)),
+            Err(_) if problems.len() > before => {}
+            Err(error) => {
+                let error: toml::de::Error = error;
+                let span = error.span().unwrap_or(0..0);
+                problems.push(document.problem(span, String::new(), error.message().to_owned()));
+            }
+        }
+    }
+    files
+}
+
+/// With shape problems in some file the rest is still validated, so that one edit can mend all; names that a broken
+/// file may define are not missed then.
+fn partial(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> Option<Config> {
+    let mut more = Vec::new();
+    assemble(files, &mut more);
+    problems.extend(
+        more.into_iter()
+            .filter(|problem| !problem.message.starts_with("there is no [")),
+    );
+    None
+}
+
+fn sorted(mut problems: Vec<Problem>, sources: &[Source]) -> Problems {
+    let rank = |file: &str| sources.iter().position(|source| &*source.file == file);
+    problems.sort_by_cached_key(|p| (rank(&p.file), p.line, p.column));
+    problems.dedup();
+    Problems(problems)
+}
+
+fn hash(sources: &[Source]) -> String {
+    let parts: Vec<&[u8]> = sources
+        .iter()
+        .map(|source| source.text.as_bytes())
+        .collect();
+    let mut hex = format!("{:032x}", digest::key128(&parts));
+    hex.truncate(12);
+    hex
+}
+
+fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> Config {
+    report_duplicates(files, problems);
+    let server = single(
+        files,
+        "server",
+        |raw| raw.server.as_ref(),
+        raw::RawServer::validate,
+        problems,
+    );
+    let admin = single(
+        files,
+        "admin",
+        |raw| raw.admin.as_ref(),
+        raw::RawAdmin::validate,
+        problems,
+    );
+    let log = single(
+        files,
+        "log",
+        |raw| raw.log.as_ref(),
+        raw::RawLog::validate,
+        problems,
+    );
+    let mut config = Config {
+        listeners: Vec::new(),
+        upstreams: BTreeMap::new(),
+        auths: BTreeMap::new(),
+        limits: BTreeMap::new(),
+        routes: Vec::new(),
+        hash: String::new(),
+        server,
+        admin,
+        log,
+    };
+    for (index, (document, raw)) in files.iter().enumerate() {
+        let mut scope = Scope { document, problems };
+        if index > 0 && !raw.include.is_empty() {
+            scope.problem(
+                &At::ROOT.key("include"),
+                "an included file may not include others",
+            );
+        }
+        config.take_tables(raw, &mut scope);
+    }
+    check_listeners(files, &config, problems);
+    config.routes = routes(files, &config, problems);
+    config
+}
+
+impl Config {
+    fn take_tables(&mut self, raw: &RawFile, scope: &mut Scope<'_>) {
+        let list = At::ROOT.key("listener");
+        let listeners = raw.listener.iter().enumerate();
+        self.listeners
+            .extend(listeners.filter_map(|(i, raw)| raw.validate(&list.index(i), scope)));
+        let table = At::ROOT.key("upstream");
+        for (name, raw) in &raw.upstream {
+            self.upstreams.insert(
+                UpstreamName::new(name),
+                raw.validate(name, &table.key(name), scope),
+            );
+        }
+        let table = At::ROOT.key("auth");
+        for (name, raw) in &raw.auth {
+            if let Some(auth) = raw.validate(name, &table.key(name), scope) {
+                self.auths.insert(AuthName::new(name), auth);
+            }
+        }
+        let table = At::ROOT.key("limit");
+        for (name, raw) in &raw.limit {
+            if let Some(limit) = raw.validate(name, &table.key(name), scope) {
+                self.limits.insert(LimitName::new(name), limit);
+            }
+        }
+        let table = At::ROOT.key("group");
+        for (name, raw) in &raw.group {
+            raw.validate(&table.key(name), scope);
+        }
+    }
+}
+
+/// A table that may stand in one file only. Absent, its defaults hold.
+fn single<R: Default, V>(
+    files: &[(Document<'_>, RawFile)],
+    key: &str,
+    pick: impl Fn(&RawFile) -> Option<&R>,
+    validate: impl Fn(&R, &At<'_>, &mut Scope<'_>) -> V,
+    problems: &mut Vec<Problem>,
+) -> V {
+    let at = At::ROOT.key(key);
+    let found = files
+        .iter()
+        .find_map(|(document, raw)| Some((document, pick(raw)?)));
+    match found {
+        Some((document, raw)) => validate(raw, &at, &mut Scope { document, problems }),
+        None => {
+            let empty = Source {
+                file: Arc::from(""),
+                text: Arc::from(""),
+            };
+            let document = Document::parse(&empty, &mut Vec::new());
+            validate(
+                &R::default(),
+                &at,
+                &mut Scope {
+                    document: &document,
+                    problems,
+                },
+            )
+        }
+    }
+}
+
+/// Names and single tables defined in two files. Within one file TOML itself refuses them.
+fn report_duplicates(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) {
+    let mut first: HashMap<(&str, &str), Location> = HashMap::new();
+    for (document, raw) in files {
+        let singles = [
+            ("server", raw.server.is_some()),
+            ("admin", raw.admin.is_some()),
+            ("log", raw.log.is_some()),
+        ];
+        let singles = singles
+            .into_iter()
+            .filter(|(_, given)| *given)
+            .map(|(key, _)| (key, ""));
+        let named = (raw.upstream.keys().map(|name| ("upstream", name.as_str())))
+            .chain(raw.auth.keys().map(|name| ("auth", name.as_str())))
+            .chain(raw.limit.keys().map(|name| ("limit", name.as_str())))
+            .chain(raw.group.keys().map(|name| ("group", name.as_str())));
+        for (kind, name) in singles.chain(named) {
+            let table = At::ROOT.key(kind);
+            let at = if name.is_empty() {
+                table
+            } else {
+                table.key(name)
+            };
+            let here = document.locate(&at);
+            match first.get(&(kind, name)) {
+                Some(before) => {
+                    problems.push(
+                        document.problem_at(&at, format!("defined twice; first at {before}")),
+                    );
+                }
+                None => {
+                    first.insert((kind, name), here);
+                }
+            }
+        }
+    }
+}
+
+fn check_listeners(
+    files: &[(Document<'_>, RawFile)],
+    config: &Config,
+    problems: &mut Vec<Problem>,
+) {
+    let places = files
+        .iter()
+        .flat_map(|(document, raw)| (0..raw.listener.len()).map(move |index| (document, index)));
+    let mut seen: Vec<&Listener> = Vec::new();
+    if config.listeners.is_empty()
+        && let Some((document, raw)) = files.first()
+        && raw.listener.is_empty()
+        && files.iter().all(|(_, raw)| raw.listener.is_empty())
+    {
+        let message = "no [[listener]]: the gateway would accept no connection; add address = \"0.0.0.0:8080\"";
+        problems.push(document.problem_at(&At::ROOT, message.to_owned()));
+    }
+    if seen.capacity() == 0 && config.listeners.len() != places.clone().count() {
+        return;
+    }
+    for (listener, (document, index)) in config.listeners.iter().zip(places) {
+        let list = At::ROOT.key("listener");
+        let at = list.index(index);
+        let clash = seen
+            .iter()
+            .find(|other| overlaps(other.address, listener.address));
+        if let Some(other) = clash {
+            let message = format!(
+                "{} is already taken by listener {:?}",
+                listener.address,
+                other.name.as_str()
+            );
+            problems.push(document.problem_at(&at.key("address"), message));
+        }
+        if seen.iter().any(|other| other.name == listener.name) && clash.is_none() {
+            problems.push(document.problem_at(&at.key("name"), "the name stands twice".to_owned()));
+        }
+        if config
+            .admin
+            .address
+            .is_some_and(|admin| overlaps(admin, listener.address))
+        {
+            problems.push(document.problem_at(
+                &at.key("address"),
+                "is also the address of [admin]".to_owned(),
+            ));
+        }
+        seen.push(listener);
+    }
+}
+
+/// Same port, and same address or one of them any.
+fn overlaps(a: std::net::SocketAddr, b: std::net::SocketAddr) -> bool {
+    a.port() == b.port()
+        && (a.ip() == b.ip()
+            || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())))
+}
+
+fn routes(
+    files: &[(Document<'_>, RawFile)],
+    config: &Config,
+    problems: &mut Vec<Problem>,
+) -> Vec<Route> {
+    let groups: HashMap<&str, &raw::RawGroup> = files
+        .iter()
+        .flat_map(|(_, raw)| raw.group.iter().map(|(name, group)| (name.as_str(), group)))
+        .collect();
+    let defined = |pick: fn(&RawFile) -> Vec<&str>| {
+        files
+            .iter()
+            .flat_map(move |(_, raw)| pick(raw))
+            .collect::<Vec<_>>()
+    };
+    let upstreams = defined(|raw| raw.upstream.keys().map(String::as_str).collect());
+    let auths = defined(|raw| raw.auth.keys().map(String::as_str).collect());
+    let limits = defined(|raw| raw.limit.keys().map(String::as_str).collect());
+    let known = Known {
+        upstreams: &|name| upstreams.binary_search(&name).is_ok() || upstreams.contains(&name),
+        auths: &|name| auths.contains(&name),
+        limits: &|name| limits.contains(&name),
+        names: &|kind| match kind {
+            "upstream" => upstreams.clone(),
+            "auth" => auths.clone(),
+            _ => limits.clone(),
+        },
+        groups: &groups,
+        max_body: config.server.client.max_body,
+    };
+    let mut routes = Vec::new();
+    let mut places = Vec::new();
+    let list = At::ROOT.key("route");
+    for (document, raw) in files {
+        for (index, route) in raw.route.iter().enumerate() {
+            let mut scope = Scope { document, problems };
+            if let Some(route) = route.validate(&list.index(index), &known, &mut scope) {
+                routes.push(route);
+                places.push((document, index));
+            }
+        }
+    }
+    route::check_conflicts(&routes, &mut |route, message| {
+        let (document, index) = places[route];
+        problems.push(document.problem_at(&list.index(index), message));
+    });
+    routes
+}

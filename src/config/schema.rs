@@ -1,0 +1,227 @@
+//! The shape of the file, derived from the raw types, and the check of a parsed file against it.
+//!
+//! serde stops at the first error; an operator wants all of them. The JSON Schema of the raw types knows every key and
+//! type, so walking the file along the schema finds each unknown key and each wrong type with its place. What passes
+//! here is deserialised without surprises.
+
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::document::{At, Document};
+use super::error::{Problem, did_you_mean};
+use super::raw::RawFile;
+
+/// JSON Schema (2020-12) of a configuration file.
+pub fn json_schema() -> Value {
+    let mut schema = schemars::schema_for!(RawFile).to_value();
+    schema["title"] = Value::from("tollgate configuration");
+    schema
+}
+
+/// Walks `document` along the schema and reports every unknown key and wrong type.
+pub(super) fn check(document: &Document<'_>, schema: &Value, problems: &mut Vec<Problem>) {
+    Walk {
+        document,
+        schema,
+        problems,
+    }
+    .table(schema, document.tree.get_ref(), &At::ROOT);
+}
+
+struct Walk<'w, 't> {
+    document: &'w Document<'t>,
+    schema: &'w Value,
+    problems: &'w mut Vec<Problem>,
+}
+
+impl<'w> Walk<'w, '_> {
+    /// Follows `$ref`, and looks through the null alternative of an optional value.
+    fn resolve(&self, mut shape: &'w Value) -> &'w Value {
+        loop {
+            if let Some(reference) = shape["$ref"].as_str() {
+                shape = self
+                    .schema
+                    .pointer(reference.trim_start_matches('#'))
+                    .unwrap_or(&Value::Null);
+            } else if let Some(some) = shape["anyOf"]
+                .as_array()
+                .and_then(|all| all.iter().find(|one| one["type"] != "null"))
+            {
+                shape = some;
+            } else {
+                return shape;
+            }
+        }
+    }
+
+    fn table(&mut self, shape: &'w Value, table: &DeTable<'_>, at: &At<'_>) {
+        let shape = self.resolve(shape);
+        let known = shape["properties"].as_object();
+        let others = &shape["additionalProperties"];
+        for (key, value) in table.iter() {
+            let name: &str = key.get_ref();
+            let here = at.key(name);
+            if let Some(next) = known.and_then(|keys| keys.get(name)) {
+                self.value(next, value, &here);
+            } else if others.is_object() {
+                self.value(others, value, &here);
+            } else if *others == Value::Bool(false)
+                || shape["unevaluatedProperties"] == Value::Bool(false)
+            {
+                let names = known
+                    .into_iter()
+                    .flat_map(|keys| keys.keys().map(String::as_str));
+                let hint =
+                    did_you_mean(name, names).map(|meant| format!("; did you mean \"{meant}\"?"));
+                let message = format!("unknown key{}", hint.unwrap_or_default());
+                self.problems
+                    .push(self.document.problem(key.span(), here.dotted(), message));
+            }
+        }
+        for name in shape["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            if !table.iter().any(|(key, _)| key.get_ref() == name) {
+                let message = format!("the key \"{name}\" is missing");
+                self.problems.push(self.document.problem_at(at, message));
+            }
+        }
+    }
+
+    fn value(&mut self, shape: &'w Value, value: &Spanned<DeValue<'_>>, at: &At<'_>) {
+        let shape = self.resolve(shape);
+        let Some(wanted) = wanted(shape) else { return };
+        match (value.get_ref(), wanted) {
+            (DeValue::Table(table), "object") => self.table(shape, table, at),
+            (DeValue::Array(items), "array") => {
+                for (index, item) in items.iter().enumerate() {
+                    self.value(&shape["items"], item, &at.index(index));
+                }
+            }
+            (DeValue::String(text), "string") => self.word(shape, text, value, at),
+            (DeValue::Boolean(_), "boolean") | (DeValue::Integer(_), "integer" | "number") => {}
+            (DeValue::Float(_), "number") => {}
+            (found, wanted) => {
+                let hint = match (found, wanted) {
+                    (DeValue::Integer(_) | DeValue::Float(_), "string") => {
+                        "; a quantity is text with its unit, as \"10s\", \"16KiB\" or \"100/s\""
+                    }
+                    (DeValue::Table(_), "array") if at.dotted() == "route" => {
+                        "; routes are written [[route]]"
+                    }
+                    (DeValue::Table(_), "array") if at.dotted() == "listener" => {
+                        "; listeners are written [[listener]]"
+                    }
+                    _ => "",
+                };
+                let message = format!(
+                    "expected {}, found {}{hint}",
+                    article(wanted),
+                    article(found.type_str())
+                );
+                self.problems
+                    .push(self.document.problem(value.span(), at.dotted(), message));
+            }
+        }
+    }
+
+    /// A text that must be one of a few words.
+    fn word(&mut self, shape: &'w Value, text: &str, value: &Spanned<DeValue<'_>>, at: &At<'_>) {
+        let listed = shape["enum"]
+            .as_array()
+            .map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>());
+        let consts = shape["oneOf"].as_array().map(|words| {
+            words
+                .iter()
+                .filter_map(|word| word["const"].as_str())
+                .collect::<Vec<_>>()
+        });
+        let Some(words) = listed.or(consts) else {
+            return;
+        };
+        if words.contains(&text) {
+            return;
+        }
+        let hint = did_you_mean(text, words.iter().copied())
+            .map(|meant| format!("; did you mean \"{meant}\"?"));
+        let message = format!(
+            "{text:?} is none of {}{}",
+            words.join(", "),
+            hint.unwrap_or_default()
+        );
+        self.problems
+            .push(self.document.problem(value.span(), at.dotted(), message));
+    }
+}
+
+fn wanted(shape: &Value) -> Option<&str> {
+    match &shape["type"] {
+        Value::String(one) => Some(one),
+        Value::Array(several) => several
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|one| *one != "null"),
+        _ if shape["oneOf"].is_array() || shape["enum"].is_array() => Some("string"),
+        _ => None,
+    }
+}
+
+fn article(kind: &str) -> String {
+    match kind {
+        "object" | "table" => "a table".to_owned(),
+        "array" => "a list".to_owned(),
+        "string" => "text".to_owned(),
+        "integer" => "an integer".to_owned(),
+        other => format!("a {other}"),
+    }
+}
+
+/// Every key the file knows, dotted, with `NAME` for names of the operator's choice and `[]` for lists.
+pub fn keys() -> Vec<String> {
+    let schema = json_schema();
+    let mut found = Vec::new();
+    collect(&schema, &schema, String::new(), &mut found);
+    found
+}
+
+fn collect(schema: &Value, shape: &Value, prefix: String, found: &mut Vec<String>) {
+    let mut shape = shape;
+    loop {
+        if let Some(reference) = shape["$ref"].as_str() {
+            shape = schema
+                .pointer(reference.trim_start_matches('#'))
+                .unwrap_or(&Value::Null);
+        } else if let Some(some) = shape["anyOf"]
+            .as_array()
+            .and_then(|all| all.iter().find(|s| s["type"] != "null"))
+        {
+            shape = some;
+        } else {
+            break;
+        }
+    }
+    for (name, next) in shape["properties"].as_object().into_iter().flatten() {
+        let path = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        found.push(path.clone());
+        collect(schema, next, path, found);
+    }
+    if shape["items"].is_object() {
+        collect(schema, &shape["items"], format!("{prefix}[]"), found);
+    }
+    if shape["additionalProperties"].is_object() {
+        collect(
+            schema,
+            &shape["additionalProperties"],
+            format!("{prefix}.NAME"),
+            found,
+        );
+    }
+}

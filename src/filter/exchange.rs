@@ -1,0 +1,122 @@
+//! One request as a filter sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+use serde_json::Value;
+
+use crate::primitives::RouteName;
+
+/// How the client reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Who is calling, as an authenticator established it.
+#[derive(Debug)]
+pub struct Principal {
+    /// `sub` of a token, or the application's key: what `key = "consumer"` counts and `X-Consumer` says.
+    pub consumer: Arc<str>,
+    /// The token's claims; `Null` for a signed request.
+    pub claims: Value,
+    /// Headers to set upstream: `forward_claims`.
+    pub forward: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Principal {
+    /// A claim by dotted path into nested objects. A claim whose own name holds dots is found first.
+    pub fn claim(&self, path: &str) -> Option<&Value> {
+        if let Some(value) = self.claims.get(path) {
+            return Some(value);
+        }
+        path.split('.')
+            .try_fold(&self.claims, |value, key| value.get(key))
+    }
+}
+
+/// What an exact limit told the client: the tightest one is answered in `X-RateLimit-*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests that pass at once on a full bucket.
+    pub limit: u64,
+    /// Requests that still pass now.
+    pub remaining: u64,
+    /// Time until the bucket is full again.
+    pub reset: Duration,
+}
+
+/// Something given back when the request is over, however it ends: dropping it gives it back.
+pub type Ticket = Box<dyn std::any::Any + Send + Sync>;
+
+/// One request with what is known about it so far.
+pub struct Exchange<'a> {
+    /// Request head as received.
+    pub head: &'a RequestHeader,
+    /// Request target as received, before any normalisation: what signatures cover.
+    pub raw_target: &'a str,
+    /// Normalised path.
+    pub path: &'a str,
+    /// Query without `?`, as received.
+    pub query: Option<&'a str>,
+    /// Effective host in lower case, without port; empty when an HTTP/1.0 client named none.
+    pub host: &'a str,
+    /// Effective authority as received: host and port.
+    pub authority: &'a str,
+    /// How the client reached us.
+    pub scheme: Scheme,
+    /// The client, seen through trusted proxies.
+    pub client_ip: IpAddr,
+    /// The matched route.
+    pub route: &'a RouteName,
+    /// Most body bytes the route takes.
+    pub max_body: u64,
+    /// Monotonic time of the request, nanoseconds since the process started. Never zero.
+    pub now: u64,
+    /// Wall-clock time of the request, seconds since 1970.
+    pub unix_time: u64,
+    /// Who is calling; set by the authenticator.
+    pub principal: Option<Arc<Principal>>,
+    /// Tightest exact limit met.
+    pub quota: Option<Quota>,
+    /// What must be given back at the end.
+    pub tickets: Vec<Ticket>,
+    /// Ask only: nothing may be taken, remembered or counted.
+    pub dry_run: bool,
+}
+
+impl Exchange<'_> {
+    /// The first value of a header as text; `None` when absent or not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .headers
+            .get(name)
+            .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    }
+
+    /// Remembers `quota` when it is tighter than what was met before.
+    pub fn meet(&mut self, quota: Quota) {
+        if self
+            .quota
+            .is_none_or(|known| quota.remaining < known.remaining)
+        {
+            self.quota = Some(quota);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Newtypes and pure algorithms: no sockets, no files, no clocks of their own.
+//!
+//! Everything here is a value or a function of its arguments; where time matters it is an argument. What the rooms
+//! above share stands here because rooms do not import each other.
+
+pub mod digest;
+pub mod gcra;
+pub mod matcher;
+pub mod names;
+pub mod path;
+pub mod query;
+pub mod ranges;
+pub mod rotation;
+pub mod secret;
+pub mod template;
+pub mod trace;
+pub mod units;
+
+pub use names::{AuthName, LimitName, ListenerName, RouteName, UpstreamName};

@@ -1,0 +1,245 @@
+//! The one normalisation of request paths, used for matching, authorisation and forwarding alike.
+//!
+//! RFC 3986 §6.2.2: percent-escapes of unreserved characters are decoded, the other escapes get upper-case digits, dot
+//! segments are resolved and duplicate slashes merged. What has no single meaning is refused rather than repaired
+//! (attacks.md §2.2): `%2F`, `%5C`, `\`, encoded controls, `%25` before two hex digits, escapes that are no UTF-8,
+//! `..` above the root, and a segment that turns into `.` or `..` once its `;parameters` are cut off.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// Why a path has no single meaning. The text names the construct, never the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Ambiguous {
+    /// The path does not begin with a slash.
+    #[error("the path does not begin with a slash")]
+    NotAbsolute,
+    /// A `%` without two hex digits.
+    #[error("a percent-escape is malformed")]
+    BadEscape,
+    /// `%2F`, `%5C`, `%00` or another encoded control character.
+    #[error("a percent-escape hides a separator or a control character")]
+    HiddenSeparator,
+    /// `%25` followed by two hex digits.
+    #[error("a percent-escape is escaped twice")]
+    DoubleEscape,
+    /// Escaped bytes that are no UTF-8.
+    #[error("percent-escapes are not UTF-8")]
+    NotUtf8,
+    /// A backslash.
+    #[error("a backslash stands in the path")]
+    Backslash,
+    /// A byte that no path may contain.
+    #[error("a character may not stand in a path")]
+    IllegalCharacter,
+    /// `..` that would leave the root.
+    #[error("the path leaves the root")]
+    AboveRoot,
+    /// `/..;x/` and the like.
+    #[error("a segment is a dot segment once its parameters are cut off")]
+    HiddenDots,
+}
+
+/// The normal form of `raw` (a path without query). Borrowed when it is normal already, which is the rule.
+pub fn normalize(raw: &str) -> Result<Cow<'_, str>, Ambiguous> {
+    if !raw.starts_with('/') {
+        return Err(Ambiguous::NotAbsolute);
+    }
+    if is_plain(raw.as_bytes()) {
+        return Ok(Cow::Borrowed(raw));
+    }
+    let decoded = decode_unreserved(raw.as_bytes())?;
+    let resolved = resolve_dots(&decoded)?;
+    Ok(if resolved == raw {
+        Cow::Borrowed(raw)
+    } else {
+        Cow::Owned(resolved)
+    })
+}
+
+/// Nothing to decode, to merge or to resolve: letters, digits and harmless marks, no `//`, no segment with a leading dot.
+fn is_plain(bytes: &[u8]) -> bool {
+    let mut previous = 0;
+    bytes.iter().all(|&byte| {
+        let ok = match byte {
+            b'/' | b'.' => previous != b'/',
+            _ => {
+                byte.is_ascii_alphanumeric()
+                    || matches!(byte, b'-' | b'_' | b'~' | b'@' | b':' | b',' | b'+' | b'=')
+            }
+        };
+        previous = byte;
+        ok
+    })
+}
+
+fn decode_unreserved(raw: &[u8]) -> Result<String, Ambiguous> {
+    let mut out = String::with_capacity(raw.len());
+    let mut high = Vec::new();
+    let mut at = 0;
+    while at < raw.len() {
+        if raw[at] != b'%' {
+            check_utf8(&mut high)?;
+            out.push(char::from(literal(raw[at])?));
+            at += 1;
+            continue;
+        }
+        let byte = escape(raw, at)?;
+        at += 3;
+        if byte >= 0x80 {
+            high.push(byte);
+        } else {
+            check_utf8(&mut high)?;
+        }
+        match byte {
+            b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(Ambiguous::HiddenSeparator),
+            b'%' if escape_digits(raw, at).is_some() => return Err(Ambiguous::DoubleEscape),
+            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789ABCDEF";
+                out.push('%');
+                out.push(char::from(HEX[usize::from(byte >> 4)]));
+                out.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    check_utf8(&mut high)?;
+    Ok(out)
+}
+
+/// RFC 3986 `pchar` or a slash, as it stands.
+fn literal(byte: u8) -> Result<u8, Ambiguous> {
+    match byte {
+        b'\\' => Err(Ambiguous::Backslash),
+        b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*'
+        | b'+' | b',' | b';' | b'=' | b':' | b'@' => Ok(byte),
+        _ if byte.is_ascii_alphanumeric() => Ok(byte),
+        _ => Err(Ambiguous::IllegalCharacter),
+    }
+}
+
+fn escape(raw: &[u8], at: usize) -> Result<u8, Ambiguous> {
+    escape_digits(raw, at + 1).ok_or(Ambiguous::BadEscape)
+}
+
+fn escape_digits(raw: &[u8], at: usize) -> Option<u8> {
+    let digit = |i: usize| raw.get(i).and_then(|b| char::from(*b).to_digit(16));
+    Some((digit(at)? * 16 + digit(at + 1)?) as u8)
+}
+
+/// A run of escaped high bytes must be whole UTF-8 characters: overlong forms and halves are refused.
+fn check_utf8(run: &mut Vec<u8>) -> Result<(), Ambiguous> {
+    if !run.is_empty() {
+        std::str::from_utf8(run).map_err(|_| Ambiguous::NotUtf8)?;
+        run.clear();
+    }
+    Ok(())
+}
+
+fn resolve_dots(path: &str) -> Result<String, Ambiguous> {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut open = false;
+    for segment in path[1..].split('/') {
+        open = false;
+        match segment {
+            "" | "." => open = true,
+            ".." => {
+                kept.pop().ok_or(Ambiguous::AboveRoot)?;
+                open = true;
+            }
+            _ => {
+                if matches!(segment.split(';').next(), Some("." | "..")) {
+                    return Err(Ambiguous::HiddenDots);
+                }
+                kept.push(segment);
+            }
+        }
+    }
+    let mut out = String::with_capacity(path.len());
+    for segment in &kept {
+        out.push('/');
+        out.push_str(segment);
+    }
+    if open || kept.is_empty() {
+        out.push('/');
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn has_one_form_for_one_meaning() {
+        for (raw, normal) in [
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a//b", "/a/b"),
+            ("//", "/"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/%61/%7e", "/a/~"),
+            ("/a%2e/b", "/a./b"),
+            ("/a/%2e%2e/b", "/b"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a%20b", "/a%20b"),
+            ("/a%3bb", "/a%3Bb"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a;v=1/b", "/a;v=1/b"),
+            ("/100%25", "/100%25"),
+        ] {
+            assert_eq!(normalize(raw).as_deref(), Ok(normal), "{raw}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_has_no_single_meaning() {
+        for (raw, why) in [
+            ("a", Ambiguous::NotAbsolute),
+            ("", Ambiguous::NotAbsolute),
+            ("/%", Ambiguous::BadEscape),
+            ("/%4", Ambiguous::BadEscape),
+            ("/%zz", Ambiguous::BadEscape),
+            ("/a%2fb", Ambiguous::HiddenSeparator),
+            ("/a%5Cb", Ambiguous::HiddenSeparator),
+            ("/a%00", Ambiguous::HiddenSeparator),
+            ("/a%0d%0a", Ambiguous::HiddenSeparator),
+            ("/a\\b", Ambiguous::Backslash),
+            ("/%252e", Ambiguous::DoubleEscape),
+            ("/%c0%af", Ambiguous::NotUtf8),
+            ("/%e2%82", Ambiguous::NotUtf8),
+            ("/..", Ambiguous::AboveRoot),
+            ("/a/../../b", Ambiguous::AboveRoot),
+            ("/a/..;x/b", Ambiguous::HiddenDots),
+            ("/.;/b", Ambiguous::HiddenDots),
+            ("/a b", Ambiguous::IllegalCharacter),
+            ("/a#b", Ambiguous::IllegalCharacter),
+        ] {
+            assert_eq!(normalize(raw), Err(why), "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn is_idempotent(raw in "/([a-c./;%]|%2e|%41|%20|%c3%a9|%25){0,24}") {
+            if let Ok(once) = normalize(&raw) {
+                prop_assert_eq!(normalize(&once).as_deref(), Ok(&*once));
+            }
+        }
+
+        #[test]
+        fn never_leaves_dots_or_doubles(raw in "/[a-b./%2e]{0,24}") {
+            if let Ok(normal) = normalize(&raw) {
+                prop_assert!(!normal.contains("//"));
+                prop_assert!(normal.split('/').all(|segment| segment != "." && segment != ".."));
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A configuration in several files.
+
+use crate::harness::{Client, Folder, Gateway};
+
+const MAIN: &str = r#"
+include = ["conf.d/*.toml"]
+[[listener]]
+name = "public"
+address = "127.0.0.1:8080"
+"#;
+
+const USERS: &str = "[upstream.users]\nendpoints = [{ address = \"127.0.0.1:9001\" }]\n";
+
+#[test]
+fn merges_the_files_a_pattern_finds() {
+    let folder = Folder::with(MAIN)
+        .write("conf.d/10-users.toml", USERS)
+        .write(
+            "conf.d/20-routes.toml",
+            "[[route]]\nid = \"users\"\npath = \"/users/**\"\nupstream = \"users\"\n",
+        )
+        .write("conf.d/ignored.txt", "no toml at all");
+    folder.check().expect(0);
+    folder.run(&["routes"], &[]).expect(0).says("/users/**");
+}
+
+#[test]
+fn a_pattern_that_finds_nothing_is_no_problem() {
+    let text =
+        format!("{MAIN}[[route]]\npath = \"/\"\nrespond = {{ status = 200, text = \"hi\" }}\n");
+    Folder::with(&text).check().expect(0);
+}
+
+#[test]
+fn a_problem_is_placed_in_the_file_that_has_it() {
+    let folder = Folder::with(MAIN).write("conf.d/users.toml", USERS).write(
+        "conf.d/routes.toml",
+        "\n[[route]]\npath = \"/x\"\nupstrem = \"users\"\n",
+    );
+    folder.check().expect(1).says("conf.d/routes.toml:4:1");
+}
+
+#[test]
+fn a_name_defined_twice_is_an_error_that_names_both_places() {
+    let folder = Folder::with(MAIN)
+        .write("conf.d/a.toml", USERS)
+        .write("conf.d/b.toml", &format!("\n\n{USERS}"))
+        .write(
+            "conf.d/c.toml",
+            "[[route]]\npath = \"/x\"\nupstream = \"users\"\n",
+        );
+    folder
+        .check()
+        .expect(1)
+        .says("conf.d/a.toml:1")
+        .says("conf.d/b.toml:3")
+        .says("users");
+}
+
+#[test]
+fn two_routes_of_one_id_are_an_error() {
+    let folder = Folder::with(MAIN).write("conf.d/a.toml", USERS).write(
+        "conf.d/b.toml",
+        "[[route]]\nid = \"same\"\npath = \"/x\"\nupstream = \"users\"\n\
+         [[route]]\nid = \"same\"\npath = \"/y\"\nupstream = \"users\"\n",
+    );
+    folder
+        .check()
+        .expect(1)
+        .says("same")
+        .says("conf.d/b.toml:6")
+        .says("conf.d/b.toml:2");
+}
+
+#[test]
+fn the_gateway_serves_what_was_included() {
+    let gateway = Gateway::with("include = [\"parts/*.toml\"]\n")
+        .file(
+            "parts/one.toml",
+            "[[route]]\npath = \"/one\"\nrespond = { status = 200, text = \"one\" }\n",
+        )
+        .start();
+    assert_eq!(
+        gateway.client().get("/one").send().expect(200).text(),
+        "one"
+    );
+
+    gateway.write(
+        "parts/two.toml",
+        "[[route]]\npath = \"/two\"\nrespond = { status = 200, text = \"two\" }\n",
+    );
+    gateway.reload_ok();
+    let client: Client = gateway.client();
+    assert_eq!(client.get("/two").send().expect(200).text(), "two");
+    assert_eq!(client.get("/one").send().expect(200).text(), "one");
+}

@@ -1,0 +1,289 @@
+//! What parses and still makes no sense, and what belongs to a later release: refused, never silently accepted.
+
+use super::{VALID, check_with};
+use crate::harness::{Folder, Ran};
+
+fn refuses_for_now(ran: Ran, key: &str) {
+    ran.expect(1).says("not supported yet").says(key);
+}
+
+#[test]
+fn listener_keys_of_later_releases_are_refused() {
+    for (key, line) in [
+        (
+            "tls",
+            "[listener.tls]\ncertificates = [{ cert = \"/x.pem\", key = \"/x.key\" }]",
+        ),
+        ("http2", "http2 = true"),
+        ("proxy_protocol", "proxy_protocol = true"),
+    ] {
+        let text = VALID.replacen(
+            "address = \"127.0.0.1:8080\"\n",
+            &format!("address = \"127.0.0.1:8080\"\n{line}\n"),
+            1,
+        );
+        refuses_for_now(Folder::with(&text).check(), key);
+    }
+}
+
+#[test]
+fn listener_keys_that_say_no_are_accepted() {
+    let line = "address = \"127.0.0.1:8080\"\nhttp2 = false\nproxy_protocol = false\n";
+    Folder::with(&VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1))
+        .check()
+        .expect(0);
+}
+
+#[test]
+fn upstream_keys_of_later_releases_are_refused() {
+    let upstream = "\n[upstream.more]\nendpoints = [{ address = \"127.0.0.1:9003\" }]\n";
+    for (key, lines) in [
+        ("balance", "balance = \"least_connections\"\n"),
+        ("balance", "balance = \"peak_ewma\"\n"),
+        (
+            "balance",
+            "balance = \"consistent_hash\"\nhash_on = \"client_ip\"\n",
+        ),
+        ("balance", "balance = \"random\"\n"),
+        ("http_version", "http_version = \"2\"\n"),
+        ("breaker", "[upstream.more.breaker]\nwindow = \"10s\"\n"),
+        ("discovery", "[upstream.more.discovery]\ntype = \"dns\"\n"),
+    ] {
+        let route = "[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
+        refuses_for_now(check_with(&format!("{upstream}{lines}{route}")), key);
+    }
+}
+
+#[test]
+fn upstream_keys_at_their_only_value_are_accepted() {
+    let more = "\n[upstream.more]\nbalance = \"weighted_round_robin\"\nhttp_version = \"1.1\"\n\
+                endpoints = [{ address = \"127.0.0.1:9003\" }]\n[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
+    check_with(more).expect(0);
+}
+
+#[test]
+fn route_keys_of_later_releases_are_refused() {
+    for (key, lines) in [
+        ("split", "split = [{ upstream = \"users\", weight = 95 }]\n"),
+        (
+            "mirror",
+            "upstream = \"users\"\nmirror = { upstream = \"users\", share = \"1%\" }\n",
+        ),
+        ("class", "upstream = \"users\"\nclass = \"sheddable\"\n"),
+        (
+            "fallback",
+            "upstream = \"users\"\n[route.fallback]\nstatus = 200\n",
+        ),
+    ] {
+        refuses_for_now(
+            check_with(&format!("\n[[route]]\npath = \"/more\"\n{lines}")),
+            key,
+        );
+    }
+}
+
+#[test]
+fn key_sets_by_url_are_refused_for_now() {
+    let auth = "\n[auth.app]\ntype = \"jwt\"\nalgorithms = [\"RS256\"]\njwks = \"https://login.example.com/keys\"\n";
+    refuses_for_now(check_with(auth), "jwks");
+}
+
+#[test]
+fn a_weight_of_zero_is_refused_and_one_is_not() {
+    let of = |n: i32| format!("endpoints = [{{ address = \"127.0.0.1:9001\", weight = {n} }}]");
+    let plain = "endpoints = [{ address = \"127.0.0.1:9001\" }]";
+    Folder::with(&VALID.replace(plain, &of(0)))
+        .check()
+        .expect(1)
+        .says("weight");
+    Folder::with(&VALID.replace(plain, &of(-1)))
+        .check()
+        .expect(1)
+        .says("weight");
+    Folder::with(&VALID.replace(plain, &of(1)))
+        .check()
+        .expect(0);
+}
+
+#[test]
+fn the_same_listener_address_twice_is_refused() {
+    check_with("\n[[listener]]\nname = \"other\"\naddress = \"127.0.0.1:8080\"\n")
+        .expect(1)
+        .says("127.0.0.1:8080");
+    check_with("\n[[listener]]\nname = \"other\"\naddress = \"127.0.0.1:8081\"\n").expect(0);
+}
+
+#[test]
+fn an_upstream_without_endpoints_is_refused() {
+    check_with("\n[upstream.empty]\nendpoints = []\n")
+        .expect(1)
+        .says("endpoints");
+    check_with("\n[upstream.empty]\nhost = \"x\"\n")
+        .expect(1)
+        .says("endpoints");
+}
+
+#[test]
+fn a_route_that_does_nothing_is_refused() {
+    check_with("\n[[route]]\nid = \"idle\"\npath = \"/idle\"\n")
+        .expect(1)
+        .says("idle");
+}
+
+#[test]
+fn a_route_that_does_two_things_is_refused() {
+    check_with("\n[[route]]\npath = \"/two\"\nupstream = \"users\"\nrespond = { status = 200 }\n")
+        .expect(1);
+}
+
+#[test]
+fn unknown_references_are_refused() {
+    for (lines, name) in [
+        ("auth = [\"nobody\"]\n", "nobody"),
+        ("limits = [\"nothing\"]\n", "nothing"),
+        ("group = \"nowhere\"\n", "nowhere"),
+    ] {
+        check_with(&format!(
+            "\n[[route]]\npath = \"/x\"\nupstream = \"users\"\n{lines}"
+        ))
+        .expect(1)
+        .says(name);
+    }
+    check_with("\n[[route]]\npath = \"/x\"\nuri = \"lb://nobody\"\n")
+        .expect(1)
+        .says("nobody");
+    check_with("\n[[route]]\npath = \"/x\"\nuri = \"http://users\"\n")
+        .expect(1)
+        .says("lb://");
+}
+
+#[test]
+fn two_routes_that_cannot_be_told_apart_are_refused() {
+    let route = |path: &str, more: &str| {
+        format!("\n[[route]]\npath = \"{path}\"\nupstream = \"users\"\n{more}\n")
+    };
+    for (one, other) in [
+        (route("/a/{x}", ""), route("/a/{y}", "")),
+        (route("/a/**", ""), route("/a/{*rest}", "")),
+        (
+            route("/a", "methods = [\"GET\", \"POST\"]"),
+            route("/a", "methods = [\"POST\"]"),
+        ),
+        (
+            route("/a", "headers = { x-v = \"1\" }"),
+            route("/a", "methods = [\"GET\"]"),
+        ),
+        (
+            route("/a", "headers = { x-v = \"1\" }"),
+            route("/a", "headers = { x-w = \"1\" }"),
+        ),
+    ] {
+        let ran = check_with(&format!("{one}{other}"));
+        assert_eq!(ran.code, 1, "{one}{other} {ran:#?}");
+    }
+}
+
+#[test]
+fn routes_that_priority_or_a_predicate_tells_apart_are_accepted() {
+    let route = |path: &str, more: &str| {
+        format!("\n[[route]]\npath = \"{path}\"\nupstream = \"users\"\n{more}\n")
+    };
+    for (one, other) in [
+        (
+            route("/a", "methods = [\"GET\"]"),
+            route("/a", "methods = [\"POST\"]"),
+        ),
+        (
+            route("/a", "hosts = [\"one.test\"]"),
+            route("/a", "hosts = [\"two.test\"]"),
+        ),
+        (
+            route("/a", "headers = { x-v = \"1\" }"),
+            route("/a", "headers = { x-v = \"2\" }"),
+        ),
+        (route("/a/{x}", "priority = 1"), route("/a/{y}", "")),
+        (route("/a", "headers = { x-v = \"1\" }"), route("/a", "")),
+        (route("/a/b", ""), route("/a/{y}", "")),
+    ] {
+        let ran = check_with(&format!("{one}{other}"));
+        assert_eq!(ran.code, 0, "{one}{other} {ran:#?}");
+    }
+}
+
+#[test]
+fn malformed_path_templates_are_refused() {
+    for path in [
+        "users",
+        "/a/**/b",
+        "/a/{x}/{x}",
+        "/a/{x",
+        "/a/{}",
+        "/a/../b",
+        "/a//b",
+        "/a?b",
+        "/a/{*r}/b",
+    ] {
+        let ran = check_with(&format!(
+            "\n[[route]]\npath = \"{path}\"\nupstream = \"users\"\n"
+        ));
+        assert_eq!(ran.code, 1, "{path}: {ran:#?}");
+    }
+}
+
+#[test]
+fn a_rewrite_may_name_only_what_the_path_captures() {
+    let route = |rewrite: &str| {
+        format!(
+            "\n[[route]]\npath = \"/p/{{id}}\"\nupstream = \"users\"\nrewrite = \"{rewrite}\"\n"
+        )
+    };
+    check_with(&route("/v2/{id}")).expect(0);
+    check_with(&route("/v2/{name}")).expect(1).says("name");
+}
+
+#[test]
+fn a_pattern_that_is_no_regex_is_refused() {
+    check_with("\n[[route]]\npath = \"/x\"\nupstream = \"users\"\nheaders = { x-v = \"~(\" }\n")
+        .expect(1)
+        .says("x-v");
+}
+
+#[test]
+fn token_checks_that_contradict_themselves_are_refused() {
+    let auth = |lines: &str| format!("\n[auth.app]\ntype = \"jwt\"\n{lines}\n");
+    let secret = "secret = \"0123456789abcdef0123456789abcdef\"";
+    check_with(&auth(&format!(
+        "algorithms = [\"HS256\", \"HS512\"]\n{secret}"
+    )))
+    .expect(0);
+    check_with(&auth(&format!(
+        "algorithms = [\"HS256\", \"RS256\"]\n{secret}"
+    )))
+    .expect(1)
+    .says("algorithms");
+    check_with(&auth(&format!("algorithms = [\"none\"]\n{secret}")))
+        .expect(1)
+        .says("algorithms");
+    check_with(&auth(&format!("algorithms = []\n{secret}")))
+        .expect(1)
+        .says("algorithms");
+    check_with(&auth(&format!("algorithms = [\"RS256\"]\n{secret}"))).expect(1);
+    check_with(&auth("algorithms = [\"HS256\"]"))
+        .expect(1)
+        .says("secret");
+}
+
+#[test]
+fn a_signature_application_has_exactly_one_kind_of_key() {
+    let auth = |app: &str| {
+        format!(
+            "\n[auth.p]\ntype = \"signature\"\nscheme = \"rfc9421\"\n[auth.p.apps]\n\"a\" = {{ {app} }}\n"
+        )
+    };
+    check_with(&auth("secret = \"s\"")).expect(0);
+    check_with(&auth("ips = [\"10.0.0.0/8\"]")).expect(1);
+    check_with(&auth("secret = \"s\", public_key = \"file:/x.pem\"")).expect(1);
+    check_with("\n[auth.p]\ntype = \"signature\"\nscheme = \"kong\"\n")
+        .expect(1)
+        .says("scheme");
+}

@@ -1,0 +1,499 @@
+//! The gateway as its operators run it: a process of its own, with a folder, ports and a log of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::binary::{Ran, tollgate};
+use super::client::{Client, Request, Response};
+use super::exposition::Metrics;
+use super::origin::Origin;
+use super::ports;
+use super::wait::{eventually, found_within, holds_within, millis, seconds};
+
+/// The admin token of every gateway that does not bring its own.
+pub(crate) const ADMIN_TOKEN: &str = "admin-token-for-tests";
+
+const READY: Duration = seconds(10);
+
+/// A gateway about to be started.
+pub(crate) struct Setup {
+    toml: String,
+    fills: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// Fills `{name}` with the address of the origin of that name.
+    pub(crate) fn to(self, origin: &Origin) -> Self {
+        let address = origin.address();
+        let name = origin.name().to_owned();
+        self.fill(&name, address)
+    }
+
+    /// Fills `{name}` with `value`.
+    pub(crate) fn fill(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.fills.push((format!("{{{name}}}"), value.to_string()));
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts another file into the gateway's folder.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(self) -> Gateway {
+        let gateway = self.launch();
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// Starts what must not come up; waits for its end.
+    #[track_caller]
+    pub(crate) fn fails_to_start(self) -> Ran {
+        let gateway = self.launch();
+        let status = gateway.wait_exit(READY);
+        let [stdout, stderr] = [gateway.stdout(), gateway.stderr()];
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Starts it without waiting for anything.
+    pub(crate) fn launch(self) -> Gateway {
+        let dir = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
+        let mut place = Place {
+            dir: dir.path().to_owned(),
+            listen: ports::reserve(),
+            admin: None,
+            fills: self.fills,
+        };
+        if !has_table(&self.toml, "[admin]") {
+            place.admin = Some(ports::reserve());
+        }
+        for (name, text) in &self.files {
+            place.write(name, &place.fill(text));
+        }
+        place.write("tollgate.toml", &place.complete(&self.toml));
+        let mut command = tollgate();
+        command
+            .args(["run", "-c"])
+            .arg(dir.path().join("tollgate.toml"))
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .env("RUST_BACKTRACE", "1")
+            .stdout(File::create(dir.path().join("stdout")).unwrap())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
+            .stdin(Stdio::null());
+        let child = Mutex::new(command.spawn().unwrap());
+        Gateway {
+            child,
+            place,
+            env: self.env,
+            dir,
+        }
+    }
+}
+
+/// Where a gateway lives, and how its configuration says so.
+struct Place {
+    dir: PathBuf,
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    fills: Vec<(String, String)>,
+}
+
+impl Place {
+    fn fill(&self, text: &str) -> String {
+        let mut text = text
+            .replace("{listen}", &self.listen.to_string())
+            .replace("{dir}", &self.dir.display().to_string())
+            .replace(
+                "{admin}",
+                &self.admin.map(|a| a.to_string()).unwrap_or_default(),
+            );
+        for (name, value) in &self.fills {
+            text = text.replace(name, value);
+        }
+        text
+    }
+
+    /// The test's own text with what it leaves out. Additions go to the end, so that line numbers stay true; only a
+    /// `[server]` table of the test's gets its line in its place.
+    fn complete(&self, toml: &str) -> String {
+        let runtime_dir = format!("runtime_dir = \"{}/run\"\n", self.dir.display());
+        let mut text = self.fill(toml);
+        match text.lines().any(|line| line.trim() == "[server]") {
+            true if text.contains("runtime_dir") => {}
+            true => text = text.replacen("[server]\n", &format!("[server]\n{runtime_dir}"), 1),
+            false => text.push_str(&format!("\n[server]\n{runtime_dir}")),
+        }
+        if !has_table(&text, "[[listener]]") {
+            text.push_str(&format!(
+                "\n[[listener]]\nname = \"public\"\naddress = \"{}\"\n",
+                self.listen
+            ));
+        }
+        if let Some(admin) = self.admin {
+            text.push_str(&format!(
+                "\n[admin]\naddress = \"{admin}\"\ntoken = \"{ADMIN_TOKEN}\"\n"
+            ));
+        }
+        text
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // In one step, so that a gateway told to look never finds half a file.
+        let partial = path.with_extension("partial");
+        fs::write(&partial, text).unwrap();
+        fs::rename(partial, path).unwrap();
+    }
+}
+
+fn has_table(toml: &str, table: &str) -> bool {
+    toml.lines().any(|line| line.trim() == table)
+}
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    child: Mutex<Child>,
+    place: Place,
+    env: Vec<(String, String)>,
+    dir: TempDir,
+}
+
+impl Gateway {
+    /// A gateway of this configuration. Listener, runtime directory and `[admin]` are added where it names none.
+    pub(crate) fn with(toml: &str) -> Setup {
+        Setup {
+            toml: toml.to_owned(),
+            fills: Vec::new(),
+            env: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let mut ended = None;
+        let ready = holds_within(READY, || {
+            ended = self.child.lock().unwrap().try_wait().unwrap();
+            ended.is_some() || self.is_ready()
+        });
+        assert!(
+            ready && ended.is_none(),
+            "the gateway is not ready ({ended:?})\n{}",
+            self.tail()
+        );
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.place.admin {
+            Some(address) => Client::to(address)
+                .get("/readyz")
+                .try_send()
+                .is_ok_and(|r| r.status == 200),
+            None => self
+                .over_socket("GET", "/readyz", &[])
+                .is_some_and(|(status, _)| status == 200),
+        }
+    }
+
+    // ---- traffic -------------------------------------------------------------------------------
+
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.place.listen
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::to(self.place.listen)
+    }
+
+    // ---- the admin side ------------------------------------------------------------------------
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.place
+            .admin
+            .expect("this gateway has a TCP admin listener of the harness")
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        Client::to(self.admin_address())
+    }
+
+    #[track_caller]
+    pub(crate) fn admin_get(&self, path: &str) -> Response {
+        self.admin().get(path).bearer(ADMIN_TOKEN).send()
+    }
+
+    #[track_caller]
+    pub(crate) fn admin_post(&self, path: &str, body: &Value) -> Response {
+        admin_json(self.admin().post(path), body).send()
+    }
+
+    /// Asks over the Unix socket, without a token. `None` while nobody listens there.
+    pub(crate) fn over_socket(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Option<(u16, String)> {
+        use std::io::{Read, Write};
+        let mut stream = UnixStream::connect(self.dir.path().join("run/admin.sock")).ok()?;
+        stream.set_read_timeout(Some(seconds(10))).ok()?;
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let status = text.split(' ').nth(1)?.parse().ok()?;
+        Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+
+    #[track_caller]
+    pub(crate) fn info(&self) -> Value {
+        self.admin().get("/info").send().expect(200).json()
+    }
+
+    #[track_caller]
+    pub(crate) fn metrics_text(&self) -> String {
+        self.admin().get("/metrics").send().expect(200).text()
+    }
+
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.metrics_text())
+    }
+
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().sum(name, labels)
+    }
+
+    /// Waits for a metric to reach `value` exactly; the aggregation may be a second behind.
+    #[track_caller]
+    pub(crate) fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut last = f64::NAN;
+        let reached = holds_within(seconds(10), || {
+            last = self.metric(name, labels);
+            (last - value).abs() < 1e-9
+        });
+        assert!(
+            reached,
+            "{name} {labels:?} is {last}, not {value}\n{}",
+            self.metrics_text()
+        );
+    }
+
+    // ---- configuration and life ----------------------------------------------------------------
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("tollgate.toml")
+    }
+
+    /// Replaces the configuration file, with the same additions as at the start.
+    pub(crate) fn rewrite(&self, toml: &str) {
+        self.place
+            .write("tollgate.toml", &self.place.complete(toml));
+    }
+
+    /// Replaces any file in the gateway's folder.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.place.write(name, &self.place.fill(text));
+    }
+
+    /// SIGHUP, and the wait until it was dealt with. Returns `last_reload`.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> Value {
+        let before = self.info()["last_reload"].clone();
+        self.signal(Signal::SIGHUP);
+        found_within(seconds(10), "the reload is over", || {
+            let now = self.info()["last_reload"].clone();
+            (now != before).then_some(now)
+        })
+    }
+
+    /// Reloads what must be accepted.
+    #[track_caller]
+    pub(crate) fn reload_ok(&self) {
+        let last = self.reload();
+        assert_eq!(last["result"], "ok", "{last}");
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.lock().unwrap().id() as i32
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_exit(&self, deadline: Duration) -> ExitStatus {
+        found_within(deadline, "the process ended", || {
+            self.child.lock().unwrap().try_wait().unwrap()
+        })
+    }
+
+    /// `tollgate VERB… -c its file ARGS…`, in the same surroundings.
+    pub(crate) fn command(&self, verb: &[&str], args: &[&str]) -> Command {
+        let mut command = tollgate();
+        command
+            .args(verb)
+            .arg("-c")
+            .arg(self.config())
+            .args(args)
+            .envs(self.env.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    pub(crate) fn run_cli(&self, verb: &[&str], args: &[&str]) -> Ran {
+        Ran::of(&mut self.command(verb, args))
+    }
+
+    // ---- what it leaves behind -----------------------------------------------------------------
+
+    pub(crate) fn stdout(&self) -> String {
+        read(&self.dir.path().join("stdout"))
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        read(&self.dir.path().join("stderr"))
+    }
+
+    /// The JSON lines of the log so far.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        json_lines(&self.stdout())
+    }
+
+    /// The first log line that satisfies `wanted`, once it is there.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        found_within(seconds(10), "the log line is there", || {
+            self.log_lines().into_iter().find(&wanted)
+        })
+    }
+
+    /// The access line of the request with this `X-Trace-ID`.
+    #[track_caller]
+    pub(crate) fn access_line(&self, trace_id: &str) -> Value {
+        self.wait_for_log(|line| line["msg"] == "request" && line["trace_id"] == trace_id)
+    }
+
+    /// Open descriptors.
+    pub(crate) fn fds(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .map(Iterator::count)
+            .unwrap_or(0)
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn rss(&self) -> u64 {
+        self.status_number("VmRSS:")
+    }
+
+    pub(crate) fn threads(&self) -> u64 {
+        self.status_number("Threads:")
+    }
+
+    fn status_number(&self, field: &str) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
+        let line = status
+            .lines()
+            .find(|l| l.starts_with(field))
+            .expect("the process lives");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    fn tail(&self) -> String {
+        let last = |text: String| {
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        };
+        format!(
+            "--- stdout\n{}\n--- stderr\n{}\n---",
+            last(self.stdout()),
+            last(self.stderr())
+        )
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}\n{}", read(&self.config()), self.tail());
+        }
+        let child = self
+            .child
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let pid = Pid::from_raw(child.id() as i32);
+        if let Ok(None) = child.try_wait() {
+            let _ = kill(pid, Signal::SIGTERM);
+            let end = Instant::now() + millis(300);
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(millis(5));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `body` as an authorised admin request.
+pub(crate) fn admin_json<'a>(request: Request<'a>, body: &Value) -> Request<'a> {
+    request
+        .bearer(ADMIN_TOKEN)
+        .header("Content-Type", "application/json")
+        .body(body.to_string())
+}
+
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Waits until connections to `address` are refused.
+#[track_caller]
+pub(crate) fn wait_until_deaf(address: SocketAddr, deadline: Duration) {
+    eventually(deadline, "the listener is closed", || {
+        Client::to(address).try_connect().is_err()
+    });
+}

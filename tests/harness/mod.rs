@@ -1,0 +1,24 @@
+//! What every test stands on: the real binary, origins behind it, clients before it.
+
+mod binary;
+mod client;
+mod exposition;
+mod gateway;
+mod nginx;
+mod origin;
+mod peer;
+mod ports;
+mod wait;
+mod wire;
+
+pub(crate) use binary::{Folder, Ran, tollgate};
+pub(crate) use client::{Client, Connection, Outcome, Request, Response};
+pub(crate) use exposition::Metrics;
+pub(crate) use gateway::{Gateway, Setup};
+pub(crate) use nginx::Nginx;
+pub(crate) use origin::{Answer, Origin, Seen};
+pub(crate) use peer::{Keys, Peer, Signed, base64url};
+pub(crate) use ports::reserve;
+pub(crate) use wait::{
+    always, eventually, found_within, holds_within, millis, seconds, unix_millis, unix_now,
+};

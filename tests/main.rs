@@ -1,0 +1,14 @@
+//! The real binary over real sockets. One file per room of `src/`, names as claims; `harness` is what they stand on.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test a failed unwrap is the report"
+)]
+#![allow(
+    clippy::print_stderr,
+    reason = "a failing test shows the gateway's log"
+)]
+
+mod config;
+mod harness;
+mod route;

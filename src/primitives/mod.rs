@@ -3,6 +3,7 @@
 //! Everything here is a value or a function of its arguments; where time matters it is an argument. What the rooms
 //! above share stands here because rooms do not import each other.
 
+pub mod clock;
 pub mod digest;
 pub mod gcra;
 pub mod matcher;

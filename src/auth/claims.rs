@@ -1,0 +1,130 @@
+//! `require`: what a token must say before it may use a route.
+
+use serde_json::Value;
+
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+
+/// Requires claims. Every one named must have one of its values; an array has a value when one of its elements does.
+pub struct ClaimsFilter {
+    require: Vec<(String, Vec<String>)>,
+}
+
+impl ClaimsFilter {
+    /// Requires these claims (dotted paths); `None` when there are none.
+    pub fn new(require: Vec<(String, Vec<String>)>) -> Option<Self> {
+        (!require.is_empty()).then_some(Self { require })
+    }
+}
+
+impl RequestFilter for ClaimsFilter {
+    fn name(&self) -> &str {
+        "claims"
+    }
+
+    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
+        let principal = exchange.principal.as_deref();
+        let met = self.require.iter().all(|(path, allowed)| {
+            principal
+                .and_then(|principal| principal.claim(path))
+                .is_some_and(|claim| has_one(claim, allowed))
+        });
+        if met {
+            return Verdict::Continue;
+        }
+        // Neither the claim nor its values are named: they would tell what to ask an issuer for.
+        Verdict::Refuse(Refusal::new(
+            Reason::ClaimsDenied,
+            "Your credentials do not allow this request.",
+        ))
+    }
+}
+
+fn has_one(claim: &Value, allowed: &[String]) -> bool {
+    match claim {
+        Value::Array(elements) => elements.iter().any(|element| is_one(element, allowed)),
+        scalar => is_one(scalar, allowed),
+    }
+}
+
+fn is_one(scalar: &Value, allowed: &[String]) -> bool {
+    match scalar {
+        Value::String(text) => allowed.contains(text),
+        Value::Bool(true) => allowed.iter().any(|value| value == "true"),
+        Value::Bool(false) => allowed.iter().any(|value| value == "false"),
+        Value::Number(number) => {
+            let text = number.to_string();
+            allowed.contains(&text)
+        }
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::testing::{Call, reason};
+    use crate::filter::Principal;
+
+    fn asked(path: &str, allowed: &[&str], claims: Value) -> &'static str {
+        let allowed = allowed.iter().map(|v| (*v).to_owned()).collect();
+        let filter = ClaimsFilter::new(vec![(path.to_owned(), allowed)]).unwrap();
+        let call = Call::get("/");
+        let mut exchange = call.exchange();
+        exchange.principal = Some(Arc::new(Principal {
+            consumer: "someone".into(),
+            claims,
+            forward: Vec::new(),
+        }));
+        reason(&filter.check(&mut exchange))
+    }
+
+    #[test]
+    fn any_of_the_values_will_do() {
+        let roles = ["admin", "editor"];
+        assert_eq!(asked("role", &roles, json!({"role": "editor"})), "continue");
+        assert_eq!(
+            asked("role", &roles, json!({"role": ["viewer", "admin"]})),
+            "continue"
+        );
+        for claims in [
+            json!({}),
+            json!(null),
+            json!({"role": "Admin"}),
+            json!({"role": "admin,editor"}),
+            json!({"role": []}),
+            json!({"role": [["admin"]]}),
+            json!({"role": {"admin": true}}),
+            json!({"role": null}),
+        ] {
+            assert_eq!(
+                asked("role", &roles, claims.clone()),
+                "claims_denied",
+                "{claims}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_reach_into_objects_and_scalars_compare_as_text() {
+        let claims = json!({"org": {"plan": 3, "active": true}, "a.b": "dotted"});
+        assert_eq!(asked("org.plan", &["3"], claims.clone()), "continue");
+        assert_eq!(asked("org.active", &["true"], claims.clone()), "continue");
+        assert_eq!(asked("a.b", &["dotted"], claims.clone()), "continue");
+        assert_eq!(asked("org.plan", &["4"], claims.clone()), "claims_denied");
+        assert_eq!(asked("org.active.x", &["true"], claims), "claims_denied");
+    }
+
+    #[test]
+    fn nobody_is_denied_and_the_answer_names_nothing() {
+        let filter = ClaimsFilter::new(vec![("role".into(), vec!["admin".into()])]).unwrap();
+        let Verdict::Refuse(refusal) = filter.check(&mut Call::get("/").exchange()) else {
+            panic!("let nobody in");
+        };
+        assert_eq!(refusal.reason, Reason::ClaimsDenied);
+        assert!(!refusal.detail.contains("role") && !refusal.detail.contains("admin"));
+    }
+}

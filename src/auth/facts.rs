@@ -1,0 +1,155 @@
+//! What outlives a reload: nonces that were used, and tokens that were verified.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::jwt::TokenCache;
+use super::signature::NonceStore;
+use crate::config::Auth;
+use crate::primitives::AuthName;
+
+/// The memory of this room. Made once per process and handed to every [`build`](super::build).
+pub struct AuthFacts {
+    started_unix_ms: u64,
+    /// Kept for the life of the process: a nonce must not come back because its table was away for a reload.
+    nonces: Mutex<HashMap<AuthName, Arc<NonceStore>>>,
+    /// Kept as long as a configuration uses them; a fingerprint tells whether the rules are still the same.
+    tokens: Mutex<HashMap<AuthName, (u128, Weak<TokenCache>)>>,
+}
+
+impl AuthFacts {
+    /// Remembers nothing yet. Stamps older than `started_unix_ms` are refused, as the nonces that came with them are
+    /// unknown; after [`import_nonces`](Self::import_nonces) this is the start of the process that exported them.
+    pub fn new(started_unix_ms: u64) -> Self {
+        Self {
+            started_unix_ms,
+            nonces: Mutex::default(),
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// Forgets what no `[auth.NAME]` of `auths` needs. Nonces in use stay even so: their table may come back.
+    pub fn retain<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>) {
+        let names: HashSet<&AuthName> = auths.into_iter().map(name_of).collect();
+        let in_use = |store: &Arc<NonceStore>| Arc::strong_count(store) > 1 || !store.is_empty();
+        self.nonces
+            .lock()
+            .retain(|name, store| names.contains(name) || in_use(store));
+        self.tokens.lock().retain(|name, _| names.contains(name));
+    }
+
+    /// Every live nonce with the time it must still be kept, by the name of its `[auth.NAME]`.
+    pub fn export_nonces(&self, now: u64) -> Vec<(AuthName, Vec<(u128, Duration)>)> {
+        let stores = self.nonces.lock();
+        stores
+            .iter()
+            .map(|(name, store)| (name.clone(), store.export(now)))
+            .collect()
+    }
+
+    /// Takes over what another process exported.
+    pub fn import_nonces(&self, name: &AuthName, entries: &[(u128, Duration)], now: u64) {
+        self.store_of(name).import(entries, now);
+    }
+
+    /// The nonces of `name`, kept from now on for this skew and up to this capacity.
+    pub(super) fn nonces(&self, name: &AuthName, skew: Duration, capacity: u32) -> Arc<NonceStore> {
+        let store = self.store_of(name);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let unix_ms = unix.map_or(0, |time| time.as_millis() as u64);
+        store.configure(skew, capacity as usize, unix_ms);
+        store
+    }
+
+    fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
+        let mut stores = self.nonces.lock();
+        let store = stores
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(NonceStore::new(self.started_unix_ms)));
+        Arc::clone(store)
+    }
+
+    /// The verified tokens of `name`: those of the last build when the rules are the same, else none.
+    pub(super) fn tokens(&self, name: &AuthName, rules: u128, capacity: u32) -> Arc<TokenCache> {
+        let mut caches = self.tokens.lock();
+        caches.retain(|_, (_, cache)| cache.strong_count() > 0);
+        if let Some((known, cache)) = caches.get(name)
+            && *known == rules
+            && let Some(cache) = cache.upgrade()
+        {
+            return cache;
+        }
+        let cache = Arc::new(TokenCache::new(capacity as usize));
+        caches.insert(name.clone(), (rules, Arc::downgrade(&cache)));
+        cache
+    }
+}
+
+fn name_of(auth: &Auth) -> &AuthName {
+    match auth {
+        Auth::Jwt(auth) => &auth.name,
+        Auth::Signature(auth) => &auth.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_cache_is_kept_for_the_same_rules_only() {
+        let facts = AuthFacts::new(0);
+        let name = AuthName::new("app");
+        let first = facts.tokens(&name, 1, 10);
+        assert!(Arc::ptr_eq(&first, &facts.tokens(&name, 1, 10)));
+        let second = facts.tokens(&name, 2, 10);
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(
+            &second,
+            &facts.tokens(&AuthName::new("other"), 2, 10)
+        ));
+    }
+
+    #[test]
+    fn nonces_stay_when_settings_change() {
+        let facts = AuthFacts::new(0);
+        let name = AuthName::new("partner");
+        let skew = Duration::from_secs(300);
+        let first = facts.nonces(&name, skew, 10);
+        assert!(Arc::ptr_eq(&first, &facts.nonces(&name, skew * 2, 20)));
+    }
+
+    #[test]
+    fn nonces_in_use_stay_when_their_table_goes() {
+        let facts = AuthFacts::new(0);
+        let (used, unused) = (AuthName::new("used"), AuthName::new("unused"));
+        let skew = Duration::from_secs(300);
+        let store = facts.nonces(&used, skew, 10);
+        assert!(store.claim(&store.share("app", 1), "n", 5).is_fresh());
+        facts.nonces(&unused, skew, 10);
+        drop(store);
+        facts.retain([]);
+        let names: Vec<AuthName> = facts.nonces.lock().keys().cloned().collect();
+        assert_eq!(names, std::slice::from_ref(&used));
+        let store = facts.nonces(&used, skew, 10);
+        assert!(!store.claim(&store.share("app", 1), "n", 6).is_fresh());
+    }
+
+    #[test]
+    fn nonces_travel_to_the_next_process() {
+        let (old, new) = (AuthFacts::new(0), AuthFacts::new(0));
+        let name = AuthName::new("partner");
+        let store = old.nonces(&name, Duration::from_secs(300), 10);
+        let share = store.share("app", 1);
+        assert!(store.claim(&share, "n", 5).is_fresh());
+        for (name, entries) in old.export_nonces(10) {
+            new.import_nonces(&name, &entries, 1_000);
+        }
+        let store = new.nonces(&name, Duration::from_secs(300), 10);
+        assert!(!store.claim(&store.share("app", 1), "n", 2_000).is_fresh());
+        assert!(store.claim(&store.share("app", 1), "m", 2_000).is_fresh());
+    }
+}

@@ -1,0 +1,86 @@
+//! `allow_ips` and `deny_ips` of a route.
+
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::primitives::ranges::AddressRanges;
+
+/// Looks at the client's address. The deny list comes first: an address in both lists stays out.
+pub struct IpRules {
+    allow: Option<AddressRanges>,
+    deny: AddressRanges,
+}
+
+impl IpRules {
+    /// Rules of a route; `None` when they say nothing.
+    pub fn new(allow: Option<AddressRanges>, deny: AddressRanges) -> Option<Self> {
+        if allow.is_none() && deny.is_empty() {
+            return None;
+        }
+        Some(Self { allow, deny })
+    }
+}
+
+impl RequestFilter for IpRules {
+    fn name(&self) -> &str {
+        "ip"
+    }
+
+    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
+        let address = exchange.client_ip;
+        let denied = self.deny.contains(address);
+        let allowed = self.allow.as_ref().is_none_or(|l| l.contains(address));
+        if denied || !allowed {
+            return Verdict::Refuse(Refusal::new(
+                Reason::IpDenied,
+                "Your address may not use this route.",
+            ));
+        }
+        Verdict::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{Call, reason};
+
+    fn ranges(texts: &[&str]) -> AddressRanges {
+        AddressRanges::new(
+            texts
+                .iter()
+                .map(|text| AddressRanges::parse_one(text).unwrap())
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn deny_comes_before_allow() {
+        let allow = Some(ranges(&["10.0.0.0/8", "2001:db8::/32"]));
+        let rules = IpRules::new(allow, ranges(&["10.9.0.0/16"])).unwrap();
+        for (address, expected) in [
+            ("10.1.2.3", "continue"),
+            ("::ffff:10.1.2.3", "continue"),
+            ("2001:db8::7", "continue"),
+            ("10.9.0.1", "ip_denied"),
+            ("::ffff:10.9.0.1", "ip_denied"),
+            ("11.0.0.1", "ip_denied"),
+            ("::1", "ip_denied"),
+        ] {
+            let call = Call::get("/").ip(address);
+            assert_eq!(
+                reason(&rules.check(&mut call.exchange())),
+                expected,
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_allow_list_allows_nobody_and_no_rules_are_no_filter() {
+        let rules = IpRules::new(Some(ranges(&[])), ranges(&[])).unwrap();
+        assert_eq!(
+            reason(&rules.check(&mut Call::get("/").exchange())),
+            "ip_denied"
+        );
+        assert!(IpRules::new(None, ranges(&[])).is_none());
+    }
+}

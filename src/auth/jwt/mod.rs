@@ -1,0 +1,132 @@
+//! JSON Web Tokens.
+//!
+//! The configuration fixes the algorithms and keys; a token's own header only says which key of a set it means
+//! (RFC 8725 §3.1). A verified token is remembered by its exact bytes, so that a client's next request costs a hash
+//! instead of a signature; what it may do until when is decided by the same [`Window`] either way.
+
+mod cache;
+mod keys;
+mod principal;
+mod source;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+pub(super) use cache::TokenCache;
+pub use principal::header_text;
+
+use self::keys::Keys;
+use self::source::Found;
+use self::verify::{Flaw, Rules, Window};
+use super::{Authenticator, BuildError, ReadSecret, facts::AuthFacts};
+use crate::config::{JwtAuth, TokenSource};
+use crate::filter::{Exchange, Principal, Refusal, Verdict};
+use crate::primitives::digest;
+
+/// Longest token looked at: more than any issuer makes, and little enough to decode for anybody who asks.
+const LONGEST: usize = 8 * 1024;
+
+/// One `[auth.NAME]` of type `jwt`.
+pub(super) struct JwtAuthenticator {
+    name: String,
+    from: Vec<TokenSource>,
+    keys: Keys,
+    rules: Rules,
+    forward: Vec<(String, HeaderName)>,
+    cache: Arc<TokenCache>,
+}
+
+impl JwtAuthenticator {
+    pub(super) fn build(
+        auth: &JwtAuth,
+        read: ReadSecret<'_>,
+        facts: &AuthFacts,
+    ) -> Result<Self, BuildError> {
+        let (keys, material) = Keys::build(auth, read)?;
+        let fingerprint = fingerprint(auth, material.expose());
+        Ok(Self {
+            name: auth.name.as_str().to_owned(),
+            from: auth.from.clone(),
+            keys,
+            rules: Rules::new(auth),
+            forward: auth.forward_claims.clone(),
+            cache: facts.tokens(&auth.name, fingerprint, auth.cache),
+        })
+    }
+
+    fn authenticate(&self, exchange: &Exchange<'_>) -> Result<Arc<Principal>, Flaw> {
+        let token = match source::find(&self.from, exchange) {
+            Found::Nothing => return Err(Flaw::Missing),
+            Found::Several => return Err(Flaw::Invalid),
+            Found::Token(token) => token,
+        };
+        if token.len() > LONGEST {
+            return Err(Flaw::Invalid);
+        }
+        if let Some((principal, window)) = self.cache.find(&token) {
+            window.holds(exchange.unix_time)?;
+            return Ok(principal);
+        }
+        let (principal, window) = self.verify(&token)?;
+        window.holds(exchange.unix_time)?;
+        if !exchange.dry_run {
+            let now = exchange.unix_time;
+            self.cache.keep(&token, Arc::clone(&principal), window, now);
+        }
+        Ok(principal)
+    }
+
+    fn verify(&self, token: &[u8]) -> Result<(Arc<Principal>, Window), Flaw> {
+        let (claims, window) = verify::verify(token, &self.keys, &self.rules)?;
+        let principal = principal::from_claims(claims, &self.forward);
+        Ok((Arc::new(principal), window))
+    }
+}
+
+impl Authenticator for JwtAuthenticator {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn presented(&self, exchange: &Exchange<'_>) -> bool {
+        !matches!(source::find(&self.from, exchange), Found::Nothing)
+    }
+
+    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
+        match self.authenticate(exchange) {
+            Ok(principal) => {
+                exchange.principal = Some(principal);
+                Verdict::Continue
+            }
+            Err(flaw) => Verdict::Refuse(flaw.refusal()),
+        }
+    }
+
+    fn check_body(&self, _exchange: &mut Exchange<'_>, _body: &[u8]) -> Verdict {
+        Verdict::Continue
+    }
+
+    fn missing(&self) -> Refusal {
+        Flaw::Missing.refusal()
+    }
+}
+
+/// Everything that decides what a remembered token means. When one of them changes, nothing remembered holds any more.
+fn fingerprint(auth: &JwtAuth, material: &[u8]) -> u128 {
+    let rules = format!(
+        "{:?}",
+        (
+            &auth.algorithms,
+            &auth.issuer,
+            &auth.audience,
+            auth.leeway,
+            &auth.forward_claims,
+            auth.cache,
+        )
+    );
+    digest::key128(&[rules.as_bytes(), material])
+}

@@ -1,0 +1,445 @@
+//! Nonces that were used: each passes once.
+//!
+//! A nonce is kept as 16 bytes of a digest over application and nonce. Shards keep workers apart; within one, nonces
+//! live in buckets by time of arrival, and a bucket is dropped whole when its time is over, so nothing is timed one by
+//! one. A live nonce is never dropped to make room: that would let a request be played twice. A full store refuses.
+//!
+//! Times are nanoseconds on the monotonic clock, so a step of the wall clock cannot shorten a nonce's life.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::primitives::digest::key128;
+
+/// Shards: a power of two well above the number of workers.
+const SHARDS: usize = 64;
+/// Buckets a lifetime is cut into; a nonce lives at most one bucket's width too long.
+const BUCKETS: u64 = 8;
+/// Added to twice the skew: stamps and clock are read in whole seconds.
+const GRAIN: Duration = Duration::from_secs(2);
+/// Shortest time between two searches for expired buckets in all shards, nanoseconds. A full store under attack must
+/// not be searched for each request.
+const SWEEP: u64 = 100_000_000;
+/// Imported nonces are kept in buckets of this many nanoseconds, so that any list makes few of them.
+const SLOT: u64 = 4_000_000_000;
+
+/// What became of a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::auth) enum Claim {
+    /// It was new, and is kept now.
+    Fresh,
+    /// It was used before.
+    Seen,
+    /// There is no room to remember it.
+    Full,
+}
+
+impl Claim {
+    /// Whether the nonce was new.
+    #[cfg(test)]
+    pub(in crate::auth) fn is_fresh(self) -> bool {
+        self == Self::Fresh
+    }
+}
+
+/// The nonces of one `[auth.NAME]`.
+pub(in crate::auth) struct NonceStore {
+    shards: Box<[Mutex<Shard>]>,
+    /// How long a nonce is kept, nanoseconds.
+    lifetime: AtomicU64,
+    capacity: AtomicUsize,
+    live: AtomicUsize,
+    /// Stamps before this cannot be judged, wall clock in milliseconds.
+    fence_unix_ms: AtomicU64,
+    swept: AtomicU64,
+    /// One entry per application ever configured.
+    shares: Mutex<HashMap<String, Arc<Share>>>,
+}
+
+/// One application's part of a store.
+pub(in crate::auth) struct Share {
+    app: String,
+    live: AtomicUsize,
+    /// Most nonces it may keep.
+    most: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Shard {
+    /// Newest last.
+    buckets: VecDeque<Bucket>,
+}
+
+struct Bucket {
+    /// Until then it is kept. It takes new nonces while that is at least a lifetime away.
+    expires: u64,
+    nonces: HashSet<u128>,
+    /// How many of them each application keeps.
+    shares: HashMap<String, (Arc<Share>, usize)>,
+}
+
+impl NonceStore {
+    /// An empty store that knows nothing from before `fence_unix_ms`.
+    pub(in crate::auth) fn new(fence_unix_ms: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            lifetime: AtomicU64::new(0),
+            capacity: AtomicUsize::new(usize::MAX),
+            live: AtomicUsize::new(0),
+            fence_unix_ms: AtomicU64::new(fence_unix_ms),
+            swept: AtomicU64::new(0),
+            shares: Mutex::default(),
+        }
+    }
+
+    /// Keeps nonces for `skew` and up to `capacity` from now on. What is kept stays.
+    ///
+    /// With a wider skew, stamps become good again whose nonces were dropped already: those are fenced off.
+    pub(in crate::auth) fn configure(&self, skew: Duration, capacity: usize, now_unix_ms: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+        let lifetime = nanos(skew.saturating_mul(2).saturating_add(GRAIN));
+        let before = self.lifetime.swap(lifetime, Ordering::Relaxed);
+        if before == 0 || lifetime <= before {
+            return;
+        }
+        for shard in &self.shards {
+            for bucket in &mut shard.lock().buckets {
+                bucket.expires = bucket.expires.saturating_add(lifetime - before);
+            }
+        }
+        let old_skew_ms = (before - nanos(GRAIN)) / 2 / 1_000_000;
+        let fence = now_unix_ms.saturating_sub(old_skew_ms);
+        self.fence_unix_ms.fetch_max(fence, Ordering::Relaxed);
+    }
+
+    /// The part of an application, one of `apps`. One alone may fill the store, one of several at most half of it.
+    pub(in crate::auth) fn share(&self, app: &str, apps: usize) -> Arc<Share> {
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let most = if apps > 1 {
+            (capacity / 2).max(1)
+        } else {
+            capacity
+        };
+        let mut shares = self.shares.lock();
+        let share = shares.entry(app.to_owned()).or_insert_with(|| {
+            Arc::new(Share {
+                app: app.to_owned(),
+                live: AtomicUsize::new(0),
+                most: AtomicUsize::new(most),
+            })
+        });
+        share.most.store(most, Ordering::Relaxed);
+        Arc::clone(share)
+    }
+
+    /// Whether no nonce is kept.
+    pub(in crate::auth) fn is_empty(&self) -> bool {
+        self.live.load(Ordering::Relaxed) == 0
+    }
+
+    /// Stamps older than this must be refused, wall clock in milliseconds.
+    pub(super) fn fence_unix_ms(&self) -> u64 {
+        self.fence_unix_ms.load(Ordering::Relaxed)
+    }
+
+    /// How long until a full store has room again, more or less: a bucket's width.
+    pub(super) fn relief(&self) -> Duration {
+        Duration::from_nanos(self.lifetime.load(Ordering::Relaxed) / BUCKETS)
+    }
+
+    /// Uses a nonce. Of any number of callers with the same one, exactly one is told `Fresh`.
+    pub(in crate::auth) fn claim(&self, share: &Arc<Share>, nonce: &str, now: u64) -> Claim {
+        let key = key(share, nonce);
+        match self.try_claim(key, share, now) {
+            Claim::Full if self.sweep(now) => self.try_claim(key, share, now),
+            claim => claim,
+        }
+    }
+
+    /// What [`claim`](Self::claim) would say. Uses nothing.
+    pub(super) fn peek(&self, share: &Share, nonce: &str, now: u64) -> Claim {
+        let key = key(share, nonce);
+        let seen = self.shard(key).lock().knows(key, now);
+        let full = |live: &AtomicUsize, most: &AtomicUsize| {
+            live.load(Ordering::Relaxed) >= most.load(Ordering::Relaxed)
+        };
+        if seen {
+            return Claim::Seen;
+        }
+        // A full store may hold expired buckets that nobody has dropped yet.
+        let is_full = || full(&self.live, &self.capacity) || full(&share.live, &share.most);
+        if is_full() && (!self.sweep(now) || is_full()) {
+            return Claim::Full;
+        }
+        Claim::Fresh
+    }
+
+    /// Every live nonce with the time it must still be kept.
+    pub(in crate::auth) fn export(&self, now: u64) -> Vec<(u128, Duration)> {
+        let mut entries = Vec::with_capacity(self.live.load(Ordering::Relaxed));
+        for shard in &self.shards {
+            for bucket in &shard.lock().buckets {
+                let left = Duration::from_nanos(bucket.expires.saturating_sub(now));
+                if !left.is_zero() {
+                    entries.extend(bucket.nonces.iter().map(|key| (*key, left)));
+                }
+            }
+        }
+        entries
+    }
+
+    /// Takes over exported nonces. They count for the store, not for an application: which was whose is not exported.
+    pub(in crate::auth) fn import(&self, entries: &[(u128, Duration)], now: u64) {
+        for (key, left) in entries {
+            let mut shard = self.shard(*key).lock();
+            if !shard.knows(*key, now) {
+                let left = nanos(*left).saturating_add(SLOT) / SLOT * SLOT;
+                shard.adopt(*key, now.saturating_add(left));
+                self.live.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn try_claim(&self, key: u128, share: &Arc<Share>, now: u64) -> Claim {
+        let mut shard = self.shard(key).lock();
+        self.drop_expired(&mut shard, now);
+        if shard.knows(key, now) {
+            return Claim::Seen;
+        }
+        if !take(&self.live, &self.capacity) {
+            return Claim::Full;
+        }
+        if !take(&share.live, &share.most) {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+            return Claim::Full;
+        }
+        shard.keep(key, share, now, self.lifetime.load(Ordering::Relaxed));
+        Claim::Fresh
+    }
+
+    /// Drops expired buckets everywhere; says whether it looked.
+    fn sweep(&self, now: u64) -> bool {
+        let last = self.swept.load(Ordering::Relaxed);
+        let due = last == 0 || now >= last.saturating_add(SWEEP);
+        let mine = due
+            && self
+                .swept
+                .compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine {
+            for shard in &self.shards {
+                self.drop_expired(&mut shard.lock(), now);
+            }
+        }
+        mine
+    }
+
+    fn drop_expired(&self, shard: &mut Shard, now: u64) {
+        shard.buckets.retain(|bucket| {
+            let live = bucket.expires > now;
+            if !live {
+                self.live.fetch_sub(bucket.nonces.len(), Ordering::Relaxed);
+                for (share, kept) in bucket.shares.values() {
+                    share.live.fetch_sub(*kept, Ordering::Relaxed);
+                }
+            }
+            live
+        });
+    }
+
+    fn shard(&self, key: u128) -> &Mutex<Shard> {
+        &self.shards[(key >> 64) as usize % SHARDS]
+    }
+}
+
+impl Shard {
+    fn knows(&self, key: u128, now: u64) -> bool {
+        self.buckets
+            .iter()
+            .any(|bucket| bucket.expires > now && bucket.nonces.contains(&key))
+    }
+
+    fn keep(&mut self, key: u128, share: &Arc<Share>, now: u64, lifetime: u64) {
+        let needed = now.saturating_add(lifetime);
+        let open = self.buckets.back().is_some_and(|b| b.expires >= needed);
+        if !open {
+            let width = lifetime / BUCKETS;
+            self.buckets.push_back(Bucket::new(needed + width));
+        }
+        if let Some(bucket) = self.buckets.back_mut() {
+            bucket.nonces.insert(key);
+            match bucket.shares.get_mut(&share.app) {
+                Some((_, kept)) => *kept += 1,
+                None => {
+                    let mine = (Arc::clone(share), 1);
+                    bucket.shares.insert(share.app.clone(), mine);
+                }
+            }
+        }
+    }
+
+    /// Keeps a nonce from elsewhere until `expires`.
+    fn adopt(&mut self, key: u128, expires: u64) {
+        if let Some(bucket) = self.buckets.iter_mut().find(|b| b.expires == expires) {
+            bucket.nonces.insert(key);
+            return;
+        }
+        let mut bucket = Bucket::new(expires);
+        bucket.nonces.insert(key);
+        self.buckets.push_front(bucket);
+    }
+}
+
+impl Bucket {
+    fn new(expires: u64) -> Self {
+        Self {
+            expires,
+            nonces: HashSet::new(),
+            shares: HashMap::new(),
+        }
+    }
+}
+
+fn key(share: &Share, nonce: &str) -> u128 {
+    key128(&[share.app.as_bytes(), nonce.as_bytes()])
+}
+
+/// Counts one more unless that would be too many.
+fn take(live: &AtomicUsize, most: &AtomicUsize) -> bool {
+    let most = most.load(Ordering::Relaxed);
+    live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+        (n < most).then_some(n + 1)
+    })
+    .is_ok()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const SKEW: Duration = Duration::from_secs(300);
+    /// Twice the skew and the grain.
+    const LIFETIME: u64 = 602 * SECOND;
+
+    fn store(capacity: usize) -> NonceStore {
+        let store = NonceStore::new(0);
+        store.configure(SKEW, capacity, 0);
+        store
+    }
+
+    #[test]
+    fn a_nonce_passes_once_per_application() {
+        let store = store(100);
+        let (a, b) = (store.share("a", 2), store.share("b", 2));
+        assert_eq!(store.peek(&a, "n", 1), Claim::Fresh);
+        assert_eq!(store.peek(&a, "n", 1), Claim::Fresh, "a look uses nothing");
+        assert_eq!(store.claim(&a, "n", 1), Claim::Fresh);
+        assert_eq!(store.claim(&a, "n", 2), Claim::Seen);
+        assert_eq!(store.peek(&a, "n", 2), Claim::Seen);
+        assert_eq!(store.claim(&b, "n", 2), Claim::Fresh);
+    }
+
+    #[test]
+    fn is_kept_for_twice_the_skew_and_then_dropped() {
+        let store = store(100);
+        let a = store.share("a", 1);
+        assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+        assert_eq!(store.claim(&a, "n", SECOND + LIFETIME - 1), Claim::Seen);
+        let later = SECOND + LIFETIME + LIFETIME / BUCKETS;
+        assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+        assert_eq!(store.live.load(Ordering::Relaxed), 1);
+        assert_eq!(a.live.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_forgets_nothing() {
+        let store = store(1000);
+        let a = store.share("a", 1);
+        for i in 0..1000 {
+            assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+        }
+        assert_eq!(store.claim(&a, "one more", SECOND), Claim::Full);
+        assert_eq!(store.peek(&a, "one more", 2 * SECOND), Claim::Full);
+        for i in 0..1000 {
+            assert_eq!(store.claim(&a, &i.to_string(), 2 * SECOND), Claim::Seen);
+        }
+        let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
+        assert_eq!(store.peek(&a, "one more", later), Claim::Fresh);
+        assert_eq!(store.claim(&a, "one more", later), Claim::Fresh);
+        assert_eq!(store.live.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn one_application_leaves_room_for_the_others() {
+        let store = store(100);
+        let (a, b) = (store.share("a", 2), store.share("b", 2));
+        let passed = (0..100)
+            .filter(|i| store.claim(&a, &i.to_string(), SECOND).is_fresh())
+            .count();
+        assert_eq!(passed, 50);
+        assert_eq!(store.claim(&b, "n", SECOND), Claim::Fresh);
+    }
+
+    #[test]
+    fn of_many_threads_exactly_one_wins() {
+        let store = store(100_000);
+        let a = store.share("a", 1);
+        let barrier = Barrier::new(8);
+        let wins = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    for i in 0..2000 {
+                        let claim = store.claim(&a, &i.to_string(), SECOND + i);
+                        wins.fetch_add(usize::from(claim.is_fresh()), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!(wins.load(Ordering::Relaxed), 2000);
+        assert_eq!(store.live.load(Ordering::Relaxed), 2000);
+    }
+
+    #[test]
+    fn a_wider_skew_keeps_what_is_known_and_fences_off_the_rest() {
+        let store = store(100);
+        let a = store.share("a", 1);
+        assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+        store.configure(SKEW * 2, 100, 5_000_000);
+        assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
+        assert_eq!(store.claim(&a, "n", SECOND + 1200 * SECOND), Claim::Seen);
+        store.configure(SKEW, 100, 6_000_000);
+        assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
+    }
+
+    #[test]
+    fn imported_nonces_are_seen_until_their_time_is_over() {
+        let (old, new) = (store(100), store(100));
+        let a = old.share("a", 1);
+        assert_eq!(old.claim(&a, "n", SECOND), Claim::Fresh);
+        assert_eq!(old.claim(&a, "m", 200 * SECOND), Claim::Fresh);
+        let entries = old.export(300 * SECOND);
+        assert_eq!(entries.len(), 2);
+        new.import(&entries, SECOND);
+        new.import(&entries, SECOND);
+        assert_eq!(new.live.load(Ordering::Relaxed), 2);
+        let a = new.share("a", 1);
+        assert_eq!(new.claim(&a, "n", 2 * SECOND), Claim::Seen);
+        assert_eq!(new.claim(&a, "m", 300 * SECOND), Claim::Seen);
+        assert_eq!(new.claim(&a, "m", 2 * LIFETIME), Claim::Fresh);
+        assert!(new.export(9 * LIFETIME).is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! Who may connect: at most so many connections in all, and from one address.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::ClientLimits;
+use crate::observe::ListenerStats;
+
+/// Shards of the table of addresses: workers rarely meet.
+const SHARDS: usize = 32;
+
+/// Connections open now. Made once; outlives every reload.
+#[derive(Debug, Default)]
+pub struct Admission {
+    total: AtomicU32,
+    by_address: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
+    hasher: std::hash::RandomState,
+}
+
+/// One connection's place; dropping it frees it.
+pub struct Place {
+    admission: Arc<Admission>,
+    address: Option<IpAddr>,
+    listener: Arc<ListenerStats>,
+}
+
+impl Admission {
+    /// Takes a place, if there is one. Connections without an address (Unix sockets) count in the total only.
+    pub fn enter(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+        limits: &ClientLimits,
+        listener: &Arc<ListenerStats>,
+    ) -> Option<Place> {
+        if self.total.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        listener.connections.up();
+        let mut place = Place { admission: Arc::clone(self), address: None, listener: Arc::clone(listener) };
+        if let Some(address) = address {
+            let mut counts = self.shard(address).lock();
+            let count = counts.entry(address).or_default();
+            if *count >= limits.max_connections_per_ip {
+                return None;
+            }
+            *count += 1;
+            place.address = Some(address);
+        }
+        Some(place)
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
+        &self.by_address[(self.hasher.hash_one(address) % SHARDS as u64) as usize]
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
+        self.listener.connections.down();
+        let Some(address) = self.address else { return };
+        let mut counts = self.admission.shard(address).lock();
+        if let Some(count) = counts.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn counts_all_and_each_address_and_frees_places() {
+        let limits = ClientLimits {
+            header_timeout: Duration::ZERO,
+            body_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            keepalive_timeout: Duration::ZERO,
+            keepalive_requests: 1,
+            max_header_bytes: 0,
+            max_headers: 0,
+            max_uri: 0,
+            max_body: 0,
+            max_connections: 3,
+            max_connections_per_ip: 2,
+        };
+        let (admission, listener) = (Arc::new(Admission::default()), Arc::new(ListenerStats::default()));
+        let enter = |last| admission.enter(Some(IpAddr::from([127, 0, 0, last])), &limits, &listener);
+        let (a, b) = (enter(1), enter(1));
+        assert!(a.is_some() && b.is_some() && enter(1).is_none());
+        let c = enter(2);
+        assert!(c.is_some() && enter(3).is_none());
+        assert_eq!((admission.open(), listener.connections.value()), (3, 3));
+        drop((a, b, c));
+        assert_eq!((admission.open(), listener.connections.value()), (0, 0));
+        assert!(enter(3).is_some());
+    }
+}

@@ -1,0 +1,90 @@
+//! A route's filters in order, and the one place that fixes the order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::snapshot::Parts;
+use crate::auth::{AuthFilter, ClaimsFilter, IpRules};
+use crate::config::Route;
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::primitives::LimitName;
+use crate::transform::CorsFilter;
+
+/// What a request meets before an upstream is chosen.
+pub struct Chain {
+    filters: Vec<Arc<dyn RequestFilter>>,
+}
+
+impl Chain {
+    /// The chain of `route` (contract §5). Each step has its place for a reason.
+    pub(super) fn of(route: &Route, parts: &Parts) -> Self {
+        let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
+        // An address that may not come in costs nothing further, and learns nothing.
+        if let Some(rules) = IpRules::new(route.allow_ips.clone(), route.deny_ips.clone()) {
+            filters.push(Arc::new(rules));
+        }
+        // Browsers ask before they send credentials, so a preflight cannot be authenticated.
+        if let Some(cors) = &route.cors {
+            filters.push(Arc::new(CorsFilter::new(cors)));
+        }
+        // Limits that need no identity come before the work of finding one.
+        filters.extend(limits(route, &parts.limits, parts, false));
+        // Who you are comes before what you may do.
+        let authenticators = route.auth.iter().filter_map(|name| parts.authenticators.get(name).cloned());
+        let authenticators: Vec<_> = authenticators.collect();
+        if !authenticators.is_empty() {
+            filters.push(Arc::new(AuthFilter::new(authenticators)));
+        }
+        if let Some(claims) = ClaimsFilter::new(route.require.clone()) {
+            filters.push(Arc::new(claims));
+        }
+        // Counted under an identity that is proven by now: nobody uses up another's quota.
+        filters.extend(limits(route, &parts.limits, parts, true));
+        // Last, so that a caller who may not come in does not learn what fits.
+        filters.push(Arc::new(BodyLimit));
+        Self { filters }
+    }
+
+    /// The filters in order.
+    pub fn filters(&self) -> &[Arc<dyn RequestFilter>] {
+        &self.filters
+    }
+
+    /// A chain of these filters.
+    #[cfg(test)]
+    pub(super) fn with(filters: Vec<Arc<dyn RequestFilter>>) -> Self {
+        Self { filters }
+    }
+}
+
+fn limits<'p>(
+    route: &'p Route,
+    built: &'p BTreeMap<LimitName, Arc<dyn RequestFilter>>,
+    parts: &'p Parts,
+    after_auth: bool,
+) -> impl Iterator<Item = Arc<dyn RequestFilter>> + use<'p> {
+    let named = route.limits.iter().filter(move |name| parts.needs_principal.contains(*name) == after_auth);
+    named.filter_map(|name| built.get(name).cloned())
+}
+
+/// Refuses a body that says it is longer than the route takes. Bodies of unknown length are counted on their way.
+struct BodyLimit;
+
+impl RequestFilter for BodyLimit {
+    fn name(&self) -> &str {
+        "body_limit"
+    }
+
+    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
+        let length = exchange.header("content-length").and_then(|text| text.parse::<u64>().ok());
+        match length {
+            Some(length) if length > exchange.max_body => Verdict::Refuse(too_large(exchange.max_body)),
+            _ => Verdict::Continue,
+        }
+    }
+}
+
+/// The refusal of a body that is longer than `most`.
+pub(super) fn too_large(most: u64) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, format!("the body may have {most} bytes"))
+}

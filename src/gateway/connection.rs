@@ -1,0 +1,242 @@
+//! One connection: heads are read and examined here, each message is handed to the framework, and the end is clean.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Method, Version};
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
+
+use super::admission::Place;
+use super::client::{ClientIo, Socket};
+use super::ctx::{Ctx, Peer, Start};
+use super::http1::body::BodyGuard;
+use super::http1::head::{self, Head, Scan};
+use super::reply;
+use super::snapshot::Snapshot;
+use super::state::State;
+use crate::config::ErrorFormat;
+use crate::filter::{Reason, Refusal, Scheme};
+use crate::primitives::trace::TraceId;
+
+/// What all connections of a worker share: the application that answers, the state, and the word to stop.
+pub struct Door<A> {
+    /// Answers requests.
+    pub app: Arc<A>,
+    /// Facts, and the snapshot in force.
+    pub state: Arc<State>,
+    /// The framework's word to stop.
+    pub shutdown: ShutdownWatch,
+    /// Turns true when no further request should begin.
+    pub closing: watch::Receiver<bool>,
+    /// Requests are counted and logged as the gateway's own; not so on the admin listener.
+    pub public: bool,
+}
+
+impl<A> Clone for Door<A> {
+    fn clone(&self) -> Self {
+        Self {
+            app: Arc::clone(&self.app),
+            state: Arc::clone(&self.state),
+            shutdown: self.shutdown.clone(),
+            closing: self.closing.clone(),
+            public: self.public,
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve<A>(socket: Socket, address: Option<IpAddr>, mut door: Door<A>, place: Place)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Some(snapshot) = door.state.snapshot() else { return };
+    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
+    let Ok(text) = HeaderValue::from_str(&address.to_string()) else { return };
+    let peer = Peer { address, text, scheme: Scheme::Http };
+    let client = ClientIo::new(socket, snapshot.config.server.client.write_timeout);
+    drop(snapshot);
+    let mut served = 0;
+    let mut clean = true;
+    while clean {
+        let Some(snapshot) = door.state.snapshot() else { break };
+        clean = match next_head(&client, &snapshot, &mut door).await {
+            Next::Request(head) => {
+                served += 1;
+                let last = served >= snapshot.config.server.client.keepalive_requests;
+                one_request(&client, &peer, snapshot, head, last, &door).await
+            }
+            Next::Refused(refusal) => {
+                refuse(&client, &peer, &snapshot, refusal, &door).await;
+                false
+            }
+            Next::Closed => break,
+        };
+    }
+    drop(place);
+}
+
+enum Next {
+    Request(Head),
+    Refused(Refusal),
+    Closed,
+}
+
+/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
+async fn next_head<A>(client: &ClientIo, snapshot: &Snapshot, door: &mut Door<A>) -> Next {
+    let limits = &snapshot.config.server.client;
+    let mut seen = 0;
+    let mut found = None;
+    let idle = client.read_head(|_| true);
+    if !client.has_ahead() {
+        let begun = tokio::select! {
+            biased;
+            begun = tokio::time::timeout(limits.keepalive_timeout, idle) => begun,
+            _ = door.closing.wait_for(|closing| *closing) => return Next::Closed,
+        };
+        if !matches!(begun, Ok(Ok(true))) {
+            return Next::Closed;
+        }
+    }
+    let whole = client.read_head(|bytes| {
+        // An empty line before a request line is skipped when the head is taken (RFC 9112 §2.2).
+        let start = leading_empty_line(bytes);
+        if bytes.len() <= start {
+            return false;
+        }
+        match head::scan(&bytes[start..], seen, limits) {
+            Scan::Partial => {
+                seen = bytes.len() - start;
+                false
+            }
+            Scan::Complete(head) => {
+                found = Some((start, Ok(head)));
+                true
+            }
+            Scan::Refused(refusal) => {
+                found = Some((start, Err(refusal)));
+                true
+            }
+        }
+    });
+    let read = tokio::time::timeout(limits.header_timeout, whole).await;
+    match (read, found) {
+        (_, Some((start, Ok(head)))) => {
+            client.skip(start);
+            Next::Request(head)
+        }
+        (_, Some((_, Err(refusal)))) => Next::Refused(refusal),
+        (Err(_), None) => Next::Refused(Refusal::new(Reason::RequestTimeout, "the request head took too long")),
+        (Ok(_), None) => Next::Closed,
+    }
+}
+
+fn leading_empty_line(bytes: &[u8]) -> usize {
+    if bytes.starts_with(b"\r\n") { 2 } else { 0 }
+}
+
+/// Hands one message to the framework. Says whether the connection can go on.
+async fn one_request<A>(
+    client: &Arc<ClientIo>,
+    peer: &Peer,
+    snapshot: Arc<Snapshot>,
+    head: Head,
+    last: bool,
+    door: &Door<A>,
+) -> bool
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let server = &snapshot.config.server;
+    let (format, keepalive) = (server.error_format, server.client.keepalive_timeout.as_secs().max(1));
+    let bytes = client.begin(head.length, BodyGuard::new(head.framing), server.client.write_timeout);
+    let mut session = ServerSession::new_http1(Box::new(client.stream()));
+    session.set_keepalive(Some(keepalive));
+    session.set_pipelined_prefix(bytes);
+    let start = Start { snapshot, client: Arc::clone(client), peer: peer.clone(), head, last };
+    session.set_connection_user_context(Some(Box::new(start)));
+    let serving = AssertUnwindSafe(door.app.process_new_http(session, &door.shutdown)).catch_unwind();
+    let reusable = match serving.await {
+        Ok(reused) => reused.is_some(),
+        Err(_) => {
+            after_panic(client, format).await;
+            false
+        }
+    };
+    let whole = client.body_read() || client.admit_ahead();
+    if reusable && whole && !last && !door.state.draining() {
+        return true;
+    }
+    if !client.upgraded() && (!whole || client.has_ahead()) {
+        client.linger().await;
+    }
+    false
+}
+
+/// A panic took the request with it; its record is written (see [`Ctx`]) and the panic logged. The client still gets
+/// an answer, unless one had begun.
+async fn after_panic(client: &ClientIo, format: ErrorFormat) {
+    let trace = client.trace().unwrap_or_else(TraceId::random);
+    log::error!(trace_id = trace.as_str(); "a request ended in a panic");
+    if !client.answered() {
+        let answer = reply::raw(&reply::internal(), format, "/", &trace, false);
+        let _ = client.write(&answer).await;
+    }
+    client.linger().await;
+}
+
+/// Answers a head that is not fit to be forwarded; the connection ends with it.
+async fn refuse<A>(client: &Arc<ClientIo>, peer: &Peer, snapshot: &Arc<Snapshot>, refusal: Refusal, door: &Door<A>) {
+    let mut request_line = None;
+    let _ = client
+        .read_head(|bytes| {
+            request_line = Some(RequestLine::of(bytes));
+            true
+        })
+        .now_or_never();
+    let line = request_line.unwrap_or_default();
+    let format = snapshot.config.server.error_format;
+    let head_only = line.method == Method::HEAD;
+    if door.public {
+        let mut ctx = Ctx::new(Arc::clone(&door.state));
+        ctx.began = Instant::now();
+        ctx.client_ip = peer.address;
+        ctx.method = line.method;
+        ctx.uri = line.target.parse().unwrap_or_default();
+        ctx.version = line.version;
+        let answer = reply::raw(&refusal, format, ctx.uri.path(), &ctx.trace, head_only);
+        let status = refusal.reason.status();
+        ctx.refusal = Some(refusal);
+        let _ = client.write(&answer).await;
+        ctx.record(status, answer.len() as u64, None, None);
+    } else {
+        let answer = reply::raw(&refusal, format, "/", &TraceId::random(), head_only);
+        let _ = client.write(&answer).await;
+    }
+    client.linger().await;
+}
+
+/// As much of a refused request line as can be told: for the log only.
+#[derive(Default)]
+struct RequestLine {
+    method: Method,
+    target: String,
+    version: Version,
+}
+
+impl RequestLine {
+    fn of(bytes: &[u8]) -> Self {
+        let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut parts = line.split(|byte| *byte == b' ');
+        let method = parts.next().and_then(|method| Method::from_bytes(method).ok()).unwrap_or_default();
+        let target = parts.next().and_then(|target| std::str::from_utf8(target).ok()).unwrap_or("/");
+        let target = if target.starts_with('/') { target } else { "/" };
+        let version = if parts.next() == Some(b"HTTP/1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
+        Self { method, target: target.chars().take(1024).collect(), version }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is known about one request while it is served.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, Uri, Version};
+use smallvec::SmallVec;
+
+use super::client::ClientIo;
+use super::http1::head::Head;
+use super::snapshot::{RouteRuntime, Snapshot};
+use super::state::State;
+use crate::filter::{Principal, Quota, Reason, Refusal, Scheme, Ticket};
+use crate::observe::Record;
+use crate::primitives::clock;
+use crate::primitives::trace::{TraceId, TraceParent};
+use crate::upstream::{Endpoint, Pool};
+
+/// What the connection knows when a request begins.
+pub(super) struct Start {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) client: Arc<ClientIo>,
+    pub(super) peer: Peer,
+    pub(super) head: Head,
+    /// The connection ends with this request.
+    pub(super) last: bool,
+}
+
+/// The other end of a connection. Made once per connection.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The address as a header value.
+    pub(super) text: HeaderValue,
+    pub(super) scheme: Scheme,
+}
+
+/// What is known about one request. Dropping it gives back what the request held and, should nobody have done so,
+/// writes its record: no request ends unseen, not even by a panic.
+pub struct Ctx {
+    pub(super) state: Arc<State>,
+    pub(super) start: Option<Start>,
+    pub(super) began: Instant,
+    pub(super) at: Duration,
+    pub(super) trace: TraceId,
+    pub(super) parent: Option<TraceParent>,
+    pub(super) client_ip: IpAddr,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) route: Option<Arc<RouteRuntime>>,
+    pub(super) principal: Option<Arc<Principal>>,
+    pub(super) quota: Option<Quota>,
+    pub(super) tickets: Vec<Ticket>,
+    /// Target to send upstream, when it is not the one received.
+    pub(super) outgoing: Option<String>,
+    /// Why the request was refused, or failed.
+    pub(super) refusal: Option<Refusal>,
+    /// The body was read before it was forwarded.
+    pub(super) buffered: bool,
+    pub(super) body_in: u64,
+    pub(super) forward: Forward,
+    logged: bool,
+}
+
+/// The upstream side of a request.
+pub(super) struct Forward {
+    pub(super) deadline: Option<Instant>,
+    pub(super) current: Option<(Arc<Pool>, Arc<Endpoint>)>,
+    pub(super) tried: SmallVec<[SocketAddr; 4]>,
+    pub(super) attempts: u32,
+    /// When the current try was sent.
+    pub(super) sent: Option<Instant>,
+    /// How long its head took.
+    pub(super) took: Option<Duration>,
+    /// The endpoint of the current try was told about already.
+    pub(super) reported: bool,
+    /// The current failure was decided to be tried again.
+    pub(super) retry: bool,
+    /// A connection kept from before was found dead once; such a try does not count.
+    pub(super) stale: bool,
+    pub(super) informational: u32,
+}
+
+impl Ctx {
+    pub(super) fn new(state: Arc<State>) -> Self {
+        state.request_began();
+        Self {
+            state,
+            start: None,
+            began: Instant::now(),
+            at: clock::unix_now(),
+            trace: TraceId::random(),
+            parent: None,
+            client_ip: IpAddr::from([0, 0, 0, 0]),
+            method: Method::GET,
+            uri: Uri::default(),
+            version: Version::HTTP_11,
+            route: None,
+            principal: None,
+            quota: None,
+            tickets: Vec::new(),
+            outgoing: None,
+            refusal: None,
+            buffered: false,
+            body_in: 0,
+            forward: Forward {
+                deadline: None,
+                current: None,
+                tried: SmallVec::new(),
+                attempts: 0,
+                sent: None,
+                took: None,
+                reported: false,
+                retry: false,
+                stale: false,
+                informational: 0,
+            },
+            logged: false,
+        }
+    }
+
+    /// Remembers the matched route and counts the request in.
+    pub(super) fn enter(&mut self, route: Arc<RouteRuntime>) {
+        route.stats.in_flight.up();
+        self.route = Some(route);
+    }
+
+    /// The monotonic clock.
+    pub(super) fn now(&self) -> u64 {
+        self.state.clock.now()
+    }
+
+    /// Takes a failed or unfinished try off the endpoint.
+    pub(super) fn leave_endpoint(&mut self) {
+        if let Some((_, endpoint)) = self.forward.current.take() {
+            endpoint.counts.stats.in_flight.down();
+        }
+    }
+
+    /// Writes the request's one record: metrics and access line always agree.
+    pub(super) fn record(&mut self, status: u16, bytes_out: u64, user_agent: Option<HeaderValue>, referer: Option<HeaderValue>) {
+        if std::mem::replace(&mut self.logged, true) {
+            return;
+        }
+        let took = self.began.elapsed();
+        let stats = self.route.as_ref().map_or(&self.state.metrics.unmatched, |route| &route.stats);
+        if status > 0 {
+            stats.served(self.method.as_str(), status, took);
+        }
+        let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
+        if let Some(reason) = reason {
+            stats.refused(reason);
+        }
+        let Some(log) = &self.state.log else { return };
+        let pool = self.forward.current.as_ref();
+        log.access(Box::new(Record {
+            at: self.at,
+            trace_id: self.trace,
+            route: self.route.as_ref().map(|route| route.name.shared()),
+            method: self.method.clone(),
+            target: self.uri.clone(),
+            status,
+            took,
+            upstream: pool.map(|(pool, _)| pool.settings().name.shared()),
+            endpoint: pool.map(|(_, endpoint)| Arc::clone(&endpoint.label)),
+            upstream_took: self.forward.took,
+            attempts: self.forward.attempts,
+            client_ip: self.client_ip,
+            consumer: self.principal.as_ref().map(|principal| Arc::clone(&principal.consumer)),
+            bytes_in: self.body_in,
+            bytes_out,
+            version: self.version,
+            user_agent,
+            referer,
+            reason,
+        }));
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if !self.logged && self.start.is_some() {
+            let panicking = std::thread::panicking();
+            if panicking {
+                self.refusal = Some(Refusal::new(Reason::Internal, ""));
+            }
+            self.record(if panicking { Reason::Internal.status() } else { 0 }, 0, None, None);
+        }
+        self.leave_endpoint();
+        if let Some(route) = &self.route {
+            route.stats.in_flight.down();
+        }
+        self.state.request_ended();
+    }
+}

@@ -1,0 +1,179 @@
+//! From a request head to its route: who asks, for which host, for which path. The same for serving and explaining.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header;
+use pingora::http::RequestHeader;
+
+use crate::filter::{Reason, Refusal};
+use crate::primitives::path;
+use crate::primitives::ranges::AddressRanges;
+use crate::primitives::trace::{TraceId, TraceParent};
+use crate::route::{Asked, Found, Miss, RouteTable};
+
+/// A request target taken apart.
+pub(super) struct Target<'t> {
+    /// As received, without scheme and authority.
+    pub(super) raw: &'t str,
+    /// Normal path.
+    pub(super) path: Cow<'t, str>,
+    /// Query without `?`.
+    pub(super) query: Option<&'t str>,
+}
+
+impl<'t> Target<'t> {
+    /// Reads a request target in origin, absolute or asterisk form.
+    pub(super) fn parse(target: &'t str) -> Result<Self, Refusal> {
+        let raw = match target.find("://") {
+            Some(scheme) if !target.starts_with('/') => {
+                let rest = &target[scheme + 3..];
+                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+            }
+            _ => target,
+        };
+        let (path, query) = match raw.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (raw, None),
+        };
+        if path == "*" || path.is_empty() {
+            return Ok(Self { raw, path: Cow::Borrowed("/"), query });
+        }
+        let path = path::normalize(path).map_err(|why| Refusal::new(Reason::PathAmbiguous, why.to_string()))?;
+        Ok(Self { raw, path, query })
+    }
+}
+
+/// The authority as received, and the host in it: lower case, without port or trailing dot.
+pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
+    let named = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let authority = named.or_else(|| head.uri.authority().map(|a| a.as_str())).unwrap_or_default();
+    let host = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    };
+    let host = host.trim_end_matches('.');
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        (authority, Cow::Owned(host.to_ascii_lowercase()))
+    } else {
+        (authority, Cow::Borrowed(host))
+    }
+}
+
+/// Finds the route, or the refusal that a miss means.
+pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refusal> {
+    table.find(asked).map_err(|miss| match miss {
+        Miss::NotFound => Refusal::new(Reason::RouteNotFound, "no route takes this path"),
+        Miss::MethodNotAllowed(allow) => {
+            let mut refusal = Refusal::new(Reason::MethodNotAllowed, "the route does not take this method");
+            refusal.allow = Some(allow);
+            refusal
+        }
+    })
+}
+
+/// The client's address: the peer's, or behind trusted proxies the first address from the right of `X-Forwarded-For`
+/// that is none of theirs.
+pub(super) fn client_ip(peer: IpAddr, trusted: &AddressRanges, head: &RequestHeader) -> IpAddr {
+    let mut client = peer.to_canonical();
+    if trusted.is_empty() || !trusted.contains(client) {
+        return client;
+    }
+    let fields = head.headers.get_all("x-forwarded-for");
+    let mut hops: Vec<&str> = Vec::new();
+    for field in fields {
+        hops.extend(field.to_str().unwrap_or_default().split(',').map(str::trim));
+    }
+    for hop in hops.into_iter().rev() {
+        // What is no address was not written by a proxy of ours: the last good one stands.
+        let Some(address) = forwarded_address(hop) else { return client };
+        client = address;
+        if !trusted.contains(client) {
+            return client;
+        }
+    }
+    client
+}
+
+/// An address as proxies write it, perhaps with a port.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(address, _)| address);
+    let parsed: Option<IpAddr> = bare.parse().ok();
+    let parsed = parsed.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
+    parsed.map(|address| address.to_canonical())
+}
+
+/// The request's identifier and trace (contract §6).
+pub(super) fn trace(head: &RequestHeader) -> (TraceId, TraceParent) {
+    let mut given = head.headers.get_all("x-trace-id").iter();
+    let id = given.next().filter(|_| given.next().is_none()).and_then(|value| TraceId::parse(value.as_bytes()));
+    let mut parents = head.headers.get_all("traceparent").iter();
+    let parent = parents.next().filter(|_| parents.next().is_none()).and_then(|v| TraceParent::parse(v.as_bytes()));
+    match (id, parent) {
+        (Some(id), Some(parent)) => (id, parent),
+        (Some(id), None) => (id, TraceParent::start(&id)),
+        (None, Some(parent)) => (parent.trace_id(), parent),
+        (None, None) => {
+            let id = TraceId::random();
+            (id, TraceParent::start(&id))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", b"/", None).expect("head");
+        for (name, value) in fields {
+            head.append_header(*name, *value).expect("field");
+        }
+        head
+    }
+
+    #[test]
+    fn takes_targets_apart() {
+        let parse = |text| Target::parse(text).map(|t| (t.raw.to_owned(), t.path.into_owned(), t.query.map(str::to_owned)));
+        assert_eq!(parse("/a//b?x=1?y"), Ok(("/a//b?x=1?y".into(), "/a/b".into(), Some("x=1?y".into()))));
+        assert_eq!(parse("http://h/a?b=://c"), Ok(("/a?b=://c".into(), "/a".into(), Some("b=://c".into()))));
+        assert_eq!(parse("http://h"), Ok(("/".into(), "/".into(), None)));
+        assert_eq!(parse("/a?u=http://x"), Ok(("/a?u=http://x".into(), "/a".into(), Some("u=http://x".into()))));
+        assert!(parse("/a%2fb").is_err());
+    }
+
+    #[test]
+    fn reads_hosts() {
+        for (given, authority, wanted) in
+            [("API.example.com:80", "API.example.com:80", "api.example.com"), ("[::1]:8080", "[::1]:8080", "[::1]"), ("a.", "a.", "a")]
+        {
+            let head = head(&[("host", given)]);
+            let (seen, name) = host(&head);
+            assert_eq!((seen, &*name), (authority, wanted));
+        }
+    }
+
+    #[test]
+    fn believes_only_trusted_proxies() {
+        let trusted = AddressRanges::new(vec![AddressRanges::parse_one("10.0.0.0/8").expect("range")]);
+        let ip = |text: &str| -> IpAddr { text.parse().expect("address") };
+        let spoofed = head(&[("x-forwarded-for", "1.1.1.1")]);
+        assert_eq!(client_ip(ip("9.9.9.9"), &trusted, &spoofed), ip("9.9.9.9"));
+        assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &spoofed), ip("1.1.1.1"));
+        let chain = head(&[("x-forwarded-for", "6.6.6.6, 2.2.2.2"), ("x-forwarded-for", "10.0.0.9")]);
+        assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &chain), ip("2.2.2.2"));
+        let garbage = head(&[("x-forwarded-for", "6.6.6.6, what, 10.0.0.9")]);
+        assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &garbage), ip("10.0.0.9"));
+        assert_eq!(client_ip(ip("::ffff:10.0.0.1"), &trusted, &spoofed), ip("1.1.1.1"));
+    }
+
+    #[test]
+    fn one_identifier_per_request() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let id = |fields: &[(&'static str, &str)]| trace(&head(fields)).0.to_string();
+        assert_eq!(id(&[("x-trace-id", "abc")]), "abc");
+        assert_eq!(id(&[("x-trace-id", "abc"), ("traceparent", PARENT)]), "abc");
+        assert_eq!(id(&[("traceparent", PARENT)]), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(id(&[("x-trace-id", "bad id"), ("traceparent", "bad")]).len(), 32);
+    }
+}

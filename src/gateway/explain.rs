@@ -1,0 +1,286 @@
+//! What the gateway would do with a request, and why: asked of the code that serves, with nothing taken.
+
+use std::net::IpAddr;
+
+use http::Method;
+use pingora::http::RequestHeader;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::decide;
+use super::http1::head::{self, Scan};
+use super::snapshot::{RouteRuntime, Snapshot, Target};
+use super::state::State;
+use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
+use crate::primitives::clock;
+use crate::route::{Asked, Found};
+
+/// A request to be explained.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Method.
+    pub method: String,
+    /// Path with query, or a whole URL.
+    pub url: String,
+    /// Header fields in order.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// Address of the client; default 127.0.0.1.
+    #[serde(default)]
+    pub ip: Option<IpAddr>,
+    /// Body, for signatures that cover it.
+    #[serde(default)]
+    pub body: Option<String>,
+}
+
+/// What would happen.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Answer {
+    route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
+    path: Option<String>,
+    decision: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    captures: Vec<(String, String)>,
+    client_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer: Option<String>,
+    steps: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nearest: Vec<Value>,
+}
+
+/// Most routes named for a miss.
+const NEAREST: usize = 5;
+
+/// Explains a request against a snapshot: one JSON object (contract §11).
+pub fn explain(question: &Question, snapshot: &Snapshot, state: &State) -> Value {
+    let mut answer = Answer::default();
+    if let Err(refusal) = walk(question, snapshot, state, &mut answer) {
+        answer.refuse(&refusal);
+    }
+    serde_json::to_value(answer).unwrap_or_default()
+}
+
+impl Answer {
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.decision = refusal.reason.code().to_owned();
+        self.status = Some(refusal.reason.status());
+        self.detail = Some(refusal.detail.to_string());
+    }
+
+    fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
+        let mut step = json!({ "step": name, "verdict": verdict });
+        if let Some(rule) = rule {
+            step["rule"] = rule.into();
+        }
+        self.steps.push(step);
+    }
+}
+
+fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut Answer) -> Result<(), Refusal> {
+    let (request, target) = wire(question);
+    match head::scan(&request, 0, &snapshot.config.server.client) {
+        Scan::Complete(_) => {}
+        Scan::Refused(refusal) => {
+            answer.path = Some(target);
+            answer.step("head", refusal.reason.code(), None);
+            return Err(refusal);
+        }
+        Scan::Partial => return Err(Refusal::new(Reason::BadRequest, "the request line is malformed")),
+    }
+    let head = parse(question, &target).ok_or_else(|| Refusal::new(Reason::BadRequest, "the request is malformed"))?;
+    let peer = question.ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
+    answer.client_ip = Some(client_ip);
+    let taken = decide::Target::parse(&target);
+    let taken = match taken {
+        Ok(taken) => taken,
+        Err(refusal) => {
+            answer.path = Some(target.clone());
+            answer.step("path", refusal.reason.code(), None);
+            return Err(refusal);
+        }
+    };
+    answer.path = Some(with_query(&taken.path, taken.query));
+    answer.step("path", &format!("normal form {}", taken.path), None);
+    let (authority, host) = decide::host(&head);
+    let asked =
+        Asked { method: &head.method, host: &host, path: &taken.path, query: taken.query, headers: &head.headers };
+    let found = match decide::route(&snapshot.table, &asked) {
+        Ok(found) => found,
+        Err(refusal) => {
+            answer.step("route", refusal.reason.code(), None);
+            answer.nearest = nearest(snapshot, &asked);
+            return Err(refusal);
+        }
+    };
+    let (config, route) = (&snapshot.table.routes()[found.index], &*snapshot.routes[found.index]);
+    let location = config.location.to_string();
+    answer.route = Some(route.name.to_string());
+    answer.location = Some(location.clone());
+    let names = config.path.captures().map(str::to_owned);
+    answer.captures = names.zip(found.captures(&taken.path).map(str::to_owned)).collect();
+    answer.step("route", &format!("{} takes it", route.name), Some(&location));
+    let mut exchange = Exchange {
+        head: &head,
+        raw_target: taken.raw,
+        path: &taken.path,
+        query: taken.query,
+        host: &host,
+        authority,
+        scheme: Scheme::Http,
+        client_ip,
+        route: &route.name,
+        max_body: route.max_body,
+        now: state.clock.now(),
+        unix_time: clock::unix_now().as_secs(),
+        principal: None,
+        quota: None,
+        tickets: Vec::new(),
+        dry_run: true,
+    };
+    let asked = ask(route, &mut exchange, question, answer, &location);
+    answer.consumer = exchange.principal.as_ref().map(|p| p.consumer.to_string()).filter(|c| !c.is_empty());
+    if asked? {
+        return Ok(());
+    }
+    lead(route, &taken, &found, state, answer)
+}
+
+/// Asks the filters in order. `true`: one of them answers.
+fn ask(
+    route: &RouteRuntime,
+    exchange: &mut Exchange<'_>,
+    question: &Question,
+    answer: &mut Answer,
+    location: &str,
+) -> Result<bool, Refusal> {
+    for filter in route.chain.filters() {
+        let mut verdict = filter.check(exchange);
+        if matches!(verdict, Verdict::NeedBody) {
+            let body = question.body.as_deref().unwrap_or_default();
+            verdict = filter.check_body(exchange, body.as_bytes());
+        }
+        match verdict {
+            Verdict::Continue | Verdict::NeedBody => answer.step(filter.name(), "continue", Some(location)),
+            Verdict::Wait(wait) => answer.step(filter.name(), &format!("wait {} ms", wait.as_millis()), Some(location)),
+            Verdict::Answer(reply) => {
+                answer.step(filter.name(), "answer", Some(location));
+                answer.decision = "respond".to_owned();
+                answer.status = Some(reply.status.as_u16());
+                return Ok(true);
+            }
+            Verdict::Refuse(refusal) => {
+                answer.step(filter.name(), refusal.reason.code(), Some(location));
+                return Err(refusal);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Where the request goes from there.
+fn lead(
+    route: &RouteRuntime,
+    target: &decide::Target<'_>,
+    found: &Found,
+    state: &State,
+    answer: &mut Answer,
+) -> Result<(), Refusal> {
+    let Target::Forward { pool, outgoing, .. } = &route.target else {
+        if let Target::Respond(reply) = &route.target {
+            answer.decision = "respond".to_owned();
+            answer.status = Some(reply.status.as_u16());
+        }
+        return Ok(());
+    };
+    let path = outgoing.path(&target.path, found);
+    answer.path = Some(with_query(&path, target.query));
+    answer.upstream = Some(pool.settings().name.to_string());
+    let now = state.clock.now();
+    let known = pool.endpoints();
+    answer.candidates = known
+        .iter()
+        .map(|(endpoint, weight, backup)| {
+            json!({ "endpoint": &*endpoint.label, "weight": weight, "backup": backup, "state": endpoint.state(now) })
+        })
+        .collect();
+    if known.is_empty() {
+        let named = pool.settings().endpoints.iter();
+        answer.candidates = named
+            .map(|endpoint| {
+                let (address, weight) = (endpoint.address.to_string(), endpoint.weight.get());
+                json!({ "endpoint": address, "weight": weight, "backup": endpoint.backup, "state": "unresolved" })
+            })
+            .collect();
+    } else if !known.iter().any(|(endpoint, ..)| endpoint.usable(now)) {
+        answer.step("upstream", Reason::NoEndpoint.code(), None);
+        return Err(Refusal::new(Reason::NoEndpoint, "no endpoint is usable now"));
+    }
+    answer.step("upstream", &format!("{}: {} endpoints", pool.settings().name, answer.candidates.len()), None);
+    answer.decision = "forward".to_owned();
+    Ok(())
+}
+
+fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<Value> {
+    let losses = snapshot.table.nearest(asked, NEAREST).into_iter();
+    let describe = |loss: crate::route::Loss| {
+        let route = &snapshot.table.routes()[loss.index];
+        let location = route.location.to_string();
+        json!({ "route": route.name.as_str(), "path": route.path.to_string(), "location": location, "why": loss.why })
+    };
+    losses.map(describe).collect()
+}
+
+/// The request as a client would write it, and its target.
+fn wire(question: &Question) -> (Vec<u8>, String) {
+    let (authority, target) = match question.url.split_once("://") {
+        Some((_, rest)) if !question.url.starts_with('/') => {
+            let at = rest.find(['/', '?']).unwrap_or(rest.len());
+            let target = if rest[at..].starts_with('/') { rest[at..].to_owned() } else { format!("/{}", &rest[at..]) };
+            (&rest[..at], target)
+        }
+        _ => ("localhost", question.url.clone()),
+    };
+    let mut text = format!("{} {target} HTTP/1.1\r\n", question.method);
+    if !question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        text.push_str(&format!("Host: {authority}\r\n"));
+    }
+    for (name, value) in &question.headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    (text.into_bytes(), target)
+}
+
+fn parse(question: &Question, target: &str) -> Option<RequestHeader> {
+    let method = Method::from_bytes(question.method.as_bytes()).ok()?;
+    let mut head = RequestHeader::build(method, target.as_bytes(), Some(question.headers.len() + 1)).ok()?;
+    for (name, value) in &question.headers {
+        head.append_header(name.clone(), value.trim()).ok()?;
+    }
+    if !head.headers.contains_key("host") {
+        let authority = question.url.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
+        let authority = authority.filter(|_| !question.url.starts_with('/')).unwrap_or("localhost");
+        head.append_header("Host", authority).ok()?;
+    }
+    Some(head)
+}
+
+fn with_query(path: &str, query: Option<&str>) -> String {
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}

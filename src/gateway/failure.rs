@@ -1,0 +1,68 @@
+//! What an error of the framework means: for the client a refusal, for the endpoint an outcome.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::client::Fault;
+use super::ctx::Ctx;
+use super::reply;
+use crate::filter::{Reason, Refusal};
+use crate::observe::stats::RetryCause;
+
+/// What the client is told; `None` when it is gone.
+pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
+    if let Some(refusal) = ctx.refusal.take() {
+        return Some(refusal);
+    }
+    let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
+    match (fault, error.esource()) {
+        (Some(Fault::Deadline), _) => Some(deadline()),
+        (Some(Fault::Framing), _) => Some(Refusal::new(Reason::BadRequest, "the body is malformed")),
+        (Some(Fault::Stalled), _) => None,
+        (None, ErrorSource::Downstream) => match error.etype() {
+            ErrorType::ReadTimedout => Some(Refusal::new(Reason::RequestTimeout, "the body took too long")),
+            ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400) => {
+                Some(Refusal::new(Reason::BadRequest, "the request is malformed"))
+            }
+            _ => None,
+        },
+        (None, ErrorSource::Upstream) => Some(upstream(error, ctx)),
+        (None, _) if cause(error).is_some() => Some(upstream(error, ctx)),
+        (None, _) => Some(reply::internal()),
+    }
+}
+
+fn upstream(error: &Error, ctx: &Ctx) -> Refusal {
+    let late = ctx.forward.deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline);
+    match cause(error) {
+        Some(RetryCause::Timeout) if late => deadline(),
+        Some(RetryCause::Timeout) => Refusal::new(Reason::UpstreamTimeout, "the upstream took too long"),
+        Some(RetryCause::Connect) => Refusal::new(Reason::UpstreamConnect, "the upstream cannot be reached"),
+        Some(RetryCause::Reset) => Refusal::new(Reason::UpstreamReset, "the upstream broke off"),
+        Some(RetryCause::Status) | None => Refusal::new(Reason::UpstreamInvalid, "the upstream's answer is not valid"),
+    }
+}
+
+/// The refusal of an exchange whose time is over.
+pub(super) fn deadline() -> Refusal {
+    Refusal::new(Reason::DeadlineExceeded, "the request took too long")
+}
+
+/// What kind of failure it is; `None` for an answer that makes no sense.
+pub(super) fn cause(error: &Error) -> Option<RetryCause> {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Some(RetryCause::Timeout),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Some(RetryCause::Timeout),
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::ConnectProxyFailure
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::HandshakeError
+        | ErrorType::InvalidCert
+        | ErrorType::BindError
+        | ErrorType::SocketError => Some(RetryCause::Connect),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Some(RetryCause::Reset),
+        _ => None,
+    }
+}

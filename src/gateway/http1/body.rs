@@ -1,0 +1,235 @@
+//! Following a request body: where it ends, and whether its chunks are written as every parser reads them.
+
+use super::head::Framing;
+
+/// What is left of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyGuard {
+    /// Nothing: what follows belongs to the next request.
+    Done,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunks),
+    /// No HTTP any more: the connection was upgraded.
+    Raw,
+}
+
+/// The chunked coding is malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// State within chunks (RFC 9112 §7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    at: At,
+    /// Bytes of extensions and trailers so far.
+    extra: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Digits of a size: how many, and their value.
+    Size { digits: u8, value: u64 },
+    /// Behind a size, up to CR.
+    Extension { size: u64 },
+    /// LF of a size line.
+    SizeEnd { size: u64 },
+    /// Data.
+    Data { left: u64 },
+    /// CR behind data.
+    DataCr,
+    /// LF behind data.
+    DataLf,
+    /// First byte of a trailer line.
+    TrailerStart,
+    /// Within a trailer line.
+    Trailer,
+    /// LF of a trailer line.
+    TrailerLf,
+    /// LF of the empty line.
+    LastLf,
+}
+
+/// Most bytes of chunk extensions and trailers in one body.
+const MOST_EXTRA: u32 = 16 << 10;
+
+impl BodyGuard {
+    /// The guard for a body framed so.
+    pub(crate) fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Self::Done,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => {
+                Self::Chunked(Chunks { at: At::Size { digits: 0, value: 0 }, extra: 0 })
+            }
+        }
+    }
+
+    /// Follows `bytes`: how many of them belong to this body. `data` is shown the payload in them.
+    pub(crate) fn admit(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Malformed> {
+        match self {
+            Self::Done => Ok(0),
+            Self::Raw => Ok(bytes.len()),
+            Self::Length(left) => {
+                let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                data(&bytes[..taken]);
+                *left -= taken as u64;
+                if *left == 0 {
+                    *self = Self::Done;
+                }
+                Ok(taken)
+            }
+            Self::Chunked(chunks) => {
+                let (taken, done) = chunks.follow(bytes, data)?;
+                if done {
+                    *self = Self::Done;
+                }
+                Ok(taken)
+            }
+        }
+    }
+}
+
+impl Chunks {
+    fn follow(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<(usize, bool), Malformed> {
+        let mut index = 0;
+        while index < bytes.len() {
+            if let At::Data { left } = self.at {
+                let taken = (bytes.len() - index).min(usize::try_from(left).unwrap_or(usize::MAX));
+                data(&bytes[index..index + taken]);
+                index += taken;
+                let left = left - taken as u64;
+                self.at = if left == 0 { At::DataCr } else { At::Data { left } };
+                continue;
+            }
+            let done = self.step(bytes[index])?;
+            index += 1;
+            if done {
+                return Ok((index, true));
+            }
+        }
+        Ok((index, false))
+    }
+
+    /// One byte outside data; `true` behind the last.
+    fn step(&mut self, byte: u8) -> Result<bool, Malformed> {
+        self.at = match (self.at, byte) {
+            (At::Size { digits, value }, _) if byte.is_ascii_hexdigit() => {
+                let digit = u64::from(char::from(byte).to_digit(16).unwrap_or(0));
+                // Sixteen digits would reach the sign bit of whoever counts in 64 bits.
+                if digits >= 15 {
+                    return Err(Malformed);
+                }
+                At::Size { digits: digits + 1, value: value * 16 + digit }
+            }
+            (At::Size { digits: 0, .. }, _) => return Err(Malformed),
+            (At::Size { value, .. }, b'\r') => At::SizeEnd { size: value },
+            (At::Size { value, .. }, b';') => At::Extension { size: value },
+            (At::Extension { size }, b'\r') => At::SizeEnd { size },
+            (At::Extension { .. } | At::Trailer, b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.count()?;
+                self.at
+            }
+            (At::SizeEnd { size: 0 }, b'\n') => At::TrailerStart,
+            (At::SizeEnd { size }, b'\n') => At::Data { left: size },
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => At::Size { digits: 0, value: 0 },
+            (At::TrailerStart, b'\r') => At::LastLf,
+            // Neither a fold nor an empty name.
+            (At::TrailerStart, 0x21..=0x39 | 0x3b..=0x7e) => {
+                self.count()?;
+                At::Trailer
+            }
+            (At::Trailer, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::TrailerStart,
+            (At::LastLf, b'\n') => return Ok(true),
+            _ => return Err(Malformed),
+        };
+        Ok(false)
+    }
+
+    fn count(&mut self) -> Result<(), Malformed> {
+        self.extra += 1;
+        if self.extra > MOST_EXTRA { Err(Malformed) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8], step: usize) -> Result<(usize, Vec<u8>, bool), Malformed> {
+        let mut guard = BodyGuard::new(Framing::Chunked);
+        let (mut taken, mut payload) = (0, Vec::new());
+        for piece in bytes.chunks(step) {
+            taken += guard.admit(piece, |data| payload.extend_from_slice(data))?;
+        }
+        Ok((taken, payload, guard == BodyGuard::Done))
+    }
+
+    #[test]
+    fn ends_exactly_where_the_body_ends() {
+        let body = b"4\r\nWiki\r\n5;x=\"y\"\r\npedia\r\n0\r\nTrailer: v\r\n\r\nGET /";
+        for step in 1..body.len() {
+            let (taken, payload, done) = read(body, step).expect("well formed");
+            assert_eq!((taken, payload.as_slice(), done), (body.len() - 5, &b"Wikipedia"[..], true));
+        }
+        let mut guard = BodyGuard::new(Framing::Length(3));
+        assert_eq!(guard.admit(b"abcdef", |_| {}), Ok(3));
+        assert_eq!(guard, BodyGuard::Done);
+    }
+
+    #[test]
+    fn refuses_chunks_that_two_parsers_read_differently() {
+        for body in [
+            &b"\r\n"[..],
+            b"+4\r\nWiki\r\n",
+            b"0x4\r\nWiki\r\n",
+            b" 4\r\nWiki\r\n",
+            b"4 \r\nWiki\r\n",
+            b"4_0\r\n",
+            b"4\nWiki\r\n",
+            b"4\r\nWikiX",
+            b"4\r\nWiki\n",
+            b"4\r\nWiki\rX",
+            b"g\r\n",
+            b"ffffffffffffffff\r\n",
+            b"4;a\nb\r\n",
+            b"4;a\x00\r\n",
+            b"0\r\n\n",
+            b"0\r\n fold\r\n\r\n",
+            b"0\r\n: v\r\n\r\n",
+        ] {
+            assert_eq!(read(body, 1), Err(Malformed), "{body:?}");
+            assert_eq!(read(body, 64), Err(Malformed), "{body:?}");
+        }
+        let long = [b"1;".to_vec(), vec![b'x'; MOST_EXTRA as usize + 1]].concat();
+        assert_eq!(read(&long, 4096), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_of_any_payload_is_read_back(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..8),
+            step in 1usize..40,
+        ) {
+            let mut body = Vec::new();
+            for chunk in &chunks {
+                body.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                body.extend(chunk);
+                body.extend(b"\r\n");
+            }
+            body.extend(b"0\r\n\r\n");
+            let (taken, payload, done) = read(&body, step).expect("well formed");
+            prop_assert_eq!((taken, payload, done), (body.len(), chunks.concat(), true));
+        }
+
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes, 7);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The life of a request.
+//!
+//! A connection ([`serve`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
+//! hooks are in [`proxy`](self): the route is found, its chain of filters asked, an endpoint chosen, head and body
+//! forwarded, one record written. What a request needs of the configuration it takes from one [`Snapshot`], loaded when
+//! it begins and kept to its end; what outlives a configuration is in [`State`].
+
+mod admission;
+mod chain;
+mod client;
+mod connection;
+mod ctx;
+mod decide;
+mod explain;
+mod failure;
+mod forward;
+mod http1;
+mod proxy;
+mod reply;
+mod snapshot;
+mod state;
+
+pub use admission::{Admission, Place};
+pub use client::Socket;
+pub use connection::{Door, serve};
+pub use explain::{Question, explain};
+pub use proxy::Gateway;
+pub use snapshot::{BuildError, Material, RouteRuntime, Snapshot, Target};
+pub use state::State;

@@ -1,0 +1,177 @@
+//! Answers of our own: the one place where a refusal becomes status, headers and body.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use serde_json::json;
+
+use super::ctx::Ctx;
+use crate::config::ErrorFormat;
+use crate::filter::{Quota, Reason, Refusal, Reply};
+use crate::primitives::trace::TraceId;
+
+/// Sends the refusal and remembers it for the record.
+pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> pingora::Result<()> {
+    let format = ctx.start.as_ref().map_or(ErrorFormat::Problem, |start| start.snapshot.config.server.error_format);
+    let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (content_type, body) = body(&refusal, format, ctx.uri.path(), &ctx.trace);
+    let mut head = ResponseHeader::build(status, Some(10))?;
+    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    for (name, value) in extra(&refusal) {
+        head.insert_header(name, value)?;
+    }
+    ctx.refusal = Some(refusal);
+    send(session, ctx, head, body.into()).await
+}
+
+/// Sends an answer that the configuration asks for.
+pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, reply: &Reply) -> pingora::Result<()> {
+    let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 6))?;
+    for (name, value) in &reply.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    send(session, ctx, head, reply.body.clone()).await
+}
+
+async fn send(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
+    let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !bodiless {
+        head.set_content_length(body.len())?;
+    }
+    // A body that is here already is read and dropped, so that the connection can go on.
+    if ctx.start.as_ref().is_some_and(|start| start.client.admit_ahead()) {
+        session.drain_request_body().await?;
+    }
+    decorate(session, ctx, &mut head)?;
+    let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
+    session.write_response_header(Box::new(head), silent).await?;
+    if !silent {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// What every answer carries, whoever made it.
+pub(super) fn decorate(session: &mut Session, ctx: &Ctx, head: &mut ResponseHeader) -> pingora::Result<()> {
+    if let Some(route) = &ctx.route {
+        let origin = session.req_header().headers.get(header::ORIGIN);
+        for filter in &route.response_filters {
+            filter.apply(origin, head);
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(ctx.trace.as_str()) {
+        head.insert_header("X-Trace-ID", id)?;
+    }
+    if let Some(Quota { limit, remaining, reset }) = ctx.quota {
+        head.insert_header("X-RateLimit-Limit", HeaderValue::from(limit))?;
+        head.insert_header("X-RateLimit-Remaining", HeaderValue::from(remaining))?;
+        head.insert_header("X-RateLimit-Reset", HeaderValue::from(whole_seconds(reset)))?;
+    }
+    let Some(start) = &ctx.start else { return Ok(()) };
+    if start.last || ctx.state.draining() {
+        session.set_keepalive(None);
+    } else if session.get_keepalive().is_some() && ctx.version == http::Version::HTTP_11 && head.status != 101 {
+        let seconds = start.snapshot.config.server.client.keepalive_timeout.as_secs().max(1);
+        head.insert_header("Keep-Alive", format!("timeout={seconds}"))?;
+    }
+    Ok(())
+}
+
+/// A refusal as bytes, for requests the framework never sees. The connection closes after it.
+pub(super) fn raw(refusal: &Refusal, format: ErrorFormat, path: &str, trace: &TraceId, head_only: bool) -> Vec<u8> {
+    use std::fmt::Write;
+    let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (content_type, body) = body(refusal, format, path, trace);
+    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let mut text = format!(
+        "HTTP/1.1 {} {}\r\nDate: {now}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nX-Trace-ID: {trace}\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        body.len(),
+    );
+    for (name, value) in extra(refusal) {
+        let _ = write!(text, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    text.push_str("Connection: close\r\n\r\n");
+    if !head_only {
+        text.push_str(&body);
+    }
+    text.into_bytes()
+}
+
+/// Headers that go with the reason.
+fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
+    let mut headers = Vec::new();
+    let text = |text: &str| HeaderValue::from_str(text).ok();
+    let wait = match refusal.reason.status() {
+        429 | 503 => Some(refusal.retry_after.unwrap_or_default()),
+        _ => refusal.retry_after,
+    };
+    headers.extend(wait.map(|wait| ("Retry-After", HeaderValue::from(whole_seconds(wait).max(1)))));
+    headers.extend(refusal.challenge.and_then(text).map(|value| ("WWW-Authenticate", value)));
+    headers.extend(refusal.allow.as_deref().and_then(text).map(|value| ("Allow", value)));
+    headers
+}
+
+/// Whole seconds, rounded up.
+fn whole_seconds(duration: std::time::Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn body(refusal: &Refusal, format: ErrorFormat, path: &str, trace: &TraceId) -> (&'static str, String) {
+    let Refusal { reason, detail, .. } = refusal;
+    match format {
+        ErrorFormat::Problem => {
+            let body = json!({
+                "type": "about:blank",
+                "title": reason.title(),
+                "status": reason.status(),
+                "detail": detail,
+                "instance": path,
+                "code": reason.code(),
+                "trace_id": trace.as_str(),
+            });
+            ("application/problem+json", body.to_string())
+        }
+        ErrorFormat::Envelope => {
+            let msg = if detail.is_empty() { reason.title() } else { detail };
+            let body = json!({ "code": reason.code(), "msg": msg, "data": null, "trace_id": trace.as_str() });
+            ("application/json", body.to_string())
+        }
+    }
+}
+
+/// The refusal of something that is our own fault: says nothing about it.
+pub(super) fn internal() -> Refusal {
+    Refusal::new(Reason::Internal, "the request could not be served")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn writes_a_whole_answer() {
+        let refusal = Refusal::new(Reason::RateLimited, "later").retry_after(Duration::from_millis(1200));
+        let trace = TraceId::parse(b"t").expect("id");
+        let text = String::from_utf8(raw(&refusal, ErrorFormat::Problem, "/a", &trace, false)).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
+        assert!(head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
+        assert!(head.contains("\r\nRetry-After: 2\r\n") && head.ends_with("Connection: close"));
+        assert!(head.contains(&format!("Content-Length: {}", body.len())));
+        let body: serde_json::Value = serde_json::from_str(body).expect("json");
+        assert_eq!((&body["code"], &body["instance"], &body["status"]), (&"rate_limited".into(), &"/a".into(), &429.into()));
+    }
+
+    #[test]
+    fn the_envelope_is_another_form_of_the_same() {
+        let refusal = Refusal::new(Reason::TokenMissing, "no token");
+        let (kind, text) = body(&refusal, ErrorFormat::Envelope, "/a", &TraceId::parse(b"t").expect("id"));
+        let body: serde_json::Value = serde_json::from_str(&text).expect("json");
+        assert_eq!(kind, "application/json");
+        assert_eq!(body, json!({ "code": "token_missing", "msg": "no token", "data": null, "trace_id": "t" }));
+    }
+}

@@ -1,0 +1,255 @@
+//! A configuration ready to serve: compiled routes, built chains, loaded keys. Immutable; swapped whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use thiserror::Error;
+
+use super::chain::Chain;
+use super::state::State;
+use crate::auth::{self, Authenticator};
+use crate::config::{Action, Auth, Config, Source, TokenSource};
+use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
+use crate::limit;
+use crate::observe::stats::RouteStats;
+use crate::primitives::secret::{Secret, SecretSource};
+use crate::primitives::{AuthName, LimitName, RouteName, UpstreamName};
+use crate::route::{Outgoing, RouteTable};
+use crate::transform::{self, CorsFilter, HeaderFilter};
+use crate::upstream::{PeerTemplate, Pool, TlsError};
+
+/// A configuration ready to serve.
+pub struct Snapshot {
+    /// The configuration it was built from.
+    pub config: Config,
+    /// The files it was read from.
+    pub sources: Vec<Source>,
+    /// Finds the route of a request.
+    pub table: RouteTable,
+    /// What a found route does, in the order of the table.
+    pub routes: Vec<Arc<RouteRuntime>>,
+    /// Upstreams.
+    pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
+    /// Headers that only the gateway may set; a client's own are removed on every route.
+    pub identity_headers: Vec<HeaderName>,
+    /// Every secret that was read: to keep them out of logs.
+    pub secrets: Vec<Secret>,
+    /// Names of query parameters that carry tokens: to mask them in logs.
+    pub token_parameters: Vec<String>,
+    /// Bearer token of the admin listener.
+    pub admin_token: Option<Secret>,
+}
+
+/// What a route does.
+pub struct RouteRuntime {
+    /// Its name.
+    pub name: RouteName,
+    /// Its filters.
+    pub chain: Chain,
+    /// What follows them.
+    pub target: Target,
+    /// Its counts.
+    pub stats: Arc<RouteStats>,
+    /// Bytes of a body.
+    pub max_body: u64,
+    /// Changes towards the upstream.
+    pub upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>>,
+    /// Changes towards the client.
+    pub response_filters: Vec<Arc<dyn ResponseFilter>>,
+}
+
+/// Where a route leads.
+pub enum Target {
+    /// To an upstream.
+    Forward {
+        /// Which.
+        pool: Arc<Pool>,
+        /// How the path changes.
+        outgoing: Outgoing,
+        /// Deadline of the whole exchange.
+        deadline: Duration,
+    },
+    /// To an answer of our own.
+    Respond(Arc<Reply>),
+}
+
+/// Why a snapshot could not be built. The one in force stays.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// An authenticator's keys.
+    #[error("{0}")]
+    Auth(#[from] auth::BuildError),
+    /// An upstream's certificates.
+    #[error("[upstream.{upstream}.tls]: {error}")]
+    Tls {
+        /// Which upstream.
+        upstream: UpstreamName,
+        /// What is wrong.
+        error: TlsError,
+    },
+    /// A secret.
+    #[error("{key}: {why}")]
+    Secret {
+        /// Key of the configuration.
+        key: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Reads what a configuration points to. `server` reads files and the environment; tests read a table.
+pub trait Material {
+    /// The content of a secret.
+    fn secret(&self, source: &SecretSource) -> Result<Secret, String>;
+    /// The content of a file.
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
+}
+
+/// What chains are built from.
+pub(super) struct Parts {
+    pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
+    pub(super) limits: BTreeMap<LimitName, Arc<dyn RequestFilter>>,
+    pub(super) needs_principal: BTreeSet<LimitName>,
+}
+
+/// Removed from every request besides identity headers: they make some origins serve another path or method than the
+/// one that was authorised (attacks.md §2.2).
+const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
+
+impl Snapshot {
+    /// Builds the snapshot: opens and checks everything that serving will need. Facts in `state` are looked up, never
+    /// changed, so a build that fails leaves no trace.
+    pub fn build(
+        config: Config,
+        sources: Vec<Source>,
+        state: &State,
+        material: &dyn Material,
+    ) -> Result<Self, BuildError> {
+        let secrets = parking_lot::Mutex::new(Vec::new());
+        let read = |source: &SecretSource| {
+            let secret = material.secret(source)?;
+            secrets.lock().push(secret.clone());
+            Ok(secret)
+        };
+        let admin_token = config.admin.token.as_ref().map(read).transpose();
+        let admin_token = admin_token.map_err(|why| BuildError::Secret { key: "admin.token", why })?;
+        let mut authenticators = BTreeMap::new();
+        for (name, auth) in &config.auths {
+            authenticators.insert(name.clone(), auth::build(auth, &read, &state.auth)?);
+        }
+        let limits = config.limits.iter().map(|(name, limit)| {
+            (name.clone(), limit::build(limit, state.metrics.limit(name), &state.limits))
+        });
+        let needs_principal = config.limits.values().filter(|limit| limit.key.needs_principal());
+        let parts = Parts {
+            authenticators,
+            limits: limits.collect(),
+            needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
+        };
+        let pools = pools(&config, state, material)?;
+        let routes = config.routes.iter().map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state)));
+        let routes = routes.collect();
+        Ok(Self {
+            table: RouteTable::new(config.routes.clone()),
+            routes,
+            identity_headers: identity_headers(&config),
+            token_parameters: token_parameters(&config),
+            secrets: secrets.into_inner(),
+            pools,
+            admin_token,
+            sources,
+            config,
+        })
+    }
+}
+
+impl RouteRuntime {
+    fn new(
+        route: &crate::config::Route,
+        parts: &Parts,
+        pools: &BTreeMap<UpstreamName, Arc<Pool>>,
+        state: &State,
+    ) -> Self {
+        let target = match &route.action {
+            Action::Respond(respond) => Target::Respond(transform::reply(respond)),
+            Action::Forward { upstream, .. } => {
+                let pool = Arc::clone(&pools[upstream]);
+                let deadline = route.timeout.unwrap_or(pool.settings().timeout.request);
+                Target::Forward { pool, outgoing: Outgoing::of(route), deadline }
+            }
+        };
+        let mut upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>> = Vec::new();
+        let mut response_filters: Vec<Arc<dyn ResponseFilter>> = Vec::new();
+        if let Some(rules) = HeaderFilter::new(&route.request) {
+            upstream_filters.push(Arc::new(rules));
+        }
+        if let Some(cors) = &route.cors {
+            response_filters.push(Arc::new(CorsFilter::new(cors)));
+        }
+        if let Some(rules) = HeaderFilter::new(&route.response) {
+            response_filters.push(Arc::new(rules));
+        }
+        Self {
+            name: route.name.clone(),
+            chain: Chain::of(route, parts),
+            target,
+            stats: state.metrics.route(&route.name),
+            max_body: route.max_body,
+            upstream_filters,
+            response_filters,
+        }
+    }
+}
+
+/// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
+/// unless TLS is involved: its files may have changed.
+fn pools(
+    config: &Config,
+    state: &State,
+    material: &dyn Material,
+) -> Result<BTreeMap<UpstreamName, Arc<Pool>>, BuildError> {
+    let old = state.snapshot();
+    let mut pools = BTreeMap::new();
+    for (name, settings) in &config.upstreams {
+        let known = old.as_ref().and_then(|old| old.pools.get(name));
+        if let Some(known) = known.filter(|known| known.settings() == settings && settings.tls.is_none()) {
+            pools.insert(name.clone(), Arc::clone(known));
+            continue;
+        }
+        let peers = PeerTemplate::new(settings, &|path| material.file(path))
+            .map_err(|error| BuildError::Tls { upstream: name.clone(), error })?;
+        let stats = state.metrics.upstream(name);
+        let pool = Pool::new(settings.clone(), peers, Arc::clone(&state.endpoints), stats, state.clock.now());
+        if let Some(known) = known {
+            pool.inherit(known, state.clock.now());
+        }
+        pools.insert(name.clone(), Arc::new(pool));
+    }
+    Ok(pools)
+}
+
+fn identity_headers(config: &Config) -> Vec<HeaderName> {
+    let mut names: BTreeSet<String> = REWRITING_HEADERS.map(str::to_owned).into();
+    names.insert("x-consumer".to_owned());
+    for auth in config.auths.values() {
+        if let Auth::Jwt(jwt) = auth {
+            names.extend(jwt.forward_claims.iter().map(|(_, header)| header.as_str().to_owned()));
+        }
+    }
+    names.into_iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+fn token_parameters(config: &Config) -> Vec<String> {
+    let jwt = config.auths.values().filter_map(|auth| match auth {
+        Auth::Jwt(jwt) => Some(jwt),
+        Auth::Signature(_) => None,
+    });
+    let names = jwt.flat_map(|jwt| &jwt.from).filter_map(|from| match from {
+        TokenSource::Query(name) => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
+}

@@ -1,0 +1,137 @@
+//! `concurrency`: requests at the same time, exactly.
+//!
+//! An admitted request carries a ticket; dropping it gives the place back, so it comes back when the client leaves, the
+//! upstream breaks off or a filter panics alike. A key with nothing in flight takes no room. When `capacity` keys are
+//! in flight a request with yet another is refused: to forget one would let its holder in twice, to admit uncounted
+//! would be no limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::limiter::Meter;
+use super::shards::Shards;
+use super::table::Table;
+use crate::filter::{Exchange, Reason, Refusal, Verdict};
+
+/// Nobody knows when a request will end; a second is the least that can be said.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A bound on what a key has in flight.
+pub(super) struct Concurrency {
+    max: u64,
+    counts: Arc<Counts>,
+}
+
+/// Requests in flight by key; none is zero.
+pub(super) struct Counts {
+    shards: Shards<Table>,
+    capacity: AtomicUsize,
+    len: AtomicUsize,
+}
+
+/// One place taken.
+struct Place {
+    counts: Arc<Counts>,
+    key: u64,
+}
+
+impl Concurrency {
+    pub(super) fn new(max: u32, counts: Arc<Counts>) -> Self {
+        Self {
+            max: u64::from(max),
+            counts,
+        }
+    }
+}
+
+impl Meter for Concurrency {
+    fn admit(&self, key: u64, exchange: &mut Exchange<'_>) -> Verdict {
+        let admitted = if exchange.dry_run {
+            self.counts.in_flight(key) < self.max
+        } else {
+            self.counts.enter(key, self.max)
+        };
+        if !admitted {
+            let refusal = Refusal::new(
+                Reason::ConcurrencyLimited,
+                "Too many requests are in flight; wait for one to end.",
+            );
+            return Verdict::Refuse(refusal.retry_after(RETRY_AFTER));
+        }
+        if !exchange.dry_run {
+            let counts = Arc::clone(&self.counts);
+            exchange.tickets.push(Box::new(Place { counts, key }));
+        }
+        Verdict::Continue
+    }
+}
+
+impl Counts {
+    pub(super) fn new(capacity: u32) -> Self {
+        Self {
+            shards: Shards::for_capacity(capacity),
+            capacity: AtomicUsize::new(capacity as usize),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn set_capacity(&self, capacity: u32) {
+        self.capacity.store(capacity as usize, Ordering::Relaxed);
+    }
+
+    fn in_flight(&self, key: u64) -> u64 {
+        self.shards.of(key).get(key).unwrap_or_default()
+    }
+
+    fn enter(&self, key: u64, max: u64) -> bool {
+        let mut table = self.shards.of(key);
+        if let Some(count) = table.get_mut(key) {
+            let free = *count < max;
+            *count += u64::from(free);
+            return free;
+        }
+        if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity.load(Ordering::Relaxed) {
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        table.insert(key, 1);
+        true
+    }
+
+    fn leave(&self, key: u64) {
+        let mut table = self.shards.of(key);
+        match table.get_mut(key) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) => {
+                table.remove(key);
+                self.len.fetch_sub(1, Ordering::Relaxed);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.counts.leave(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_with_nothing_in_flight_takes_no_room() {
+        let counts = Counts::new(2);
+        assert!(counts.enter(1, 5) && counts.enter(1, 5) && counts.enter(2, 5));
+        assert!(!counts.enter(3, 5), "a third key finds no room");
+        assert!(counts.enter(2, 5), "a known one does");
+        counts.leave(1);
+        assert!(!counts.enter(3, 5));
+        counts.leave(1);
+        assert_eq!(counts.in_flight(1), 0);
+        assert!(counts.enter(3, 5));
+    }
+}

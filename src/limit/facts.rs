@@ -1,0 +1,114 @@
+//! What limits remember across reloads.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::concurrency::Counts;
+use super::sketch::Sketch;
+use super::store::Store;
+use crate::config::{Algorithm, Limit, LimitKey};
+use crate::primitives::LimitName;
+
+/// Everything counted so far, by limit.
+///
+/// A changed rate, burst, `max`, `max_delay` or capacity goes on from what was counted; a changed key, algorithm or
+/// period of an estimator counts something else and begins anew.
+pub struct LimitFacts {
+    seed: RandomState,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    times: HashMap<Identity, Arc<Store>>,
+    sketches: HashMap<Identity, Arc<Sketch>>,
+    counts: HashMap<Identity, Arc<Counts>>,
+}
+
+/// Two limits with the same identity count the same thing in the same unit.
+#[derive(PartialEq, Eq, Hash)]
+struct Identity {
+    name: LimitName,
+    key: LimitKey,
+    kind: Kind,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Kind {
+    Estimator { period: Duration },
+    TokenBucket,
+    LeakyBucket,
+    Concurrency,
+}
+
+impl LimitFacts {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        Self {
+            seed: RandomState::new(),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Forgets what none of these limits counts on. Called once the configuration that names them is in force, so that
+    /// a reload that fails on the way loses nothing.
+    pub fn retain<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let wanted: HashSet<Identity> = limits.into_iter().map(Identity::of).collect();
+        let mut kept = self.kept.lock();
+        kept.times.retain(|identity, _| wanted.contains(identity));
+        kept.sketches
+            .retain(|identity, _| wanted.contains(identity));
+        kept.counts.retain(|identity, _| wanted.contains(identity));
+    }
+
+    pub(super) fn seed(&self) -> &RandomState {
+        &self.seed
+    }
+
+    pub(super) fn times(&self, limit: &Limit, capacity: u32) -> Arc<Store> {
+        let mut kept = self.kept.lock();
+        let new = || Arc::new(Store::new(capacity));
+        let store = kept.times.entry(Identity::of(limit)).or_insert_with(new);
+        store.set_capacity(capacity);
+        Arc::clone(store)
+    }
+
+    pub(super) fn sketch(&self, limit: &Limit, period: Duration) -> Arc<Sketch> {
+        let mut kept = self.kept.lock();
+        let new = || Arc::new(Sketch::new(period));
+        Arc::clone(kept.sketches.entry(Identity::of(limit)).or_insert_with(new))
+    }
+
+    pub(super) fn counts(&self, limit: &Limit, capacity: u32) -> Arc<Counts> {
+        let mut kept = self.kept.lock();
+        let new = || Arc::new(Counts::new(capacity));
+        let counts = kept.counts.entry(Identity::of(limit)).or_insert_with(new);
+        counts.set_capacity(capacity);
+        Arc::clone(counts)
+    }
+}
+
+impl Default for LimitFacts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Identity {
+    fn of(limit: &Limit) -> Self {
+        Self {
+            name: limit.name.clone(),
+            key: limit.key.clone(),
+            kind: match limit.algorithm {
+                Algorithm::Estimator { rate } => Kind::Estimator { period: rate.per },
+                Algorithm::TokenBucket { .. } => Kind::TokenBucket,
+                Algorithm::LeakyBucket { .. } => Kind::LeakyBucket,
+                Algorithm::Concurrency { .. } => Kind::Concurrency,
+            },
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Every metric family on one page: name, kind, help and labels (contract §9).
+//!
+//! Counts live in [`super::stats`], found once per snapshot and added to without a look-up; this collects them when
+//! `/metrics` is read. Labels are configured names and enums, never anything a client sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::stats::{self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, UpstreamStats};
+use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
+
+/// Route label of requests that match no route.
+const UNMATCHED: &str = "_unmatched";
+
+/// Everything that is counted. Made once and handed down; counts outlive a reload.
+pub struct Metrics {
+    routes: Mutex<BTreeMap<RouteName, Arc<RouteStats>>>,
+    upstreams: Mutex<BTreeMap<UpstreamName, Arc<UpstreamStats>>>,
+    endpoints: Mutex<BTreeMap<(UpstreamName, Arc<str>), Arc<EndpointCounts>>>,
+    limits: Mutex<BTreeMap<LimitName, Arc<LimitStats>>>,
+    listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
+    /// Requests that matched no route.
+    pub unmatched: Arc<RouteStats>,
+    /// Log lines dropped because a queue was full: access lines, and messages.
+    pub dropped_access: Arc<Count>,
+    /// The same for messages.
+    pub dropped_messages: Arc<Count>,
+    registry: Registry,
+    routes_active: IntGauge,
+    reloads: IntCounterVec,
+    config_info: IntGaugeVec,
+}
+
+/// One endpoint's counts and whether it is usable.
+#[derive(Debug, Default)]
+pub struct EndpointCounts {
+    /// What it answered.
+    pub stats: EndpointStats,
+    healthy: AtomicBool,
+}
+
+impl EndpointCounts {
+    /// Says whether requests may be sent to it.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+}
+
+/// One listener's counts.
+#[derive(Debug, Default)]
+pub struct ListenerStats {
+    /// Connections open now.
+    pub connections: Level,
+}
+
+impl Metrics {
+    /// No counts yet. Series that must exist from the start do.
+    pub fn new(version: &str, commit: &str) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let routes_active = IntGauge::new("gateway_routes_active", "Routes of the configuration in force")?;
+        let reloads = IntCounterVec::new(
+            Opts::new("gateway_config_reloads_total", "Reloads of the configuration by result"),
+            &["result"],
+        )?;
+        let config_info =
+            IntGaugeVec::new(Opts::new("gateway_config_info", "The configuration in force, by its hash"), &["hash"])?;
+        let build_info =
+            IntGaugeVec::new(Opts::new("gateway_build_info", "This build"), &["version", "commit"])?;
+        reloads.with_label_values(&["ok"]);
+        reloads.with_label_values(&["error"]);
+        build_info.with_label_values(&[version, commit]).set(1);
+        registry.register(Box::new(routes_active.clone()))?;
+        registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(config_info.clone()))?;
+        registry.register(Box::new(build_info))?;
+        Ok(Self {
+            routes: Mutex::default(),
+            upstreams: Mutex::default(),
+            endpoints: Mutex::default(),
+            limits: Mutex::default(),
+            listeners: Mutex::default(),
+            unmatched: Arc::default(),
+            dropped_access: Arc::default(),
+            dropped_messages: Arc::default(),
+            registry,
+            routes_active,
+            reloads,
+            config_info,
+        })
+    }
+
+    /// The counts of a route.
+    pub fn route(&self, name: &RouteName) -> Arc<RouteStats> {
+        Arc::clone(self.routes.lock().entry(name.clone()).or_default())
+    }
+
+    /// The counts of an upstream.
+    pub fn upstream(&self, name: &UpstreamName) -> Arc<UpstreamStats> {
+        Arc::clone(self.upstreams.lock().entry(name.clone()).or_default())
+    }
+
+    /// The counts of an endpoint, under its configured address.
+    pub fn endpoint(&self, upstream: &UpstreamName, label: &Arc<str>) -> Arc<EndpointCounts> {
+        let key = (upstream.clone(), Arc::clone(label));
+        Arc::clone(self.endpoints.lock().entry(key).or_default())
+    }
+
+    /// The counts of a limit.
+    pub fn limit(&self, name: &LimitName) -> Arc<LimitStats> {
+        Arc::clone(self.limits.lock().entry(name.clone()).or_default())
+    }
+
+    /// The counts of a listener.
+    pub fn listener(&self, name: &ListenerName) -> Arc<ListenerStats> {
+        Arc::clone(self.listeners.lock().entry(name.clone()).or_default())
+    }
+
+    /// Every route's counts, the unmatched included.
+    pub fn each_route(&self) -> Vec<(Arc<str>, Arc<RouteStats>)> {
+        let routes = self.routes.lock();
+        let named = routes.iter().map(|(name, stats)| (name.shared(), Arc::clone(stats)));
+        named.chain([(Arc::from(UNMATCHED), Arc::clone(&self.unmatched))]).collect()
+    }
+
+    /// A configuration came into force.
+    pub fn applied(&self, routes: usize, hash: &str) {
+        self.routes_active.set(i64::try_from(routes).unwrap_or(i64::MAX));
+        self.config_info.reset();
+        self.config_info.with_label_values(&[hash]).set(1);
+    }
+
+    /// A reload ended.
+    pub fn reloaded(&self, ok: bool) {
+        self.reloads.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
+    }
+
+    /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.
+    pub fn prune(&self) {
+        self.routes.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.upstreams.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.endpoints.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.limits.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
+    }
+
+    /// All families in the text format.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(self.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+        TextEncoder::new().encode_to_string(&families)
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.route_families();
+        families.extend(self.upstream_families());
+        families.extend(self.other_families());
+        families
+    }
+
+    fn route_families(&self) -> Vec<MetricFamily> {
+        let mut seconds = histogram("gateway_requests_seconds", "Time from the request's head to the end of its answer");
+        let mut by_route = counter("gateway_requests_by_route_total", "Answers by route and exact status");
+        let mut in_flight = gauge("gateway_requests_in_flight", "Requests being served");
+        let mut refused = counter("gateway_refused_total", "Requests refused, by reason");
+        for (route, stats) in self.each_route() {
+            for (method, class, latency) in stats.latencies() {
+                let status = ["1xx", "2xx", "3xx", "4xx", "5xx"][class - 1];
+                seconds.push(labels(&[("route", &route), ("method", method), ("status", status)]), observed(latency));
+            }
+            for (status, count) in stats.statuses.seen() {
+                by_route.push(labels(&[("routeId", &route), ("status", &status.to_string())]), count as f64);
+            }
+            in_flight.push(labels(&[("route", &route)]), stats.in_flight.value() as f64);
+            for (reason, count) in stats.refusals() {
+                refused.push(labels(&[("route", &route), ("reason", reason.code())]), count as f64);
+            }
+        }
+        vec![seconds.done(), by_route.done(), in_flight.done(), refused.done()]
+    }
+
+    fn upstream_families(&self) -> Vec<MetricFamily> {
+        let mut seconds = histogram("gateway_upstream_seconds", "Time from sending a try to the head of its answer");
+        let mut retries = counter("gateway_upstream_retries_total", "Repeated tries, by what caused them");
+        for (upstream, stats) in self.upstreams.lock().iter() {
+            seconds.push(labels(&[("upstream", upstream.as_str())]), observed(&stats.latency));
+            for (cause, count) in stats.retries() {
+                retries.push(labels(&[("upstream", upstream.as_str()), ("cause", cause)]), count as f64);
+            }
+        }
+        let mut requests = counter("http_client_requests_total", "Tries sent to endpoints, by exact status or error");
+        let mut healthy = gauge("gateway_endpoint_healthy", "Whether requests are sent to the endpoint");
+        for ((upstream, endpoint), counts) in self.endpoints.lock().iter() {
+            let place = [("upstream", upstream.as_str()), ("endpoint", &**endpoint)];
+            let errors = counts.stats.errors.value();
+            let statuses = counts.stats.statuses.seen().map(|(status, count)| (status.to_string(), count));
+            let errors = (errors > 0).then(|| ("error".to_owned(), errors));
+            for (status, count) in statuses.chain(errors) {
+                requests.push(labels(&[place[0], place[1], ("status", &status)]), count as f64);
+            }
+            healthy.push(labels(&place), f64::from(u8::from(counts.healthy.load(Ordering::Relaxed))));
+        }
+        vec![seconds.done(), retries.done(), requests.done(), healthy.done()]
+    }
+
+    fn other_families(&self) -> Vec<MetricFamily> {
+        let mut decisions = counter("gateway_limit_decisions_total", "What limits decided");
+        for (limit, stats) in self.limits.lock().iter() {
+            let counts = [
+                ("allowed", &stats.allowed),
+                ("delayed", &stats.delayed),
+                ("refused", &stats.refused),
+                ("skipped", &stats.skipped),
+            ];
+            for (outcome, count) in counts {
+                decisions.push(labels(&[("limit", limit.as_str()), ("outcome", outcome)]), count.value() as f64);
+            }
+        }
+        let mut connections = gauge("gateway_connections_active", "Connections open now");
+        for (listener, stats) in self.listeners.lock().iter() {
+            connections.push(labels(&[("listener", listener.as_str())]), stats.connections.value() as f64);
+        }
+        let mut dropped = counter("gateway_log_dropped_total", "Log lines dropped because a queue was full");
+        for (sink, count) in [("access", &self.dropped_access), ("messages", &self.dropped_messages)] {
+            dropped.push(labels(&[("sink", sink)]), count.value() as f64);
+        }
+        vec![decisions.done(), connections.done(), dropped.done()]
+    }
+}
+
+/// A family being filled.
+struct Family<S> {
+    family: MetricFamily,
+    metrics: Vec<Metric>,
+    set: fn(&mut Metric, S),
+}
+
+impl<S> Family<S> {
+    fn new(name: &str, help: &str, kind: MetricType, set: fn(&mut Metric, S)) -> Self {
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        Self { family, metrics: Vec::new(), set }
+    }
+
+    fn push(&mut self, labels: Vec<LabelPair>, value: S) {
+        let mut metric = Metric::from_label(labels);
+        (self.set)(&mut metric, value);
+        self.metrics.push(metric);
+    }
+
+    fn done(mut self) -> MetricFamily {
+        self.family.set_metric(self.metrics);
+        self.family
+    }
+}
+
+fn counter(name: &str, help: &str) -> Family<f64> {
+    Family::new(name, help, MetricType::COUNTER, |metric, value| {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    })
+}
+
+fn gauge(name: &str, help: &str) -> Family<f64> {
+    Family::new(name, help, MetricType::GAUGE, |metric, value| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    })
+}
+
+fn histogram(name: &str, help: &str) -> Family<Observed> {
+    Family::new(name, help, MetricType::HISTOGRAM, |metric, (counts, sum): Observed| {
+        let mut total = 0;
+        let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
+            total += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(total);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
+        metric.set_histogram(histogram);
+    })
+}
+
+/// Counts per bucket, and the sum.
+type Observed = ([u64; BUCKETS.len() + 1], f64);
+
+fn observed(histogram: &stats::Histogram) -> Observed {
+    (histogram.counts(), histogram.sum())
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut label = LabelPair::default();
+        label.set_name((*name).to_owned());
+        label.set_value((*value).to_owned());
+        label
+    };
+    pairs.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn renders_what_was_counted() {
+        let metrics = Metrics::new("1.2.3", "abc").expect("metrics");
+        let route = metrics.route(&RouteName::new("users"));
+        route.served("GET", 200, Duration::from_millis(3));
+        route.served("BREW", 418, Duration::from_millis(3));
+        route.refused(crate::filter::Reason::RateLimited);
+        metrics.applied(1, "cafe");
+        let text = metrics.render().expect("text");
+        for line in [
+            "gateway_requests_by_route_total{routeId=\"users\",status=\"200\"} 1",
+            "gateway_requests_seconds_count{method=\"_OTHER\",route=\"users\",status=\"4xx\"} 1",
+            "gateway_refused_total{reason=\"rate_limited\",route=\"users\"} 1",
+            "gateway_config_reloads_total{result=\"error\"} 0",
+            "gateway_config_info{hash=\"cafe\"} 1",
+            "gateway_requests_in_flight{route=\"_unmatched\"} 0",
+        ] {
+            let wanted: std::collections::BTreeSet<&str> = line.split(['{', '}', ',', ' ']).collect();
+            let found = text.lines().any(|l| l.split(['{', '}', ',', ' ']).collect::<std::collections::BTreeSet<_>>() == wanted);
+            assert!(found, "{line}\n{text}");
+        }
+    }
+}

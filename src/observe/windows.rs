@@ -1,0 +1,203 @@
+//! Rates, latency quantiles and error ratio per route over the last ten seconds and five minutes.
+//!
+//! A background service calls [`Windows::tick`] once a second; it keeps sums in two rings and never touches the
+//! request path.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::metrics::Metrics;
+use super::stats::{BUCKETS, RouteStats};
+
+/// Sums of one route at one moment.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    total: u64,
+    errors: u64,
+    buckets: [u64; BUCKETS.len() + 1],
+}
+
+impl Sums {
+    fn of(stats: &RouteStats) -> Self {
+        let mut sums = Self::default();
+        for (_, class, histogram) in stats.latencies() {
+            for (sum, count) in sums.buckets.iter_mut().zip(histogram.counts()) {
+                *sum += count;
+                sums.total += count;
+                sums.errors += if class == 5 { count } else { 0 };
+            }
+        }
+        sums
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let mut buckets = self.buckets;
+        buckets.iter_mut().zip(before.buckets).for_each(|(now, then)| *now = now.saturating_sub(then));
+        Self {
+            total: self.total.saturating_sub(before.total),
+            errors: self.errors.saturating_sub(before.errors),
+            buckets,
+        }
+    }
+}
+
+/// Ten seconds in steps of one, five minutes in steps of ten.
+const SHORT: usize = 10;
+const LONG: usize = 30;
+const LONG_STEP: u64 = 10;
+
+#[derive(Default)]
+struct Rings {
+    short: VecDeque<Sums>,
+    long: VecDeque<Sums>,
+    now: Sums,
+}
+
+/// What a route did in one window.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Window {
+    /// Length of the window in seconds; shorter just after the start.
+    pub seconds: u64,
+    /// Answers.
+    pub requests: u64,
+    /// Answers per second.
+    pub rate: f64,
+    /// Share of 5xx answers, 0 to 1.
+    pub error_ratio: f64,
+    /// Latency in milliseconds, interpolated within a bucket: half of the answers were as fast.
+    pub p50_ms: f64,
+    /// Nine of ten.
+    pub p90_ms: f64,
+    /// 99 of 100.
+    pub p99_ms: f64,
+}
+
+/// Both windows of a route.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RouteWindows {
+    /// The last ten seconds.
+    pub last_10s: Window,
+    /// The last five minutes.
+    pub last_5m: Window,
+}
+
+/// The windows of every route that had traffic.
+#[derive(Default)]
+pub struct Windows {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ticks: u64,
+    routes: HashMap<Arc<str>, Rings>,
+}
+
+impl Windows {
+    /// Takes the sums of one second. Called once a second.
+    pub fn tick(&self, metrics: &Metrics) {
+        let routes = metrics.each_route();
+        let mut state = self.state.lock();
+        state.ticks += 1;
+        let long_step = state.ticks % LONG_STEP == 0;
+        for (route, stats) in &routes {
+            let sums = Sums::of(stats);
+            if sums.total == 0 && !state.routes.contains_key(route) {
+                continue;
+            }
+            let rings = state.routes.entry(Arc::clone(route)).or_default();
+            push(&mut rings.short, rings.now, SHORT);
+            if long_step {
+                push(&mut rings.long, rings.now, LONG);
+            }
+            rings.now = sums;
+        }
+        if state.routes.len() > routes.len() {
+            state.routes.retain(|name, _| routes.iter().any(|(route, _)| route == name));
+        }
+    }
+
+    /// The windows of one route; zeros when it had no traffic.
+    pub fn of(&self, route: &str) -> RouteWindows {
+        let state = self.state.lock();
+        let empty = Rings::default();
+        let rings = state.routes.get(route).unwrap_or(&empty);
+        let partial = state.ticks % LONG_STEP;
+        let long_seconds = rings.long.len() as u64 * LONG_STEP + partial;
+        RouteWindows {
+            last_10s: window(&rings.short, &rings.now, rings.short.len() as u64),
+            last_5m: window(&rings.long, &rings.now, long_seconds.max(rings.short.len() as u64)),
+        }
+    }
+}
+
+fn push(ring: &mut VecDeque<Sums>, sums: Sums, most: usize) {
+    if ring.len() == most {
+        ring.pop_front();
+    }
+    ring.push_back(sums);
+}
+
+fn window(ring: &VecDeque<Sums>, now: &Sums, seconds: u64) -> Window {
+    let delta = now.since(ring.front().unwrap_or(&Sums::default()));
+    let seconds = seconds.max(1);
+    let quantile = |q| quantile(&delta, q) * 1000.0;
+    Window {
+        seconds,
+        requests: delta.total,
+        rate: delta.total as f64 / seconds as f64,
+        error_ratio: if delta.total == 0 { 0.0 } else { delta.errors as f64 / delta.total as f64 },
+        p50_ms: quantile(0.5),
+        p90_ms: quantile(0.9),
+        p99_ms: quantile(0.99),
+    }
+}
+
+/// The value below which a share `q` lies, in seconds, linear within the bucket (as Prometheus' `histogram_quantile`).
+fn quantile(sums: &Sums, q: f64) -> f64 {
+    let rank = q * sums.total as f64;
+    let mut below = 0.0;
+    for (index, count) in sums.buckets.iter().enumerate() {
+        let count = *count as f64;
+        if count > 0.0 && below + count >= rank {
+            let lower = if index == 0 { 0.0 } else { BUCKETS[index - 1] };
+            let upper = BUCKETS.get(index).copied().unwrap_or(lower);
+            return lower + (upper - lower) * (rank - below) / count;
+        }
+        below += count;
+    }
+    0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::primitives::RouteName;
+
+    #[test]
+    fn shows_the_last_seconds_and_forgets_older_ones() {
+        let metrics = Metrics::new("0", "0").expect("metrics");
+        let stats = metrics.route(&RouteName::new("r"));
+        let windows = Windows::default();
+        windows.tick(&metrics);
+        for _ in 0..90 {
+            stats.served("GET", 200, Duration::from_millis(4));
+        }
+        for _ in 0..10 {
+            stats.served("GET", 500, Duration::from_millis(400));
+        }
+        windows.tick(&metrics);
+        let seen = windows.of("r");
+        assert_eq!(seen.last_10s.requests, 100);
+        assert!((seen.last_10s.error_ratio - 0.1).abs() < 1e-9);
+        assert!(seen.last_10s.p50_ms < 5.0 && seen.last_10s.p99_ms > 250.0);
+        (0..20).for_each(|_| windows.tick(&metrics));
+        assert_eq!(windows.of("r").last_10s.requests, 0);
+        assert_eq!(windows.of("r").last_5m.requests, 100);
+    }
+}

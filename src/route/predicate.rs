@@ -1,0 +1,91 @@
+//! What a route asks of a request besides its path.
+
+use http::{HeaderMap, Method, header};
+
+use crate::config::Route;
+use crate::primitives::query;
+
+/// A request as the route table sees it.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Effective host, lower case, without port.
+    pub host: &'a str,
+    /// Normalised path.
+    pub path: &'a str,
+    /// Query without `?`.
+    pub query: Option<&'a str>,
+    /// Header fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// The first predicate that a request fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    Host,
+    Header(usize),
+    Query(usize),
+    Cookie(usize),
+    /// All but the method holds.
+    Method,
+}
+
+/// Asks everything of `route` but its path; the method last, so that a 405 is known to hang on it alone.
+pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
+    if !route.hosts.is_empty() && !route.hosts.iter().any(|host| host.matches(asked.host)) {
+        return Err(Failed::Host);
+    }
+    for (index, (name, wanted)) in route.headers.iter().enumerate() {
+        let mut values = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        if !values.any(|value| wanted.matches(value)) {
+            return Err(Failed::Header(index));
+        }
+    }
+    for (index, (name, wanted)) in route.query.iter().enumerate() {
+        let value = asked.query.and_then(|query| query::first(query, name));
+        if !value.is_some_and(|value| wanted.matches(&value)) {
+            return Err(Failed::Query(index));
+        }
+    }
+    for (index, (name, wanted)) in route.cookies.iter().enumerate() {
+        let headers = asked.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        if !headers.filter_map(|header| query::cookie(header, name)).any(|value| wanted.matches(value)) {
+            return Err(Failed::Cookie(index));
+        }
+    }
+    if admits(&route.methods, asked.method) { Ok(()) } else { Err(Failed::Method) }
+}
+
+/// No list admits any method; `GET` admits `HEAD` (RFC 9110 §9.3.2).
+fn admits(methods: &[Method], method: &Method) -> bool {
+    methods.is_empty() || methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
+}
+
+impl Failed {
+    /// The predicate in words, for `explain`.
+    pub(super) fn describe(self, route: &Route) -> String {
+        match self {
+            Self::Host => {
+                let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
+                format!("the host is none of {}", hosts.join(", "))
+            }
+            Self::Header(index) => {
+                let (name, wanted) = &route.headers[index];
+                format!("the header {name} is not {wanted:?}", wanted = wanted.to_string())
+            }
+            Self::Query(index) => {
+                let (name, wanted) = &route.query[index];
+                format!("the query parameter {name} is not {wanted:?}", wanted = wanted.to_string())
+            }
+            Self::Cookie(index) => {
+                let (name, wanted) = &route.cookies[index];
+                format!("the cookie {name} is not {wanted:?}", wanted = wanted.to_string())
+            }
+            Self::Method => {
+                let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+                format!("the method is none of {}", methods.join(", "))
+            }
+        }
+    }
+}

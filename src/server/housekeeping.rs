@@ -1,0 +1,84 @@
+//! What goes on beside serving: windows of metrics once a second, and the keepers of every pool's knowledge.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::reload::Reloader;
+use crate::gateway::State;
+use crate::upstream::{self, Names, Pool};
+
+/// The background service that owns aggregation and keeps pools fresh.
+pub struct Housekeeping {
+    state: Arc<State>,
+    names: Arc<Names>,
+    published: watch::Receiver<u64>,
+    keepers: Mutex<HashMap<usize, (Arc<Pool>, AbortHandle)>>,
+}
+
+impl Housekeeping {
+    /// Follows what `reloader` publishes.
+    pub fn new(state: Arc<State>, names: Arc<Names>, reloader: &Reloader) -> Self {
+        Self { state, names, published: reloader.published(), keepers: Mutex::default() }
+    }
+
+    /// One keeper a pool: new pools get one, pools that are gone lose theirs.
+    fn follow(&self) {
+        let Some(snapshot) = self.state.snapshot() else { return };
+        let mut keepers = self.keepers.lock();
+        let live: Vec<usize> = snapshot.pools.values().map(identity).collect();
+        keepers.retain(|id, (_, keeper)| {
+            let keep = live.contains(id);
+            if !keep {
+                keeper.abort();
+            }
+            keep
+        });
+        for pool in snapshot.pools.values() {
+            keepers.entry(identity(pool)).or_insert_with(|| {
+                let keeping = upstream::keep(Arc::clone(pool), Arc::clone(&self.names), self.state.clock);
+                (Arc::clone(pool), tokio::spawn(keeping).abort_handle())
+            });
+        }
+    }
+
+    fn tick(&self) {
+        self.state.windows.tick(&self.state.metrics);
+        let now = self.state.clock.now();
+        if let Some(snapshot) = self.state.snapshot() {
+            snapshot.pools.values().for_each(|pool| pool.tick(now));
+        }
+    }
+}
+
+/// A pool carried over into the next snapshot is the same object; a keeper holds it, so its address stays its own.
+fn identity(pool: &Arc<Pool>) -> usize {
+    Arc::as_ptr(pool).addr()
+}
+
+#[async_trait]
+impl BackgroundService for Housekeeping {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut published = self.published.clone();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        self.follow();
+        loop {
+            tokio::select! {
+                _ = shutdown.changed() => return,
+                changed = published.changed() => match changed {
+                    Ok(()) => self.follow(),
+                    Err(_) => return,
+                },
+                _ = second.tick() => self.tick(),
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Boot and life of the process: configuration files, listeners, workers, signals, reload, drain, admin.
+
+mod admin;
+mod housekeeping;
+mod life;
+mod listeners;
+mod load;
+mod offline;
+mod reload;
+mod runtime_dir;
+mod signals;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
+
+pub use load::{Loaded, load};
+pub use offline::Offline;
+
+use crate::config::Config;
+use crate::gateway::{Snapshot, State};
+use crate::observe::{self, LogSettings, Metrics};
+use crate::upstream::Names;
+use admin::AdminWorker;
+use housekeeping::Housekeeping;
+use life::Life;
+use listeners::Bound;
+use load::Host;
+use reload::{Fixed, Reloader};
+use runtime_dir::RuntimeDir;
+use worker::Worker;
+
+/// This build: version and commit.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit it was built from; `unknown` outside a repository.
+pub const COMMIT: &str = env!("TOLLGATE_COMMIT");
+
+/// Runs the gateway in the foreground until it is told to stop.
+///
+/// Everything that can be wrong is found before the first connection is accepted: the configuration, what it points
+/// to, the runtime directory, every address.
+pub fn run(path: &Path) -> anyhow::Result<()> {
+    let signals = signals::listen().context("signals cannot be received")?;
+    crate::auth::install_crypto();
+    let loaded = load(path)?;
+    let metrics = Arc::new(Metrics::new(VERSION, COMMIT)?);
+    let log_settings = LogSettings::new(loaded.config.log.clone(), [], &[]);
+    let log = observe::install(log_settings, &metrics).context("the log cannot be opened")?;
+    install_panic_hook();
+    raise_descriptor_limit();
+    let state = Arc::new(State::new(metrics, Some(log.clone())));
+    let Loaded { config, sources } = loaded;
+    let snapshot = Snapshot::build(config, sources, &state, &Host)?;
+    log.configure(log_settings_of(&snapshot))?;
+    let fixed = Fixed::of(&snapshot.config);
+    let directory = RuntimeDir::claim(&fixed.runtime_dir)?;
+    let workers = fixed.workers();
+    let bound = listeners::bind(&snapshot.config, workers)?;
+    let snapshot = Arc::new(snapshot);
+    state.publish(Arc::clone(&snapshot));
+    log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
+        "started with {} routes", snapshot.routes.len());
+    let served = serve(path, &state, fixed, bound, &directory, signals);
+    log::info!("stopped");
+    log.finish(Duration::from_secs(2));
+    directory.release();
+    served
+}
+
+fn serve(
+    path: &Path,
+    state: &Arc<State>,
+    fixed: Fixed,
+    bound: Bound,
+    directory: &RuntimeDir,
+    signals: signals::Signals,
+) -> anyhow::Result<()> {
+    let snapshot = state.snapshot().context("no snapshot")?;
+    let mut server = Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
+    let conf = Arc::clone(&server.configuration);
+    let (closing_sender, closing) = tokio::sync::watch::channel(false);
+    let names = Arc::new(Names::of_host());
+    let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(state), fixed, Arc::clone(&names)));
+    for (index, listeners) in bound.workers.into_iter().enumerate() {
+        server.add_service(Worker::new(index, listeners, Arc::clone(state), Arc::clone(&conf), closing.clone()));
+    }
+    let admin_socket = directory.bind_admin()?;
+    server.add_service(AdminWorker::new(admin_socket, bound.admin, Arc::clone(state), Arc::clone(&reloader)));
+    server.add_service(background_service("reload", reload::Service::new(Arc::clone(&reloader), &signals)));
+    server.add_service(background_service("housekeeping", Housekeeping::new(Arc::clone(state), names, &reloader)));
+    server.bootstrap();
+    let life = Life::new(Arc::clone(state), closing_sender, signals);
+    server.run(RunArgs { shutdown_signal: Box::new(life) });
+    Ok(())
+}
+
+/// The framework's settings. Its defaults are for another house: see each line.
+fn framework_settings(config: &Config, workers: usize) -> ServerConf {
+    let kept: u32 = config.upstreams.values().map(|upstream| upstream.keepalive).sum();
+    ServerConf {
+        // A worker is a service of its own with one thread: nothing is shared between workers by the runtime.
+        threads: 1,
+        work_stealing: false,
+        // The drain is ours (see `life`): when the framework is told to stop, everything is done.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
+        // Tries in all, an upper bound: the real number is each upstream's `retry.attempts`.
+        max_retries: 16,
+        // Idle upstream connections of one worker: its share of what all upstreams may keep.
+        upstream_keepalive_pool_size: (kept as usize).div_ceil(workers).max(1),
+        ..ServerConf::default()
+    }
+}
+
+/// Log settings with the snapshot's secrets in them.
+fn log_settings_of(snapshot: &Snapshot) -> LogSettings {
+    LogSettings::new(snapshot.config.log.clone(), snapshot.token_parameters.iter().cloned(), &snapshot.secrets)
+}
+
+/// Panics go to the log like everything else. The request that met one is answered by its connection.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let what = panic.payload();
+        let what = what.downcast_ref::<&str>().copied().or_else(|| what.downcast_ref::<String>().map(String::as_str));
+        log::error!(at = place.as_str(); "panic: {}", what.unwrap_or("unknown"));
+    }));
+}
+
+/// Two descriptors a request are needed; the soft limit of a shell is far below that.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::warn!("the limit of open files stays at {soft}: {error}");
+    }
+}

@@ -1,0 +1,144 @@
+//! A worker: one thread with its own sockets, its own upstream connections, and nothing shared but the state.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::HttpServerApp;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::listeners::Listening;
+use crate::gateway::{Admission, Door, Gateway, Socket, State, serve};
+use crate::observe::ListenerStats;
+
+/// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// One worker.
+pub struct Worker {
+    name: String,
+    listeners: Vec<Listening>,
+    state: Arc<State>,
+    conf: Arc<ServerConf>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Worker number `index` with its sockets.
+    pub fn new(
+        index: usize,
+        listeners: Vec<Listening>,
+        state: Arc<State>,
+        conf: Arc<ServerConf>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self { name: format!("worker {index}"), listeners, state, conf, closing }
+    }
+}
+
+#[async_trait]
+impl Service for Worker {
+    async fn start_service(&mut self, _fds: Option<ListenFds>, shutdown: ShutdownWatch, _per_fd: usize) {
+        let app = Arc::new(http_proxy(&self.conf, Gateway::new(Arc::clone(&self.state))));
+        let door = Door {
+            app: Arc::clone(&app),
+            state: Arc::clone(&self.state),
+            shutdown,
+            closing: self.closing.clone(),
+            public: true,
+        };
+        let mut loops = Vec::new();
+        for Listening { name, socket } in self.listeners.drain(..) {
+            let stats = self.state.metrics.listener(&name);
+            match TcpListener::from_std(socket) {
+                Ok(listener) => {
+                    let admission = Arc::clone(&self.state.admission);
+                    loops.push(tokio::spawn(accept(listener, door.clone(), admission, stats)));
+                }
+                Err(error) => {
+                    log::error!("listener {name} cannot be served: {error}");
+                    std::process::exit(1);
+                }
+            }
+        }
+        for ended in futures_util::future::join_all(loops).await {
+            if ended.is_err() && !*self.closing.borrow() {
+                // A worker that went deaf in silence would lose its share of connections for good.
+                log::error!("an accept loop ended; the process cannot go on");
+                std::process::exit(1);
+            }
+        }
+        app.http_cleanup().await;
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+}
+
+/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away.
+pub(super) async fn accept<A>(
+    listener: TcpListener,
+    mut door: Door<A>,
+    admission: Arc<Admission>,
+    stats: Arc<ListenerStats>,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let mut closing = door.closing.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = closing.wait_for(|closing| *closing) => break,
+        };
+        match accepted {
+            Ok((stream, address)) => welcome(stream, address, &mut door, &admission, &stats),
+            Err(error) => after_failure(&error).await,
+        }
+    }
+    while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+        welcome(stream, address, &mut door, &admission, &stats);
+    }
+}
+
+fn welcome<A>(
+    stream: TcpStream,
+    address: std::net::SocketAddr,
+    door: &mut Door<A>,
+    admission: &Arc<Admission>,
+    stats: &Arc<ListenerStats>,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Some(snapshot) = door.state.snapshot() else { return };
+    let ip = address.ip().to_canonical();
+    // Over the cap the connection is closed at once: nothing is spent on it.
+    let Some(place) = admission.enter(Some(ip), &snapshot.config.server.client, stats) else { return };
+    let _ = stream.set_nodelay(true);
+    tokio::spawn(serve(Socket::Tcp(stream), Some(ip), door.clone(), place));
+}
+
+pub(super) async fn after_failure(error: &io::Error) {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+        log::error!("no descriptor left for a connection: {error}");
+        tokio::time::sleep(AFTER_FAILURE).await;
+    } else {
+        log::debug!("accept: {error}");
+    }
+}

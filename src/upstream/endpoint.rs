@@ -1,0 +1,159 @@
+//! One endpoint and the facts about it. Outlives a reload.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::Passive;
+use crate::observe::{EndpointCounts, Metrics};
+use crate::primitives::UpstreamName;
+use crate::primitives::clock::nanos;
+
+/// An address requests are sent to, with what is known about it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As configured: the metric label. Addresses resolved from one name share it.
+    pub label: Arc<str>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What it answered.
+    pub counts: Arc<EndpointCounts>,
+    unhealthy: AtomicBool,
+    drained: AtomicBool,
+    ejected_until: AtomicU64,
+    failing: AtomicBool,
+    fails: Mutex<Fails>,
+}
+
+/// Failures of live traffic in the current window.
+#[derive(Debug, Default)]
+struct Fails {
+    count: u32,
+    since: u64,
+}
+
+impl Endpoint {
+    fn new(label: Arc<str>, address: SocketAddr, counts: Arc<EndpointCounts>) -> Self {
+        Self {
+            label,
+            address,
+            counts,
+            unhealthy: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            fails: Mutex::default(),
+        }
+    }
+
+    /// Whether requests may be sent to it at `now`.
+    pub fn usable(&self, now: u64) -> bool {
+        self.state(now) == "up"
+    }
+
+    /// `up`, `down` (checks fail), `ejected` (live traffic failed) or `drained` (an operator took it out).
+    pub fn state(&self, now: u64) -> &'static str {
+        if self.drained.load(Ordering::Relaxed) {
+            "drained"
+        } else if self.unhealthy.load(Ordering::Relaxed) {
+            "down"
+        } else if self.ejected_until.load(Ordering::Relaxed) > now {
+            "ejected"
+        } else {
+            "up"
+        }
+    }
+
+    /// When an ejection ends; 0 when there is none.
+    pub(super) fn ejected_until(&self) -> u64 {
+        self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    /// Takes it out by an operator's word, or puts it back. Says whether that changed anything.
+    pub fn set_drained(&self, drained: bool) -> bool {
+        self.drained.swap(drained, Ordering::Relaxed) != drained
+    }
+
+    /// What active checks found. Says whether that changed anything. A good check also ends an ejection.
+    pub(super) fn set_healthy(&self, healthy: bool) -> bool {
+        self.unhealthy.swap(!healthy, Ordering::Relaxed) == healthy
+    }
+
+    /// Whether active checks hold it for good.
+    pub(super) fn healthy(&self) -> bool {
+        !self.unhealthy.load(Ordering::Relaxed)
+    }
+
+    /// Ends an ejection. Says whether there was one.
+    pub(super) fn readmit(&self) -> bool {
+        *self.fails.lock() = Fails::default();
+        self.failing.store(false, Ordering::Relaxed);
+        self.ejected_until.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// A request succeeded: forget failures. One relaxed load when there are none.
+    pub(super) fn succeeded(&self) {
+        if self.failing.load(Ordering::Relaxed) {
+            *self.fails.lock() = Fails::default();
+            self.failing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A request failed at `now`: whether that is one too many. After an ejection has run out a single failure is
+    /// (nginx lets one live request probe).
+    pub(super) fn failed(&self, rule: &Passive, now: u64) -> bool {
+        if rule.max_fails == 0 {
+            return false;
+        }
+        let mut fails = self.fails.lock();
+        let ejected_until = self.ejected_until.load(Ordering::Relaxed);
+        let probing = ejected_until != 0 && ejected_until <= now;
+        if now.saturating_sub(fails.since) > nanos(rule.fail_timeout) {
+            *fails = Fails { count: 0, since: now };
+        }
+        fails.count += 1;
+        self.failing.store(true, Ordering::Relaxed);
+        probing || fails.count >= rule.max_fails
+    }
+
+    /// Puts it aside until `until`.
+    pub(super) fn eject(&self, until: u64) {
+        *self.fails.lock() = Fails::default();
+        self.ejected_until.store(until, Ordering::Relaxed);
+    }
+}
+
+/// Endpoints by upstream and address: what outlives a reload.
+pub struct EndpointFacts {
+    endpoints: Mutex<HashMap<(UpstreamName, SocketAddr), Arc<Endpoint>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl EndpointFacts {
+    /// Nothing known yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { endpoints: Mutex::default(), metrics }
+    }
+
+    /// The endpoint known under this address, or a new one, which is taken to be healthy.
+    pub fn endpoint(&self, upstream: &UpstreamName, label: &str, address: SocketAddr) -> Arc<Endpoint> {
+        let mut endpoints = self.endpoints.lock();
+        let known = endpoints.get(&(upstream.clone(), address)).filter(|known| &*known.label == label);
+        if let Some(known) = known {
+            return Arc::clone(known);
+        }
+        let label: Arc<str> = label.into();
+        let counts = self.metrics.endpoint(upstream, &label);
+        let endpoint = Arc::new(Endpoint::new(label, address, counts));
+        endpoints.insert((upstream.clone(), address), Arc::clone(&endpoint));
+        endpoint
+    }
+
+    /// Forgets endpoints that nobody holds any more.
+    pub fn prune(&self) {
+        self.endpoints.lock().retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
+    }
+}

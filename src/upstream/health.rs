@@ -1,0 +1,155 @@
+//! Active checks: each endpoint is asked every `interval`, and flips after `rise` or `fall` answers of a kind.
+//!
+//! The probes are the framework's; the counting is ours, because an endpoint must keep its standing over a reload and
+//! a change of weight, and a slow endpoint must not delay the checks of others.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use pingora::http::RequestHeader;
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+
+use super::pool::Pool;
+use crate::config::Health;
+use crate::primitives::clock::Clock;
+
+/// Checks under way at once in one upstream.
+const AT_ONCE: usize = 64;
+
+/// Checks the pool's endpoints for as long as it is polled; at once when there is nothing to check.
+pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
+    let Some(settings) = pool.settings().health.clone() else { return };
+    let probe = probe(&pool, &settings);
+    let mut standings: HashMap<SocketAddr, Standing> = HashMap::new();
+    loop {
+        let endpoints = pool.endpoints();
+        standings.retain(|address, _| endpoints.iter().any(|(endpoint, ..)| endpoint.address == *address));
+        let checks = endpoints.into_iter().map(|(endpoint, ..)| {
+            let probe = &*probe;
+            async move {
+                let good = check(probe, endpoint.address, settings.timeout).await;
+                (endpoint, good)
+            }
+        });
+        let mut checks = futures_util::stream::iter(checks).buffer_unordered(AT_ONCE);
+        while let Some((endpoint, result)) = checks.next().await {
+            let standing = standings.entry(endpoint.address).or_default();
+            let healthy = standing.add(result.is_ok(), endpoint.healthy(), &settings);
+            if pool.checked(&endpoint, healthy, clock.now()) {
+                report(&pool, &endpoint.label, healthy, result.err());
+            }
+        }
+        tokio::time::sleep(jittered(settings.interval)).await;
+    }
+}
+
+/// Answers of one kind in a row.
+#[derive(Default)]
+struct Standing {
+    good: u32,
+    bad: u32,
+}
+
+impl Standing {
+    /// Adds a result and says whether the endpoint counts as healthy now.
+    fn add(&mut self, good: bool, healthy: bool, settings: &Health) -> bool {
+        if good {
+            *self = Self { good: self.good.saturating_add(1), bad: 0 };
+            healthy || self.good >= settings.rise
+        } else {
+            *self = Self { good: 0, bad: self.bad.saturating_add(1) };
+            healthy && self.bad < settings.fall
+        }
+    }
+}
+
+fn report(pool: &Pool, endpoint: &str, healthy: bool, why: Option<String>) {
+    let upstream = pool.settings().name.as_str();
+    if healthy {
+        log::info!(upstream = upstream, endpoint = endpoint; "endpoint is healthy again");
+    } else {
+        let why = why.unwrap_or_default();
+        log::warn!(upstream = upstream, endpoint = endpoint; "endpoint failed its checks: {why}");
+    }
+}
+
+async fn check(probe: &dyn HealthCheck, address: SocketAddr, limit: Duration) -> Result<(), String> {
+    let target = Backend {
+        addr: pingora::protocols::l4::socket::SocketAddr::Inet(address),
+        weight: 1,
+        ext: Default::default(),
+    };
+    match tokio::time::timeout(limit, probe.check(&target)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
+    let Some(path) = &settings.path else {
+        let mut probe = TcpHealthCheck::new();
+        probe.peer_template.options.connection_timeout = Some(settings.timeout);
+        return probe;
+    };
+    let upstream = pool.settings();
+    let sni = upstream.tls.as_ref().map(|tls| tls.sni.as_str());
+    let host = upstream.host.as_deref().or(sni);
+    let label = upstream.endpoints.first().map(|endpoint| endpoint.address.to_string()).unwrap_or_default();
+    let mut probe = HttpHealthCheck::new(host.unwrap_or(&label), sni.is_some());
+    probe.peer_template = pool.peer_template();
+    probe.peer_template.options.connection_timeout = Some(settings.timeout);
+    probe.peer_template.options.read_timeout = Some(settings.timeout);
+    if let Ok(mut head) = RequestHeader::build("GET", path.as_bytes(), Some(2)) {
+        let named = head.insert_header("Host", host.unwrap_or(&label));
+        let agent = head.insert_header("User-Agent", concat!("tollgate/", env!("CARGO_PKG_VERSION"), " health-check"));
+        if named.and(agent).is_ok() {
+            probe.req = head;
+        }
+    }
+    let expect = settings.expect.clone();
+    probe.validator = Some(Box::new(move |head| {
+        let status = head.status.as_u16();
+        let good = if expect.is_empty() { head.status.is_success() } else { expect.contains(&status) };
+        if good {
+            Ok(())
+        } else {
+            pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(status), format!("status {status}"))
+        }
+    }));
+    Box::new(probe)
+}
+
+/// Up to a tenth more or less, so that checks of many gateways do not fall together.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::random_range(0.9..1.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flips_after_fall_and_comes_back_after_rise() {
+        let settings = Health {
+            path: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            expect: Vec::new(),
+        };
+        let mut standing = Standing::default();
+        let mut healthy = true;
+        let mut feed = |good| {
+            healthy = standing.add(good, healthy, &settings);
+            healthy
+        };
+        assert_eq!([false, false, true, false, false, false].map(&mut feed), [true, true, true, true, true, false]);
+        assert_eq!([true, false, true, true].map(&mut feed), [false, false, false, true]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Turning an address into the framework's peer: time limits, TLS and what keeps connections apart.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+
+use crate::config::{Timeouts, Upstream, UpstreamTls};
+
+/// Why TLS material of an upstream cannot be used.
+#[derive(Debug, Error)]
+#[error("{file}: {what}")]
+pub struct TlsError {
+    /// The file.
+    pub file: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+/// A peer without an address.
+pub struct PeerTemplate {
+    peer: HttpPeer,
+    timeout: Timeouts,
+}
+
+impl PeerTemplate {
+    /// Builds the template; `read` brings the content of a file.
+    pub fn new(
+        upstream: &Upstream,
+        read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
+    ) -> Result<Self, TlsError> {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 1));
+        let sni = upstream.tls.as_ref().map(|tls| tls.sni.clone());
+        let mut peer = HttpPeer::new(nowhere, sni.is_some(), sni.unwrap_or_default());
+        let timeout = upstream.timeout;
+        peer.options.connection_timeout = Some(timeout.connect);
+        peer.options.total_connection_timeout = Some(timeout.connect);
+        peer.options.read_timeout = Some(timeout.read);
+        peer.options.write_timeout = Some(timeout.write);
+        // A pool that keeps nothing is asked to forget at once.
+        let idle = if upstream.keepalive == 0 { std::time::Duration::ZERO } else { upstream.idle_timeout };
+        peer.options.idle_timeout = Some(idle);
+        peer.options.alpn = ALPN::H1;
+        if let Some(tls) = &upstream.tls {
+            add_tls(&mut peer, tls, read)?;
+        }
+        // The framework's reuse key leaves out the CA: without this two upstreams at one address would share
+        // connections that only one of them may trust.
+        let mut hasher = DefaultHasher::new();
+        (&upstream.name, &upstream.tls).hash(&mut hasher);
+        peer.group_key = hasher.finish();
+        Ok(Self { peer, timeout })
+    }
+
+    /// The peer at `address`.
+    pub fn at(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.peer.clone();
+        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+        peer
+    }
+
+    /// Time limits as configured.
+    pub fn timeout(&self) -> &Timeouts {
+        &self.timeout
+    }
+}
+
+fn add_tls(
+    peer: &mut HttpPeer,
+    tls: &UpstreamTls,
+    read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
+) -> Result<(), TlsError> {
+    if let Some(path) = &tls.ca {
+        let roots = certificates(path, read)?;
+        let roots: Vec<WrappedX509> = roots.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect();
+        peer.options.ca = Some(Arc::from(roots));
+    }
+    if let Some((cert, key)) = &tls.identity {
+        let chain = certificates(cert, read)?;
+        let text = read(key).map_err(|what| wrong(key, what))?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(key, format!("no private key: {error}")))?;
+        peer.client_cert_key = Some(Arc::new(CertKey::new(chain, key.secret_der().to_vec())));
+    }
+    Ok(())
+}
+
+/// The certificates of a PEM file, each checked to parse: the framework would panic on one that does not.
+fn certificates(path: &Path, read: &dyn Fn(&Path) -> Result<Vec<u8>, String>) -> Result<Vec<Vec<u8>>, TlsError> {
+    let text = read(path).map_err(|what| wrong(path, what))?;
+    let mut found = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| wrong(path, format!("no PEM certificate: {error}")))?;
+        x509_parser::parse_x509_certificate(&certificate)
+            .map_err(|error| wrong(path, format!("no X.509 certificate: {error}")))?;
+        found.push(certificate.to_vec());
+    }
+    if found.is_empty() { Err(wrong(path, "holds no certificate".to_owned())) } else { Ok(found) }
+}
+
+fn wrong(path: &Path, what: String) -> TlsError {
+    TlsError { file: path.display().to_string(), what }
+}

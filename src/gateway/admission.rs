@@ -42,7 +42,11 @@ impl Admission {
             return None;
         }
         listener.connections.up();
-        let mut place = Place { admission: Arc::clone(self), address: None, listener: Arc::clone(listener) };
+        let mut place = Place {
+            admission: Arc::clone(self),
+            address: None,
+            listener: Arc::clone(listener),
+        };
         if let Some(address) = address {
             let mut counts = self.shard(address).lock();
             let count = counts.entry(address).or_default();
@@ -101,8 +105,12 @@ mod tests {
             max_connections: 3,
             max_connections_per_ip: 2,
         };
-        let (admission, listener) = (Arc::new(Admission::default()), Arc::new(ListenerStats::default()));
-        let enter = |last| admission.enter(Some(IpAddr::from([127, 0, 0, last])), &limits, &listener);
+        let (admission, listener) = (
+            Arc::new(Admission::default()),
+            Arc::new(ListenerStats::default()),
+        );
+        let enter =
+            |last| admission.enter(Some(IpAddr::from([127, 0, 0, last])), &limits, &listener);
         let (a, b) = (enter(1), enter(1));
         assert!(a.is_some() && b.is_some() && enter(1).is_none());
         let c = enter(2);

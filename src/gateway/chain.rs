@@ -30,7 +30,10 @@ impl Chain {
         // Limits that need no identity come before the work of finding one.
         filters.extend(limits(route, &parts.limits, parts, false));
         // Who you are comes before what you may do.
-        let authenticators = route.auth.iter().filter_map(|name| parts.authenticators.get(name).cloned());
+        let authenticators = route
+            .auth
+            .iter()
+            .filter_map(|name| parts.authenticators.get(name).cloned());
         let authenticators: Vec<_> = authenticators.collect();
         if !authenticators.is_empty() {
             filters.push(Arc::new(AuthFilter::new(authenticators)));
@@ -63,7 +66,10 @@ fn limits<'p>(
     parts: &'p Parts,
     after_auth: bool,
 ) -> impl Iterator<Item = Arc<dyn RequestFilter>> + use<'p> {
-    let named = route.limits.iter().filter(move |name| parts.needs_principal.contains(*name) == after_auth);
+    let named = route
+        .limits
+        .iter()
+        .filter(move |name| parts.needs_principal.contains(*name) == after_auth);
     named.filter_map(|name| built.get(name).cloned())
 }
 
@@ -76,9 +82,13 @@ impl RequestFilter for BodyLimit {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let length = exchange.header("content-length").and_then(|text| text.parse::<u64>().ok());
+        let length = exchange
+            .header("content-length")
+            .and_then(|text| text.parse::<u64>().ok());
         match length {
-            Some(length) if length > exchange.max_body => Verdict::Refuse(too_large(exchange.max_body)),
+            Some(length) if length > exchange.max_body => {
+                Verdict::Refuse(too_large(exchange.max_body))
+            }
             _ => Verdict::Continue,
         }
     }
@@ -86,5 +96,8 @@ impl RequestFilter for BodyLimit {
 
 /// The refusal of a body that is longer than `most`.
 pub(super) fn too_large(most: u64) -> Refusal {
-    Refusal::new(Reason::BodyTooLarge, format!("the body may have {most} bytes"))
+    Refusal::new(
+        Reason::BodyTooLarge,
+        format!("the body may have {most} bytes"),
+    )
 }

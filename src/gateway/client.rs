@@ -18,8 +18,8 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -114,11 +114,17 @@ impl ClientIo {
             closed: false,
             trace: None,
         };
-        Arc::new(Self { state: Mutex::new(state), fd })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            fd,
+        })
     }
 
     /// Lets `look` see the bytes of the next head and reads more while it says so. `Ok(false)` when the client closed.
-    pub(super) async fn read_head(&self, mut look: impl FnMut(&BytesMut) -> bool) -> io::Result<bool> {
+    pub(super) async fn read_head(
+        &self,
+        mut look: impl FnMut(&BytesMut) -> bool,
+    ) -> io::Result<bool> {
         poll_fn(|cx| {
             let mut state = self.state.lock();
             loop {
@@ -142,7 +148,12 @@ impl ClientIo {
     }
 
     /// Takes the first `length` bytes read, which are a head, and follows the body from there.
-    pub(super) fn begin(&self, length: usize, guard: BodyGuard, write_timeout: Duration) -> BytesMut {
+    pub(super) fn begin(
+        &self,
+        length: usize,
+        guard: BodyGuard,
+        write_timeout: Duration,
+    ) -> BytesMut {
         let mut state = self.state.lock();
         state.guard = guard;
         state.taken = 0;
@@ -213,7 +224,11 @@ impl ClientIo {
     }
 
     /// Reads the whole body and keeps it for the framework; returns its payload.
-    pub(super) async fn buffer_body(&self, most: u64, pause: Duration) -> Result<Vec<u8>, Unbuffered> {
+    pub(super) async fn buffer_body(
+        &self,
+        most: u64,
+        pause: Duration,
+    ) -> Result<Vec<u8>, Unbuffered> {
         let mut payload = Vec::new();
         loop {
             {
@@ -327,7 +342,8 @@ impl State {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if self.admitted.is_empty() && !self.ahead.is_empty() {
-            self.admit(|_| {}).map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
+            self.admit(|_| {})
+                .map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
         }
         if !self.admitted.is_empty() {
             let taken = self.admitted.len().min(buf.remaining());
@@ -350,7 +366,8 @@ impl State {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
         };
-        self.ahead.extend_from_slice(&buf.filled()[before + taken..]);
+        self.ahead
+            .extend_from_slice(&buf.filled()[before + taken..]);
         buf.set_filled(before + taken);
         Poll::Ready(Ok(()))
     }
@@ -412,7 +429,9 @@ impl State {
     /// The client takes nothing; it has `write_timeout` to change that.
     fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let limit = self.write_timeout;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         std::task::ready!(stall.as_mut().poll(cx));
         self.fault = Some(Fault::Stalled);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -429,8 +448,6 @@ impl State {
     }
 }
 
-
-
 impl Socket {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -446,7 +463,11 @@ impl Socket {
         }
     }
 
-    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
@@ -471,13 +492,21 @@ impl std::fmt::Debug for ClientStream {
 }
 
 impl AsyncRead for ClientStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.0.state.lock().poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for ClientStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.0.state.lock().poll_write(cx, bytes)
     }
 

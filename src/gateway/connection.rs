@@ -55,16 +55,28 @@ pub async fn serve<A>(socket: Socket, address: Option<IpAddr>, mut door: Door<A>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Some(snapshot) = door.state.snapshot() else { return };
-    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
-    let Ok(text) = HeaderValue::from_str(&address.to_string()) else { return };
-    let peer = Peer { address, text, scheme: Scheme::Http };
+    let Some(snapshot) = door.state.snapshot() else {
+        return;
+    };
+    let address = address
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        .to_canonical();
+    let Ok(text) = HeaderValue::from_str(&address.to_string()) else {
+        return;
+    };
+    let peer = Peer {
+        address,
+        text,
+        scheme: Scheme::Http,
+    };
     let client = ClientIo::new(socket, snapshot.config.server.client.write_timeout);
     drop(snapshot);
     let mut served = 0;
     let mut clean = true;
     while clean {
-        let Some(snapshot) = door.state.snapshot() else { break };
+        let Some(snapshot) = door.state.snapshot() else {
+            break;
+        };
         clean = match next_head(&client, &snapshot, &mut door).await {
             Next::Request(head) => {
                 served += 1;
@@ -131,7 +143,10 @@ async fn next_head<A>(client: &ClientIo, snapshot: &Snapshot, door: &mut Door<A>
             Next::Request(head)
         }
         (_, Some((_, Err(refusal)))) => Next::Refused(refusal),
-        (Err(_), None) => Next::Refused(Refusal::new(Reason::RequestTimeout, "the request head took too long")),
+        (Err(_), None) => Next::Refused(Refusal::new(
+            Reason::RequestTimeout,
+            "the request head took too long",
+        )),
         (Ok(_), None) => Next::Closed,
     }
 }
@@ -153,14 +168,28 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let server = &snapshot.config.server;
-    let (format, keepalive) = (server.error_format, server.client.keepalive_timeout.as_secs().max(1));
-    let bytes = client.begin(head.length, BodyGuard::new(head.framing), server.client.write_timeout);
+    let (format, keepalive) = (
+        server.error_format,
+        server.client.keepalive_timeout.as_secs().max(1),
+    );
+    let bytes = client.begin(
+        head.length,
+        BodyGuard::new(head.framing),
+        server.client.write_timeout,
+    );
     let mut session = ServerSession::new_http1(Box::new(client.stream()));
     session.set_keepalive(Some(keepalive));
     session.set_pipelined_prefix(bytes);
-    let start = Start { snapshot, client: Arc::clone(client), peer: peer.clone(), head, last };
+    let start = Start {
+        snapshot,
+        client: Arc::clone(client),
+        peer: peer.clone(),
+        head,
+        last,
+    };
     session.set_connection_user_context(Some(Box::new(start)));
-    let serving = AssertUnwindSafe(door.app.process_new_http(session, &door.shutdown)).catch_unwind();
+    let serving =
+        AssertUnwindSafe(door.app.process_new_http(session, &door.shutdown)).catch_unwind();
     let reusable = match serving.await {
         Ok(reused) => reused.is_some(),
         Err(_) => {
@@ -191,7 +220,13 @@ async fn after_panic(client: &ClientIo, format: ErrorFormat) {
 }
 
 /// Answers a head that is not fit to be forwarded; the connection ends with it.
-async fn refuse<A>(client: &Arc<ClientIo>, peer: &Peer, snapshot: &Arc<Snapshot>, refusal: Refusal, door: &Door<A>) {
+async fn refuse<A>(
+    client: &Arc<ClientIo>,
+    peer: &Peer,
+    snapshot: &Arc<Snapshot>,
+    refusal: Refusal,
+    door: &Door<A>,
+) {
     let mut request_line = None;
     let _ = client
         .read_head(|bytes| {
@@ -231,12 +266,29 @@ struct RequestLine {
 
 impl RequestLine {
     fn of(bytes: &[u8]) -> Self {
-        let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = bytes
+            .split(|byte| matches!(byte, b'\r' | b'\n'))
+            .next()
+            .unwrap_or_default();
         let mut parts = line.split(|byte| *byte == b' ');
-        let method = parts.next().and_then(|method| Method::from_bytes(method).ok()).unwrap_or_default();
-        let target = parts.next().and_then(|target| std::str::from_utf8(target).ok()).unwrap_or("/");
+        let method = parts
+            .next()
+            .and_then(|method| Method::from_bytes(method).ok())
+            .unwrap_or_default();
+        let target = parts
+            .next()
+            .and_then(|target| std::str::from_utf8(target).ok())
+            .unwrap_or("/");
         let target = if target.starts_with('/') { target } else { "/" };
-        let version = if parts.next() == Some(b"HTTP/1.0") { Version::HTTP_10 } else { Version::HTTP_11 };
-        Self { method, target: target.chars().take(1024).collect(), version }
+        let version = if parts.next() == Some(b"HTTP/1.0") {
+            Version::HTTP_10
+        } else {
+            Version::HTTP_11
+        };
+        Self {
+            method,
+            target: target.chars().take(1024).collect(),
+            version,
+        }
     }
 }

@@ -140,12 +140,21 @@ impl Ctx {
     }
 
     /// Writes the request's one record: metrics and access line always agree.
-    pub(super) fn record(&mut self, status: u16, bytes_out: u64, user_agent: Option<HeaderValue>, referer: Option<HeaderValue>) {
+    pub(super) fn record(
+        &mut self,
+        status: u16,
+        bytes_out: u64,
+        user_agent: Option<HeaderValue>,
+        referer: Option<HeaderValue>,
+    ) {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
         let took = self.began.elapsed();
-        let stats = self.route.as_ref().map_or(&self.state.metrics.unmatched, |route| &route.stats);
+        let stats = self
+            .route
+            .as_ref()
+            .map_or(&self.state.metrics.unmatched, |route| &route.stats);
         if status > 0 {
             stats.served(self.method.as_str(), status, took);
         }
@@ -168,7 +177,10 @@ impl Ctx {
             upstream_took: self.forward.took,
             attempts: self.forward.attempts,
             client_ip: self.client_ip,
-            consumer: self.principal.as_ref().map(|principal| Arc::clone(&principal.consumer)),
+            consumer: self
+                .principal
+                .as_ref()
+                .map(|principal| Arc::clone(&principal.consumer)),
             bytes_in: self.body_in,
             bytes_out,
             version: self.version,
@@ -186,7 +198,16 @@ impl Drop for Ctx {
             if panicking {
                 self.refusal = Some(Refusal::new(Reason::Internal, ""));
             }
-            self.record(if panicking { Reason::Internal.status() } else { 0 }, 0, None, None);
+            self.record(
+                if panicking {
+                    Reason::Internal.status()
+                } else {
+                    0
+                },
+                0,
+                None,
+                None,
+            );
         }
         self.leave_endpoint();
         if let Some(route) = &self.route {

@@ -37,17 +37,27 @@ impl<'t> Target<'t> {
             None => (raw, None),
         };
         if path == "*" || path.is_empty() {
-            return Ok(Self { raw, path: Cow::Borrowed("/"), query });
+            return Ok(Self {
+                raw,
+                path: Cow::Borrowed("/"),
+                query,
+            });
         }
-        let path = path::normalize(path).map_err(|why| Refusal::new(Reason::PathAmbiguous, why.to_string()))?;
+        let path = path::normalize(path)
+            .map_err(|why| Refusal::new(Reason::PathAmbiguous, why.to_string()))?;
         Ok(Self { raw, path, query })
     }
 }
 
 /// The authority as received, and the host in it: lower case, without port or trailing dot.
 pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
-    let named = head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let authority = named.or_else(|| head.uri.authority().map(|a| a.as_str())).unwrap_or_default();
+    let named = head
+        .headers
+        .get(header::HOST)
+        .and_then(|value| value.to_str().ok());
+    let authority = named
+        .or_else(|| head.uri.authority().map(|a| a.as_str()))
+        .unwrap_or_default();
     let host = match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
         _ => authority,
@@ -65,7 +75,10 @@ pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refu
     table.find(asked).map_err(|miss| match miss {
         Miss::NotFound => Refusal::new(Reason::RouteNotFound, "no route takes this path"),
         Miss::MethodNotAllowed(allow) => {
-            let mut refusal = Refusal::new(Reason::MethodNotAllowed, "the route does not take this method");
+            let mut refusal = Refusal::new(
+                Reason::MethodNotAllowed,
+                "the route does not take this method",
+            );
             refusal.allow = Some(allow);
             refusal
         }
@@ -86,7 +99,9 @@ pub(super) fn client_ip(peer: IpAddr, trusted: &AddressRanges, head: &RequestHea
     }
     for hop in hops.into_iter().rev() {
         // What is no address was not written by a proxy of ours: the last good one stands.
-        let Some(address) = forwarded_address(hop) else { return client };
+        let Some(address) = forwarded_address(hop) else {
+            return client;
+        };
         client = address;
         if !trusted.contains(client) {
             return client;
@@ -97,18 +112,31 @@ pub(super) fn client_ip(peer: IpAddr, trusted: &AddressRanges, head: &RequestHea
 
 /// An address as proxies write it, perhaps with a port.
 fn forwarded_address(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(text, |(address, _)| address);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+        .map_or(text, |(address, _)| address);
     let parsed: Option<IpAddr> = bare.parse().ok();
-    let parsed = parsed.or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|address| address.ip()));
+    let parsed = parsed.or_else(|| {
+        text.parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|address| address.ip())
+    });
     parsed.map(|address| address.to_canonical())
 }
 
 /// The request's identifier and trace (contract §6).
 pub(super) fn trace(head: &RequestHeader) -> (TraceId, TraceParent) {
     let mut given = head.headers.get_all("x-trace-id").iter();
-    let id = given.next().filter(|_| given.next().is_none()).and_then(|value| TraceId::parse(value.as_bytes()));
+    let id = given
+        .next()
+        .filter(|_| given.next().is_none())
+        .and_then(|value| TraceId::parse(value.as_bytes()));
     let mut parents = head.headers.get_all("traceparent").iter();
-    let parent = parents.next().filter(|_| parents.next().is_none()).and_then(|v| TraceParent::parse(v.as_bytes()));
+    let parent = parents
+        .next()
+        .filter(|_| parents.next().is_none())
+        .and_then(|v| TraceParent::parse(v.as_bytes()));
     match (id, parent) {
         (Some(id), Some(parent)) => (id, parent),
         (Some(id), None) => (id, TraceParent::start(&id)),
@@ -134,19 +162,46 @@ mod tests {
 
     #[test]
     fn takes_targets_apart() {
-        let parse = |text| Target::parse(text).map(|t| (t.raw.to_owned(), t.path.into_owned(), t.query.map(str::to_owned)));
-        assert_eq!(parse("/a//b?x=1?y"), Ok(("/a//b?x=1?y".into(), "/a/b".into(), Some("x=1?y".into()))));
-        assert_eq!(parse("http://h/a?b=://c"), Ok(("/a?b=://c".into(), "/a".into(), Some("b=://c".into()))));
+        let parse = |text| {
+            Target::parse(text).map(|t| {
+                (
+                    t.raw.to_owned(),
+                    t.path.into_owned(),
+                    t.query.map(str::to_owned),
+                )
+            })
+        };
+        assert_eq!(
+            parse("/a//b?x=1?y"),
+            Ok(("/a//b?x=1?y".into(), "/a/b".into(), Some("x=1?y".into())))
+        );
+        assert_eq!(
+            parse("http://h/a?b=://c"),
+            Ok(("/a?b=://c".into(), "/a".into(), Some("b=://c".into())))
+        );
         assert_eq!(parse("http://h"), Ok(("/".into(), "/".into(), None)));
-        assert_eq!(parse("/a?u=http://x"), Ok(("/a?u=http://x".into(), "/a".into(), Some("u=http://x".into()))));
+        assert_eq!(
+            parse("/a?u=http://x"),
+            Ok((
+                "/a?u=http://x".into(),
+                "/a".into(),
+                Some("u=http://x".into())
+            ))
+        );
         assert!(parse("/a%2fb").is_err());
     }
 
     #[test]
     fn reads_hosts() {
-        for (given, authority, wanted) in
-            [("API.example.com:80", "API.example.com:80", "api.example.com"), ("[::1]:8080", "[::1]:8080", "[::1]"), ("a.", "a.", "a")]
-        {
+        for (given, authority, wanted) in [
+            (
+                "API.example.com:80",
+                "API.example.com:80",
+                "api.example.com",
+            ),
+            ("[::1]:8080", "[::1]:8080", "[::1]"),
+            ("a.", "a.", "a"),
+        ] {
             let head = head(&[("host", given)]);
             let (seen, name) = host(&head);
             assert_eq!((seen, &*name), (authority, wanted));
@@ -155,16 +210,26 @@ mod tests {
 
     #[test]
     fn believes_only_trusted_proxies() {
-        let trusted = AddressRanges::new(vec![AddressRanges::parse_one("10.0.0.0/8").expect("range")]);
+        let trusted =
+            AddressRanges::new(vec![AddressRanges::parse_one("10.0.0.0/8").expect("range")]);
         let ip = |text: &str| -> IpAddr { text.parse().expect("address") };
         let spoofed = head(&[("x-forwarded-for", "1.1.1.1")]);
         assert_eq!(client_ip(ip("9.9.9.9"), &trusted, &spoofed), ip("9.9.9.9"));
         assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &spoofed), ip("1.1.1.1"));
-        let chain = head(&[("x-forwarded-for", "6.6.6.6, 2.2.2.2"), ("x-forwarded-for", "10.0.0.9")]);
+        let chain = head(&[
+            ("x-forwarded-for", "6.6.6.6, 2.2.2.2"),
+            ("x-forwarded-for", "10.0.0.9"),
+        ]);
         assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &chain), ip("2.2.2.2"));
         let garbage = head(&[("x-forwarded-for", "6.6.6.6, what, 10.0.0.9")]);
-        assert_eq!(client_ip(ip("10.0.0.1"), &trusted, &garbage), ip("10.0.0.9"));
-        assert_eq!(client_ip(ip("::ffff:10.0.0.1"), &trusted, &spoofed), ip("1.1.1.1"));
+        assert_eq!(
+            client_ip(ip("10.0.0.1"), &trusted, &garbage),
+            ip("10.0.0.9")
+        );
+        assert_eq!(
+            client_ip(ip("::ffff:10.0.0.1"), &trusted, &spoofed),
+            ip("1.1.1.1")
+        );
     }
 
     #[test]
@@ -173,7 +238,13 @@ mod tests {
         let id = |fields: &[(&'static str, &str)]| trace(&head(fields)).0.to_string();
         assert_eq!(id(&[("x-trace-id", "abc")]), "abc");
         assert_eq!(id(&[("x-trace-id", "abc"), ("traceparent", PARENT)]), "abc");
-        assert_eq!(id(&[("traceparent", PARENT)]), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_eq!(id(&[("x-trace-id", "bad id"), ("traceparent", "bad")]).len(), 32);
+        assert_eq!(
+            id(&[("traceparent", PARENT)]),
+            "4bf92f3577b34da6a3ce929d0e0e4736"
+        );
+        assert_eq!(
+            id(&[("x-trace-id", "bad id"), ("traceparent", "bad")]).len(),
+            32
+        );
     }
 }

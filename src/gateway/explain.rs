@@ -88,7 +88,12 @@ impl Answer {
     }
 }
 
-fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut Answer) -> Result<(), Refusal> {
+fn walk(
+    question: &Question,
+    snapshot: &Snapshot,
+    state: &State,
+    answer: &mut Answer,
+) -> Result<(), Refusal> {
     let (request, target) = wire(question);
     match head::scan(&request, 0, &snapshot.config.server.client) {
         Scan::Complete(_) => {}
@@ -97,9 +102,15 @@ fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut An
             answer.step("head", refusal.reason.code(), None);
             return Err(refusal);
         }
-        Scan::Partial => return Err(Refusal::new(Reason::BadRequest, "the request line is malformed")),
+        Scan::Partial => {
+            return Err(Refusal::new(
+                Reason::BadRequest,
+                "the request line is malformed",
+            ));
+        }
     }
-    let head = parse(question, &target).ok_or_else(|| Refusal::new(Reason::BadRequest, "the request is malformed"))?;
+    let head = parse(question, &target)
+        .ok_or_else(|| Refusal::new(Reason::BadRequest, "the request is malformed"))?;
     let peer = question.ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
     answer.client_ip = Some(client_ip);
@@ -115,8 +126,13 @@ fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut An
     answer.path = Some(with_query(&taken.path, taken.query));
     answer.step("path", &format!("normal form {}", taken.path), None);
     let (authority, host) = decide::host(&head);
-    let asked =
-        Asked { method: &head.method, host: &host, path: &taken.path, query: taken.query, headers: &head.headers };
+    let asked = Asked {
+        method: &head.method,
+        host: &host,
+        path: &taken.path,
+        query: taken.query,
+        headers: &head.headers,
+    };
     let found = match decide::route(&snapshot.table, &asked) {
         Ok(found) => found,
         Err(refusal) => {
@@ -125,13 +141,22 @@ fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut An
             return Err(refusal);
         }
     };
-    let (config, route) = (&snapshot.table.routes()[found.index], &*snapshot.routes[found.index]);
+    let (config, route) = (
+        &snapshot.table.routes()[found.index],
+        &*snapshot.routes[found.index],
+    );
     let location = config.location.to_string();
     answer.route = Some(route.name.to_string());
     answer.location = Some(location.clone());
     let names = config.path.captures().map(str::to_owned);
-    answer.captures = names.zip(found.captures(&taken.path).map(str::to_owned)).collect();
-    answer.step("route", &format!("{} takes it", route.name), Some(&location));
+    answer.captures = names
+        .zip(found.captures(&taken.path).map(str::to_owned))
+        .collect();
+    answer.step(
+        "route",
+        &format!("{} takes it", route.name),
+        Some(&location),
+    );
     let mut exchange = Exchange {
         head: &head,
         raw_target: taken.raw,
@@ -151,7 +176,11 @@ fn walk(question: &Question, snapshot: &Snapshot, state: &State, answer: &mut An
         dry_run: true,
     };
     let asked = ask(route, &mut exchange, question, answer, &location);
-    answer.consumer = exchange.principal.as_ref().map(|p| p.consumer.to_string()).filter(|c| !c.is_empty());
+    answer.consumer = exchange
+        .principal
+        .as_ref()
+        .map(|p| p.consumer.to_string())
+        .filter(|c| !c.is_empty());
     if asked? {
         return Ok(());
     }
@@ -173,8 +202,14 @@ fn ask(
             verdict = filter.check_body(exchange, body.as_bytes());
         }
         match verdict {
-            Verdict::Continue | Verdict::NeedBody => answer.step(filter.name(), "continue", Some(location)),
-            Verdict::Wait(wait) => answer.step(filter.name(), &format!("wait {} ms", wait.as_millis()), Some(location)),
+            Verdict::Continue | Verdict::NeedBody => {
+                answer.step(filter.name(), "continue", Some(location))
+            }
+            Verdict::Wait(wait) => answer.step(
+                filter.name(),
+                &format!("wait {} ms", wait.as_millis()),
+                Some(location),
+            ),
             Verdict::Answer(reply) => {
                 answer.step(filter.name(), "answer", Some(location));
                 answer.decision = "respond".to_owned();
@@ -226,9 +261,20 @@ fn lead(
             .collect();
     } else if !known.iter().any(|(endpoint, ..)| endpoint.usable(now)) {
         answer.step("upstream", Reason::NoEndpoint.code(), None);
-        return Err(Refusal::new(Reason::NoEndpoint, "no endpoint is usable now"));
+        return Err(Refusal::new(
+            Reason::NoEndpoint,
+            "no endpoint is usable now",
+        ));
     }
-    answer.step("upstream", &format!("{}: {} endpoints", pool.settings().name, answer.candidates.len()), None);
+    answer.step(
+        "upstream",
+        &format!(
+            "{}: {} endpoints",
+            pool.settings().name,
+            answer.candidates.len()
+        ),
+        None,
+    );
     answer.decision = "forward".to_owned();
     Ok(())
 }
@@ -248,13 +294,21 @@ fn wire(question: &Question) -> (Vec<u8>, String) {
     let (authority, target) = match question.url.split_once("://") {
         Some((_, rest)) if !question.url.starts_with('/') => {
             let at = rest.find(['/', '?']).unwrap_or(rest.len());
-            let target = if rest[at..].starts_with('/') { rest[at..].to_owned() } else { format!("/{}", &rest[at..]) };
+            let target = if rest[at..].starts_with('/') {
+                rest[at..].to_owned()
+            } else {
+                format!("/{}", &rest[at..])
+            };
             (&rest[..at], target)
         }
         _ => ("localhost", question.url.clone()),
     };
     let mut text = format!("{} {target} HTTP/1.1\r\n", question.method);
-    if !question.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+    if !question
+        .headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
         text.push_str(&format!("Host: {authority}\r\n"));
     }
     for (name, value) in &question.headers {
@@ -266,13 +320,19 @@ fn wire(question: &Question) -> (Vec<u8>, String) {
 
 fn parse(question: &Question, target: &str) -> Option<RequestHeader> {
     let method = Method::from_bytes(question.method.as_bytes()).ok()?;
-    let mut head = RequestHeader::build(method, target.as_bytes(), Some(question.headers.len() + 1)).ok()?;
+    let mut head =
+        RequestHeader::build(method, target.as_bytes(), Some(question.headers.len() + 1)).ok()?;
     for (name, value) in &question.headers {
         head.append_header(name.clone(), value.trim()).ok()?;
     }
     if !head.headers.contains_key("host") {
-        let authority = question.url.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
-        let authority = authority.filter(|_| !question.url.starts_with('/')).unwrap_or("localhost");
+        let authority = question
+            .url
+            .split_once("://")
+            .map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
+        let authority = authority
+            .filter(|_| !question.url.starts_with('/'))
+            .unwrap_or("localhost");
         head.append_header("Host", authority).ok()?;
     }
     Some(head)

@@ -16,10 +16,15 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     match (fault, error.esource()) {
         (Some(Fault::Deadline), _) => Some(deadline()),
-        (Some(Fault::Framing), _) => Some(Refusal::new(Reason::BadRequest, "the body is malformed")),
+        (Some(Fault::Framing), _) => {
+            Some(Refusal::new(Reason::BadRequest, "the body is malformed"))
+        }
         (Some(Fault::Stalled), _) => None,
         (None, ErrorSource::Downstream) => match error.etype() {
-            ErrorType::ReadTimedout => Some(Refusal::new(Reason::RequestTimeout, "the body took too long")),
+            ErrorType::ReadTimedout => Some(Refusal::new(
+                Reason::RequestTimeout,
+                "the body took too long",
+            )),
             ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400) => {
                 Some(Refusal::new(Reason::BadRequest, "the request is malformed"))
             }
@@ -32,13 +37,23 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
 }
 
 fn upstream(error: &Error, ctx: &Ctx) -> Refusal {
-    let late = ctx.forward.deadline.is_some_and(|deadline| std::time::Instant::now() >= deadline);
+    let late = ctx
+        .forward
+        .deadline
+        .is_some_and(|deadline| std::time::Instant::now() >= deadline);
     match cause(error) {
         Some(RetryCause::Timeout) if late => deadline(),
-        Some(RetryCause::Timeout) => Refusal::new(Reason::UpstreamTimeout, "the upstream took too long"),
-        Some(RetryCause::Connect) => Refusal::new(Reason::UpstreamConnect, "the upstream cannot be reached"),
+        Some(RetryCause::Timeout) => {
+            Refusal::new(Reason::UpstreamTimeout, "the upstream took too long")
+        }
+        Some(RetryCause::Connect) => {
+            Refusal::new(Reason::UpstreamConnect, "the upstream cannot be reached")
+        }
         Some(RetryCause::Reset) => Refusal::new(Reason::UpstreamReset, "the upstream broke off"),
-        Some(RetryCause::Status) | None => Refusal::new(Reason::UpstreamInvalid, "the upstream's answer is not valid"),
+        Some(RetryCause::Status) | None => Refusal::new(
+            Reason::UpstreamInvalid,
+            "the upstream's answer is not valid",
+        ),
     }
 }
 
@@ -62,7 +77,9 @@ pub(super) fn cause(error: &Error) -> Option<RetryCause> {
         | ErrorType::InvalidCert
         | ErrorType::BindError
         | ErrorType::SocketError => Some(RetryCause::Connect),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Some(RetryCause::Reset),
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => {
+            Some(RetryCause::Reset)
+        }
         _ => None,
     }
 }

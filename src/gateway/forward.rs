@@ -22,10 +22,19 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
         return Err(refused(ctx, super::reply::internal()));
     };
     let pool = Arc::clone(pool);
-    let left = |ctx: &Ctx| ctx.forward.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+    let left = |ctx: &Ctx| {
+        ctx.forward.deadline.map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    };
     if ctx.forward.attempts > 0 {
         let factor = 1 << (ctx.forward.attempts - 1).min(10);
-        let wait = pool.settings().retry.backoff.saturating_mul(factor).min(left(ctx));
+        let wait = pool
+            .settings()
+            .retry
+            .backoff
+            .saturating_mul(factor)
+            .min(left(ctx));
         if !wait.is_zero() && !ctx.forward.stale {
             tokio::time::sleep(wait).await;
         }
@@ -38,7 +47,8 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     }
     ctx.leave_endpoint();
     let Some(pick) = pool.pick(ctx.now(), &ctx.forward.tried) else {
-        let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now").retry_after(Duration::from_secs(1));
+        let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
+            .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
     };
     let mut peer = pick.peer;
@@ -67,12 +77,19 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
 pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
     let status = refusal.reason.status();
     ctx.refusal = Some(refusal);
-    Error::create(ErrorType::HTTPStatus(status), ErrorSource::Internal, None, None)
+    Error::create(
+        ErrorType::HTTPStatus(status),
+        ErrorSource::Internal,
+        None,
+        None,
+    )
 }
 
 /// Writes the head that goes out: what the client may not say is removed, what we know is set.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
-    let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else { return Ok(()) };
+    let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else {
+        return Ok(());
+    };
     if let Some(target) = &ctx.outgoing {
         head.set_raw_path(target.as_bytes())?;
     }
@@ -93,7 +110,9 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     {
         head.insert_header("traceparent", value)?;
     }
-    let Some(principal) = &ctx.principal else { return Ok(()) };
+    let Some(principal) = &ctx.principal else {
+        return Ok(());
+    };
     if !principal.consumer.is_empty()
         && let Some(value) = crate::auth::header_text(&principal.consumer)
     {
@@ -117,11 +136,24 @@ fn strip_identity(head: &mut RequestHeader, start: &Start) {
         let text = name.as_str();
         text.contains('_') && {
             let twin = text.replace('_', "-");
-            let forwarding = matches!(twin.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host");
-            forwarding || start.snapshot.identity_headers.iter().any(|known| known.as_str() == twin)
+            let forwarding = matches!(
+                twin.as_str(),
+                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+            );
+            forwarding
+                || start
+                    .snapshot
+                    .identity_headers
+                    .iter()
+                    .any(|known| known.as_str() == twin)
         }
     };
-    let twins: Vec<HeaderName> = head.headers.keys().filter(|name| protected(name)).cloned().collect();
+    let twins: Vec<HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| protected(name))
+        .cloned()
+        .collect();
     for twin in twins {
         head.remove_header(&twin);
     }
@@ -150,7 +182,10 @@ fn set_forwarded(head: &mut RequestHeader, start: &Start, ctx: &Ctx) -> pingora:
         head.insert_header("X-Forwarded-Proto", start.peer.scheme.as_str())?;
     }
     if !believed || !head.headers.contains_key("x-forwarded-host") {
-        let authority = ctx.uri.authority().map(|a| HeaderValue::from_str(a.as_str()));
+        let authority = ctx
+            .uri
+            .authority()
+            .map(|a| HeaderValue::from_str(a.as_str()));
         let host = head.headers.get(header::HOST).cloned();
         match host.or_else(|| authority.and_then(Result::ok)) {
             Some(host) => head.insert_header("X-Forwarded-Host", host)?,
@@ -164,7 +199,9 @@ fn set_forwarded(head: &mut RequestHeader, start: &Start, ctx: &Ctx) -> pingora:
 
 /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
 fn set_host(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
-    let Some((pool, endpoint)) = &ctx.forward.current else { return Ok(()) };
+    let Some((pool, endpoint)) = &ctx.forward.current else {
+        return Ok(());
+    };
     if let Some(host) = &pool.settings().host {
         head.insert_header(header::HOST, host.as_str())?;
     } else if !head.headers.contains_key(header::HOST) {
@@ -189,7 +226,10 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
     }
     let clients_fault = ctx.refusal.is_some()
         || *error.esource() == ErrorSource::Downstream
-        || ctx.start.as_ref().is_some_and(|start| start.client.fault().is_some());
+        || ctx
+            .start
+            .as_ref()
+            .is_some_and(|start| start.client.fault().is_some());
     if clients_fault || ctx.forward.reported {
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
@@ -224,25 +264,41 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
 }
 
 /// An answer's head came. An error means: drop this answer and try again.
-pub(super) fn answered(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> pingora::Result<()> {
+pub(super) fn answered(
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Ctx,
+) -> pingora::Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         ctx.forward.informational += 1;
         if ctx.forward.informational > MOST_INFORMATIONAL {
-            return Error::e_explain(ErrorType::InvalidHTTPHeader, "too many informational answers");
+            return Error::e_explain(
+                ErrorType::InvalidHTTPHeader,
+                "too many informational answers",
+            );
         }
         return Ok(());
     }
     check_framing(head)?;
     let status = head.status.as_u16();
-    let took = ctx.forward.sent.map(|sent| sent.elapsed()).unwrap_or_default();
+    let took = ctx
+        .forward
+        .sent
+        .map(|sent| sent.elapsed())
+        .unwrap_or_default();
     ctx.forward.took = Some(took);
-    let Some((pool, endpoint)) = ctx.forward.current.clone() else { return Ok(()) };
+    let Some((pool, endpoint)) = ctx.forward.current.clone() else {
+        return Ok(());
+    };
     pool.stats().latency.observe(took);
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
     report(ctx, if again { Outcome::Bad } else { Outcome::Good });
-    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated() && resendable(ctx);
-    if again && replayable && has_other(&pool, ctx) && may_retry(ctx, |_| true, RetryCause::Status) {
+    let replayable = session.response_written().is_none()
+        && !session.retry_buffer_truncated()
+        && resendable(ctx);
+    if again && replayable && has_other(&pool, ctx) && may_retry(ctx, |_| true, RetryCause::Status)
+    {
         ctx.forward.retry = true;
         let mut error = Error::new_up(ErrorType::HTTPStatus(status));
         error.set_retry(true);
@@ -258,13 +314,21 @@ const MOST_INFORMATIONAL: u32 = 100;
 /// An answer whose length two parsers could read differently is no answer (RFC 9112 §6.3).
 fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
     let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
-    let codings = head.headers.get_all(header::TRANSFER_ENCODING).iter().count();
+    let codings = head
+        .headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .count();
     let plain = lengths <= 1 && codings <= 1 && !(lengths == 1 && codings == 1);
-    let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    let digits =
+        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     if plain && head.headers.get(header::CONTENT_LENGTH).is_none_or(digits) {
         return Ok(());
     }
-    Error::e_explain(ErrorType::InvalidHTTPHeader, "the answer's length is ambiguous")
+    Error::e_explain(
+        ErrorType::InvalidHTTPHeader,
+        "the answer's length is ambiguous",
+    )
 }
 
 /// Fields between us and the endpoint that do not concern the client (RFC 9110 §7.6.1).
@@ -275,8 +339,17 @@ fn strip_hop_by_hop(head: &mut ResponseHeader) {
         .get_all(header::CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(',').map(|token| token.trim().to_ascii_lowercase()))
-        .filter(|name| !matches!(name.as_str(), "" | "close" | "keep-alive" | "upgrade" | "transfer-encoding" | "content-length"))
+        .flat_map(|value| {
+            value
+                .split(',')
+                .map(|token| token.trim().to_ascii_lowercase())
+        })
+        .filter(|name| {
+            !matches!(
+                name.as_str(),
+                "" | "close" | "keep-alive" | "upgrade" | "transfer-encoding" | "content-length"
+            )
+        })
         .collect();
     for name in &nominated {
         head.remove_header(name.as_str());
@@ -313,20 +386,33 @@ fn count_error(ctx: &Ctx) {
 
 /// Whether the method may be sent twice.
 fn resendable(ctx: &Ctx) -> bool {
-    ctx.forward.current.as_ref().is_some_and(|(pool, _)| pool.settings().retry.methods.contains(&ctx.method))
+    ctx.forward
+        .current
+        .as_ref()
+        .is_some_and(|(pool, _)| pool.settings().retry.methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.
 fn has_other(pool: &Pool, ctx: &Ctx) -> bool {
     let now = ctx.now();
-    pool.endpoints().iter().any(|(endpoint, ..)| endpoint.usable(now) && !ctx.forward.tried.contains(&endpoint.address))
+    pool.endpoints().iter().any(|(endpoint, ..)| {
+        endpoint.usable(now) && !ctx.forward.tried.contains(&endpoint.address)
+    })
 }
 
 fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: RetryCause) -> bool {
-    let Some((pool, _)) = &ctx.forward.current else { return false };
+    let Some((pool, _)) = &ctx.forward.current else {
+        return false;
+    };
     let retry = &pool.settings().retry;
-    let late = ctx.forward.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    let again = wanted(retry) && ctx.forward.attempts <= retry.attempts && !late && pool.may_retry(ctx.now());
+    let late = ctx
+        .forward
+        .deadline
+        .is_some_and(|deadline| Instant::now() >= deadline);
+    let again = wanted(retry)
+        && ctx.forward.attempts <= retry.attempts
+        && !late
+        && pool.may_retry(ctx.now());
     if again {
         pool.stats().retried(cause);
     }

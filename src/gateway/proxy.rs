@@ -46,13 +46,20 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// The connection hands over what it knows.
-    fn on_connection_reuse(&self, _session: &mut Session, ctx: &mut Ctx, start: Box<dyn Any + Send + Sync>) {
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Ctx,
+        start: Box<dyn Any + Send + Sync>,
+    ) {
         ctx.start = start.downcast::<Start>().ok().map(|start| *start);
     }
 
     /// Time limits, and whether the connection goes on after this request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
-        let Some(start) = &ctx.start else { return Err(forward::refused(ctx, reply::internal())) };
+        let Some(start) = &ctx.start else {
+            return Err(forward::refused(ctx, reply::internal()));
+        };
         let limits = &start.snapshot.config.server.client;
         session.set_read_timeout(Some(limits.body_timeout));
         session.set_write_timeout(Some(limits.write_timeout));
@@ -67,7 +74,12 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         match decide_request(session, ctx).await {
             Decision::Forward => Ok(false),
-            Decision::Answer(answer) => reply::answer(session, ctx, &answer).await.map(|()| true),
+            Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
+                .await
+                .map(|()| true),
+            Decision::Done(answer) => reply::answer(session, ctx, &answer, false)
+                .await
+                .map(|()| true),
             Decision::Refuse(refusal) => reply::refuse(session, ctx, refusal).await.map(|()| true),
         }
     }
@@ -82,7 +94,12 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-        if ctx.body_in > most && !ctx.start.as_ref().is_some_and(|start| start.client.upgraded()) {
+        if ctx.body_in > most
+            && !ctx
+                .start
+                .as_ref()
+                .is_some_and(|start| start.client.upgraded())
+        {
             return Err(forward::refused(ctx, chain::too_large(most)));
         }
         Ok(())
@@ -92,7 +109,13 @@ impl ProxyHttp for Gateway {
         forward::choose(ctx).await
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
         forward::connect_failed(ctx, &mut e);
         e
     }
@@ -110,15 +133,30 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         forward::prepare(head, ctx)
     }
 
-    async fn upstream_response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         forward::answered(session, head, ctx)
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if let Some(start) = &ctx.start {
                 start.client.upgrade();
@@ -126,10 +164,17 @@ impl ProxyHttp for Gateway {
         } else if head.status.is_informational() {
             return Ok(());
         }
-        reply::decorate(session, ctx, head)
+        reply::decorate(session, ctx, head, true)
     }
 
-    fn error_while_proxy(&self, peer: &HttpPeer, session: &mut Session, e: Box<Error>, ctx: &mut Ctx, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
         let mut e = e.more_context(format!("Peer: {peer}"));
         forward::try_failed(session, ctx, &mut e, reused);
         e
@@ -137,24 +182,42 @@ impl ProxyHttp for Gateway {
 
     /// Tells the client, if it is there and nothing was sent yet.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        let Some(refusal) = failure::refusal(e, ctx) else { return gone };
+        let gone = FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+        let Some(refusal) = failure::refusal(e, ctx) else {
+            return gone;
+        };
         let error_code = refusal.reason.status();
         report(e, ctx, refusal.reason);
-        let began = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let began = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational());
         if began {
             ctx.refusal = Some(refusal);
-            return FailToProxy { error_code, can_reuse_downstream: false };
+            return FailToProxy {
+                error_code,
+                can_reuse_downstream: false,
+            };
         }
         let sent = reply::refuse(session, ctx, refusal).await.is_ok();
-        FailToProxy { error_code, can_reuse_downstream: sent && session.is_body_done() }
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: sent && session.is_body_done(),
+        }
     }
 
     /// One record for metrics and log.
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Ctx) {
-        let status = session.response_written().map_or(0, |head| head.status.as_u16());
+        let status = session
+            .response_written()
+            .map_or(0, |head| head.status.as_u16());
         let headers = &session.req_header().headers;
-        let (user_agent, referer) = (headers.get(header::USER_AGENT).cloned(), headers.get(header::REFERER).cloned());
+        let (user_agent, referer) = (
+            headers.get(header::USER_AGENT).cloned(),
+            headers.get(header::REFERER).cloned(),
+        );
         let bytes_out = session.body_bytes_sent() as u64;
         ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
         ctx.record(status, bytes_out, user_agent, referer);
@@ -162,7 +225,12 @@ impl ProxyHttp for Gateway {
 
     /// Never the query: it may hold what must not be logged.
     fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
-        format!("{} {}, trace {}", session.req_header().method, session.req_header().uri.path(), ctx.trace)
+        format!(
+            "{} {}, trace {}",
+            session.req_header().method,
+            session.req_header().uri.path(),
+            ctx.trace
+        )
     }
 
     /// What went wrong is logged by [`report`], with the request's identifier.
@@ -170,7 +238,13 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _session: &Session, ctx: &Ctx, error: &Error, _context: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        ctx: &Ctx,
+        error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
         log::info!(trace_id = ctx.trace.as_str(); "tried again: {error}");
         true
     }
@@ -179,32 +253,49 @@ impl ProxyHttp for Gateway {
 /// What becomes of a request.
 enum Decision {
     Forward,
+    /// The route's own answer.
     Answer(Arc<Reply>),
+    /// A filter's answer, complete as it is.
+    Done(Arc<Reply>),
     Refuse(Refusal),
 }
 
 /// Finds out who asks for what, and asks the route's filters.
 async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
     let head = session.req_header();
-    let Some(start) = &ctx.start else { return Decision::Refuse(reply::internal()) };
+    let Some(start) = &ctx.start else {
+        return Decision::Refuse(reply::internal());
+    };
     let (snapshot, client) = (Arc::clone(&start.snapshot), Arc::clone(&start.client));
     let scheme = start.peer.scheme;
-    ctx.client_ip = decide::client_ip(start.peer.address, &snapshot.config.server.trusted_proxies, head);
+    ctx.client_ip = decide::client_ip(
+        start.peer.address,
+        &snapshot.config.server.trusted_proxies,
+        head,
+    );
     let (trace, parent) = decide::trace(head);
     (ctx.trace, ctx.parent) = (trace, Some(parent));
     client.note(trace);
     (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
     let received = head.raw_path();
     let Ok(received) = std::str::from_utf8(received) else {
-        return Decision::Refuse(Refusal::new(Reason::BadRequest, "the request target is not text"));
+        return Decision::Refuse(Refusal::new(
+            Reason::BadRequest,
+            "the request target is not text",
+        ));
     };
     let target = match decide::Target::parse(received) {
         Ok(target) => target,
         Err(refusal) => return Decision::Refuse(refusal),
     };
     let (authority, host) = decide::host(head);
-    let asked =
-        Asked { method: &head.method, host: &host, path: &target.path, query: target.query, headers: &head.headers };
+    let asked = Asked {
+        method: &head.method,
+        host: &host,
+        path: &target.path,
+        query: target.query,
+        headers: &head.headers,
+    };
     let found = match decide::route(&snapshot.table, &asked) {
         Ok(found) => found,
         Err(refusal) => return Decision::Refuse(refusal),
@@ -241,7 +332,12 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
             break;
         }
     }
-    let Exchange { principal, quota, tickets, .. } = exchange;
+    let Exchange {
+        principal,
+        quota,
+        tickets,
+        ..
+    } = exchange;
     (ctx.principal, ctx.quota, ctx.tickets) = (principal, quota, tickets);
     if let Some(decision) = decision {
         return decision;
@@ -249,22 +345,30 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
     match &route.target {
         Target::Respond(answer) => Decision::Answer(Arc::clone(answer)),
         Target::Forward { outgoing, .. } => {
-            ctx.outgoing = changed_target(&outgoing.path(&target.path, &found), target.query, received);
+            ctx.outgoing =
+                changed_target(&outgoing.path(&target.path, &found), target.query, received);
             Decision::Forward
         }
     }
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.
-async fn ask(filter: &dyn RequestFilter, exchange: &mut Exchange<'_>, ctx: &mut Ctx) -> Option<Decision> {
+async fn ask(
+    filter: &dyn RequestFilter,
+    exchange: &mut Exchange<'_>,
+    ctx: &mut Ctx,
+) -> Option<Decision> {
     let mut verdict = filter.check(exchange);
     loop {
         verdict = match verdict {
             Verdict::Continue => return None,
             Verdict::Refuse(refusal) => return Some(Decision::Refuse(refusal)),
-            Verdict::Answer(answer) => return Some(Decision::Answer(answer)),
+            Verdict::Answer(answer) => return Some(Decision::Done(answer)),
             Verdict::Wait(wait) => {
-                let left = ctx.forward.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                let left = ctx
+                    .forward
+                    .deadline
+                    .map(|at| at.saturating_duration_since(Instant::now()));
                 if left.is_some_and(|left| wait >= left) {
                     return Some(Decision::Refuse(failure::deadline()));
                 }
@@ -281,7 +385,9 @@ async fn ask(filter: &dyn RequestFilter, exchange: &mut Exchange<'_>, ctx: &mut 
 
 /// The whole body, kept for forwarding.
 async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Vec<u8>, Refusal> {
-    let Some(start) = &ctx.start else { return Err(reply::internal()) };
+    let Some(start) = &ctx.start else {
+        return Err(reply::internal());
+    };
     let declared = match start.head.framing {
         super::http1::head::Framing::Length(length) => length,
         _ => 0,
@@ -294,12 +400,16 @@ async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Vec<u8>, Refusal>
         asked_on.map_err(|_| reply::internal())?;
     }
     let pause = start.snapshot.config.server.client.body_timeout;
-    let body = start.client.buffer_body(most, pause).await.map_err(|why| match why {
-        Unbuffered::TooLarge => chain::too_large(most),
-        Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
-        Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
-        Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
-    })?;
+    let body = start
+        .client
+        .buffer_body(most, pause)
+        .await
+        .map_err(|why| match why {
+            Unbuffered::TooLarge => chain::too_large(most),
+            Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
+            Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
+            Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
+        })?;
     ctx.buffered = true;
     ctx.body_in = body.len() as u64;
     Ok(body)
@@ -309,7 +419,9 @@ async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Vec<u8>, Refusal>
 fn changed_target(path: &str, query: Option<&str>, received: &str) -> Option<String> {
     let same = match query {
         Some(query) => {
-            received.len() == path.len() + 1 + query.len() && received.starts_with(path) && received.ends_with(query)
+            received.len() == path.len() + 1 + query.len()
+                && received.starts_with(path)
+                && received.ends_with(query)
         }
         None => received == path,
     };

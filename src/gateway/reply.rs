@@ -12,9 +12,16 @@ use crate::filter::{Quota, Reason, Refusal, Reply};
 use crate::primitives::trace::TraceId;
 
 /// Sends the refusal and remembers it for the record.
-pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> pingora::Result<()> {
-    let format = ctx.start.as_ref().map_or(ErrorFormat::Problem, |start| start.snapshot.config.server.error_format);
-    let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+pub(super) async fn refuse(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+) -> pingora::Result<()> {
+    let format = ctx.start.as_ref().map_or(ErrorFormat::Problem, |start| {
+        start.snapshot.config.server.error_format
+    });
+    let status =
+        StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = body(&refusal, format, ctx.uri.path(), &ctx.trace);
     let mut head = ResponseHeader::build(status, Some(10))?;
     head.insert_header(header::CONTENT_TYPE, content_type)?;
@@ -22,30 +29,51 @@ pub(super) async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusa
         head.insert_header(name, value)?;
     }
     ctx.refusal = Some(refusal);
-    send(session, ctx, head, body.into()).await
+    send(session, ctx, head, body.into(), true).await
 }
 
-/// Sends an answer that the configuration asks for.
-pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, reply: &Reply) -> pingora::Result<()> {
+/// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
+/// answer is complete as it is.
+pub(super) async fn answer(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    reply: &Reply,
+    filtered: bool,
+) -> pingora::Result<()> {
     let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 6))?;
     for (name, value) in &reply.headers {
         head.append_header(name.clone(), value.clone())?;
     }
-    send(session, ctx, head, reply.body.clone()).await
+    send(session, ctx, head, reply.body.clone(), filtered).await
 }
 
-async fn send(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
-    let bodiless = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+async fn send(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    mut head: ResponseHeader,
+    body: Bytes,
+    filtered: bool,
+) -> pingora::Result<()> {
+    let bodiless = matches!(
+        head.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
     if !bodiless {
         head.set_content_length(body.len())?;
     }
     // A body that is here already is read and dropped, so that the connection can go on.
-    if ctx.start.as_ref().is_some_and(|start| start.client.admit_ahead()) {
+    if ctx
+        .start
+        .as_ref()
+        .is_some_and(|start| start.client.admit_ahead())
+    {
         session.drain_request_body().await?;
     }
-    decorate(session, ctx, &mut head)?;
+    decorate(session, ctx, &mut head, filtered)?;
     let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
-    session.write_response_header(Box::new(head), silent).await?;
+    session
+        .write_response_header(Box::new(head), silent)
+        .await?;
     if !silent {
         session.write_response_body(Some(body), true).await?;
     }
@@ -53,8 +81,13 @@ async fn send(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, bo
 }
 
 /// What every answer carries, whoever made it.
-pub(super) fn decorate(session: &mut Session, ctx: &Ctx, head: &mut ResponseHeader) -> pingora::Result<()> {
-    if let Some(route) = &ctx.route {
+pub(super) fn decorate(
+    session: &mut Session,
+    ctx: &Ctx,
+    head: &mut ResponseHeader,
+    filtered: bool,
+) -> pingora::Result<()> {
+    if let Some(route) = ctx.route.as_ref().filter(|_| filtered) {
         let origin = session.req_header().headers.get(header::ORIGIN);
         for filter in &route.response_filters {
             filter.apply(origin, head);
@@ -63,25 +96,49 @@ pub(super) fn decorate(session: &mut Session, ctx: &Ctx, head: &mut ResponseHead
     if let Ok(id) = HeaderValue::from_str(ctx.trace.as_str()) {
         head.insert_header("X-Trace-ID", id)?;
     }
-    if let Some(Quota { limit, remaining, reset }) = ctx.quota {
+    if let Some(Quota {
+        limit,
+        remaining,
+        reset,
+    }) = ctx.quota
+    {
         head.insert_header("X-RateLimit-Limit", HeaderValue::from(limit))?;
         head.insert_header("X-RateLimit-Remaining", HeaderValue::from(remaining))?;
         head.insert_header("X-RateLimit-Reset", HeaderValue::from(whole_seconds(reset)))?;
     }
-    let Some(start) = &ctx.start else { return Ok(()) };
+    let Some(start) = &ctx.start else {
+        return Ok(());
+    };
     if start.last || ctx.state.draining() {
         session.set_keepalive(None);
-    } else if session.get_keepalive().is_some() && ctx.version == http::Version::HTTP_11 && head.status != 101 {
-        let seconds = start.snapshot.config.server.client.keepalive_timeout.as_secs().max(1);
+    } else if session.get_keepalive().is_some()
+        && ctx.version == http::Version::HTTP_11
+        && head.status != 101
+    {
+        let seconds = start
+            .snapshot
+            .config
+            .server
+            .client
+            .keepalive_timeout
+            .as_secs()
+            .max(1);
         head.insert_header("Keep-Alive", format!("timeout={seconds}"))?;
     }
     Ok(())
 }
 
 /// A refusal as bytes, for requests the framework never sees. The connection closes after it.
-pub(super) fn raw(refusal: &Refusal, format: ErrorFormat, path: &str, trace: &TraceId, head_only: bool) -> Vec<u8> {
+pub(super) fn raw(
+    refusal: &Refusal,
+    format: ErrorFormat,
+    path: &str,
+    trace: &TraceId,
+    head_only: bool,
+) -> Vec<u8> {
     use std::fmt::Write;
-    let status = StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = body(refusal, format, path, trace);
     let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
     let mut text = format!(
@@ -109,8 +166,19 @@ fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
         _ => refusal.retry_after,
     };
     headers.extend(wait.map(|wait| ("Retry-After", HeaderValue::from(whole_seconds(wait).max(1)))));
-    headers.extend(refusal.challenge.and_then(text).map(|value| ("WWW-Authenticate", value)));
-    headers.extend(refusal.allow.as_deref().and_then(text).map(|value| ("Allow", value)));
+    headers.extend(
+        refusal
+            .challenge
+            .and_then(text)
+            .map(|value| ("WWW-Authenticate", value)),
+    );
+    headers.extend(
+        refusal
+            .allow
+            .as_deref()
+            .and_then(text)
+            .map(|value| ("Allow", value)),
+    );
     headers
 }
 
@@ -119,7 +187,12 @@ fn whole_seconds(duration: std::time::Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-fn body(refusal: &Refusal, format: ErrorFormat, path: &str, trace: &TraceId) -> (&'static str, String) {
+fn body(
+    refusal: &Refusal,
+    format: ErrorFormat,
+    path: &str,
+    trace: &TraceId,
+) -> (&'static str, String) {
     let Refusal { reason, detail, .. } = refusal;
     match format {
         ErrorFormat::Problem => {
@@ -135,7 +208,11 @@ fn body(refusal: &Refusal, format: ErrorFormat, path: &str, trace: &TraceId) -> 
             ("application/problem+json", body.to_string())
         }
         ErrorFormat::Envelope => {
-            let msg = if detail.is_empty() { reason.title() } else { detail };
+            let msg = if detail.is_empty() {
+                reason.title()
+            } else {
+                detail
+            };
             let body = json!({ "code": reason.code(), "msg": msg, "data": null, "trace_id": trace.as_str() });
             ("application/json", body.to_string())
         }
@@ -155,23 +232,36 @@ mod tests {
 
     #[test]
     fn writes_a_whole_answer() {
-        let refusal = Refusal::new(Reason::RateLimited, "later").retry_after(Duration::from_millis(1200));
+        let refusal =
+            Refusal::new(Reason::RateLimited, "later").retry_after(Duration::from_millis(1200));
         let trace = TraceId::parse(b"t").expect("id");
-        let text = String::from_utf8(raw(&refusal, ErrorFormat::Problem, "/a", &trace, false)).expect("text");
+        let text = String::from_utf8(raw(&refusal, ErrorFormat::Problem, "/a", &trace, false))
+            .expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
         assert!(head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
         assert!(head.contains("\r\nRetry-After: 2\r\n") && head.ends_with("Connection: close"));
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
         let body: serde_json::Value = serde_json::from_str(body).expect("json");
-        assert_eq!((&body["code"], &body["instance"], &body["status"]), (&"rate_limited".into(), &"/a".into(), &429.into()));
+        assert_eq!(
+            (&body["code"], &body["instance"], &body["status"]),
+            (&"rate_limited".into(), &"/a".into(), &429.into())
+        );
     }
 
     #[test]
     fn the_envelope_is_another_form_of_the_same() {
         let refusal = Refusal::new(Reason::TokenMissing, "no token");
-        let (kind, text) = body(&refusal, ErrorFormat::Envelope, "/a", &TraceId::parse(b"t").expect("id"));
+        let (kind, text) = body(
+            &refusal,
+            ErrorFormat::Envelope,
+            "/a",
+            &TraceId::parse(b"t").expect("id"),
+        );
         let body: serde_json::Value = serde_json::from_str(&text).expect("json");
         assert_eq!(kind, "application/json");
-        assert_eq!(body, json!({ "code": "token_missing", "msg": "no token", "data": null, "trace_id": "t" }));
+        assert_eq!(
+            body,
+            json!({ "code": "token_missing", "msg": "no token", "data": null, "trace_id": "t" })
+        );
     }
 }

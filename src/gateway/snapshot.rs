@@ -135,22 +135,34 @@ impl Snapshot {
             Ok(secret)
         };
         let admin_token = config.admin.token.as_ref().map(read).transpose();
-        let admin_token = admin_token.map_err(|why| BuildError::Secret { key: "admin.token", why })?;
+        let admin_token = admin_token.map_err(|why| BuildError::Secret {
+            key: "admin.token",
+            why,
+        })?;
         let mut authenticators = BTreeMap::new();
         for (name, auth) in &config.auths {
             authenticators.insert(name.clone(), auth::build(auth, &read, &state.auth)?);
         }
         let limits = config.limits.iter().map(|(name, limit)| {
-            (name.clone(), limit::build(limit, state.metrics.limit(name), &state.limits))
+            (
+                name.clone(),
+                limit::build(limit, state.metrics.limit(name), &state.limits),
+            )
         });
-        let needs_principal = config.limits.values().filter(|limit| limit.key.needs_principal());
+        let needs_principal = config
+            .limits
+            .values()
+            .filter(|limit| limit.key.needs_principal());
         let parts = Parts {
             authenticators,
             limits: limits.collect(),
             needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
         };
         let pools = pools(&config, state, material)?;
-        let routes = config.routes.iter().map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state)));
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state)));
         let routes = routes.collect();
         Ok(Self {
             table: RouteTable::new(config.routes.clone()),
@@ -178,7 +190,11 @@ impl RouteRuntime {
             Action::Forward { upstream, .. } => {
                 let pool = Arc::clone(&pools[upstream]);
                 let deadline = route.timeout.unwrap_or(pool.settings().timeout.request);
-                Target::Forward { pool, outgoing: Outgoing::of(route), deadline }
+                Target::Forward {
+                    pool,
+                    outgoing: Outgoing::of(route),
+                    deadline,
+                }
             }
         };
         let mut upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>> = Vec::new();
@@ -215,14 +231,26 @@ fn pools(
     let mut pools = BTreeMap::new();
     for (name, settings) in &config.upstreams {
         let known = old.as_ref().and_then(|old| old.pools.get(name));
-        if let Some(known) = known.filter(|known| known.settings() == settings && settings.tls.is_none()) {
+        if let Some(known) =
+            known.filter(|known| known.settings() == settings && settings.tls.is_none())
+        {
             pools.insert(name.clone(), Arc::clone(known));
             continue;
         }
-        let peers = PeerTemplate::new(settings, &|path| material.file(path))
-            .map_err(|error| BuildError::Tls { upstream: name.clone(), error })?;
+        let peers = PeerTemplate::new(settings, &|path| material.file(path)).map_err(|error| {
+            BuildError::Tls {
+                upstream: name.clone(),
+                error,
+            }
+        })?;
         let stats = state.metrics.upstream(name);
-        let pool = Pool::new(settings.clone(), peers, Arc::clone(&state.endpoints), stats, state.clock.now());
+        let pool = Pool::new(
+            settings.clone(),
+            peers,
+            Arc::clone(&state.endpoints),
+            stats,
+            state.clock.now(),
+        );
         if let Some(known) = known {
             pool.inherit(known, state.clock.now());
         }
@@ -236,10 +264,17 @@ fn identity_headers(config: &Config) -> Vec<HeaderName> {
     names.insert("x-consumer".to_owned());
     for auth in config.auths.values() {
         if let Auth::Jwt(jwt) = auth {
-            names.extend(jwt.forward_claims.iter().map(|(_, header)| header.as_str().to_owned()));
+            names.extend(
+                jwt.forward_claims
+                    .iter()
+                    .map(|(_, header)| header.as_str().to_owned()),
+            );
         }
     }
-    names.into_iter().filter_map(|name| name.parse().ok()).collect()
+    names
+        .into_iter()
+        .filter_map(|name| name.parse().ok())
+        .collect()
 }
 
 fn token_parameters(config: &Config) -> Vec<String> {

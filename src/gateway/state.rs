@@ -68,7 +68,8 @@ impl State {
 
     /// Puts a snapshot in force. Requests under way keep theirs.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.metrics.applied(snapshot.routes.len(), &snapshot.config.hash);
+        self.metrics
+            .applied(snapshot.routes.len(), &snapshot.config.hash);
         let old = self.snapshot.swap(Some(Arc::clone(&snapshot)));
         self.limits.retain(snapshot.config.limits.values());
         self.auth.retain(snapshot.config.auths.values());

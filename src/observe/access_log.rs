@@ -94,7 +94,12 @@ struct Line<'l> {
 
 impl Record {
     /// Writes the line as JSON.
-    pub(super) fn write_json(&self, timestamp: &str, mask: &[String], out: &mut Vec<u8>) -> std::io::Result<()> {
+    pub(super) fn write_json(
+        &self,
+        timestamp: &str,
+        mask: &[String],
+        out: &mut Vec<u8>,
+    ) -> std::io::Result<()> {
         let path = masked_target(&self.target, mask);
         let user_agent = self.user_agent.as_ref().map(text);
         let line = Line {
@@ -112,7 +117,10 @@ impl Record {
             upstream_ms: self.upstream_took.map(millis),
             attempts: (self.attempts > 0).then_some(self.attempts),
             client_ip: self.client_ip,
-            consumer: self.consumer.as_deref().filter(|consumer| !consumer.is_empty()),
+            consumer: self
+                .consumer
+                .as_deref()
+                .filter(|consumer| !consumer.is_empty()),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             protocol: protocol(self.version),
@@ -128,7 +136,11 @@ impl Record {
     pub(super) fn write_combined(&self, mask: &[String], out: &mut Vec<u8>) -> std::io::Result<()> {
         let time = jiff::Timestamp::from_second(self.at.as_secs() as i64).unwrap_or_default();
         let time = time.strftime("%d/%b/%Y:%H:%M:%S +0000");
-        let consumer = self.consumer.as_deref().filter(|c| !c.is_empty()).unwrap_or("-");
+        let consumer = self
+            .consumer
+            .as_deref()
+            .filter(|c| !c.is_empty())
+            .unwrap_or("-");
         let path = masked_target(&self.target, mask);
         writeln!(
             out,
@@ -140,8 +152,18 @@ impl Record {
             protocol(self.version),
             self.status,
             self.bytes_out,
-            quoted(cut(self.referer.as_ref().map(text).as_deref().unwrap_or("-"))),
-            quoted(cut(self.user_agent.as_ref().map(text).as_deref().unwrap_or("-"))),
+            quoted(cut(self
+                .referer
+                .as_ref()
+                .map(text)
+                .as_deref()
+                .unwrap_or("-"))),
+            quoted(cut(self
+                .user_agent
+                .as_ref()
+                .map(text)
+                .as_deref()
+                .unwrap_or("-"))),
         )
     }
 }
@@ -175,13 +197,23 @@ fn cut(text: &str) -> &str {
 
 /// Quotes, backslashes and control characters escaped: one request stays one line.
 fn quoted(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() || c == '"' || c == '\\' { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() || c == '"' || c == '\\' {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
 }
 
 /// The target with the values of masked query parameters replaced.
 fn masked_target(target: &Uri, mask: &[String]) -> String {
     let path = target.path();
-    let Some(query) = target.query() else { return path.to_owned() };
+    let Some(query) = target.query() else {
+        return path.to_owned();
+    };
     let mut out = String::with_capacity(path.len() + query.len() + 1);
     out.push_str(path);
     out.push('?');
@@ -190,7 +222,11 @@ fn masked_target(target: &Uri, mask: &[String]) -> String {
             out.push('&');
         }
         match pair.split_once('=') {
-            Some((name, _)) if mask.iter().any(|masked| query::decode(name).eq_ignore_ascii_case(masked)) => {
+            Some((name, _))
+                if mask
+                    .iter()
+                    .any(|masked| query::decode(name).eq_ignore_ascii_case(masked)) =>
+            {
                 out.push_str(name);
                 out.push_str("=***");
             }
@@ -232,7 +268,9 @@ mod tests {
     fn leaves_out_what_is_unknown_and_masks_what_is_secret() {
         let mut out = Vec::new();
         let mask = ["code".to_owned()];
-        record("/a?code=s3cret&x=1&C%6Fde=other").write_json("T", &mask, &mut out).expect("line");
+        record("/a?code=s3cret&x=1&C%6Fde=other")
+            .write_json("T", &mask, &mut out)
+            .expect("line");
         let line: serde_json::Value = serde_json::from_slice(&out).expect("json");
         assert_eq!(line["path"], "/a?code=***&x=1&C%6Fde=***");
         assert_eq!(line["reason"], "token_missing");
@@ -246,6 +284,11 @@ mod tests {
         record("/a").write_combined(&[], &mut out).expect("line");
         let text = String::from_utf8(out).expect("utf8");
         assert_eq!(text.lines().count(), 1);
-        assert!(text.starts_with("127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a HTTP/1.1\" 401 5 \"-\" \"a\\\""), "{text}");
+        assert!(
+            text.starts_with(
+                "127.0.0.1 - - [14/Nov/2023:22:13:20 +0000] \"GET /a HTTP/1.1\" 401 5 \"-\" \"a\\\""
+            ),
+            "{text}"
+        );
     }
 }

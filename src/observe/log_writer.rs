@@ -44,10 +44,22 @@ impl LogSettings {
     /// Settings for a configuration whose secrets, once read, are `secrets`; they are struck out wherever they appear.
     /// `more_masks` are names to mask besides the configured ones.
     pub fn new(log: Log, more_masks: impl IntoIterator<Item = String>, secrets: &[Secret]) -> Self {
-        let mask = log.mask.iter().cloned().chain(more_masks.into_iter().map(|name| name.to_ascii_lowercase())).collect();
-        let long_enough = secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= 4);
+        let mask = log
+            .mask
+            .iter()
+            .cloned()
+            .chain(more_masks.into_iter().map(|name| name.to_ascii_lowercase()))
+            .collect();
+        let long_enough = secrets
+            .iter()
+            .map(Secret::expose)
+            .filter(|secret| secret.len() >= 4);
         let secrets: Vec<&[u8]> = long_enough.collect();
-        let secrets = if secrets.is_empty() { None } else { AhoCorasick::new(secrets).ok() };
+        let secrets = if secrets.is_empty() {
+            None
+        } else {
+            AhoCorasick::new(secrets).ok()
+        };
         Self { log, mask, secrets }
     }
 }
@@ -91,8 +103,13 @@ pub fn install(settings: LogSettings, metrics: &Metrics) -> io::Result<LogHandle
         dropped_messages: Arc::clone(&metrics.dropped_messages),
     });
     let mut writer = Writer::new(Arc::clone(&shared))?;
-    let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
-    let handle = LogHandle { shared, thread: Arc::new(parking_lot::Mutex::new(Some(thread))) };
+    let thread = std::thread::Builder::new()
+        .name("log".into())
+        .spawn(move || writer.run())?;
+    let handle = LogHandle {
+        shared,
+        thread: Arc::new(parking_lot::Mutex::new(Some(thread))),
+    };
     if log::set_boxed_logger(Box::new(handle.clone())).is_ok() {
         handle.set_max_level();
     }
@@ -129,7 +146,9 @@ impl LogHandle {
     /// Writes what is queued and ends the writer; waits for it at most this long.
     pub fn finish(&self, limit: Duration) {
         self.shared.stop.store(true, Ordering::Release);
-        let Some(thread) = self.thread.lock().take() else { return };
+        let Some(thread) = self.thread.lock().take() else {
+            return;
+        };
         let deadline = Instant::now() + limit;
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
@@ -163,9 +182,18 @@ impl log::Log for LogHandle {
         if !record.target().starts_with("tollgate") {
             fields.0.insert("target".into(), record.target().into());
         }
-        let message =
-            Message { at: clock::unix_now(), level: record.level(), text: record.args().to_string(), fields: fields.0 };
-        if self.shared.queue.push(Entry::Message(Box::new(message))).is_err() {
+        let message = Message {
+            at: clock::unix_now(),
+            level: record.level(),
+            text: record.args().to_string(),
+            fields: fields.0,
+        };
+        if self
+            .shared
+            .queue
+            .push(Entry::Message(Box::new(message)))
+            .is_err()
+        {
             self.shared.dropped_messages.up();
         }
     }
@@ -204,7 +232,9 @@ impl Output {
             Sink::Off => Self::Off,
             Sink::File(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
-                let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                let named = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                };
                 Self::File(file.map_err(named)?, path.clone())
             }
         })
@@ -220,7 +250,10 @@ impl Output {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout => io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().lock().flush()),
+            Self::Stdout => io::stdout()
+                .lock()
+                .write_all(bytes)
+                .and_then(|()| io::stdout().lock().flush()),
             Self::Stderr => io::stderr().lock().write_all(bytes),
             Self::File(file, _) => file.write_all(bytes),
             Self::Off => Ok(()),
@@ -297,7 +330,11 @@ impl Writer {
         match entry {
             Entry::Access(record) => {
                 let timestamp = timestamp(record.at, &mut self.timestamp);
-                let out = if together { &mut self.message_lines } else { &mut self.access_lines };
+                let out = if together {
+                    &mut self.message_lines
+                } else {
+                    &mut self.access_lines
+                };
                 let written = match settings.log.format {
                     LogFormat::Json => record.write_json(&timestamp, &settings.mask, out),
                     LogFormat::Combined => record.write_combined(&settings.mask, out),
@@ -310,13 +347,23 @@ impl Writer {
                 let timestamp = timestamp(message.at, &mut self.timestamp);
                 let mut line = Map::new();
                 line.insert("timestamp".into(), timestamp.into());
-                line.insert("level".into(), message.level.as_str().to_ascii_lowercase().into());
+                line.insert(
+                    "level".into(),
+                    message.level.as_str().to_ascii_lowercase().into(),
+                );
                 line.insert("msg".into(), message.text.clone().into());
                 line.extend(message.fields.iter().map(|(key, value)| {
-                    let masked = settings.mask.iter().any(|name| name.eq_ignore_ascii_case(key));
-                    (key.clone(), if masked { "***".into() } else { value.clone() })
+                    let masked = settings
+                        .mask
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(key));
+                    (
+                        key.clone(),
+                        if masked { "***".into() } else { value.clone() },
+                    )
                 }));
-                self.message_lines.extend_from_slice(Value::Object(line).to_string().as_bytes());
+                self.message_lines
+                    .extend_from_slice(Value::Object(line).to_string().as_bytes());
                 self.message_lines.push(b'\n');
             }
         }
@@ -324,8 +371,16 @@ impl Writer {
 
     fn write(&mut self, settings: &LogSettings) {
         for (lines, output, dropped) in [
-            (&mut self.message_lines, &mut self.messages, &self.shared.dropped_messages),
-            (&mut self.access_lines, &mut self.access, &self.shared.dropped_access),
+            (
+                &mut self.message_lines,
+                &mut self.messages,
+                &self.shared.dropped_messages,
+            ),
+            (
+                &mut self.access_lines,
+                &mut self.access,
+                &self.shared.dropped_access,
+            ),
         ] {
             if lines.is_empty() {
                 continue;
@@ -349,7 +404,10 @@ impl Writer {
 fn timestamp(at: Duration, cache: &mut (u64, String)) -> String {
     if cache.0 != at.as_secs() {
         let moment = jiff::Timestamp::from_second(at.as_secs() as i64).unwrap_or_default();
-        *cache = (at.as_secs(), moment.strftime("%Y-%m-%dT%H:%M:%S").to_string());
+        *cache = (
+            at.as_secs(),
+            moment.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+        );
     }
     format!("{}.{:03}Z", cache.1, at.subsec_millis())
 }
@@ -361,7 +419,13 @@ mod tests {
     #[test]
     fn formats_time_with_milliseconds() {
         let mut cache = (u64::MAX, String::new());
-        assert_eq!(timestamp(Duration::from_millis(1_700_000_000_007), &mut cache), "2023-11-14T22:13:20.007Z");
-        assert_eq!(timestamp(Duration::from_millis(1_700_000_000_999), &mut cache), "2023-11-14T22:13:20.999Z");
+        assert_eq!(
+            timestamp(Duration::from_millis(1_700_000_000_007), &mut cache),
+            "2023-11-14T22:13:20.007Z"
+        );
+        assert_eq!(
+            timestamp(Duration::from_millis(1_700_000_000_999), &mut cache),
+            "2023-11-14T22:13:20.999Z"
+        );
     }
 }

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::stats::{self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, UpstreamStats};
+use super::stats::{
+    self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, UpstreamStats,
+};
 use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
 
 /// Route label of requests that match no route.
@@ -62,15 +66,28 @@ impl Metrics {
     /// No counts yet. Series that must exist from the start do.
     pub fn new(version: &str, commit: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let routes_active = IntGauge::new("gateway_routes_active", "Routes of the configuration in force")?;
+        let routes_active = IntGauge::new(
+            "gateway_routes_active",
+            "Routes of the configuration in force",
+        )?;
         let reloads = IntCounterVec::new(
-            Opts::new("gateway_config_reloads_total", "Reloads of the configuration by result"),
+            Opts::new(
+                "gateway_config_reloads_total",
+                "Reloads of the configuration by result",
+            ),
             &["result"],
         )?;
-        let config_info =
-            IntGaugeVec::new(Opts::new("gateway_config_info", "The configuration in force, by its hash"), &["hash"])?;
-        let build_info =
-            IntGaugeVec::new(Opts::new("gateway_build_info", "This build"), &["version", "commit"])?;
+        let config_info = IntGaugeVec::new(
+            Opts::new(
+                "gateway_config_info",
+                "The configuration in force, by its hash",
+            ),
+            &["hash"],
+        )?;
+        let build_info = IntGaugeVec::new(
+            Opts::new("gateway_build_info", "This build"),
+            &["version", "commit"],
+        )?;
         reloads.with_label_values(&["ok"]);
         reloads.with_label_values(&["error"]);
         build_info.with_label_values(&[version, commit]).set(1);
@@ -123,34 +140,53 @@ impl Metrics {
     /// Every route's counts, the unmatched included.
     pub fn each_route(&self) -> Vec<(Arc<str>, Arc<RouteStats>)> {
         let routes = self.routes.lock();
-        let named = routes.iter().map(|(name, stats)| (name.shared(), Arc::clone(stats)));
-        named.chain([(Arc::from(UNMATCHED), Arc::clone(&self.unmatched))]).collect()
+        let named = routes
+            .iter()
+            .map(|(name, stats)| (name.shared(), Arc::clone(stats)));
+        named
+            .chain([(Arc::from(UNMATCHED), Arc::clone(&self.unmatched))])
+            .collect()
     }
 
     /// A configuration came into force.
     pub fn applied(&self, routes: usize, hash: &str) {
-        self.routes_active.set(i64::try_from(routes).unwrap_or(i64::MAX));
+        self.routes_active
+            .set(i64::try_from(routes).unwrap_or(i64::MAX));
         self.config_info.reset();
         self.config_info.with_label_values(&[hash]).set(1);
     }
 
     /// A reload ended.
     pub fn reloaded(&self, ok: bool) {
-        self.reloads.with_label_values(&[if ok { "ok" } else { "error" }]).inc();
+        self.reloads
+            .with_label_values(&[if ok { "ok" } else { "error" }])
+            .inc();
     }
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.
     pub fn prune(&self) {
-        self.routes.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.upstreams.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.endpoints.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.limits.lock().retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.routes
+            .lock()
+            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.upstreams
+            .lock()
+            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.endpoints
+            .lock()
+            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.limits
+            .lock()
+            .retain(|_, stats| Arc::strong_count(stats) > 1);
     }
 
     /// All families in the text format.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let mut families = self.registry.gather();
-        families.extend(self.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+        families.extend(
+            self.collect()
+                .into_iter()
+                .filter(|family| !family.get_metric().is_empty()),
+        );
         TextEncoder::new().encode_to_string(&families)
     }
 
@@ -162,48 +198,101 @@ impl Metrics {
     }
 
     fn route_families(&self) -> Vec<MetricFamily> {
-        let mut seconds = histogram("gateway_requests_seconds", "Time from the request's head to the end of its answer");
-        let mut by_route = counter("gateway_requests_by_route_total", "Answers by route and exact status");
+        let mut seconds = histogram(
+            "gateway_requests_seconds",
+            "Time from the request's head to the end of its answer",
+        );
+        let mut by_route = counter(
+            "gateway_requests_by_route_total",
+            "Answers by route and exact status",
+        );
         let mut in_flight = gauge("gateway_requests_in_flight", "Requests being served");
         let mut refused = counter("gateway_refused_total", "Requests refused, by reason");
         for (route, stats) in self.each_route() {
             for (method, class, latency) in stats.latencies() {
                 let status = ["1xx", "2xx", "3xx", "4xx", "5xx"][class - 1];
-                seconds.push(labels(&[("route", &route), ("method", method), ("status", status)]), observed(latency));
+                seconds.push(
+                    labels(&[("route", &route), ("method", method), ("status", status)]),
+                    observed(latency),
+                );
             }
             for (status, count) in stats.statuses.seen() {
-                by_route.push(labels(&[("routeId", &route), ("status", &status.to_string())]), count as f64);
+                by_route.push(
+                    labels(&[("routeId", &route), ("status", &status.to_string())]),
+                    count as f64,
+                );
             }
             in_flight.push(labels(&[("route", &route)]), stats.in_flight.value() as f64);
             for (reason, count) in stats.refusals() {
-                refused.push(labels(&[("route", &route), ("reason", reason.code())]), count as f64);
+                refused.push(
+                    labels(&[("route", &route), ("reason", reason.code())]),
+                    count as f64,
+                );
             }
         }
-        vec![seconds.done(), by_route.done(), in_flight.done(), refused.done()]
+        vec![
+            seconds.done(),
+            by_route.done(),
+            in_flight.done(),
+            refused.done(),
+        ]
     }
 
     fn upstream_families(&self) -> Vec<MetricFamily> {
-        let mut seconds = histogram("gateway_upstream_seconds", "Time from sending a try to the head of its answer");
-        let mut retries = counter("gateway_upstream_retries_total", "Repeated tries, by what caused them");
+        let mut seconds = histogram(
+            "gateway_upstream_seconds",
+            "Time from sending a try to the head of its answer",
+        );
+        let mut retries = counter(
+            "gateway_upstream_retries_total",
+            "Repeated tries, by what caused them",
+        );
         for (upstream, stats) in self.upstreams.lock().iter() {
-            seconds.push(labels(&[("upstream", upstream.as_str())]), observed(&stats.latency));
+            seconds.push(
+                labels(&[("upstream", upstream.as_str())]),
+                observed(&stats.latency),
+            );
             for (cause, count) in stats.retries() {
-                retries.push(labels(&[("upstream", upstream.as_str()), ("cause", cause)]), count as f64);
+                retries.push(
+                    labels(&[("upstream", upstream.as_str()), ("cause", cause)]),
+                    count as f64,
+                );
             }
         }
-        let mut requests = counter("http_client_requests_total", "Tries sent to endpoints, by exact status or error");
-        let mut healthy = gauge("gateway_endpoint_healthy", "Whether requests are sent to the endpoint");
+        let mut requests = counter(
+            "http_client_requests_total",
+            "Tries sent to endpoints, by exact status or error",
+        );
+        let mut healthy = gauge(
+            "gateway_endpoint_healthy",
+            "Whether requests are sent to the endpoint",
+        );
         for ((upstream, endpoint), counts) in self.endpoints.lock().iter() {
             let place = [("upstream", upstream.as_str()), ("endpoint", &**endpoint)];
             let errors = counts.stats.errors.value();
-            let statuses = counts.stats.statuses.seen().map(|(status, count)| (status.to_string(), count));
+            let statuses = counts
+                .stats
+                .statuses
+                .seen()
+                .map(|(status, count)| (status.to_string(), count));
             let errors = (errors > 0).then(|| ("error".to_owned(), errors));
             for (status, count) in statuses.chain(errors) {
-                requests.push(labels(&[place[0], place[1], ("status", &status)]), count as f64);
+                requests.push(
+                    labels(&[place[0], place[1], ("status", &status)]),
+                    count as f64,
+                );
             }
-            healthy.push(labels(&place), f64::from(u8::from(counts.healthy.load(Ordering::Relaxed))));
+            healthy.push(
+                labels(&place),
+                f64::from(u8::from(counts.healthy.load(Ordering::Relaxed))),
+            );
         }
-        vec![seconds.done(), retries.done(), requests.done(), healthy.done()]
+        vec![
+            seconds.done(),
+            retries.done(),
+            requests.done(),
+            healthy.done(),
+        ]
     }
 
     fn other_families(&self) -> Vec<MetricFamily> {
@@ -216,15 +305,27 @@ impl Metrics {
                 ("skipped", &stats.skipped),
             ];
             for (outcome, count) in counts {
-                decisions.push(labels(&[("limit", limit.as_str()), ("outcome", outcome)]), count.value() as f64);
+                decisions.push(
+                    labels(&[("limit", limit.as_str()), ("outcome", outcome)]),
+                    count.value() as f64,
+                );
             }
         }
         let mut connections = gauge("gateway_connections_active", "Connections open now");
         for (listener, stats) in self.listeners.lock().iter() {
-            connections.push(labels(&[("listener", listener.as_str())]), stats.connections.value() as f64);
+            connections.push(
+                labels(&[("listener", listener.as_str())]),
+                stats.connections.value() as f64,
+            );
         }
-        let mut dropped = counter("gateway_log_dropped_total", "Log lines dropped because a queue was full");
-        for (sink, count) in [("access", &self.dropped_access), ("messages", &self.dropped_messages)] {
+        let mut dropped = counter(
+            "gateway_log_dropped_total",
+            "Log lines dropped because a queue was full",
+        );
+        for (sink, count) in [
+            ("access", &self.dropped_access),
+            ("messages", &self.dropped_messages),
+        ] {
             dropped.push(labels(&[("sink", sink)]), count.value() as f64);
         }
         vec![decisions.done(), connections.done(), dropped.done()]
@@ -244,7 +345,11 @@ impl<S> Family<S> {
         family.set_name(name.to_owned());
         family.set_help(help.to_owned());
         family.set_field_type(kind);
-        Self { family, metrics: Vec::new(), set }
+        Self {
+            family,
+            metrics: Vec::new(),
+            set,
+        }
     }
 
     fn push(&mut self, labels: Vec<LabelPair>, value: S) {
@@ -276,21 +381,26 @@ fn gauge(name: &str, help: &str) -> Family<f64> {
 }
 
 fn histogram(name: &str, help: &str) -> Family<Observed> {
-    Family::new(name, help, MetricType::HISTOGRAM, |metric, (counts, sum): Observed| {
-        let mut total = 0;
-        let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
-            total += count;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(*bound);
-            bucket.set_cumulative_count(total);
-            bucket
-        });
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(buckets.collect());
-        histogram.set_sample_count(counts.iter().sum());
-        histogram.set_sample_sum(sum);
-        metric.set_histogram(histogram);
-    })
+    Family::new(
+        name,
+        help,
+        MetricType::HISTOGRAM,
+        |metric, (counts, sum): Observed| {
+            let mut total = 0;
+            let buckets = BUCKETS.iter().zip(counts).map(|(bound, count)| {
+                total += count;
+                let mut bucket = Bucket::default();
+                bucket.set_upper_bound(*bound);
+                bucket.set_cumulative_count(total);
+                bucket
+            });
+            let mut histogram = Histogram::default();
+            histogram.set_bucket(buckets.collect());
+            histogram.set_sample_count(counts.iter().sum());
+            histogram.set_sample_sum(sum);
+            metric.set_histogram(histogram);
+        },
+    )
 }
 
 /// Counts per bucket, and the sum.
@@ -333,8 +443,13 @@ mod tests {
             "gateway_config_info{hash=\"cafe\"} 1",
             "gateway_requests_in_flight{route=\"_unmatched\"} 0",
         ] {
-            let wanted: std::collections::BTreeSet<&str> = line.split(['{', '}', ',', ' ']).collect();
-            let found = text.lines().any(|l| l.split(['{', '}', ',', ' ']).collect::<std::collections::BTreeSet<_>>() == wanted);
+            let wanted: std::collections::BTreeSet<&str> =
+                line.split(['{', '}', ',', ' ']).collect();
+            let found = text.lines().any(|l| {
+                l.split(['{', '}', ',', ' '])
+                    .collect::<std::collections::BTreeSet<_>>()
+                    == wanted
+            });
             assert!(found, "{line}\n{text}");
         }
     }

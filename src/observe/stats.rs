@@ -47,7 +47,9 @@ impl Level {
 }
 
 /// Upper bounds of the latency buckets, seconds. A last bucket takes the rest.
-pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+pub const BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
 
 /// A histogram of durations.
 #[derive(Debug, Default)]
@@ -93,7 +95,10 @@ pub struct StatusCounts {
 impl StatusCounts {
     /// Adds one; a status outside 100 to 599 is not counted.
     pub fn up(&self, status: u16) {
-        if let Some(class) = usize::from(status / 100).checked_sub(1).and_then(|class| self.classes.get(class)) {
+        if let Some(class) = usize::from(status / 100)
+            .checked_sub(1)
+            .and_then(|class| self.classes.get(class))
+        {
             let counts = class.get_or_init(|| Box::new(std::array::from_fn(|_| Count::default())));
             counts[usize::from(status % 100)].up();
         }
@@ -101,17 +106,21 @@ impl StatusCounts {
 
     /// `(status, count)` of every status seen.
     pub fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        (1u16..).zip(&self.classes).filter_map(|(class, counts)| Some((class, counts.get()?))).flat_map(
-            |(class, counts)| {
+        (1u16..)
+            .zip(&self.classes)
+            .filter_map(|(class, counts)| Some((class, counts.get()?)))
+            .flat_map(|(class, counts)| {
                 let each = (0u16..).zip(counts.iter());
-                each.map(move |(rest, count)| (class * 100 + rest, count.value())).filter(|(_, count)| *count > 0)
-            },
-        )
+                each.map(move |(rest, count)| (class * 100 + rest, count.value()))
+                    .filter(|(_, count)| *count > 0)
+            })
     }
 }
 
 /// Methods that are labels; all others count as the last.
-pub const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "_OTHER"];
+pub const METHODS: [&str; 8] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "_OTHER",
+];
 
 /// What one route served.
 #[derive(Debug, Default)]
@@ -131,30 +140,45 @@ impl RouteStats {
     /// Counts one answered request.
     pub fn served(&self, method: &str, status: u16, took: Duration) {
         self.statuses.up(status);
-        let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        if let Some(class) = usize::from(status / 100).checked_sub(1).filter(|class| *class < 5) {
-            self.latency[method][class].get_or_init(Box::default).observe(took);
+        let method = METHODS
+            .iter()
+            .position(|known| *known == method)
+            .unwrap_or(METHODS.len() - 1);
+        if let Some(class) = usize::from(status / 100)
+            .checked_sub(1)
+            .filter(|class| *class < 5)
+        {
+            self.latency[method][class]
+                .get_or_init(Box::default)
+                .observe(took);
         }
     }
 
     /// Counts one refusal.
     pub fn refused(&self, reason: crate::filter::Reason) {
-        self.refused.get_or_init(|| Box::new(std::array::from_fn(|_| Count::default())))[reason as usize].up();
+        self.refused
+            .get_or_init(|| Box::new(std::array::from_fn(|_| Count::default())))[reason as usize]
+            .up();
     }
 
     /// `(method, status class from 1, histogram)` of what was seen.
     pub fn latencies(&self) -> impl Iterator<Item = (&'static str, usize, &Histogram)> {
-        METHODS.iter().zip(&self.latency).flat_map(|(method, classes)| {
-            (1..).zip(classes).filter_map(|(class, histogram)| Some((*method, class, &**histogram.get()?)))
-        })
+        METHODS
+            .iter()
+            .zip(&self.latency)
+            .flat_map(|(method, classes)| {
+                (1..)
+                    .zip(classes)
+                    .filter_map(|(class, histogram)| Some((*method, class, &**histogram.get()?)))
+            })
     }
 
     /// `(reason, count)` of what was refused.
     pub fn refusals(&self) -> impl Iterator<Item = (crate::filter::Reason, u64)> {
         let counts = self.refused.get();
-        let each = crate::filter::Reason::ALL.iter().filter_map(move |reason| {
-            Some((*reason, counts?[*reason as usize].value()))
-        });
+        let each = crate::filter::Reason::ALL
+            .iter()
+            .filter_map(move |reason| Some((*reason, counts?[*reason as usize].value())));
         each.filter(|(_, count)| *count > 0)
     }
 }
@@ -174,8 +198,12 @@ pub enum RetryCause {
 
 impl RetryCause {
     /// All causes with their labels.
-    pub const ALL: [(Self, &'static str); 4] =
-        [(Self::Connect, "connect"), (Self::Reset, "reset"), (Self::Timeout, "timeout"), (Self::Status, "status")];
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Connect, "connect"),
+        (Self::Reset, "reset"),
+        (Self::Timeout, "timeout"),
+        (Self::Status, "status"),
+    ];
 }
 
 /// What one upstream answered.
@@ -194,7 +222,9 @@ impl UpstreamStats {
 
     /// `(label, count)` of every cause.
     pub fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        RetryCause::ALL.iter().map(|(cause, label)| (*label, self.retries[*cause as usize].value()))
+        RetryCause::ALL
+            .iter()
+            .map(|(cause, label)| (*label, self.retries[*cause as usize].value()))
     }
 }
 

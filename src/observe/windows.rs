@@ -35,7 +35,10 @@ impl Sums {
 
     fn since(&self, before: &Self) -> Self {
         let mut buckets = self.buckets;
-        buckets.iter_mut().zip(before.buckets).for_each(|(now, then)| *now = now.saturating_sub(then));
+        buckets
+            .iter_mut()
+            .zip(before.buckets)
+            .for_each(|(now, then)| *now = now.saturating_sub(then));
         Self {
             total: self.total.saturating_sub(before.total),
             errors: self.errors.saturating_sub(before.errors),
@@ -116,7 +119,9 @@ impl Windows {
             rings.now = sums;
         }
         if state.routes.len() > routes.len() {
-            state.routes.retain(|name, _| routes.iter().any(|(route, _)| route == name));
+            state
+                .routes
+                .retain(|name, _| routes.iter().any(|(route, _)| route == name));
         }
     }
 
@@ -129,7 +134,11 @@ impl Windows {
         let long_seconds = rings.long.len() as u64 * LONG_STEP + partial;
         RouteWindows {
             last_10s: window(&rings.short, &rings.now, rings.short.len() as u64),
-            last_5m: window(&rings.long, &rings.now, long_seconds.max(rings.short.len() as u64)),
+            last_5m: window(
+                &rings.long,
+                &rings.now,
+                long_seconds.max(rings.short.len() as u64),
+            ),
         }
     }
 }
@@ -149,7 +158,11 @@ fn window(ring: &VecDeque<Sums>, now: &Sums, seconds: u64) -> Window {
         seconds,
         requests: delta.total,
         rate: delta.total as f64 / seconds as f64,
-        error_ratio: if delta.total == 0 { 0.0 } else { delta.errors as f64 / delta.total as f64 },
+        error_ratio: if delta.total == 0 {
+            0.0
+        } else {
+            delta.errors as f64 / delta.total as f64
+        },
         p50_ms: quantile(0.5),
         p90_ms: quantile(0.9),
         p99_ms: quantile(0.99),

@@ -13,7 +13,9 @@ impl Clock {
     /// Starts the clock.
     pub fn start() -> Self {
         let now = Instant::now();
-        Self { start: now.checked_sub(Duration::from_secs(1)).unwrap_or(now) }
+        Self {
+            start: now.checked_sub(Duration::from_secs(1)).unwrap_or(now),
+        }
     }
 
     /// Nanoseconds since the start.
@@ -30,7 +32,9 @@ impl Clock {
 
 /// Wall-clock time since 1970.
 pub fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 /// A duration in nanoseconds, as the clock counts.

@@ -21,10 +21,16 @@ impl Outgoing {
     /// What `route` asks for.
     pub fn of(route: &Route) -> Self {
         match &route.action {
-            Action::Forward { rewrite: Some(rewrite), .. } => {
-                Self::Rewritten(rewrite.clone(), route.path.captures().map(str::to_owned).collect())
+            Action::Forward {
+                rewrite: Some(rewrite),
+                ..
+            } => Self::Rewritten(
+                rewrite.clone(),
+                route.path.captures().map(str::to_owned).collect(),
+            ),
+            Action::Forward { strip_prefix, .. } if *strip_prefix > 0 => {
+                Self::Stripped(*strip_prefix)
             }
-            Action::Forward { strip_prefix, .. } if *strip_prefix > 0 => Self::Stripped(*strip_prefix),
             _ => Self::Same,
         }
     }
@@ -35,7 +41,12 @@ impl Outgoing {
             Self::Same => Cow::Borrowed(path),
             Self::Stripped(segments) => Cow::Borrowed(strip(path, *segments)),
             Self::Rewritten(rewrite, names) => {
-                let value = |name: &str| names.iter().position(|known| known == name).and_then(|i| found.captures(path).nth(i));
+                let value = |name: &str| {
+                    names
+                        .iter()
+                        .position(|known| known == name)
+                        .and_then(|i| found.captures(path).nth(i))
+                };
                 Cow::Owned(rewrite.build(value))
             }
         }

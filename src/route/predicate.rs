@@ -37,7 +37,11 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
         return Err(Failed::Host);
     }
     for (index, (name, wanted)) in route.headers.iter().enumerate() {
-        let mut values = asked.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let mut values = asked
+            .headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         if !values.any(|value| wanted.matches(value)) {
             return Err(Failed::Header(index));
         }
@@ -49,17 +53,30 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
         }
     }
     for (index, (name, wanted)) in route.cookies.iter().enumerate() {
-        let headers = asked.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        if !headers.filter_map(|header| query::cookie(header, name)).any(|value| wanted.matches(value)) {
+        let headers = asked
+            .headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        if !headers
+            .filter_map(|header| query::cookie(header, name))
+            .any(|value| wanted.matches(value))
+        {
             return Err(Failed::Cookie(index));
         }
     }
-    if admits(&route.methods, asked.method) { Ok(()) } else { Err(Failed::Method) }
+    if admits(&route.methods, asked.method) {
+        Ok(())
+    } else {
+        Err(Failed::Method)
+    }
 }
 
 /// No list admits any method; `GET` admits `HEAD` (RFC 9110 §9.3.2).
 fn admits(methods: &[Method], method: &Method) -> bool {
-    methods.is_empty() || methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
+    methods.is_empty()
+        || methods.contains(method)
+        || (*method == Method::HEAD && methods.contains(&Method::GET))
 }
 
 impl Failed {
@@ -72,15 +89,24 @@ impl Failed {
             }
             Self::Header(index) => {
                 let (name, wanted) = &route.headers[index];
-                format!("the header {name} is not {wanted:?}", wanted = wanted.to_string())
+                format!(
+                    "the header {name} is not {wanted:?}",
+                    wanted = wanted.to_string()
+                )
             }
             Self::Query(index) => {
                 let (name, wanted) = &route.query[index];
-                format!("the query parameter {name} is not {wanted:?}", wanted = wanted.to_string())
+                format!(
+                    "the query parameter {name} is not {wanted:?}",
+                    wanted = wanted.to_string()
+                )
             }
             Self::Cookie(index) => {
                 let (name, wanted) = &route.cookies[index];
-                format!("the cookie {name} is not {wanted:?}", wanted = wanted.to_string())
+                format!(
+                    "the cookie {name} is not {wanted:?}",
+                    wanted = wanted.to_string()
+                )
             }
             Self::Method => {
                 let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();

@@ -49,7 +49,9 @@ pub struct Found {
 impl Found {
     /// The captured values, in the order of the template.
     pub fn captures<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
-        self.spans.iter().map(move |(start, end)| &path[*start as usize..*end as usize])
+        self.spans
+            .iter()
+            .map(move |(start, end)| &path[*start as usize..*end as usize])
     }
 }
 
@@ -74,11 +76,17 @@ pub struct Loss {
 impl RouteTable {
     /// Builds the table. Conflicts were refused when the configuration was validated.
     pub fn new(routes: Vec<Route>) -> Self {
-        let mut table = Self { routes: Vec::new(), nodes: vec![Node::default()] };
+        let mut table = Self {
+            routes: Vec::new(),
+            nodes: vec![Node::default()],
+        };
         let mut order: Vec<u32> = (0..routes.len() as u32).collect();
         order.sort_by(|a, b| {
             let (a, b) = (&routes[*a as usize], &routes[*b as usize]);
-            b.predicates().cmp(&a.predicates()).then(b.priority.cmp(&a.priority)).then(head_first(b, a))
+            b.predicates()
+                .cmp(&a.predicates())
+                .then(b.priority.cmp(&a.priority))
+                .then(head_first(b, a))
         });
         for (rank, index) in order.iter().enumerate() {
             table.insert(&routes[*index as usize], *index, rank);
@@ -105,7 +113,12 @@ impl RouteTable {
                 });
             }
             shape.push((if route.path.tail.is_some() { 3 } else { 2 }, String::new()));
-            (shape, std::cmp::Reverse(route.predicates()), std::cmp::Reverse(route.priority), *index)
+            (
+                shape,
+                std::cmp::Reverse(route.predicates()),
+                std::cmp::Reverse(route.priority),
+                *index,
+            )
         });
         order
     }
@@ -116,7 +129,9 @@ impl RouteTable {
             let next = self.nodes.len() as u32;
             let node = &mut self.nodes[at];
             let child = match segment {
-                Segment::Literal(text) => *node.literals.entry(text.as_str().into()).or_insert(next),
+                Segment::Literal(text) => {
+                    *node.literals.entry(text.as_str().into()).or_insert(next)
+                }
                 Segment::Param(_) => *node.param.get_or_insert(next),
             };
             if child == next {
@@ -125,17 +140,31 @@ impl RouteTable {
             at = child as usize;
         }
         let node = &mut self.nodes[at];
-        let leaf = if route.path.tail.is_some() { &mut node.tail } else { &mut node.exact };
+        let leaf = if route.path.tail.is_some() {
+            &mut node.tail
+        } else {
+            &mut node.exact
+        };
         leaf.insert(route, index);
     }
 
     /// The most specific route that accepts the request.
     pub fn find(&self, asked: &Asked<'_>) -> Result<Found, Miss> {
-        let mut walk = Walk { table: self, asked, spans: Spans::new(), allow: BTreeSet::new() };
+        let mut walk = Walk {
+            table: self,
+            asked,
+            spans: Spans::new(),
+            allow: BTreeSet::new(),
+        };
         match walk.node(0, Some(1)) {
-            Some(index) => Ok(Found { index: index as usize, spans: walk.spans }),
+            Some(index) => Ok(Found {
+                index: index as usize,
+                spans: walk.spans,
+            }),
             None if walk.allow.is_empty() => Err(Miss::NotFound),
-            None => Err(Miss::MethodNotAllowed(walk.allow.into_iter().collect::<Vec<_>>().join(", "))),
+            None => Err(Miss::MethodNotAllowed(
+                walk.allow.into_iter().collect::<Vec<_>>().join(", "),
+            )),
         }
     }
 
@@ -143,29 +172,46 @@ impl RouteTable {
     /// route; meant for `explain`, not for serving.
     pub fn nearest(&self, asked: &Asked<'_>, most: usize) -> Vec<Loss> {
         let segments: Vec<&str> = asked.path[1..].split('/').collect();
-        let mut losses: Vec<(usize, Loss)> =
-            self.routes.iter().enumerate().map(|(index, route)| near(index, route, &segments, asked)).collect();
+        let mut losses: Vec<(usize, Loss)> = self
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| near(index, route, &segments, asked))
+            .collect();
         losses.retain(|(score, _)| *score > 0);
         losses.sort_by_key(|(score, loss)| (std::cmp::Reverse(*score), loss.index));
-        losses.into_iter().take(most).map(|(_, loss)| loss).collect()
+        losses
+            .into_iter()
+            .take(most)
+            .map(|(_, loss)| loss)
+            .collect()
     }
 }
 
 /// Of two routes equal in all else, one that names `HEAD` is asked before one that admits it through `GET`.
 fn head_first(a: &Route, b: &Route) -> std::cmp::Ordering {
-    a.methods.contains(&Method::HEAD).cmp(&b.methods.contains(&Method::HEAD))
+    a.methods
+        .contains(&Method::HEAD)
+        .cmp(&b.methods.contains(&Method::HEAD))
 }
 
 impl Leaf {
     fn insert(&mut self, route: &Route, index: u32) {
-        let exact_only = !route.hosts.is_empty() && route.hosts.iter().all(|h| matches!(h, HostPattern::Exact(_)));
+        let exact_only = !route.hosts.is_empty()
+            && route
+                .hosts
+                .iter()
+                .all(|h| matches!(h, HostPattern::Exact(_)));
         if !exact_only {
             self.any_host.push(index);
             return;
         }
         for host in &route.hosts {
             if let HostPattern::Exact(name) = host {
-                self.by_host.entry(name.as_str().into()).or_default().push(index);
+                self.by_host
+                    .entry(name.as_str().into())
+                    .or_default()
+                    .push(index);
             }
         }
     }
@@ -185,7 +231,9 @@ impl Walk<'_> {
         let node = &table.nodes[node];
         let path = self.asked.path;
         let Some(start) = start else {
-            return self.leaf(&node.exact).or_else(|| self.tail(&node.tail, path.len()));
+            return self
+                .leaf(&node.exact)
+                .or_else(|| self.tail(&node.tail, path.len()));
         };
         let end = path[start..].find('/').map_or(path.len(), |at| start + at);
         let next = (end < path.len()).then_some(end + 1);
@@ -207,16 +255,25 @@ impl Walk<'_> {
 
     fn tail(&mut self, leaf: &Leaf, start: usize) -> Option<u32> {
         let found = self.leaf(leaf)?;
-        self.spans.push((start as u32, self.asked.path.len() as u32));
+        self.spans
+            .push((start as u32, self.asked.path.len() as u32));
         Some(found)
     }
 
     /// The best route of `leaf` that accepts the request.
     fn leaf(&mut self, leaf: &Leaf) -> Option<u32> {
         if leaf.by_host.is_empty() {
-            return leaf.any_host.iter().copied().find(|index| self.accepts(*index));
+            return leaf
+                .any_host
+                .iter()
+                .copied()
+                .find(|index| self.accepts(*index));
         }
-        let bound = leaf.by_host.get(self.asked.host).map(Vec::as_slice).unwrap_or_default();
+        let bound = leaf
+            .by_host
+            .get(self.asked.host)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let mut any = leaf.any_host.iter().copied().peekable();
         let mut bound = bound.iter().copied().peekable();
         loop {
@@ -261,9 +318,19 @@ fn near(index: usize, route: &Route, segments: &[&str], asked: &Asked<'_>) -> (u
         Segment::Literal(text) => text == segment,
         Segment::Param(_) => !segment.is_empty(),
     };
-    let agreeing = route.path.segments.iter().zip(segments).take_while(|pair| agrees(*pair)).count();
-    let literal = route.path.segments[..agreeing].iter().filter(|s| matches!(s, Segment::Literal(_))).count();
-    let whole = agreeing == route.path.segments.len() && (agreeing == segments.len() || route.path.tail.is_some());
+    let agreeing = route
+        .path
+        .segments
+        .iter()
+        .zip(segments)
+        .take_while(|pair| agrees(*pair))
+        .count();
+    let literal = route.path.segments[..agreeing]
+        .iter()
+        .filter(|s| matches!(s, Segment::Literal(_)))
+        .count();
+    let whole = agreeing == route.path.segments.len()
+        && (agreeing == segments.len() || route.path.tail.is_some());
     if whole {
         let why = match ask(route, asked) {
             Ok(()) => "accepts the request, but a more specific route took it".to_owned(),
@@ -273,14 +340,28 @@ fn near(index: usize, route: &Route, segments: &[&str], asked: &Asked<'_>) -> (u
     }
     let why = match (route.path.segments.get(agreeing), segments.get(agreeing)) {
         (Some(Segment::Literal(wanted)), Some(found)) => {
-            let hint = if strsim::damerau_levenshtein(wanted, found) <= 2 { " (a misspelling?)" } else { "" };
-            format!("segment {} is {found:?}, the route wants {wanted:?}{hint}", agreeing + 1)
+            let hint = if strsim::damerau_levenshtein(wanted, found) <= 2 {
+                " (a misspelling?)"
+            } else {
+                ""
+            };
+            format!(
+                "segment {} is {found:?}, the route wants {wanted:?}{hint}",
+                agreeing + 1
+            )
         }
         (Some(_), _) => format!("the path ends after {agreeing} segments, the route goes on"),
         (None, _) => format!("the route ends after {agreeing} segments, the path goes on"),
     };
     let spelling = why.contains("misspelling");
-    (if literal > 0 || spelling { 1 + literal * 2 + usize::from(spelling) } else { 0 }, Loss { index, why })
+    (
+        if literal > 0 || spelling {
+            1 + literal * 2 + usize::from(spelling)
+        } else {
+            0
+        },
+        Loss { index, why },
+    )
 }
 
 #[cfg(test)]
@@ -292,28 +373,52 @@ mod tests {
 
     fn table(routes: &str) -> RouteTable {
         let text = format!("[[listener]]\naddress = \"127.0.0.1:8080\"\n{routes}");
-        let source = Source { file: "t.toml".into(), text: text.into() };
-        let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let source = Source {
+            file: "t.toml".into(),
+            text: text.into(),
+        };
+        let config =
+            config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
         RouteTable::new(config.routes)
     }
 
     fn route(path: &str, more: &str) -> String {
         let id = format!("{path} {more}").replace('"', "'");
-        format!("[[route]]\nid = \"{id}\"\npath = \"{path}\"\nrespond = {{ status = 200 }}\n{more}\n")
+        format!(
+            "[[route]]\nid = \"{id}\"\npath = \"{path}\"\nrespond = {{ status = 200 }}\n{more}\n"
+        )
     }
 
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> Result<String, Miss> {
         let method = Method::from_bytes(method.as_bytes()).expect("method");
-        let asked = Asked { method: &method, host, path, query: None, headers: &HeaderMap::new() };
+        let asked = Asked {
+            method: &method,
+            host,
+            path,
+            query: None,
+            headers: &HeaderMap::new(),
+        };
         table.find(&asked).map(|found| {
             let captures: Vec<&str> = found.captures(path).collect();
-            format!("{} [{}]", table.routes()[found.index].path, captures.join(","))
+            format!(
+                "{} [{}]",
+                table.routes()[found.index].path,
+                captures.join(",")
+            )
         })
     }
 
     #[test]
     fn the_more_specific_path_wins_segment_by_segment() {
-        let all = ["/a/b", "/a/{x}", "/a/**", "/{y}/b", "/**", "/a/{x}/c", "/a/b/{*rest}"];
+        let all = [
+            "/a/b",
+            "/a/{x}",
+            "/a/**",
+            "/{y}/b",
+            "/**",
+            "/a/{x}/c",
+            "/a/b/{*rest}",
+        ];
         let table = table(&all.map(|path| route(path, "")).concat());
         for (path, expected) in [
             ("/a/b", "/a/b []"),
@@ -327,19 +432,30 @@ mod tests {
             ("/q", "/** [q]"),
             ("/", "/** []"),
         ] {
-            assert_eq!(find(&table, "GET", "", path).as_deref(), Ok(expected), "{path}");
+            assert_eq!(
+                find(&table, "GET", "", path).as_deref(),
+                Ok(expected),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn falls_back_to_a_less_specific_route_that_accepts() {
-        let routes = [route("/a/b", "methods = [\"POST\"]"), route("/a/**", "methods = [\"GET\"]")].concat();
+        let routes = [
+            route("/a/b", "methods = [\"POST\"]"),
+            route("/a/**", "methods = [\"GET\"]"),
+        ]
+        .concat();
         let table = table(&routes);
         assert_eq!(find(&table, "GET", "", "/a/b").as_deref(), Ok("/a/** [b]"));
         assert_eq!(find(&table, "HEAD", "", "/a/b").as_deref(), Ok("/a/** [b]"));
         assert_eq!(find(&table, "POST", "", "/a/b").as_deref(), Ok("/a/b []"));
         let miss = find(&table, "DELETE", "", "/a/b");
-        assert_eq!(miss, Err(Miss::MethodNotAllowed("GET, HEAD, POST".to_owned())));
+        assert_eq!(
+            miss,
+            Err(Miss::MethodNotAllowed("GET, HEAD, POST".to_owned()))
+        );
         assert_eq!(find(&table, "GET", "", "/b"), Err(Miss::NotFound));
     }
 
@@ -353,7 +469,13 @@ mod tests {
         .concat();
         let table = table(&routes);
         let by = |host| {
-            let asked = Asked { method: &Method::GET, host, path: "/a", query: None, headers: &HeaderMap::new() };
+            let asked = Asked {
+                method: &Method::GET,
+                host,
+                path: "/a",
+                query: None,
+                headers: &HeaderMap::new(),
+            };
             table.find(&asked).map(|found| found.index).ok()
         };
         assert_eq!(by("other"), Some(0));
@@ -363,22 +485,43 @@ mod tests {
 
     #[test]
     fn finds_one_of_many_hosts() {
-        let routes: String = (0..500).map(|i| route("/a", &format!("hosts = [\"h{i}.example\"]"))).collect();
+        let routes: String = (0..500)
+            .map(|i| route("/a", &format!("hosts = [\"h{i}.example\"]")))
+            .collect();
         let table = table(&routes);
-        let asked =
-            Asked { method: &Method::GET, host: "h321.example", path: "/a", query: None, headers: &HeaderMap::new() };
+        let asked = Asked {
+            method: &Method::GET,
+            host: "h321.example",
+            path: "/a",
+            query: None,
+            headers: &HeaderMap::new(),
+        };
         assert_eq!(table.find(&asked).map(|found| found.index).ok(), Some(321));
     }
 
     #[test]
     fn names_the_nearest_routes_and_why_they_lost() {
-        let table = table(&[route("/users/{id}", "methods = [\"POST\"]"), route("/orders", "")].concat());
-        let asked =
-            Asked { method: &Method::GET, host: "", path: "/users/7", query: None, headers: &HeaderMap::new() };
+        let table = table(
+            &[
+                route("/users/{id}", "methods = [\"POST\"]"),
+                route("/orders", ""),
+            ]
+            .concat(),
+        );
+        let asked = Asked {
+            method: &Method::GET,
+            host: "",
+            path: "/users/7",
+            query: None,
+            headers: &HeaderMap::new(),
+        };
         let losses = table.nearest(&asked, 3);
         assert_eq!(losses.len(), 1);
         assert!(losses[0].why.contains("method"), "{}", losses[0].why);
-        let asked = Asked { path: "/order", ..asked };
+        let asked = Asked {
+            path: "/order",
+            ..asked
+        };
         assert!(table.nearest(&asked, 3)[0].why.contains("misspelling"));
     }
 }

@@ -16,7 +16,7 @@ use crate::gateway::State;
 use crate::upstream::{self, Names, Pool};
 
 /// The background service that owns aggregation and keeps pools fresh.
-pub struct Housekeeping {
+pub(super) struct Housekeeping {
     state: Arc<State>,
     names: Arc<Names>,
     published: watch::Receiver<u64>,
@@ -25,13 +25,20 @@ pub struct Housekeeping {
 
 impl Housekeeping {
     /// Follows what `reloader` publishes.
-    pub fn new(state: Arc<State>, names: Arc<Names>, reloader: &Reloader) -> Self {
-        Self { state, names, published: reloader.published(), keepers: Mutex::default() }
+    pub(super) fn new(state: Arc<State>, names: Arc<Names>, reloader: &Reloader) -> Self {
+        Self {
+            state,
+            names,
+            published: reloader.published(),
+            keepers: Mutex::default(),
+        }
     }
 
     /// One keeper a pool: new pools get one, pools that are gone lose theirs.
     fn follow(&self) {
-        let Some(snapshot) = self.state.snapshot() else { return };
+        let Some(snapshot) = self.state.snapshot() else {
+            return;
+        };
         let mut keepers = self.keepers.lock();
         let live: Vec<usize> = snapshot.pools.values().map(identity).collect();
         keepers.retain(|id, (_, keeper)| {
@@ -43,7 +50,8 @@ impl Housekeeping {
         });
         for pool in snapshot.pools.values() {
             keepers.entry(identity(pool)).or_insert_with(|| {
-                let keeping = upstream::keep(Arc::clone(pool), Arc::clone(&self.names), self.state.clock);
+                let keeping =
+                    upstream::keep(Arc::clone(pool), Arc::clone(&self.names), self.state.clock);
                 (Arc::clone(pool), tokio::spawn(keeping).abort_handle())
             });
         }

@@ -18,7 +18,7 @@ use crate::gateway::State;
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits for the word to stop and drains.
-pub struct Life {
+pub(super) struct Life {
     state: Arc<State>,
     closing: watch::Sender<bool>,
     signals: Signals,
@@ -26,16 +26,27 @@ pub struct Life {
 
 impl Life {
     /// `closing` turns true when accepting must end.
-    pub fn new(state: Arc<State>, closing: watch::Sender<bool>, signals: Signals) -> Self {
-        Self { state, closing, signals }
+    pub(super) fn new(state: Arc<State>, closing: watch::Sender<bool>, signals: Signals) -> Self {
+        Self {
+            state,
+            closing,
+            signals,
+        }
     }
 
     async fn drain(&self) {
-        let Some(snapshot) = self.state.snapshot() else { return };
-        let (delay, grace) = (snapshot.config.server.drain_delay, snapshot.config.server.grace_period);
+        let Some(snapshot) = self.state.snapshot() else {
+            return;
+        };
+        let (delay, grace) = (
+            snapshot.config.server.drain_delay,
+            snapshot.config.server.grace_period,
+        );
         drop(snapshot);
         self.state.set_ready(false);
-        log::info!("stopping: not ready any more, accepting for {delay:?}, then draining for at most {grace:?}");
+        log::info!(
+            "stopping: not ready any more, accepting for {delay:?}, then draining for at most {grace:?}"
+        );
         tokio::time::sleep(delay).await;
         self.state.drain();
         self.closing.send_replace(true);
@@ -46,7 +57,10 @@ impl Life {
             }
             tokio::time::sleep(LOOK).await;
         }
-        log::warn!("{} requests were still in flight after {grace:?} and are cut off", self.state.in_flight());
+        log::warn!(
+            "{} requests were still in flight after {grace:?} and are cut off",
+            self.state.in_flight()
+        );
     }
 }
 
@@ -54,7 +68,11 @@ impl Life {
 impl ShutdownSignalWatch for Life {
     async fn recv(&self) -> ShutdownSignal {
         let mut stop = self.signals.stop.clone();
-        let asked = stop.wait_for(|stop| *stop > Stop::No).await.map(|stop| *stop).unwrap_or(Stop::Now);
+        let asked = stop
+            .wait_for(|stop| *stop > Stop::No)
+            .await
+            .map(|stop| *stop)
+            .unwrap_or(Stop::Now);
         if asked == Stop::Drain {
             tokio::select! {
                 () = self.drain() => {}

@@ -4,7 +4,6 @@
 //! let a second gateway join them in silence and take half the connections; a first bind without the option finds out.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,7 +15,7 @@ use crate::primitives::ListenerName;
 const BACKLOG: i32 = 65_535;
 
 /// A listener's socket of one worker.
-pub struct Listening {
+pub(super) struct Listening {
     /// Name of the listener.
     pub name: ListenerName,
     /// Its socket.
@@ -24,7 +23,7 @@ pub struct Listening {
 }
 
 /// All sockets.
-pub struct Bound {
+pub(super) struct Bound {
     /// For each worker one socket a listener.
     pub workers: Vec<Vec<Listening>>,
     /// The admin listener's.
@@ -32,24 +31,41 @@ pub struct Bound {
 }
 
 /// Binds every address of the configuration.
-pub fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
+pub(super) fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
     let mut bound: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
-        let named = || format!("listener {:?} cannot be bound to {}", listener.name.as_str(), listener.address);
+        let named = || {
+            format!(
+                "listener {:?} cannot be bound to {}",
+                listener.name.as_str(),
+                listener.address
+            )
+        };
         drop(socket(listener.address, false).with_context(named)?);
         for worker in &mut bound {
             let socket = socket(listener.address, true).with_context(named)?;
-            worker.push(Listening { name: listener.name.clone(), socket });
+            worker.push(Listening {
+                name: listener.name.clone(),
+                socket,
+            });
         }
     }
     let admin = config.admin.address.map(|address| {
-        socket(address, false).with_context(|| format!("[admin].address cannot be bound to {address}"))
+        socket(address, false)
+            .with_context(|| format!("[admin].address cannot be bound to {address}"))
     });
-    Ok(Bound { workers: bound, admin: admin.transpose()? })
+    Ok(Bound {
+        workers: bound,
+        admin: admin.transpose()?,
+    })
 }
 
 fn socket(address: SocketAddr, shared: bool) -> anyhow::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
@@ -57,16 +73,15 @@ fn socket(address: SocketAddr, shared: bool) -> anyhow::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into()).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow!("the address is in use by another process"),
-        std::io::ErrorKind::PermissionDenied => {
-            anyhow!("not permitted; ports below 1024 need CAP_NET_BIND_SERVICE")
-        }
-        _ => error.into(),
-    })?;
+    socket
+        .bind(&address.into())
+        .map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => anyhow!("the address is in use by another process"),
+            std::io::ErrorKind::PermissionDenied => {
+                anyhow!("not permitted; ports below 1024 need CAP_NET_BIND_SERVICE")
+            }
+            _ => error.into(),
+        })?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
-
-/// Shared by the accept loops of a worker.
-pub type Listeners = Vec<Arc<Listening>>;

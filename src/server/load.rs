@@ -26,7 +26,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 }
 
 /// The file at `path` and what it includes, sorted by pattern and then by name.
-pub fn read(path: &Path) -> Result<Vec<Source>, Problems> {
+pub(super) fn read(path: &Path) -> Result<Vec<Source>, Problems> {
     let main = source(path).map_err(|why| Problems::of_file(&path.display().to_string(), why))?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut problems = Vec::new();
@@ -38,24 +38,36 @@ pub fn read(path: &Path) -> Result<Vec<Source>, Problems> {
                     match source(&path) {
                         Ok(source) if sources.iter().any(|known| known.file == source.file) => {}
                         Ok(source) => sources.push(source),
-                        Err(why) => problems.push(problem(&place, format!("{}: {why}", path.display()))),
+                        Err(why) => {
+                            problems.push(problem(&place, format!("{}: {why}", path.display())))
+                        }
                     }
                 }
             }
             Err(why) => problems.push(problem(&place, why)),
         }
     }
-    if problems.is_empty() { Ok(sources) } else { Err(Problems(problems)) }
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(Problems(problems))
+    }
 }
 
 /// The process' environment, as the configuration may ask for it.
-pub fn environment(name: &str) -> Option<String> {
+pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 fn problem(place: &Location, message: String) -> Problem {
     let (file, key) = (place.file.to_string(), "include".to_owned());
-    Problem { file, line: place.line, column: place.column, key, message }
+    Problem {
+        file,
+        line: place.line,
+        column: place.column,
+        key,
+        message,
+    }
 }
 
 fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
@@ -64,9 +76,14 @@ fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     if literal && !full.is_file() {
         return Err(format!("{pattern:?}: no such file"));
     }
-    let text = full.to_str().ok_or_else(|| format!("{pattern:?} is not UTF-8"))?;
+    let text = full
+        .to_str()
+        .ok_or_else(|| format!("{pattern:?} is not UTF-8"))?;
     let found = glob::glob(text).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
-    let mut paths: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    let mut paths: Vec<PathBuf> = found
+        .filter_map(Result::ok)
+        .filter(|path| path.is_file())
+        .collect();
     paths.sort();
     Ok(paths)
 }
@@ -77,8 +94,14 @@ fn source(path: &Path) -> Result<Source, String> {
         let at = error.utf8_error().valid_up_to();
         format!("not UTF-8 (byte {at})")
     })?;
-    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Source { file: path.display().to_string().into(), text: text.into() })
+    let text = text
+        .strip_prefix('\u{feff}')
+        .map(str::to_owned)
+        .unwrap_or(text);
+    Ok(Source {
+        file: path.display().to_string().into(),
+        text: text.into(),
+    })
 }
 
 fn bounded(path: &Path) -> Result<Vec<u8>, String> {
@@ -87,12 +110,18 @@ fn bounded(path: &Path) -> Result<Vec<u8>, String> {
         return Err("is a directory".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > LARGEST { Err("is larger than 64 MiB".to_owned()) } else { Ok(bytes) }
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > LARGEST {
+        Err("is larger than 64 MiB".to_owned())
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Secrets and files of this host.
-pub struct Host;
+pub(super) struct Host;
 
 impl Material for Host {
     fn secret(&self, source: &SecretSource) -> Result<Secret, String> {
@@ -109,13 +138,15 @@ impl Material for Host {
         };
         match source {
             SecretSource::Literal(secret) => Ok(secret.clone()),
-            SecretSource::Env(name) => {
-                environment(name).map(Secret::new).ok_or_else(|| format!("the environment has no {name}"))
-            }
+            SecretSource::Env(name) => environment(name)
+                .map(Secret::new)
+                .ok_or_else(|| format!("the environment has no {name}")),
             SecretSource::File(path) => file(Path::new(path)),
             SecretSource::Credential(name) => match environment("CREDENTIALS_DIRECTORY") {
                 Some(directory) => file(&Path::new(&directory).join(name)),
-                None => Err(format!("cred:{name}: no credentials, $CREDENTIALS_DIRECTORY is not set")),
+                None => Err(format!(
+                    "cred:{name}: no credentials, $CREDENTIALS_DIRECTORY is not set"
+                )),
             },
         }
     }

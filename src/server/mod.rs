@@ -20,6 +20,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 
+pub use admin::describe_route;
 pub use load::{Loaded, load};
 pub use offline::Offline;
 
@@ -82,27 +83,56 @@ fn serve(
     signals: signals::Signals,
 ) -> anyhow::Result<()> {
     let snapshot = state.snapshot().context("no snapshot")?;
-    let mut server = Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
+    let mut server =
+        Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
     let conf = Arc::clone(&server.configuration);
     let (closing_sender, closing) = tokio::sync::watch::channel(false);
     let names = Arc::new(Names::of_host());
-    let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(state), fixed, Arc::clone(&names)));
+    let reloader = Arc::new(Reloader::new(
+        path.to_owned(),
+        Arc::clone(state),
+        fixed,
+        Arc::clone(&names),
+    ));
     for (index, listeners) in bound.workers.into_iter().enumerate() {
-        server.add_service(Worker::new(index, listeners, Arc::clone(state), Arc::clone(&conf), closing.clone()));
+        server.add_service(Worker::new(
+            index,
+            listeners,
+            Arc::clone(state),
+            Arc::clone(&conf),
+            closing.clone(),
+        ));
     }
     let admin_socket = directory.bind_admin()?;
-    server.add_service(AdminWorker::new(admin_socket, bound.admin, Arc::clone(state), Arc::clone(&reloader)));
-    server.add_service(background_service("reload", reload::Service::new(Arc::clone(&reloader), &signals)));
-    server.add_service(background_service("housekeeping", Housekeeping::new(Arc::clone(state), names, &reloader)));
+    server.add_service(AdminWorker::new(
+        admin_socket,
+        bound.admin,
+        Arc::clone(state),
+        Arc::clone(&reloader),
+    ));
+    server.add_service(background_service(
+        "reload",
+        reload::Service::new(Arc::clone(&reloader), &signals),
+    ));
+    server.add_service(background_service(
+        "housekeeping",
+        Housekeeping::new(Arc::clone(state), names, &reloader),
+    ));
     server.bootstrap();
     let life = Life::new(Arc::clone(state), closing_sender, signals);
-    server.run(RunArgs { shutdown_signal: Box::new(life) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(life),
+    });
     Ok(())
 }
 
 /// The framework's settings. Its defaults are for another house: see each line.
 fn framework_settings(config: &Config, workers: usize) -> ServerConf {
-    let kept: u32 = config.upstreams.values().map(|upstream| upstream.keepalive).sum();
+    let kept: u32 = config
+        .upstreams
+        .values()
+        .map(|upstream| upstream.keepalive)
+        .sum();
     ServerConf {
         // A worker is a service of its own with one thread: nothing is shared between workers by the runtime.
         threads: 1,
@@ -120,15 +150,25 @@ fn framework_settings(config: &Config, workers: usize) -> ServerConf {
 
 /// Log settings with the snapshot's secrets in them.
 fn log_settings_of(snapshot: &Snapshot) -> LogSettings {
-    LogSettings::new(snapshot.config.log.clone(), snapshot.token_parameters.iter().cloned(), &snapshot.secrets)
+    LogSettings::new(
+        snapshot.config.log.clone(),
+        snapshot.token_parameters.iter().cloned(),
+        &snapshot.secrets,
+    )
 }
 
 /// Panics go to the log like everything else. The request that met one is answered by its connection.
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let what = panic.payload();
-        let what = what.downcast_ref::<&str>().copied().or_else(|| what.downcast_ref::<String>().map(String::as_str));
+        let what = what
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| what.downcast_ref::<String>().map(String::as_str));
         log::error!(at = place.as_str(); "panic: {}", what.unwrap_or("unknown"));
     }));
 }

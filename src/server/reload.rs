@@ -29,7 +29,7 @@ const FIRST_NAMES: Duration = Duration::from_secs(3);
 
 /// What a reload cannot change in place.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Fixed {
+pub(super) struct Fixed {
     /// Listeners.
     pub listeners: Vec<Listener>,
     /// Worker threads as configured.
@@ -42,7 +42,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// What of `config` is fixed for the life of the process.
-    pub fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         Self {
             listeners: config.listeners.clone(),
             threads: config.server.threads,
@@ -52,7 +52,7 @@ impl Fixed {
     }
 
     /// Worker threads: as configured, or one a core.
-    pub fn workers(&self) -> usize {
+    pub(super) fn workers(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
@@ -65,18 +65,18 @@ impl Fixed {
             ("admin.address", self.admin != wanted.admin),
             ("server.runtime_dir", self.runtime_dir != wanted.runtime_dir),
         ];
-        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+        keys.into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| key)
+            .collect()
     }
 }
 
 /// How a reload ended.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// `ok` or `error`.
     pub result: &'static str,
-    /// When, seconds since 1970.
-    #[serde(skip)]
-    pub unix: u64,
     /// When, RFC 3339.
     pub at: String,
     /// Hash of the configuration in force afterwards.
@@ -88,7 +88,7 @@ pub struct Report {
 }
 
 /// Reloads on request.
-pub struct Reloader {
+pub(super) struct Reloader {
     path: PathBuf,
     state: Arc<State>,
     fixed: Fixed,
@@ -101,7 +101,7 @@ pub struct Reloader {
 
 impl Reloader {
     /// Reloads the file at `path`.
-    pub fn new(path: PathBuf, state: Arc<State>, fixed: Fixed, names: Arc<Names>) -> Self {
+    pub(super) fn new(path: PathBuf, state: Arc<State>, fixed: Fixed, names: Arc<Names>) -> Self {
         Self {
             path,
             state,
@@ -115,7 +115,7 @@ impl Reloader {
     }
 
     /// Asks for a reload and waits for its end.
-    pub async fn reload(&self) -> Option<Report> {
+    pub(super) async fn reload(&self) -> Option<Report> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().push(sender);
         self.asked.notify_one();
@@ -123,12 +123,12 @@ impl Reloader {
     }
 
     /// How the last reload ended; `None` before the first.
-    pub fn last(&self) -> Option<Report> {
+    pub(super) fn last(&self) -> Option<Report> {
         self.last.lock().clone()
     }
 
     /// Changes whenever a snapshot is published.
-    pub fn published(&self) -> watch::Receiver<u64> {
+    pub(super) fn published(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
     }
 
@@ -144,9 +144,12 @@ impl Reloader {
         let moment = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
         let report = Report {
             result: if error.is_none() { "ok" } else { "error" },
-            unix: now.as_secs(),
             at: moment.to_string(),
-            config_hash: self.state.snapshot().map(|s| s.config.hash.clone()).unwrap_or_default(),
+            config_hash: self
+                .state
+                .snapshot()
+                .map(|s| s.config.hash.clone())
+                .unwrap_or_default(),
             error,
             needs_upgrade,
         };
@@ -155,7 +158,10 @@ impl Reloader {
             Some(error) => log::error!("reload failed, the old configuration stays: {error}"),
         }
         if !report.needs_upgrade.is_empty() {
-            log::warn!("needs upgrade: {} changed, which a reload cannot apply", report.needs_upgrade.join(", "));
+            log::warn!(
+                "needs upgrade: {} changed, which a reload cannot apply",
+                report.needs_upgrade.join(", ")
+            );
         }
         self.state.metrics.reloaded(report.error.is_none());
         *self.last.lock() = Some(report.clone());
@@ -180,21 +186,26 @@ impl Reloader {
     /// A new name gets a moment to be resolved before requests depend on it.
     async fn resolve(&self, snapshot: &Snapshot) {
         let new = snapshot.pools.values().filter(|pool| pool.unresolved());
-        let all = futures_util::future::join_all(new.map(|pool| self.names.refresh(pool, self.state.clock)));
+        let all = futures_util::future::join_all(
+            new.map(|pool| self.names.refresh(pool, self.state.clock)),
+        );
         let _ = tokio::time::timeout(FIRST_NAMES, all).await;
     }
 }
 
 /// The background service that reloads.
-pub struct Service {
+pub(super) struct Service {
     reloader: Arc<Reloader>,
     signals: Signals,
 }
 
 impl Service {
     /// Listens to SIGHUP, SIGUSR1 and the reloader's own requests.
-    pub fn new(reloader: Arc<Reloader>, signals: &Signals) -> Self {
-        Self { reloader, signals: signals.clone() }
+    pub(super) fn new(reloader: Arc<Reloader>, signals: &Signals) -> Self {
+        Self {
+            reloader,
+            signals: signals.clone(),
+        }
     }
 }
 

@@ -9,43 +9,50 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 /// Name of the admin socket in the directory.
-pub const ADMIN_SOCKET: &str = "admin.sock";
+pub(super) const ADMIN_SOCKET: &str = "admin.sock";
 const PID_FILE: &str = "tollgate.pid";
 
 /// The directory, claimed by this process.
-pub struct RuntimeDir {
+pub(super) struct RuntimeDir {
     path: PathBuf,
 }
 
 impl RuntimeDir {
     /// Creates the directory and writes the pid file. Refuses when a live gateway has it.
-    pub fn claim(path: &Path) -> anyhow::Result<Self> {
+    pub(super) fn claim(path: &Path) -> anyhow::Result<Self> {
         if !path.is_dir() {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
             created.with_context(|| format!("runtime_dir {} cannot be created", path.display()))?;
         }
         let socket = path.join(ADMIN_SOCKET);
         if UnixStream::connect(&socket).is_ok() {
-            bail!("another gateway is running with runtime_dir {}", path.display());
+            bail!(
+                "another gateway is running with runtime_dir {}",
+                path.display()
+            );
         }
         let _ = fs::remove_file(&socket);
         let pid_file = path.join(PID_FILE);
-        let written = fs::File::create(&pid_file).and_then(|mut file| writeln!(file, "{}", std::process::id()));
+        let written = fs::File::create(&pid_file)
+            .and_then(|mut file| writeln!(file, "{}", std::process::id()));
         written.with_context(|| format!("{} cannot be written", pid_file.display()))?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     /// Binds the admin socket, mode 0600.
-    pub fn bind_admin(&self) -> anyhow::Result<UnixListener> {
+    pub(super) fn bind_admin(&self) -> anyhow::Result<UnixListener> {
         let path = self.path.join(ADMIN_SOCKET);
-        let listener = UnixListener::bind(&path).with_context(|| format!("{} cannot be bound", path.display()))?;
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("{} cannot be bound", path.display()))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     }
 
     /// Removes what was put there.
-    pub fn release(&self) {
+    pub(super) fn release(&self) {
         let _ = fs::remove_file(self.path.join(ADMIN_SOCKET));
         let _ = fs::remove_file(self.path.join(PID_FILE));
     }

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 /// How the process is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
+pub(super) enum Stop {
     /// Not at all.
     No,
     /// After what is in flight (SIGTERM).
@@ -21,7 +21,7 @@ pub enum Stop {
 
 /// What signals say. Clones hear the same.
 #[derive(Clone)]
-pub struct Signals {
+pub(super) struct Signals {
     /// SIGHUP: read the configuration again.
     pub reload: Arc<Notify>,
     /// SIGUSR1: reopen log files.
@@ -31,26 +31,34 @@ pub struct Signals {
 }
 
 /// Installs the handlers and starts the thread.
-pub fn listen() -> std::io::Result<Signals> {
+pub(super) fn listen() -> std::io::Result<Signals> {
     let (stop_sender, stop) = watch::channel(Stop::No);
-    let signals = Signals { reload: Arc::default(), reopen: Arc::default(), stop };
+    let signals = Signals {
+        reload: Arc::default(),
+        reopen: Arc::default(),
+        stop,
+    };
     let (ready_sender, ready) = std::sync::mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let heard = signals.clone();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async move {
-            let installed = Handlers::install();
-            match installed {
-                Ok(handlers) => {
-                    let _ = ready_sender.send(Ok(()));
-                    handlers.pass_on(&heard, &stop_sender).await;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let installed = Handlers::install();
+                match installed {
+                    Ok(handlers) => {
+                        let _ = ready_sender.send(Ok(()));
+                        handlers.pass_on(&heard, &stop_sender).await;
+                    }
+                    Err(error) => {
+                        let _ = ready_sender.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = ready_sender.send(Err(error));
-                }
-            }
-        });
-    })?;
+            });
+        })?;
     ready.recv().map_err(std::io::Error::other)??;
     Ok(signals)
 }

@@ -21,7 +21,7 @@ use crate::observe::ListenerStats;
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// One worker.
-pub struct Worker {
+pub(super) struct Worker {
     name: String,
     listeners: Vec<Listening>,
     state: Arc<State>,
@@ -31,21 +31,35 @@ pub struct Worker {
 
 impl Worker {
     /// Worker number `index` with its sockets.
-    pub fn new(
+    pub(super) fn new(
         index: usize,
         listeners: Vec<Listening>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { name: format!("worker {index}"), listeners, state, conf, closing }
+        Self {
+            name: format!("worker {index}"),
+            listeners,
+            state,
+            conf,
+            closing,
+        }
     }
 }
 
 #[async_trait]
 impl Service for Worker {
-    async fn start_service(&mut self, _fds: Option<ListenFds>, shutdown: ShutdownWatch, _per_fd: usize) {
-        let app = Arc::new(http_proxy(&self.conf, Gateway::new(Arc::clone(&self.state))));
+    async fn start_service(
+        &mut self,
+        _fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        _per_fd: usize,
+    ) {
+        let app = Arc::new(http_proxy(
+            &self.conf,
+            Gateway::new(Arc::clone(&self.state)),
+        ));
         let door = Door {
             app: Arc::clone(&app),
             state: Arc::clone(&self.state),
@@ -59,7 +73,12 @@ impl Service for Worker {
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let admission = Arc::clone(&self.state.admission);
-                    loops.push(tokio::spawn(accept(listener, door.clone(), admission, stats)));
+                    loops.push(tokio::spawn(accept(
+                        listener,
+                        door.clone(),
+                        admission,
+                        stats,
+                    )));
                 }
                 Err(error) => {
                     log::error!("listener {name} cannot be served: {error}");
@@ -110,7 +129,8 @@ pub(super) async fn accept<A>(
             Err(error) => after_failure(&error).await,
         }
     }
-    while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept()) {
+    while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept())
+    {
         welcome(stream, address, &mut door, &admission, &stats);
     }
 }
@@ -124,10 +144,14 @@ fn welcome<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Some(snapshot) = door.state.snapshot() else { return };
+    let Some(snapshot) = door.state.snapshot() else {
+        return;
+    };
     let ip = address.ip().to_canonical();
     // Over the cap the connection is closed at once: nothing is spent on it.
-    let Some(place) = admission.enter(Some(ip), &snapshot.config.server.client, stats) else { return };
+    let Some(place) = admission.enter(Some(ip), &snapshot.config.server.client, stats) else {
+        return;
+    };
     let _ = stream.set_nodelay(true);
     tokio::spawn(serve(Socket::Tcp(stream), Some(ip), door.clone(), place));
 }

@@ -25,7 +25,9 @@ struct Slot {
 impl Ring {
     fn up(&self, second: u64) {
         let slot = &self.slots[(second % WINDOW as u64) as usize];
-        if slot.second.load(Ordering::Relaxed) != second && slot.second.swap(second, Ordering::Relaxed) != second {
+        if slot.second.load(Ordering::Relaxed) != second
+            && slot.second.swap(second, Ordering::Relaxed) != second
+        {
             slot.count.store(0, Ordering::Relaxed);
         }
         slot.count.fetch_add(1, Ordering::Relaxed);
@@ -33,12 +35,20 @@ impl Ring {
 
     fn sum(&self, second: u64) -> u64 {
         let live = |slot: &&Slot| slot.second.load(Ordering::Relaxed) + WINDOW as u64 > second;
-        self.slots.iter().filter(live).map(|slot| slot.count.load(Ordering::Relaxed)).sum()
+        self.slots
+            .iter()
+            .filter(live)
+            .map(|slot| slot.count.load(Ordering::Relaxed))
+            .sum()
     }
 
     fn at(&self, second: u64) -> u64 {
         let slot = &self.slots[(second % WINDOW as u64) as usize];
-        if slot.second.load(Ordering::Relaxed) == second { slot.count.load(Ordering::Relaxed) } else { 0 }
+        if slot.second.load(Ordering::Relaxed) == second {
+            slot.count.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 }
 
@@ -59,7 +69,9 @@ impl RetryBudget {
     pub(super) fn take(&self, share: Percent, now: u64) -> bool {
         let second = now / SECOND;
         let floor = self.retries.at(second) < FLOOR;
-        let within = || (self.retries.sum(second) as f64) < share.fraction() * self.requests.sum(second) as f64;
+        let within = || {
+            (self.retries.sum(second) as f64) < share.fraction() * self.requests.sum(second) as f64
+        };
         let allowed = floor || within();
         if allowed {
             self.retries.up(second);
@@ -77,9 +89,13 @@ mod tests {
         let budget = RetryBudget::default();
         let now = 100 * SECOND;
         (0..200).for_each(|_| budget.request(now));
-        let granted = (0..200).filter(|_| budget.take(Percent::whole(20), now)).count();
+        let granted = (0..200)
+            .filter(|_| budget.take(Percent::whole(20), now))
+            .count();
         assert_eq!(granted, 40);
-        let granted = (0..200).filter(|_| budget.take(Percent::whole(20), now + 20 * SECOND)).count();
+        let granted = (0..200)
+            .filter(|_| budget.take(Percent::whole(20), now + 20 * SECOND))
+            .count();
         assert_eq!(granted, FLOOR as usize);
     }
 }

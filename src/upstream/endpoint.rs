@@ -112,7 +112,10 @@ impl Endpoint {
         let ejected_until = self.ejected_until.load(Ordering::Relaxed);
         let probing = ejected_until != 0 && ejected_until <= now;
         if now.saturating_sub(fails.since) > nanos(rule.fail_timeout) {
-            *fails = Fails { count: 0, since: now };
+            *fails = Fails {
+                count: 0,
+                since: now,
+            };
         }
         fails.count += 1;
         self.failing.store(true, Ordering::Relaxed);
@@ -135,13 +138,23 @@ pub struct EndpointFacts {
 impl EndpointFacts {
     /// Nothing known yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { endpoints: Mutex::default(), metrics }
+        Self {
+            endpoints: Mutex::default(),
+            metrics,
+        }
     }
 
     /// The endpoint known under this address, or a new one, which is taken to be healthy.
-    pub fn endpoint(&self, upstream: &UpstreamName, label: &str, address: SocketAddr) -> Arc<Endpoint> {
+    pub fn endpoint(
+        &self,
+        upstream: &UpstreamName,
+        label: &str,
+        address: SocketAddr,
+    ) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock();
-        let known = endpoints.get(&(upstream.clone(), address)).filter(|known| &*known.label == label);
+        let known = endpoints
+            .get(&(upstream.clone(), address))
+            .filter(|known| &*known.label == label);
         if let Some(known) = known {
             return Arc::clone(known);
         }
@@ -154,6 +167,8 @@ impl EndpointFacts {
 
     /// Forgets endpoints that nobody holds any more.
     pub fn prune(&self) {
-        self.endpoints.lock().retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
+        self.endpoints
+            .lock()
+            .retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
     }
 }

@@ -22,12 +22,18 @@ const AT_ONCE: usize = 64;
 
 /// Checks the pool's endpoints for as long as it is polled; at once when there is nothing to check.
 pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
-    let Some(settings) = pool.settings().health.clone() else { return };
+    let Some(settings) = pool.settings().health.clone() else {
+        return;
+    };
     let probe = probe(&pool, &settings);
     let mut standings: HashMap<SocketAddr, Standing> = HashMap::new();
     loop {
         let endpoints = pool.endpoints();
-        standings.retain(|address, _| endpoints.iter().any(|(endpoint, ..)| endpoint.address == *address));
+        standings.retain(|address, _| {
+            endpoints
+                .iter()
+                .any(|(endpoint, ..)| endpoint.address == *address)
+        });
         let checks = endpoints.into_iter().map(|(endpoint, ..)| {
             let probe = &*probe;
             async move {
@@ -58,10 +64,16 @@ impl Standing {
     /// Adds a result and says whether the endpoint counts as healthy now.
     fn add(&mut self, good: bool, healthy: bool, settings: &Health) -> bool {
         if good {
-            *self = Self { good: self.good.saturating_add(1), bad: 0 };
+            *self = Self {
+                good: self.good.saturating_add(1),
+                bad: 0,
+            };
             healthy || self.good >= settings.rise
         } else {
-            *self = Self { good: 0, bad: self.bad.saturating_add(1) };
+            *self = Self {
+                good: 0,
+                bad: self.bad.saturating_add(1),
+            };
             healthy && self.bad < settings.fall
         }
     }
@@ -77,7 +89,11 @@ fn report(pool: &Pool, endpoint: &str, healthy: bool, why: Option<String>) {
     }
 }
 
-async fn check(probe: &dyn HealthCheck, address: SocketAddr, limit: Duration) -> Result<(), String> {
+async fn check(
+    probe: &(dyn HealthCheck + Send + Sync),
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<(), String> {
     let target = Backend {
         addr: pingora::protocols::l4::socket::SocketAddr::Inet(address),
         weight: 1,
@@ -99,14 +115,21 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
     let upstream = pool.settings();
     let sni = upstream.tls.as_ref().map(|tls| tls.sni.as_str());
     let host = upstream.host.as_deref().or(sni);
-    let label = upstream.endpoints.first().map(|endpoint| endpoint.address.to_string()).unwrap_or_default();
+    let label = upstream
+        .endpoints
+        .first()
+        .map(|endpoint| endpoint.address.to_string())
+        .unwrap_or_default();
     let mut probe = HttpHealthCheck::new(host.unwrap_or(&label), sni.is_some());
     probe.peer_template = pool.peer_template();
     probe.peer_template.options.connection_timeout = Some(settings.timeout);
     probe.peer_template.options.read_timeout = Some(settings.timeout);
     if let Ok(mut head) = RequestHeader::build("GET", path.as_bytes(), Some(2)) {
         let named = head.insert_header("Host", host.unwrap_or(&label));
-        let agent = head.insert_header("User-Agent", concat!("tollgate/", env!("CARGO_PKG_VERSION"), " health-check"));
+        let agent = head.insert_header(
+            "User-Agent",
+            concat!("tollgate/", env!("CARGO_PKG_VERSION"), " health-check"),
+        );
         if named.and(agent).is_ok() {
             probe.req = head;
         }
@@ -114,11 +137,18 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
     let expect = settings.expect.clone();
     probe.validator = Some(Box::new(move |head| {
         let status = head.status.as_u16();
-        let good = if expect.is_empty() { head.status.is_success() } else { expect.contains(&status) };
+        let good = if expect.is_empty() {
+            head.status.is_success()
+        } else {
+            expect.contains(&status)
+        };
         if good {
             Ok(())
         } else {
-            pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(status), format!("status {status}"))
+            pingora::Error::e_explain(
+                pingora::ErrorType::HTTPStatus(status),
+                format!("status {status}"),
+            )
         }
     }));
     Box::new(probe)
@@ -149,7 +179,13 @@ mod tests {
             healthy = standing.add(good, healthy, &settings);
             healthy
         };
-        assert_eq!([false, false, true, false, false, false].map(&mut feed), [true, true, true, true, true, false]);
-        assert_eq!([true, false, true, true].map(&mut feed), [false, false, false, true]);
+        assert_eq!(
+            [false, false, true, false, false, false].map(&mut feed),
+            [true, true, true, true, true, false]
+        );
+        assert_eq!(
+            [true, false, true, true].map(&mut feed),
+            [false, false, false, true]
+        );
     }
 }

@@ -45,7 +45,11 @@ impl PeerTemplate {
         peer.options.read_timeout = Some(timeout.read);
         peer.options.write_timeout = Some(timeout.write);
         // A pool that keeps nothing is asked to forget at once.
-        let idle = if upstream.keepalive == 0 { std::time::Duration::ZERO } else { upstream.idle_timeout };
+        let idle = if upstream.keepalive == 0 {
+            std::time::Duration::ZERO
+        } else {
+            upstream.idle_timeout
+        };
         peer.options.idle_timeout = Some(idle);
         peer.options.alpn = ALPN::H1;
         if let Some(tls) = &upstream.tls {
@@ -79,31 +83,46 @@ fn add_tls(
 ) -> Result<(), TlsError> {
     if let Some(path) = &tls.ca {
         let roots = certificates(path, read)?;
-        let roots: Vec<WrappedX509> = roots.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect();
+        let roots: Vec<WrappedX509> = roots
+            .into_iter()
+            .map(|der| WrappedX509::new(der, parse_x509))
+            .collect();
         peer.options.ca = Some(Arc::from(roots));
     }
     if let Some((cert, key)) = &tls.identity {
         let chain = certificates(cert, read)?;
         let text = read(key).map_err(|what| wrong(key, what))?;
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(key, format!("no private key: {error}")))?;
+        let key = PrivateKeyDer::from_pem_slice(&text)
+            .map_err(|error| wrong(key, format!("no private key: {error}")))?;
         peer.client_cert_key = Some(Arc::new(CertKey::new(chain, key.secret_der().to_vec())));
     }
     Ok(())
 }
 
 /// The certificates of a PEM file, each checked to parse: the framework would panic on one that does not.
-fn certificates(path: &Path, read: &dyn Fn(&Path) -> Result<Vec<u8>, String>) -> Result<Vec<Vec<u8>>, TlsError> {
+fn certificates(
+    path: &Path,
+    read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
+) -> Result<Vec<Vec<u8>>, TlsError> {
     let text = read(path).map_err(|what| wrong(path, what))?;
     let mut found = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| wrong(path, format!("no PEM certificate: {error}")))?;
+        let certificate =
+            certificate.map_err(|error| wrong(path, format!("no PEM certificate: {error}")))?;
         x509_parser::parse_x509_certificate(&certificate)
             .map_err(|error| wrong(path, format!("no X.509 certificate: {error}")))?;
         found.push(certificate.to_vec());
     }
-    if found.is_empty() { Err(wrong(path, "holds no certificate".to_owned())) } else { Ok(found) }
+    if found.is_empty() {
+        Err(wrong(path, "holds no certificate".to_owned()))
+    } else {
+        Ok(found)
+    }
 }
 
 fn wrong(path: &Path, what: String) -> TlsError {
-    TlsError { file: path.display().to_string(), what }
+    TlsError {
+        file: path.display().to_string(),
+        what,
+    }
 }

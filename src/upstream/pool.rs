@@ -67,8 +67,18 @@ pub enum Outcome {
 
 impl Pool {
     /// Builds the pool. Named endpoints have no address until [`Pool::learn`] is told one.
-    pub fn new(settings: Upstream, peers: PeerTemplate, facts: Arc<EndpointFacts>, stats: Arc<UpstreamStats>, now: u64) -> Self {
-        let empty = Members { all: Arc::from([]), primaries: Rotation::new(&[], 0), backups: Rotation::new(&[], 0) };
+    pub fn new(
+        settings: Upstream,
+        peers: PeerTemplate,
+        facts: Arc<EndpointFacts>,
+        stats: Arc<UpstreamStats>,
+        now: u64,
+    ) -> Self {
+        let empty = Members {
+            all: Arc::from([]),
+            primaries: Rotation::new(&[], 0),
+            backups: Rotation::new(&[], 0),
+        };
         let pool = Self {
             settings,
             peers,
@@ -87,14 +97,20 @@ impl Pool {
     pub fn inherit(&self, earlier: &Self, now: u64) {
         let known = earlier.resolved.lock().clone();
         let names = self.names();
-        self.resolved.lock().extend(known.into_iter().filter(|(host, _)| names.contains(&host.as_str())));
+        self.resolved.lock().extend(
+            known
+                .into_iter()
+                .filter(|(host, _)| names.contains(&host.as_str())),
+        );
         self.gather(now);
     }
 
     /// Whether a name is still without an address.
     pub fn unresolved(&self) -> bool {
         let resolved = self.resolved.lock();
-        self.names().iter().any(|host| !resolved.contains_key(*host))
+        self.names()
+            .iter()
+            .any(|host| !resolved.contains_key(*host))
     }
 
     /// Its settings.
@@ -124,14 +140,23 @@ impl Pool {
             .or_else(|| members.primaries.next(|_| true))
             .or_else(|| members.backups.next(|_| true))?;
         let member = &members.all[index as usize];
-        Some(Pick { endpoint: Arc::clone(&member.endpoint), peer: Box::new(member.peer.clone()) })
+        Some(Pick {
+            endpoint: Arc::clone(&member.endpoint),
+            peer: Box::new(member.peer.clone()),
+        })
     }
 
     /// Takes endpoints back whose ejection has run out. One load when there are none; called by every pick, and once a
     /// second so that metrics show it without traffic.
     pub fn tick(&self, now: u64) {
         let due = self.recheck_at.load(Ordering::Relaxed);
-        if due != 0 && now >= due && self.recheck_at.compare_exchange(due, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if due != 0
+            && now >= due
+            && self
+                .recheck_at
+                .compare_exchange(due, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
             self.reorder(now);
         }
     }
@@ -155,7 +180,10 @@ impl Pool {
                     endpoint.readmit();
                 }
             }
-            Outcome::Bad if endpoint.failed(&self.settings.passive, now) && self.has_other(endpoint, now) => {
+            Outcome::Bad
+                if endpoint.failed(&self.settings.passive, now)
+                    && self.has_other(endpoint, now) =>
+            {
                 endpoint.eject(now + nanos(self.settings.passive.fail_timeout));
                 log::warn!(upstream = self.settings.name.as_str(), endpoint = &*endpoint.label;
                     "endpoint put aside: {} failures within {:?}",
@@ -169,7 +197,10 @@ impl Pool {
     /// The last usable endpoint is never put aside: a bad answer beats none.
     fn has_other(&self, endpoint: &Endpoint, now: u64) -> bool {
         let members = self.members.load();
-        members.all.iter().any(|m| m.endpoint.address != endpoint.address && m.endpoint.usable(now))
+        members
+            .all
+            .iter()
+            .any(|m| m.endpoint.address != endpoint.address && m.endpoint.usable(now))
     }
 
     /// What an active check found. Says whether the endpoint changed.
@@ -186,7 +217,11 @@ impl Pool {
     pub fn set_drained(&self, label: &str, drained: bool, now: u64) -> bool {
         let members = self.members.load_full();
         let mut known = false;
-        for member in members.all.iter().filter(|member| &*member.endpoint.label == label) {
+        for member in members
+            .all
+            .iter()
+            .filter(|member| &*member.endpoint.label == label)
+        {
             member.endpoint.set_drained(drained);
             known = true;
         }
@@ -211,10 +246,14 @@ impl Pool {
 
     /// Names that stand for endpoints.
     pub fn names(&self) -> Vec<&str> {
-        let named = self.settings.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
-            EndpointAddress::Named(host, _) => Some(host.as_str()),
-            EndpointAddress::Fixed(_) => None,
-        });
+        let named = self
+            .settings
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match &endpoint.address {
+                EndpointAddress::Named(host, _) => Some(host.as_str()),
+                EndpointAddress::Fixed(_) => None,
+            });
         let mut names: Vec<&str> = named.collect();
         names.sort_unstable();
         names.dedup();
@@ -223,7 +262,12 @@ impl Pool {
 
     /// Current endpoints with weight and backup flag.
     pub fn endpoints(&self) -> Vec<(Arc<Endpoint>, u32, bool)> {
-        self.members.load().all.iter().map(|m| (Arc::clone(&m.endpoint), m.weight, m.backup)).collect()
+        self.members
+            .load()
+            .all
+            .iter()
+            .map(|m| (Arc::clone(&m.endpoint), m.weight, m.backup))
+            .collect()
     }
 
     /// Collects the members anew from settings and resolved names.
@@ -262,28 +306,44 @@ impl Pool {
     /// Called with `resolved` locked, so that a slower computation never overwrites a newer one.
     fn order(&self, all: Arc<[Member]>, now: u64) {
         let usable = |backup: bool| -> Vec<(u32, u32)> {
-            let members = (0u32..).zip(all.iter()).filter(|(_, m)| m.backup == backup && m.endpoint.usable(now));
+            let members = (0u32..)
+                .zip(all.iter())
+                .filter(|(_, m)| m.backup == backup && m.endpoint.usable(now));
             members.map(|(index, m)| (index, m.weight)).collect()
         };
         let mut primaries = usable(false);
         let total = all.iter().filter(|member| !member.backup).count();
         let share = self.settings.passive.min_healthy.fraction();
         if share > 0.0 && (primaries.len() as f64) < share * total as f64 {
-            let every = (0u32..).zip(all.iter()).filter(|(_, m)| !m.backup && m.endpoint.state(now) != "drained");
+            let every = (0u32..)
+                .zip(all.iter())
+                .filter(|(_, m)| !m.backup && m.endpoint.state(now) != "drained");
             primaries = every.map(|(index, m)| (index, m.weight)).collect();
         }
         for member in all.iter() {
             let same = |other: &&Member| other.endpoint.label == member.endpoint.label;
             let healthy = member.endpoint.usable(now)
-                || (member.named && all.iter().filter(same).any(|other| other.endpoint.usable(now)));
+                || (member.named
+                    && all
+                        .iter()
+                        .filter(same)
+                        .any(|other| other.endpoint.usable(now)));
             member.endpoint.counts.set_healthy(healthy);
         }
-        let next = all.iter().map(|m| m.endpoint.ejected_until()).filter(|until| *until > now).min();
+        let next = all
+            .iter()
+            .map(|m| m.endpoint.ejected_until())
+            .filter(|until| *until > now)
+            .min();
         self.recheck_at.store(next.unwrap_or(0), Ordering::Relaxed);
         let old = self.members.load();
         let primaries = Rotation::new(&primaries, old.primaries.position());
         let backups = Rotation::new(&usable(true), old.backups.position());
-        self.members.store(Arc::new(Members { all, primaries, backups }));
+        self.members.store(Arc::new(Members {
+            all,
+            primaries,
+            backups,
+        }));
     }
 }
 
@@ -295,16 +355,29 @@ mod tests {
 
     fn pool(upstream: &str) -> Pool {
         let text = format!("[[listener]]\naddress = \"127.0.0.1:8080\"\n[upstream.u]\n{upstream}");
-        let source = Source { file: "t.toml".into(), text: text.into() };
-        let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let source = Source {
+            file: "t.toml".into(),
+            text: text.into(),
+        };
+        let config =
+            config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
         let settings = config.upstreams[&UpstreamName::new("u")].clone();
         let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
         let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));
-        Pool::new(settings, peers, Arc::new(EndpointFacts::new(metrics)), Arc::default(), 1)
+        Pool::new(
+            settings,
+            peers,
+            Arc::new(EndpointFacts::new(metrics)),
+            Arc::default(),
+            1,
+        )
     }
 
     fn ports(pool: &Pool, now: u64, times: usize) -> Vec<u16> {
-        (0..times).filter_map(|_| pool.pick(now, &[])).map(|pick| pick.endpoint.address.port()).collect()
+        (0..times)
+            .filter_map(|_| pool.pick(now, &[]))
+            .map(|pick| pick.endpoint.address.port())
+            .collect()
     }
 
     const THREE: &str = r#"endpoints = [
@@ -327,7 +400,10 @@ mod tests {
                 std::thread::spawn(move || ports(&pool, 1, 7000))
             })
             .collect();
-        let all: Vec<u16> = threads.into_iter().flat_map(|thread| thread.join().expect("thread")).collect();
+        let all: Vec<u16> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("thread"))
+            .collect();
         let share = |port| all.iter().filter(|p| **p == port).count();
         assert_eq!((share(1), share(2), share(3)), (20_000, 4_000, 4_000));
     }
@@ -352,7 +428,11 @@ mod tests {
         assert!(first.usable(second));
         pool.report(&first, Outcome::Bad, second);
         assert!(!first.usable(second));
-        assert!(ports(&pool, 2 * second, 6).iter().all(|port| *port == 3 - first.address.port()));
+        assert!(
+            ports(&pool, 2 * second, 6)
+                .iter()
+                .all(|port| *port == 3 - first.address.port())
+        );
         assert!(ports(&pool, 12 * second, 6).contains(&first.address.port()));
         pool.report(&first, Outcome::Bad, 12 * second);
         assert!(!first.usable(12 * second), "one failed probe is enough");
@@ -383,6 +463,11 @@ mod tests {
         assert!(pool.pick(1, &[]).is_none());
         assert!(pool.learn("origin.internal", vec![IpAddr::from([10, 0, 0, 1])], 2));
         assert!(!pool.learn("origin.internal", Vec::new(), 3));
-        assert_eq!(pool.pick(3, &[]).map(|p| p.endpoint.address.to_string()).as_deref(), Some("10.0.0.1:80"));
+        assert_eq!(
+            pool.pick(3, &[])
+                .map(|p| p.endpoint.address.to_string())
+                .as_deref(),
+            Some("10.0.0.1:80")
+        );
     }
 }

@@ -30,7 +30,9 @@ impl Names {
             builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
             builder.build()
         });
-        let resolver = built.map_err(|error| log::warn!("the host's resolver settings cannot be used: {error}")).ok();
+        let resolver = built
+            .map_err(|error| log::warn!("the host's resolver settings cannot be used: {error}"))
+            .ok();
         Self { resolver }
     }
 
@@ -42,12 +44,16 @@ impl Names {
         }
         let resolver = self.resolver.as_ref().ok_or("no resolver")?;
         let found = tokio::time::timeout(DEADLINE, resolver.lookup_ip(host)).await;
-        let found = found.map_err(|_| format!("no answer within {DEADLINE:?}"))?.map_err(|error| error.to_string())?;
+        let found = found
+            .map_err(|_| format!("no answer within {DEADLINE:?}"))?
+            .map_err(|error| error.to_string())?;
         let addresses: Vec<IpAddr> = found.iter().collect();
         if addresses.is_empty() {
             return Err("an empty answer".to_owned());
         }
-        let holds = found.valid_until().saturating_duration_since(Instant::now());
+        let holds = found
+            .valid_until()
+            .saturating_duration_since(Instant::now());
         Ok((addresses, holds.clamp(SHORTEST, LONGEST)))
     }
 

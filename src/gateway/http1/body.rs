@@ -60,19 +60,29 @@ impl BodyGuard {
         match framing {
             Framing::None => Self::Done,
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => {
-                Self::Chunked(Chunks { at: At::Size { digits: 0, value: 0 }, extra: 0 })
-            }
+            Framing::Chunked => Self::Chunked(Chunks {
+                at: At::Size {
+                    digits: 0,
+                    value: 0,
+                },
+                extra: 0,
+            }),
         }
     }
 
     /// Follows `bytes`: how many of them belong to this body. `data` is shown the payload in them.
-    pub(crate) fn admit(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Malformed> {
+    pub(crate) fn admit(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(&[u8]),
+    ) -> Result<usize, Malformed> {
         match self {
             Self::Done => Ok(0),
             Self::Raw => Ok(bytes.len()),
             Self::Length(left) => {
-                let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                let taken = bytes
+                    .len()
+                    .min(usize::try_from(*left).unwrap_or(usize::MAX));
                 data(&bytes[..taken]);
                 *left -= taken as u64;
                 if *left == 0 {
@@ -92,7 +102,11 @@ impl BodyGuard {
 }
 
 impl Chunks {
-    fn follow(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<(usize, bool), Malformed> {
+    fn follow(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(&[u8]),
+    ) -> Result<(usize, bool), Malformed> {
         let mut index = 0;
         while index < bytes.len() {
             if let At::Data { left } = self.at {
@@ -100,7 +114,11 @@ impl Chunks {
                 data(&bytes[index..index + taken]);
                 index += taken;
                 let left = left - taken as u64;
-                self.at = if left == 0 { At::DataCr } else { At::Data { left } };
+                self.at = if left == 0 {
+                    At::DataCr
+                } else {
+                    At::Data { left }
+                };
                 continue;
             }
             let done = self.step(bytes[index])?;
@@ -121,7 +139,10 @@ impl Chunks {
                 if digits >= 15 {
                     return Err(Malformed);
                 }
-                At::Size { digits: digits + 1, value: value * 16 + digit }
+                At::Size {
+                    digits: digits + 1,
+                    value: value * 16 + digit,
+                }
             }
             (At::Size { digits: 0, .. }, _) => return Err(Malformed),
             (At::Size { value, .. }, b'\r') => At::SizeEnd { size: value },
@@ -134,7 +155,10 @@ impl Chunks {
             (At::SizeEnd { size: 0 }, b'\n') => At::TrailerStart,
             (At::SizeEnd { size }, b'\n') => At::Data { left: size },
             (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size { digits: 0, value: 0 },
+            (At::DataLf, b'\n') => At::Size {
+                digits: 0,
+                value: 0,
+            },
             (At::TrailerStart, b'\r') => At::LastLf,
             // Neither a fold nor an empty name.
             (At::TrailerStart, 0x21..=0x39 | 0x3b..=0x7e) => {
@@ -151,7 +175,11 @@ impl Chunks {
 
     fn count(&mut self) -> Result<(), Malformed> {
         self.extra += 1;
-        if self.extra > MOST_EXTRA { Err(Malformed) } else { Ok(()) }
+        if self.extra > MOST_EXTRA {
+            Err(Malformed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -175,7 +203,10 @@ mod tests {
         let body = b"4\r\nWiki\r\n5;x=\"y\"\r\npedia\r\n0\r\nTrailer: v\r\n\r\nGET /";
         for step in 1..body.len() {
             let (taken, payload, done) = read(body, step).expect("well formed");
-            assert_eq!((taken, payload.as_slice(), done), (body.len() - 5, &b"Wikipedia"[..], true));
+            assert_eq!(
+                (taken, payload.as_slice(), done),
+                (body.len() - 5, &b"Wikipedia"[..], true)
+            );
         }
         let mut guard = BodyGuard::new(Framing::Length(3));
         assert_eq!(guard.admit(b"abcdef", |_| {}), Ok(3));

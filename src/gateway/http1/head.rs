@@ -64,29 +64,39 @@ pub(crate) fn scan(bytes: &[u8], seen: usize, limits: &ClientLimits) -> Scan {
 /// Where the head ends: behind an empty line, however its line ends are written. Judging them comes after.
 fn find_end(bytes: &[u8], seen: usize) -> Option<usize> {
     let from = seen.saturating_sub(3);
-    memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at).find_map(|at| match &bytes[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+    memchr::memchr_iter(b'\n', &bytes[from..])
+        .map(|at| from + at)
+        .find_map(|at| match &bytes[at + 1..] {
+            [b'\n', ..] => Some(at + 2),
+            [b'\r', b'\n', ..] => Some(at + 3),
+            _ => None,
+        })
 }
 
 /// A head that is too long already, though its end has not come.
 fn too_long(bytes: &[u8], limits: &ClientLimits) -> Option<Refusal> {
     match memchr::memchr(b'\n', bytes) {
         None if bytes.len() > limits.max_uri + LINE_REST => Some(uri_too_long(limits)),
-        Some(line) if bytes.len() - line > limits.max_header_bytes + 4 => Some(headers_too_large(limits)),
+        Some(line) if bytes.len() - line > limits.max_header_bytes + 4 => {
+            Some(headers_too_large(limits))
+        }
         _ => None,
     }
 }
 
 fn uri_too_long(limits: &ClientLimits) -> Refusal {
-    Refusal::new(Reason::UriTooLong, format!("the request target may have {} bytes", limits.max_uri))
+    Refusal::new(
+        Reason::UriTooLong,
+        format!("the request target may have {} bytes", limits.max_uri),
+    )
 }
 
 fn headers_too_large(limits: &ClientLimits) -> Refusal {
     let (bytes, fields) = (limits.max_header_bytes, limits.max_headers);
-    Refusal::new(Reason::HeadersTooLarge, format!("the header may have {bytes} bytes in {fields} fields"))
+    Refusal::new(
+        Reason::HeadersTooLarge,
+        format!("the header may have {bytes} bytes in {fields} fields"),
+    )
 }
 
 fn bad(detail: &'static str) -> Refusal {
@@ -95,7 +105,9 @@ fn bad(detail: &'static str) -> Refusal {
 
 fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
     let mut lines = Lines { bytes, at: 0 };
-    let request_line = lines.next().ok_or_else(|| bad("the request line is missing"))??;
+    let request_line = lines
+        .next()
+        .ok_or_else(|| bad("the request line is missing"))??;
     let line = RequestLine::parse(request_line, limits)?;
     if bytes.len() - lines.at > limits.max_header_bytes + 2 {
         return Err(headers_too_large(limits));
@@ -103,7 +115,9 @@ fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
     let mut fields = Fields::default();
     let mut count = 0;
     loop {
-        let field = lines.next().ok_or_else(|| bad("the header does not end"))??;
+        let field = lines
+            .next()
+            .ok_or_else(|| bad("the header does not end"))??;
         if field.is_empty() {
             break;
         }
@@ -165,14 +179,22 @@ impl<'b> RequestLine<'b> {
         else {
             return Err(bad("the request line is malformed"));
         };
-        if method.is_empty() || method.len() > LONGEST_METHOD || !method.iter().all(|byte| is_token(*byte)) {
+        if method.is_empty()
+            || method.len() > LONGEST_METHOD
+            || !method.iter().all(|byte| is_token(*byte))
+        {
             return Err(bad("the method is malformed"));
         }
         let version = match version {
             b"HTTP/1.1" => Version::HTTP_11,
             b"HTTP/1.0" => Version::HTTP_10,
-            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
-                return Err(Refusal::new(Reason::VersionNotSupported, "HTTP/1.1 and HTTP/1.0 are spoken here"));
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                return Err(Refusal::new(
+                    Reason::VersionNotSupported,
+                    "HTTP/1.1 and HTTP/1.0 are spoken here",
+                ));
             }
             _ => return Err(bad("the protocol version is malformed")),
         };
@@ -180,8 +202,16 @@ impl<'b> RequestLine<'b> {
             return Err(uri_too_long(limits));
         }
         let tunnels = matches!(method, b"CONNECT" | b"TRACE");
-        let authority = if tunnels { None } else { check_target(method, target)? };
-        Ok(Self { authority, version, tunnels })
+        let authority = if tunnels {
+            None
+        } else {
+            check_target(method, target)?
+        };
+        Ok(Self {
+            authority,
+            version,
+            tunnels,
+        })
     }
 }
 
@@ -195,7 +225,10 @@ fn check_target<'b>(method: &[u8], target: &'b [u8]) -> Result<Option<&'b [u8]>,
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);
     }
-    let lower = target.get(..8.min(target.len())).unwrap_or_default().to_ascii_lowercase();
+    let lower = target
+        .get(..8.min(target.len()))
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     let skip = if lower.starts_with(b"http://") {
         7
     } else if lower.starts_with(b"https://") {
@@ -204,9 +237,15 @@ fn check_target<'b>(method: &[u8], target: &'b [u8]) -> Result<Option<&'b [u8]>,
         return Err(bad("the request target must begin with a slash"));
     };
     let rest = &target[skip..];
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?'))
+        .unwrap_or(rest.len());
     if end == 0 {
-        return Err(Refusal::new(Reason::HostInvalid, "the request target names no host"));
+        return Err(Refusal::new(
+            Reason::HostInvalid,
+            "the request target names no host",
+        ));
     }
     Ok(Some(&rest[..end]))
 }
@@ -231,7 +270,10 @@ impl<'b> Fields<'b> {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header field name is malformed"));
         }
-        if !value.iter().all(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f)) {
+        if !value
+            .iter()
+            .all(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f))
+        {
             return Err(bad("a header field value holds a control character"));
         }
         self.underscores |= memchr::memchr(b'_', name).is_some();
@@ -242,7 +284,10 @@ impl<'b> Fields<'b> {
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::new(Reason::ExpectationFailed, "only 100-continue can be expected"));
+                    return Err(Refusal::new(
+                        Reason::ExpectationFailed,
+                        "only 100-continue can be expected",
+                    ));
                 }
                 self.expects_continue = true;
             }
@@ -255,7 +300,9 @@ impl<'b> Fields<'b> {
                 self.coding = Some(value);
             }
             // An origin that takes `_` for `-` would read another framing than we do.
-            14 if name.eq_ignore_ascii_case(b"content_length") => return Err(bad("a header field name is ambiguous")),
+            14 if name.eq_ignore_ascii_case(b"content_length") => {
+                return Err(bad("a header field name is ambiguous"));
+            }
             17 if name.eq_ignore_ascii_case(b"transfer_encoding") => {
                 return Err(bad("a header field name is ambiguous"));
             }
@@ -266,7 +313,9 @@ impl<'b> Fields<'b> {
 
     fn framing(&self, version: Version) -> Result<Framing, Refusal> {
         match (self.length, self.coding) {
-            (Some(_), Some(_)) => Err(bad("Content-Length and Transfer-Encoding exclude each other")),
+            (Some(_), Some(_)) => Err(bad(
+                "Content-Length and Transfer-Encoding exclude each other",
+            )),
             (None, Some(coding)) => {
                 if version == Version::HTTP_10 {
                     return Err(bad("HTTP/1.0 has no transfer codings"));
@@ -293,7 +342,9 @@ impl<'b> Fields<'b> {
             None => invalid("Host is missing"),
             Some(host) if !is_authority(host) => invalid("Host is malformed"),
             Some(host) => match line.authority {
-                Some(authority) if !is_authority(authority) => invalid("the request target's host is malformed"),
+                Some(authority) if !is_authority(authority) => {
+                    invalid("the request target's host is malformed")
+                }
                 Some(authority) if !authority.eq_ignore_ascii_case(host) => {
                     invalid("Host and the request target name different hosts")
                 }
@@ -304,9 +355,16 @@ impl<'b> Fields<'b> {
 }
 
 fn content_length(text: &[u8]) -> Result<u64, Refusal> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text[0] != b'0');
-    let number = std::str::from_utf8(text).ok().filter(|_| digits).and_then(|text| text.parse::<u64>().ok());
-    number.filter(|length| *length <= i64::MAX as u64).ok_or_else(|| bad("Content-Length is malformed"))
+    let digits = !text.is_empty()
+        && text.iter().all(u8::is_ascii_digit)
+        && (text.len() == 1 || text[0] != b'0');
+    let number = std::str::from_utf8(text)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|text| text.parse::<u64>().ok());
+    number
+        .filter(|length| *length <= i64::MAX as u64)
+        .ok_or_else(|| bad("Content-Length is malformed"))
 }
 
 /// `chunked`, and nothing else. A coding we merely do not know is another matter than a malformed list.
@@ -315,11 +373,16 @@ fn check_coding(text: &[u8]) -> Result<(), Refusal> {
         return Ok(());
     }
     let codings: Vec<&[u8]> = text.split(|byte| *byte == b',').map(trim).collect();
-    let well_formed = codings.iter().all(|coding| !coding.is_empty() && coding.iter().all(|byte| is_token(*byte)));
+    let well_formed = codings
+        .iter()
+        .all(|coding| !coding.is_empty() && coding.iter().all(|byte| is_token(*byte)));
     let chunked = |coding: &&&[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let early_chunked = codings.iter().rev().skip(1).filter(chunked).count() > 0;
     if well_formed && !early_chunked {
-        Err(Refusal::new(Reason::NotImplemented, "the transfer coding is not known here"))
+        Err(Refusal::new(
+            Reason::NotImplemented,
+            "the transfer coding is not known here",
+        ))
     } else {
         Err(bad("Transfer-Encoding is malformed"))
     }
@@ -328,20 +391,32 @@ fn check_coding(text: &[u8]) -> Result<(), Refusal> {
 /// Host and optional port: no user, no path, no list (RFC 9110 §7.2).
 fn is_authority(text: &[u8]) -> bool {
     let (host, port) = if text.starts_with(b"[") {
-        let Some(end) = text.iter().position(|byte| *byte == b']') else { return false };
-        if !text[1..end].iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) || end < 3 {
+        let Some(end) = text.iter().position(|byte| *byte == b']') else {
+            return false;
+        };
+        if !text[1..end]
+            .iter()
+            .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+            || end < 3
+        {
             return false;
         }
         (&text[..=end], &text[end + 1..])
     } else {
-        let end = text.iter().position(|byte| *byte == b':').unwrap_or(text.len());
+        let end = text
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(text.len());
         (&text[..end], &text[end..])
     };
-    let name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let name =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     let host_fine = !host.is_empty() && (host[0] == b'[' || host.iter().all(name));
     let port_fine = match port {
         [] => true,
-        [b':', digits @ ..] => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => {
+            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
         _ => false,
     };
     host_fine && port_fine
@@ -352,7 +427,20 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -405,12 +493,24 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(framing(&request("")), Framing::None);
-        assert_eq!(framing(&request("Content-Length: 3\r\n")), Framing::Length(3));
+        assert_eq!(
+            framing(&request("Content-Length: 3\r\n")),
+            Framing::Length(3)
+        );
         assert_eq!(framing(&request("Content-Length:\t 0 \r\n")), Framing::None);
-        assert_eq!(framing(&request("Transfer-Encoding: Chunked\r\n")), Framing::Chunked);
-        assert_eq!(framing(b"GET http://a:80/x HTTP/1.1\r\nHost: A:80\r\n\r\n"), Framing::None);
+        assert_eq!(
+            framing(&request("Transfer-Encoding: Chunked\r\n")),
+            Framing::Chunked
+        );
+        assert_eq!(
+            framing(b"GET http://a:80/x HTTP/1.1\r\nHost: A:80\r\n\r\n"),
+            Framing::None
+        );
         assert_eq!(framing(b"GET / HTTP/1.0\r\n\r\n"), Framing::None);
-        assert_eq!(framing(b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"), Framing::None);
+        assert_eq!(
+            framing(b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"),
+            Framing::None
+        );
     }
 
     #[test]
@@ -450,10 +550,16 @@ mod tests {
         ] {
             assert_eq!(code(&request(fields)), "bad_request", "{fields:?}");
         }
-        for fields in ["Transfer-Encoding: gzip\r\n", "Transfer-Encoding: identity, chunked\r\n"] {
+        for fields in [
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: identity, chunked\r\n",
+        ] {
             assert_eq!(code(&request(fields)), "not_implemented", "{fields:?}");
         }
-        assert_eq!(code(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), "bad_request");
+        assert_eq!(
+            code(b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            "bad_request"
+        );
     }
 
     #[test]
@@ -478,7 +584,11 @@ mod tests {
             ("CONNECT a:443 HTTP/1.1", "method_not_allowed"),
             ("TRACE / HTTP/1.1", "method_not_allowed"),
         ] {
-            assert_eq!(code(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()), expected, "{line:?}");
+            assert_eq!(
+                code(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()),
+                expected,
+                "{line:?}"
+            );
         }
     }
 
@@ -506,8 +616,14 @@ mod tests {
         assert_eq!(code(target(64).as_bytes()), "uri_too_long");
         assert_eq!(code(&[b'x'; 64 + LINE_REST + 1]), "uri_too_long");
         assert_eq!(code(&request("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\n")), "ok");
-        assert_eq!(code(&request("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\n")), "headers_too_large");
-        assert_eq!(code(&request(&format!("A: {}\r\n", "x".repeat(300)))), "headers_too_large");
+        assert_eq!(
+            code(&request("A: 1\r\nB: 2\r\nC: 3\r\nD: 4\r\nE: 5\r\n")),
+            "headers_too_large"
+        );
+        assert_eq!(
+            code(&request(&format!("A: {}\r\n", "x".repeat(300)))),
+            "headers_too_large"
+        );
         let unfinished = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(300));
         assert_eq!(code(unfinished.as_bytes()), "headers_too_large");
         assert_eq!(code(b"GET / HTTP/1.1\r\nHost: a\r\n"), "partial");
@@ -516,6 +632,9 @@ mod tests {
     #[test]
     fn knows_expectations() {
         assert_eq!(code(&request("Expect: 100-continue\r\n")), "ok");
-        assert_eq!(code(&request("Expect: 200-maybe\r\n")), "expectation_failed");
+        assert_eq!(
+            code(&request("Expect: 200-maybe\r\n")),
+            "expectation_failed"
+        );
     }
 }

@@ -1,0 +1,150 @@
+//! Talking to the running gateway through its admin socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use super::{Shown, write_out};
+use crate::server;
+
+/// Longest wait for an answer: a reload of a large configuration included.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway.
+pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
+    let offline = server::Offline::open(path)?;
+    let directory = offline.snapshot.config.server.runtime_dir.clone();
+    let (status, answer) = call(&directory, "POST", "/api/v1/reload")?;
+    let hash = answer["config_hash"].as_str().unwrap_or_default();
+    if status != 200 {
+        let why = answer["error"].as_str().unwrap_or("no reason given");
+        bail!("the gateway kept its old configuration ({hash}):\n{why}");
+    }
+    let wanted = &offline.snapshot.config.hash;
+    if hash != wanted {
+        bail!(
+            "the gateway reloaded another file: its hash is {hash}, that of {} is {wanted}",
+            path.display()
+        );
+    }
+    for key in answer["needs_upgrade"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        eprintln!("needs upgrade: {key} changed, which a reload cannot apply");
+    }
+    write_out(&format!("reloaded, configuration {hash}\n"))
+}
+
+/// `tollgate status`.
+pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
+    let directory = server::load(path)?.config.server.runtime_dir;
+    let (_, info) = call(&directory, "GET", "/info")?;
+    let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
+    let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
+    if json {
+        let mut all = info;
+        all["routes"] = routes;
+        all["upstreams"] = upstreams;
+        return write_out(&format!("{all:#}\n"));
+    }
+    write_out(&render(&info, &routes, &upstreams))
+}
+
+fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let mut out = format!(
+        "tollgate {} ({}), pid {}, up {} s, {}\nconfiguration {}, {} in flight on {} connections\n",
+        text(&info["version"]),
+        text(&info["commit"]),
+        info["pid"],
+        info["uptime_seconds"],
+        if info["ready"] == true {
+            "ready"
+        } else {
+            "not ready"
+        },
+        text(&info["config_hash"]),
+        info["in_flight"],
+        info["connections"],
+    );
+    if let Some(reload) = info["last_reload"].as_object() {
+        out.push_str(&format!(
+            "last reload {} at {}\n",
+            text(&reload["result"]),
+            text(&reload["at"])
+        ));
+        if let Some(error) = reload["error"].as_str() {
+            out.push_str(&format!("  {}\n", error.replace('\n', "\n  ")));
+        }
+    }
+    out.push_str("\nROUTE                          IN-FLIGHT  REQ/S 10s  5xx 10s   p50 ms   p99 ms  REQ/S 5m\n");
+    for route in routes.as_array().into_iter().flatten() {
+        let (short, long) = (&route["last_10s"], &route["last_5m"]);
+        let number = |value: &Value| value.as_f64().unwrap_or_default();
+        out.push_str(&format!(
+            "{:<30} {:>9} {:>10.1} {:>7.2}% {:>8.1} {:>8.1} {:>9.1}\n",
+            text(&route["id"]),
+            route["in_flight"],
+            number(&short["rate"]),
+            number(&short["error_ratio"]) * 100.0,
+            number(&short["p50_ms"]),
+            number(&short["p99_ms"]),
+            number(&long["rate"]),
+        ));
+    }
+    for upstream in upstreams.as_array().into_iter().flatten() {
+        out.push_str(&format!("\nUPSTREAM {}\n", text(&upstream["name"])));
+        for endpoint in upstream["endpoints"].as_array().into_iter().flatten() {
+            let backup = if endpoint["backup"] == true {
+                " backup"
+            } else {
+                ""
+            };
+            let (name, state) = (text(&endpoint["endpoint"]), text(&endpoint["state"]));
+            out.push_str(&format!(
+                "  {name:<28} {state:<8} weight {}{backup}\n",
+                endpoint["weight"]
+            ));
+        }
+    }
+    out
+}
+
+/// One request to the admin socket: status and JSON body.
+fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+    let socket = directory.join("admin.sock");
+    let mut stream = UnixStream::connect(&socket)
+        .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the gateway's answer is cut short")?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .context("no status")?;
+    if !(200..300).contains(&status) && status != 422 {
+        eprintln!("{}", body.trim());
+        return Err(Shown.into());
+    }
+    Ok((status, serde_json::from_str(body).unwrap_or_default()))
+}

@@ -1,0 +1,146 @@
+//! The command line (contract §2). Data goes to stdout, talk to stderr; 0 done, 1 failed, 2 wrong usage.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod admin_client;
+mod args;
+mod demo;
+mod inspect;
+mod mint;
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::config::{self, Problems};
+use crate::server;
+use args::{Cli, Command, ConfigCommand, Format};
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    if cli.long_version {
+        return finish(write_out(&args::long_version()));
+    }
+    if cli.version {
+        return finish(write_out(&format!("tollgate {}\n", server::VERSION)));
+    }
+    finish(dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let path = cli.config.clone();
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => server::run(&path),
+        Command::Check { format } => check(&path, format),
+        Command::Reload => admin_client::reload(&path),
+        Command::Status { json } => admin_client::status(&path, json),
+        Command::Routes { json } => inspect::routes(&path, json),
+        Command::Config {
+            command: ConfigCommand::Show,
+        } => inspect::config_show(&path),
+        Command::Explain(question) => inspect::explain(&path, &question),
+        Command::Sign(sign) => mint::sign(&sign),
+        Command::Token(token) => mint::token(&token),
+        Command::Demo => demo::run(),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "tollgate",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+        Command::Schema => write_out(&format!("{:#}\n", config::json_schema())),
+    }
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<Shown>().is_some() => ExitCode::FAILURE,
+        Err(error) => {
+            let label = if colour() {
+                "\x1b[31merror:\x1b[0m"
+            } else {
+                "error:"
+            };
+            match error.downcast_ref::<Problems>() {
+                Some(problems) => eprintln!("{problems}"),
+                None => eprintln!("{label} {error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A failure whose explanation was printed already.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+struct Shown;
+
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Writes to stdout; a reader that closed early is no failure.
+fn write_out(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn check(path: &Path, format: Format) -> anyhow::Result<()> {
+    let opened = server::Offline::open(path);
+    let problems: Vec<serde_json::Value> = match &opened {
+        Ok(_) => Vec::new(),
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(Problems(problems)) => problems
+                .iter()
+                .filter_map(|p| serde_json::to_value(p).ok())
+                .collect(),
+            None => vec![
+                serde_json::json!({ "file": path.display().to_string(), "line": 0, "column": 0, "key": "",
+                "message": format!("{error:#}") }),
+            ],
+        },
+    };
+    if format == Format::Json {
+        let report = serde_json::json!({ "ok": opened.is_ok(), "problems": problems });
+        write_out(&format!("{report:#}\n"))?;
+        return opened.map(drop).map_err(|_| Shown.into());
+    }
+    match opened {
+        Ok(offline) => {
+            let config = &offline.snapshot.config;
+            write_out(&format!(
+                "{}: ok, {} routes, {} upstreams, hash {}\n",
+                path.display(),
+                config.routes.len(),
+                config.upstreams.len(),
+                config.hash
+            ))
+        }
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) => {
+                write_out(&format!("{problems}\n"))?;
+                eprintln!("{} problems", problems.0.len());
+                Err(Shown.into())
+            }
+            None => {
+                write_out(&format!("{}: {error:#}\n", path.display()))?;
+                Err(Shown.into())
+            }
+        },
+    }
+}

@@ -1,0 +1,489 @@
+//! The admin listener (contract §8): probes, info, metrics, and the API that the command line uses.
+//!
+//! The same connection handling as for clients guards it. On the Unix socket callers are trusted, its file mode lets
+//! only the service user in; on TCP `/api/` needs the bearer token.
+
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::apps::{HttpServerApp, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use super::reload::Reloader;
+use super::worker::{accept, after_failure};
+use super::{COMMIT, VERSION, load};
+use crate::config;
+use crate::gateway::{
+    Admission, Door, Question, RouteRuntime, Socket, State, Target, explain, serve,
+};
+use crate::observe::ListenerStats;
+use crate::primitives::clock;
+
+/// Serves the admin listener on a thread of its own.
+pub(super) struct AdminWorker {
+    unix: Option<StdUnixListener>,
+    tcp: Option<std::net::TcpListener>,
+    state: Arc<State>,
+    reloader: Arc<Reloader>,
+}
+
+impl AdminWorker {
+    /// On these sockets.
+    pub(super) fn new(
+        unix: StdUnixListener,
+        tcp: Option<std::net::TcpListener>,
+        state: Arc<State>,
+        reloader: Arc<Reloader>,
+    ) -> Self {
+        Self {
+            unix: Some(unix),
+            tcp,
+            state,
+            reloader,
+        }
+    }
+
+    fn door(
+        &self,
+        trusted: bool,
+        shutdown: &ShutdownWatch,
+        closing: &watch::Receiver<bool>,
+    ) -> Door<Admin> {
+        let (state, reloader) = (Arc::clone(&self.state), Arc::clone(&self.reloader));
+        Door {
+            app: Arc::new(Admin {
+                state: Arc::clone(&state),
+                reloader,
+                trusted,
+            }),
+            state,
+            shutdown: shutdown.clone(),
+            closing: closing.clone(),
+            public: false,
+        }
+    }
+}
+
+#[async_trait]
+impl Service for AdminWorker {
+    async fn start_service(
+        &mut self,
+        _fds: Option<ListenFds>,
+        shutdown: ShutdownWatch,
+        _per_fd: usize,
+    ) {
+        // It answers to the end: a drain is watched through it.
+        let (_open, closing) = watch::channel(false);
+        let admission = Arc::new(Admission::default());
+        let stats = Arc::new(ListenerStats::default());
+        let tcp = self.tcp.take().map(TcpListener::from_std);
+        let unix = self.unix.take().map(UnixListener::from_std);
+        let mut loops = Vec::new();
+        match tcp {
+            Some(Ok(listener)) => {
+                let door = self.door(false, &shutdown, &closing);
+                loops.push(tokio::spawn(accept(
+                    listener,
+                    door,
+                    Arc::clone(&admission),
+                    Arc::clone(&stats),
+                )));
+            }
+            Some(Err(error)) => log::error!("[admin].address cannot be served: {error}"),
+            None => {}
+        }
+        if let Some(Ok(listener)) = unix {
+            let door = self.door(true, &shutdown, &closing);
+            loops.push(tokio::spawn(accept_unix(listener, door, admission, stats)));
+        }
+        futures_util::future::join_all(loops).await;
+    }
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn listen_addresses(&self) -> Option<Vec<String>> {
+        Some(Vec::new())
+    }
+}
+
+async fn accept_unix(
+    listener: UnixListener,
+    door: Door<Admin>,
+    admission: Arc<Admission>,
+    stats: Arc<ListenerStats>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Some(snapshot) = door.state.snapshot() else {
+                    continue;
+                };
+                let limits = &snapshot.config.server.client;
+                let Some(place) = admission.enter(None, limits, &stats) else {
+                    continue;
+                };
+                tokio::spawn(serve(Socket::Unix(stream), None, door.clone(), place));
+            }
+            Err(error) => after_failure(&error).await,
+        }
+    }
+}
+
+/// The application behind the admin listener.
+pub(super) struct Admin {
+    state: Arc<State>,
+    reloader: Arc<Reloader>,
+    trusted: bool,
+}
+
+/// An answer.
+struct Page {
+    status: StatusCode,
+    kind: &'static str,
+    body: String,
+    challenge: bool,
+}
+
+impl Page {
+    fn json(status: StatusCode, body: &Value) -> Self {
+        Self {
+            status,
+            kind: "application/json",
+            body: format!("{body:#}\n"),
+            challenge: false,
+        }
+    }
+
+    fn ok(body: &Value) -> Self {
+        Self::json(StatusCode::OK, body)
+    }
+
+    fn error(status: StatusCode, what: &str) -> Self {
+        Self::json(status, &json!({ "error": what }))
+    }
+
+    fn text(kind: &'static str, body: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            kind,
+            body,
+            challenge: false,
+        }
+    }
+}
+
+/// Longest body of an API call.
+const LONGEST: usize = 1 << 20;
+
+#[async_trait]
+impl HttpServerApp for Admin {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = session.read_request_body().await.ok()? {
+            body.extend_from_slice(&piece);
+            if body.len() > LONGEST {
+                return None;
+            }
+        }
+        let page = self.page(&session, &body).await;
+        let mut head = ResponseHeader::build(page.status, Some(4)).ok()?;
+        head.insert_header(header::CONTENT_TYPE, page.kind).ok()?;
+        head.insert_header(header::CACHE_CONTROL, "no-store").ok()?;
+        head.set_content_length(page.body.len()).ok()?;
+        if page.challenge {
+            head.insert_header(header::WWW_AUTHENTICATE, "Bearer")
+                .ok()?;
+        }
+        let silent = session.req_header().method == Method::HEAD || page.body.is_empty();
+        session.write_response_header(Box::new(head)).await.ok()?;
+        if !silent {
+            session
+                .write_response_body(page.body.into(), true)
+                .await
+                .ok()?;
+        }
+        let reusable = session.finish().await.ok()??;
+        let (stream, _) = reusable.into_parts();
+        Some(ReusedHttpStream::new(stream, None))
+    }
+}
+
+impl Admin {
+    async fn page(&self, session: &ServerSession, body: &[u8]) -> Page {
+        let head = session.req_header();
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        let get = matches!(head.method, Method::GET | Method::HEAD);
+        if path.starts_with("/api/") {
+            if let Some(refusal) = self.refuse(head.headers.get(header::AUTHORIZATION)) {
+                return refusal;
+            }
+            return self.api(&head.method, path, body).await;
+        }
+        match path {
+            _ if !get => Page::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here"),
+            "/livez" => Page::ok(&json!({ "status": "UP" })),
+            "/readyz" | "/healthz" | "/health" | "/actuator/health" => {
+                self.ready(query.contains("verbose"))
+            }
+            "/info" | "/actuator/info" => Page::ok(&self.info()),
+            "/metrics" | "/actuator/prometheus" => match self.state.metrics.render() {
+                Ok(text) => Page::text("text/plain; version=0.0.4; charset=utf-8", text),
+                Err(error) => Page::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+            },
+            _ => Page::error(StatusCode::NOT_FOUND, "no such page"),
+        }
+    }
+
+    /// `/api/` on TCP needs the token, compared in constant time.
+    fn refuse(&self, given: Option<&HeaderValue>) -> Option<Page> {
+        if self.trusted {
+            return None;
+        }
+        let snapshot = self.state.snapshot();
+        let Some(token) = snapshot
+            .as_ref()
+            .and_then(|snapshot| snapshot.admin_token.as_ref())
+        else {
+            return Some(Page::error(
+                StatusCode::FORBIDDEN,
+                "[admin].token is not configured",
+            ));
+        };
+        let given = given.map(HeaderValue::as_bytes).and_then(|text| {
+            let (scheme, token) = text.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+        });
+        let same = |given| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(given, token.expose()).is_ok()
+        };
+        if given.is_some_and(same) {
+            return None;
+        }
+        let mut page = Page::error(
+            StatusCode::UNAUTHORIZED,
+            "the bearer token is missing or wrong",
+        );
+        page.challenge = true;
+        Some(page)
+    }
+
+    fn ready(&self, verbose: bool) -> Page {
+        let ready = self.state.ready();
+        let (status, word) = if ready {
+            (StatusCode::OK, "UP")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE")
+        };
+        let mut body = json!({ "status": word });
+        if !ready {
+            body["reason"] = if self.state.snapshot().is_none() {
+                "no configuration"
+            } else {
+                "draining"
+            }
+            .into();
+        }
+        if verbose {
+            let snapshot = self.state.snapshot();
+            let reload = self.reloader.last().map_or("none", |report| report.result);
+            body["checks"] = json!([
+                { "name": "configuration", "ok": snapshot.is_some() },
+                { "name": "not draining", "ok": ready || snapshot.is_none() },
+                { "name": "last reload", "ok": reload != "error", "result": reload },
+            ]);
+        }
+        Page::json(status, &body)
+    }
+
+    fn info(&self) -> Value {
+        let snapshot = self.state.snapshot();
+        let started =
+            jiff::Timestamp::from_second(self.state.started.as_secs() as i64).unwrap_or_default();
+        let uptime = clock::unix_now().saturating_sub(self.state.started);
+        json!({
+            "version": VERSION,
+            "commit": COMMIT,
+            "config_hash": snapshot.as_ref().map(|snapshot| snapshot.config.hash.as_str()),
+            "pid": std::process::id(),
+            "started": started.to_string(),
+            "uptime_seconds": uptime.as_secs(),
+            "last_reload": self.reloader.last(),
+            "in_flight": self.state.in_flight(),
+            "connections": self.state.admission.open(),
+            "ready": self.state.ready(),
+        })
+    }
+
+    async fn api(&self, method: &Method, path: &str, body: &[u8]) -> Page {
+        let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
+        let parts: Vec<&str> = rest.split('/').collect();
+        match (method.as_str(), parts.as_slice()) {
+            ("GET", ["routes"]) => self.routes(),
+            ("GET", ["upstreams"]) => self.upstreams(),
+            ("GET", ["config"]) => self.config(),
+            ("POST", ["reload"]) => self.reload().await,
+            ("POST", ["explain"]) => self.explain(body),
+            (
+                "POST",
+                [
+                    "upstreams",
+                    name,
+                    "endpoints",
+                    address,
+                    action @ ("drain" | "enable"),
+                ],
+            ) => self.drain(name, address, *action == "drain"),
+            ("PUT", ["routes", _, "level"]) => {
+                Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
+            }
+            (_, ["routes" | "upstreams" | "config" | "reload" | "explain"]) => Page::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "another method is served here",
+            ),
+            _ => Page::error(StatusCode::NOT_FOUND, "no such call"),
+        }
+    }
+
+    fn routes(&self) -> Page {
+        let Some(snapshot) = self.state.snapshot() else {
+            return Page::ok(&json!([]));
+        };
+        let each = snapshot.table.in_match_order().into_iter().map(|index| {
+            let (config, runtime) = (&snapshot.table.routes()[index], &*snapshot.routes[index]);
+            let mut entry = describe_route(config, runtime);
+            let windows = self.state.windows.of(config.name.as_str());
+            entry["in_flight"] = runtime.stats.in_flight.value().into();
+            entry["last_10s"] = serde_json::to_value(windows.last_10s).unwrap_or_default();
+            entry["last_5m"] = serde_json::to_value(windows.last_5m).unwrap_or_default();
+            entry
+        });
+        Page::ok(&Value::Array(each.collect()))
+    }
+
+    fn upstreams(&self) -> Page {
+        let Some(snapshot) = self.state.snapshot() else {
+            return Page::ok(&json!([]));
+        };
+        let now = self.state.clock.now();
+        let each = snapshot.pools.values().map(|pool| {
+            let endpoints = pool.endpoints().into_iter().map(|(endpoint, weight, backup)| {
+                json!({
+                    "endpoint": &*endpoint.label,
+                    "address": endpoint.address.to_string(),
+                    "weight": weight,
+                    "backup": backup,
+                    "state": endpoint.state(now),
+                    "in_flight": endpoint.counts.stats.in_flight.value(),
+                })
+            });
+            json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() })
+        });
+        Page::ok(&Value::Array(each.collect()))
+    }
+
+    fn config(&self) -> Page {
+        let Some(snapshot) = self.state.snapshot() else {
+            return Page::ok(&json!({}));
+        };
+        match config::show(&snapshot.sources, &load::environment) {
+            Ok(text) => Page::text("application/toml", text),
+            Err(problems) => Page::error(StatusCode::INTERNAL_SERVER_ERROR, &problems.to_string()),
+        }
+    }
+
+    async fn reload(&self) -> Page {
+        match self.reloader.reload().await {
+            Some(report) => {
+                let status = if report.error.is_none() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                };
+                Page::json(status, &serde_json::to_value(report).unwrap_or_default())
+            }
+            None => Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+        }
+    }
+
+    fn explain(&self, body: &[u8]) -> Page {
+        let question: Question = match serde_json::from_slice(body) {
+            Ok(question) => question,
+            Err(error) => {
+                return Page::error(
+                    StatusCode::BAD_REQUEST,
+                    &format!("the question is malformed: {error}"),
+                );
+            }
+        };
+        match self.state.snapshot() {
+            Some(snapshot) => Page::ok(&explain(&question, &snapshot, &self.state)),
+            None => Page::error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no configuration is in force",
+            ),
+        }
+    }
+
+    fn drain(&self, upstream: &str, endpoint: &str, drained: bool) -> Page {
+        let snapshot = self.state.snapshot();
+        let pool = snapshot
+            .as_ref()
+            .and_then(|s| s.pools.iter().find(|(name, _)| name.as_str() == upstream));
+        let Some((_, pool)) = pool else {
+            return Page::error(StatusCode::NOT_FOUND, "no such upstream");
+        };
+        let endpoint = percent_encoding::percent_decode_str(endpoint).decode_utf8_lossy();
+        if !pool.set_drained(&endpoint, drained, self.state.clock.now()) {
+            return Page::error(StatusCode::NOT_FOUND, "no such endpoint");
+        }
+        log::info!(upstream = upstream, endpoint = &*endpoint; "endpoint {}", if drained { "drained" } else { "enabled" });
+        Page::ok(
+            &json!({ "upstream": upstream, "endpoint": endpoint, "state": if drained { "drained" } else { "enabled" } }),
+        )
+    }
+}
+
+/// A route for the API and for `tollgate routes --json`.
+pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
+    let upstream = match &runtime.target {
+        Target::Forward { pool, .. } => Some(pool.settings().name.to_string()),
+        Target::Respond(_) => None,
+    };
+    let filters: Vec<&str> = runtime
+        .chain
+        .filters()
+        .iter()
+        .map(|filter| filter.name())
+        .collect();
+    json!({
+        "id": config.name.as_str(),
+        "path": config.path.to_string(),
+        "methods": config.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
+        "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "priority": config.priority,
+        "upstream": upstream,
+        "filters": filters,
+        "location": config.location.to_string(),
+    })
+}

@@ -292,3 +292,153 @@ impl RequestLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pingora::proxy::http_proxy;
+    use pingora::server::configuration::ServerConf;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::config::{self, Source};
+    use crate::filter::{Exchange, RequestFilter, Verdict};
+    use crate::gateway::chain::Chain;
+    use crate::gateway::{Gateway, Material, RouteRuntime};
+    use crate::observe::{ListenerStats, Metrics};
+    use crate::primitives::secret::{Secret, SecretSource};
+
+    struct Nothing;
+
+    impl Material for Nothing {
+        fn secret(&self, _: &SecretSource) -> Result<Secret, String> {
+            Err("none here".into())
+        }
+
+        fn file(&self, _: &std::path::Path) -> Result<Vec<u8>, String> {
+            Err("none here".into())
+        }
+    }
+
+    /// A filter with a bug.
+    struct Faulty;
+
+    impl RequestFilter for Faulty {
+        fn name(&self) -> &str {
+            "faulty"
+        }
+
+        fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
+            assert!(exchange.query != Some("boom"), "a bug met this request");
+            Verdict::Continue
+        }
+    }
+
+    fn door() -> Door<pingora::proxy::HttpProxy<Gateway>> {
+        let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
+                    [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
+        let sources = vec![Source {
+            file: "t.toml".into(),
+            text: text.into(),
+        }];
+        let config =
+            config::load(&sources, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let state = Arc::new(State::new(
+            Arc::new(Metrics::new("0", "0").expect("metrics")),
+            None,
+        ));
+        let mut snapshot = Snapshot::build(config, sources, &state, &Nothing).expect("snapshot");
+        let route = &snapshot.routes[0];
+        snapshot.routes[0] = Arc::new(RouteRuntime {
+            name: route.name.clone(),
+            chain: Chain::with(vec![Arc::new(Faulty)]),
+            target: match &route.target {
+                crate::gateway::Target::Respond(reply) => {
+                    crate::gateway::Target::Respond(Arc::clone(reply))
+                }
+                crate::gateway::Target::Forward { .. } => unreachable!("the route answers itself"),
+            },
+            stats: Arc::clone(&route.stats),
+            max_body: route.max_body,
+            upstream_filters: Vec::new(),
+            response_filters: Vec::new(),
+        });
+        state.publish(Arc::new(snapshot));
+        let app = Arc::new(http_proxy(
+            &Arc::new(ServerConf::default()),
+            Gateway::new(Arc::clone(&state)),
+        ));
+        Door {
+            app,
+            state,
+            shutdown: watch::channel(false).1,
+            closing: watch::channel(false).1,
+            public: true,
+        }
+    }
+
+    async fn ask(door: &Door<pingora::proxy::HttpProxy<Gateway>>, target: &str) -> String {
+        let (ours, mut theirs) = UnixStream::pair().expect("pair");
+        let limits = door
+            .state
+            .snapshot()
+            .expect("snapshot")
+            .config
+            .server
+            .client;
+        let place = door
+            .state
+            .admission
+            .enter(None, &limits, &Arc::new(ListenerStats::default()))
+            .expect("place");
+        let serving = tokio::spawn(serve(Socket::Unix(ours), None, door.clone(), place));
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: a\r\nX-Trace-ID: known\r\nConnection: close\r\n\r\n"
+        );
+        theirs.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        let read = theirs.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(5), read)
+            .await
+            .expect("in time")
+            .expect("answer");
+        drop(theirs);
+        serving.await.expect("the connection's task survives");
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_filter_costs_one_request_and_no_other() {
+        let door = door();
+        let answer = ask(&door, "/?boom").await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(
+            answer.contains("X-Trace-ID: known") && answer.contains("\"code\":\"internal\""),
+            "{answer}"
+        );
+        let answer = ask(&door, "/?fine").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fine"),
+            "{answer}"
+        );
+        let stats = &door.state.snapshot().expect("snapshot").routes[0].stats;
+        assert_eq!(
+            stats.refusals().collect::<Vec<_>>(),
+            [(Reason::Internal, 1)]
+        );
+        assert_eq!(
+            stats.statuses.seen().collect::<Vec<_>>(),
+            [(200, 1), (500, 1)]
+        );
+        assert_eq!(
+            (
+                stats.in_flight.value(),
+                door.state.in_flight(),
+                door.state.admission.open()
+            ),
+            (0, 0, 0)
+        );
+    }
+}

@@ -52,11 +52,25 @@ const SHORT: usize = 10;
 const LONG: usize = 30;
 const LONG_STEP: u64 = 10;
 
-#[derive(Default)]
+/// Sums and the tick they were taken at.
+type Reading = (u64, Sums);
+
+/// Readings of one route. Both rings begin with the zeros before its first traffic.
 struct Rings {
-    short: VecDeque<Sums>,
-    long: VecDeque<Sums>,
-    now: Sums,
+    short: VecDeque<Reading>,
+    long: VecDeque<Reading>,
+    now: Reading,
+}
+
+impl Rings {
+    fn new(tick: u64) -> Self {
+        let before = (tick.saturating_sub(1), Sums::default());
+        Self {
+            short: VecDeque::from([before]),
+            long: VecDeque::from([before]),
+            now: before,
+        }
+    }
 }
 
 /// What a route did in one window.
@@ -105,18 +119,22 @@ impl Windows {
         let routes = metrics.each_route();
         let mut state = self.state.lock();
         state.ticks += 1;
-        let long_step = state.ticks % LONG_STEP == 0;
+        let tick = state.ticks;
+        let long_step = tick % LONG_STEP == 0;
         for (route, stats) in &routes {
             let sums = Sums::of(stats);
             if sums.total == 0 && !state.routes.contains_key(route) {
                 continue;
             }
-            let rings = state.routes.entry(Arc::clone(route)).or_default();
+            let rings = state
+                .routes
+                .entry(Arc::clone(route))
+                .or_insert_with(|| Rings::new(tick));
             push(&mut rings.short, rings.now, SHORT);
             if long_step {
                 push(&mut rings.long, rings.now, LONG);
             }
-            rings.now = sums;
+            rings.now = (tick, sums);
         }
         if state.routes.len() > routes.len() {
             state
@@ -128,31 +146,26 @@ impl Windows {
     /// The windows of one route; zeros when it had no traffic.
     pub fn of(&self, route: &str) -> RouteWindows {
         let state = self.state.lock();
-        let empty = Rings::default();
+        let empty = Rings::new(state.ticks);
         let rings = state.routes.get(route).unwrap_or(&empty);
-        let partial = state.ticks % LONG_STEP;
-        let long_seconds = rings.long.len() as u64 * LONG_STEP + partial;
         RouteWindows {
-            last_10s: window(&rings.short, &rings.now, rings.short.len() as u64),
-            last_5m: window(
-                &rings.long,
-                &rings.now,
-                long_seconds.max(rings.short.len() as u64),
-            ),
+            last_10s: window(&rings.short, rings.now),
+            last_5m: window(&rings.long, rings.now),
         }
     }
 }
 
-fn push(ring: &mut VecDeque<Sums>, sums: Sums, most: usize) {
+fn push(ring: &mut VecDeque<Reading>, reading: Reading, most: usize) {
     if ring.len() == most {
         ring.pop_front();
     }
-    ring.push_back(sums);
+    ring.push_back(reading);
 }
 
-fn window(ring: &VecDeque<Sums>, now: &Sums, seconds: u64) -> Window {
-    let delta = now.since(ring.front().unwrap_or(&Sums::default()));
-    let seconds = seconds.max(1);
+fn window(ring: &VecDeque<Reading>, (tick, now): Reading) -> Window {
+    let (began, before) = ring.front().copied().unwrap_or((tick, now));
+    let delta = now.since(&before);
+    let seconds = (tick - began).max(1);
     let quantile = |q| quantile(&delta, q) * 1000.0;
     Window {
         seconds,

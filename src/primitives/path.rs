@@ -50,6 +50,9 @@ pub fn normalize(raw: &str) -> Result<Cow<'_, str>, Ambiguous> {
         return Ok(Cow::Borrowed(raw));
     }
     let decoded = decode_unreserved(raw.as_bytes())?;
+    if is_escaped_twice(&decoded) {
+        return Err(Ambiguous::DoubleEscape);
+    }
     let resolved = resolve_dots(&decoded)?;
     Ok(if resolved == raw {
         Cow::Borrowed(raw)
@@ -94,7 +97,6 @@ fn decode_unreserved(raw: &[u8]) -> Result<String, Ambiguous> {
         }
         match byte {
             b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(Ambiguous::HiddenSeparator),
-            b'%' if escape_digits(raw, at).is_some() => return Err(Ambiguous::DoubleEscape),
             b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
             _ if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
             _ => {
@@ -118,6 +120,15 @@ fn literal(byte: u8) -> Result<u8, Ambiguous> {
         _ if byte.is_ascii_alphanumeric() => Ok(byte),
         _ => Err(Ambiguous::IllegalCharacter),
     }
+}
+
+/// Whether decoding once more would find an escape: judged on the decoded form, where the digits may have been escaped
+/// themselves.
+fn is_escaped_twice(decoded: &str) -> bool {
+    let bytes = decoded.as_bytes();
+    decoded
+        .match_indices("%25")
+        .any(|(at, _)| escape_digits(bytes, at + 3).is_some())
 }
 
 fn escape(raw: &[u8], at: usize) -> Result<u8, Ambiguous> {
@@ -213,6 +224,7 @@ mod tests {
             ("/a%0d%0a", Ambiguous::HiddenSeparator),
             ("/a\\b", Ambiguous::Backslash),
             ("/%252e", Ambiguous::DoubleEscape),
+            ("/%25%41a", Ambiguous::DoubleEscape),
             ("/%c0%af", Ambiguous::NotUtf8),
             ("/%e2%82", Ambiguous::NotUtf8),
             ("/..", Ambiguous::AboveRoot),

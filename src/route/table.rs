@@ -383,7 +383,9 @@ mod tests {
     }
 
     fn route(path: &str, more: &str) -> String {
-        let id = format!("{path} {more}").replace('"', "'");
+        let id = format!("{path} {more}")
+            .replace('"', "'")
+            .replace('\n', " ");
         format!(
             "[[route]]\nid = \"{id}\"\npath = \"{path}\"\nrespond = {{ status = 200 }}\n{more}\n"
         )

@@ -63,6 +63,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let directory = RuntimeDir::claim(&fixed.runtime_dir)?;
     let workers = fixed.workers();
     let bound = listeners::bind(&snapshot.config, workers)?;
+    resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
     state.publish(Arc::clone(&snapshot));
     log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
@@ -72,6 +73,33 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     log.finish(Duration::from_secs(2));
     directory.release();
     served
+}
+
+/// Names of endpoints get a moment to be resolved before the first request depends on them.
+fn resolve_names(snapshot: &Snapshot, state: &State) {
+    let unresolved: Vec<_> = snapshot
+        .pools
+        .values()
+        .filter(|pool| pool.unresolved())
+        .collect();
+    if unresolved.is_empty() {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
+    runtime.block_on(async {
+        // A resolver of its own: its connections end with this runtime.
+        let names = Names::of_host();
+        let all = unresolved
+            .into_iter()
+            .map(|pool| names.refresh(pool, state.clock));
+        let _ =
+            tokio::time::timeout(reload::FIRST_NAMES, futures_util::future::join_all(all)).await;
+    });
 }
 
 fn serve(

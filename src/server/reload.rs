@@ -25,7 +25,7 @@ use crate::upstream::Names;
 /// Least time between two builds.
 const SPACING: Duration = Duration::from_millis(200);
 /// How long a reload waits for names that were never resolved.
-const FIRST_NAMES: Duration = Duration::from_secs(3);
+pub(super) const FIRST_NAMES: Duration = Duration::from_secs(3);
 
 /// What a reload cannot change in place.
 #[derive(Clone, PartialEq, Eq)]

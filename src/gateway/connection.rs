@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    fn door() -> Door<pingora::proxy::HttpProxy<Gateway>> {
+    fn door(closing: watch::Receiver<bool>) -> Door<pingora::proxy::HttpProxy<Gateway>> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -373,8 +373,8 @@ mod tests {
         Door {
             app,
             state,
-            shutdown: watch::channel(false).1,
-            closing: watch::channel(false).1,
+            shutdown: closing.clone(),
+            closing,
             public: true,
         }
     }
@@ -411,7 +411,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_filter_costs_one_request_and_no_other() {
-        let door = door();
+        let (_stays_open, closing) = watch::channel(false);
+        let door = door(closing);
         let answer = ask(&door, "/?boom").await;
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
         assert!(

@@ -11,4 +11,6 @@
 
 mod config;
 mod harness;
+mod identity;
+mod jwt;
 mod route;

@@ -51,15 +51,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Token(token) => mint::token(&token),
         Command::Demo => demo::run(),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "tollgate",
-                &mut std::io::stdout(),
-            );
-            Ok(())
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut text);
+            write_out(&String::from_utf8_lossy(&text))
         }
-        Command::Man => Ok(clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?),
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            write_out(&String::from_utf8_lossy(&text))
+        }
         Command::Schema => write_out(&format!("{:#}\n", config::json_schema())),
     }
 }

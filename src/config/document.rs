@@ -192,6 +192,121 @@ impl<'t> Document<'t> {
     }
 }
 
+/// What to do about a value that has no place in the shape, so that the rest of the file can still be validated.
+pub(super) enum Mend {
+    /// The key is unknown: leave it out.
+    Remove,
+    /// The value is missing or of another type: put an empty one of this type.
+    Place(&'static str),
+    /// The value is none of a few words: put one of them.
+    Word(String),
+}
+
+/// A key that was reported already, and how to go on without it.
+pub(super) struct Wound {
+    path: Vec<OwnedStep>,
+    /// The key as it is shown; problems found with the stand-in value are not shown again.
+    key: String,
+    mend: Mend,
+}
+
+#[derive(Clone)]
+enum OwnedStep {
+    Key(String),
+    Index(usize),
+}
+
+impl Wound {
+    pub(super) fn new(at: &At<'_>, mend: Mend) -> Self {
+        let steps = at.steps().into_iter();
+        let path = steps.filter_map(|step| match step {
+            Step::Key(key) => Some(OwnedStep::Key(key.to_owned())),
+            Step::Index(index) => Some(OwnedStep::Index(index)),
+            Step::Root => None,
+        });
+        Self {
+            path: path.collect(),
+            key: at.dotted(),
+            mend,
+        }
+    }
+}
+
+impl Wound {
+    /// A choice that is missing or unknown. What depends on a `type` or an `algorithm` cannot be judged, so nothing more
+    /// is said of its table.
+    pub(super) fn of_choice(at: &At<'_>, word: String) -> Self {
+        let mut wound = Self::new(at, Mend::Word(word));
+        if matches!(at.step, Step::Key("type" | "algorithm")) {
+            wound.key = at.parent.map(At::dotted).unwrap_or_default();
+        }
+        wound
+    }
+
+    /// Whether a problem with `key` comes from the stand-in.
+    pub(super) fn covers(&self, key: &str) -> bool {
+        key.strip_prefix(self.key.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
+/// Puts stand-ins where the file has no usable value.
+pub(super) fn mend(table: &mut DeTable<'_>, wounds: &[Wound]) {
+    for wound in wounds {
+        mend_table(table, &wound.path, &wound.mend);
+    }
+}
+
+fn mend_table(table: &mut DeTable<'_>, path: &[OwnedStep], mend: &Mend) {
+    let [OwnedStep::Key(key), rest @ ..] = path else {
+        return;
+    };
+    if !rest.is_empty() {
+        if let Some((_, value)) = table.iter_mut().find(|(known, _)| known.get_ref() == key) {
+            mend_value(value.get_mut(), rest, mend);
+        }
+        return;
+    }
+    match stand_in(mend) {
+        None => {
+            table.remove(key.as_str());
+        }
+        Some(value) => {
+            let name = Spanned::new(0..0, Cow::Owned(key.clone()));
+            table.insert(name, Spanned::new(0..0, value));
+        }
+    }
+}
+
+fn mend_value(value: &mut DeValue<'_>, path: &[OwnedStep], mend: &Mend) {
+    match (value, path) {
+        (DeValue::Table(table), path) => mend_table(table, path, mend),
+        (DeValue::Array(items), [OwnedStep::Index(index), rest @ ..]) => {
+            let Some(item) = items.iter_mut().nth(*index) else {
+                return;
+            };
+            match (rest, stand_in(mend)) {
+                ([], Some(value)) => *item.get_mut() = value,
+                ([], None) => {}
+                (rest, _) => mend_value(item.get_mut(), rest, mend),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn stand_in<'v>(mend: &Mend) -> Option<DeValue<'v>> {
+    Some(match mend {
+        Mend::Remove => return None,
+        Mend::Word(word) => DeValue::String(Cow::Owned(word.clone())),
+        Mend::Place("object") => DeValue::Table(DeTable::new()),
+        Mend::Place("array") => DeValue::Array(toml::de::DeArray::new()),
+        Mend::Place("boolean") => DeValue::Boolean(false),
+        Mend::Place("integer") => DeValue::Integer(toml::de::DeInteger::default()),
+        Mend::Place(_) => DeValue::String(Cow::Borrowed("")),
+    })
+}
+
 fn expand_table(
     table: &mut DeTable<'_>,
     env: &dyn Fn(&str) -> Option<String>,

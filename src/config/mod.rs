@@ -39,7 +39,7 @@ pub use upstream::{
 
 use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
-use document::{At, Document};
+use document::{At, Document, Wound};
 use raw::RawFile;
 use route::Known;
 use scope::Scope;
@@ -96,25 +96,33 @@ pub fn includes(source: &Source) -> Vec<(String, Location)> {
 /// Validates the files together; the first is the main one.
 pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     let mut problems = Vec::new();
-    let files = parse(sources, env, &mut problems);
-    let config = if problems.is_empty() {
-        Some(assemble(&files, &mut problems))
-    } else {
-        partial(&files, &mut problems)
+    let Parsed {
+        files,
+        wounds,
+        unread,
+    } = parse(sources, env, &mut problems);
+    let mut further = Vec::new();
+    let mut config = assemble(&files, &mut further);
+    // What was mended was reported already; what a file that could not be read may define is not missed.
+    let covered = |p: &Problem| {
+        wounds
+            .iter()
+            .any(|(file, wound)| **file == *p.file && wound.covers(&p.key))
     };
-    match config {
-        Some(mut config) if problems.is_empty() => {
-            config.hash = hash(sources);
-            Ok(config)
-        }
-        _ => Err(sorted(problems, sources)),
+    further.retain(|p| !covered(p) && !(unread && p.message.starts_with("there is no [")));
+    problems.extend(further);
+    if problems.is_empty() {
+        config.hash = hash(sources);
+        Ok(config)
+    } else {
+        Err(sorted(problems, sources))
     }
 }
 
 /// The effective configuration as TOML: defaults filled in, includes merged, secrets masked.
 pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
     let mut problems = Vec::new();
-    let files = parse(sources, env, &mut problems);
+    let files = parse(sources, env, &mut problems).files;
     if !problems.is_empty() {
         return Err(sorted(problems, sources));
     }
@@ -135,42 +143,55 @@ pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
     toml::to_string(&merged).map_err(|error| Problems::of_file(&sources[0].file, error.to_string()))
 }
 
-fn parse<'t>(
-    sources: &'t [Source],
-    env: Env<'_>,
-    problems: &mut Vec<Problem>,
-) -> Vec<(Document<'t>, RawFile)> {
-    let schema = json_schema();
-    let mut files = Vec::with_capacity(sources.len());
-    for source in sources {
-        let mut document = Document::parse(source, problems);
-        document.expand(env, problems);
-        let before = problems.len();
-        schema::check(&document, &schema, problems);
-        let tree = toml::de::Deserializer::from(document.tree.clone());
-        match serde::Deserialize::deserialize(tree) {
-            Ok(raw) => files.push((document, raw)),
-            Err(_) if problems.len() > before => {}
-            Err(error) => {
-                let error: toml::de::Error = error;
-                let span = error.span().unwrap_or(0..0);
-                problems.push(document.problem(span, String::new(), error.message().to_owned()));
-            }
-        }
-    }
-    files
+/// Files as read, and what had to be mended in them.
+struct Parsed<'t> {
+    files: Vec<(Document<'t>, RawFile)>,
+    wounds: Vec<(Arc<str>, Wound)>,
+    /// Some file could not be read at all.
+    unread: bool,
 }
 
-/// With shape problems in some file the rest is still validated, so that one edit can mend all; names that a broken
-/// file may define are not missed then.
-fn partial(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> Option<Config> {
-    let mut more = Vec::new();
-    assemble(files, &mut more);
-    problems.extend(
-        more.into_iter()
-            .filter(|problem| !problem.message.starts_with("there is no [")),
-    );
-    None
+fn parse<'t>(sources: &'t [Source], env: Env<'_>, problems: &mut Vec<Problem>) -> Parsed<'t> {
+    let schema = json_schema();
+    let mut parsed = Parsed {
+        files: Vec::with_capacity(sources.len()),
+        wounds: Vec::new(),
+        unread: false,
+    };
+    for source in sources {
+        let before = problems.len();
+        let mut document = Document::parse(source, problems);
+        if problems.len() > before {
+            // What follows a syntax error would be guesswork.
+            parsed.unread = true;
+            continue;
+        }
+        document.expand(env, problems);
+        let wounds = schema::check(&document, &schema, problems);
+        let mut tree = document.tree.clone();
+        document::mend(tree.get_mut(), &wounds);
+        match serde::Deserialize::deserialize(toml::de::Deserializer::from(tree)) {
+            Ok(raw) => parsed.files.push((document, raw)),
+            Err(error) => {
+                let error: toml::de::Error = error;
+                parsed.unread = true;
+                if problems.len() == before {
+                    let span = error.span().unwrap_or(0..0);
+                    problems.push(document.problem(
+                        span,
+                        String::new(),
+                        error.message().to_owned(),
+                    ));
+                }
+            }
+        }
+        parsed.wounds.extend(
+            wounds
+                .into_iter()
+                .map(|wound| (Arc::clone(&source.file), wound)),
+        );
+    }
+    parsed
 }
 
 fn sorted(mut problems: Vec<Problem>, sources: &[Source]) -> Problems {

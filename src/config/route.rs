@@ -382,9 +382,18 @@ impl RawRoute {
         let path = scope.read(&at.key("path"), &full, PathTemplate::parse);
         let hosts = shared.hosts(at, scope);
         let methods = self.methods(at, scope);
-        let action = path
-            .as_ref()
-            .and_then(|path| self.action(&shared, path, at, known, scope));
+        // A path that cannot be read hides nothing but what depends on its captures.
+        let unread = PathTemplate {
+            segments: Vec::new(),
+            tail: None,
+        };
+        let action = match &path {
+            Some(path) => self.action(&shared, path, at, known, scope),
+            None if self.rewrite.is_none() && shared.strip_prefix.is_none() => {
+                self.action(&shared, &unread, at, known, scope)
+            }
+            None => None,
+        };
         let (auth, limits) = shared.guards(at, known, scope);
         let require = shared.require(at, &auth, scope);
         let allow_ips = shared
@@ -408,7 +417,7 @@ impl RawRoute {
         });
         let headers = headers.collect();
         let id = self.id.clone().unwrap_or_else(|| full.clone());
-        if id.is_empty() {
+        if self.id.as_ref().is_some_and(String::is_empty) {
             scope.problem(&at.key("id"), "must not be empty");
         }
         Some(Route {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::document::{At, Document};
+use super::document::{At, Document, Mend, Wound};
 use super::error::{Problem, did_you_mean};
 use super::raw::RawFile;
 
@@ -19,20 +19,28 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// Walks `document` along the schema and reports every unknown key and wrong type.
-pub(super) fn check(document: &Document<'_>, schema: &Value, problems: &mut Vec<Problem>) {
-    Walk {
+/// Walks `document` along the schema and reports every unknown key and wrong type; returns what must be mended before
+/// the rest can be read.
+pub(super) fn check(
+    document: &Document<'_>,
+    schema: &Value,
+    problems: &mut Vec<Problem>,
+) -> Vec<Wound> {
+    let mut walk = Walk {
         document,
         schema,
         problems,
-    }
-    .table(schema, document.tree.get_ref(), &At::ROOT);
+        wounds: Vec::new(),
+    };
+    walk.table(schema, document.tree.get_ref(), &At::ROOT);
+    walk.wounds
 }
 
 struct Walk<'w, 't> {
     document: &'w Document<'t>,
     schema: &'w Value,
     problems: &'w mut Vec<Problem>,
+    wounds: Vec<Wound>,
 }
 
 impl<'w> Walk<'w, '_> {
@@ -77,6 +85,7 @@ impl<'w> Walk<'w, '_> {
                 let message = format!("unknown key{}", hint.unwrap_or_default());
                 self.problems
                     .push(self.document.problem(key.span(), here.dotted(), message));
+                self.wounds.push(Wound::new(&here, Mend::Remove));
             }
         }
         for name in shape["required"]
@@ -88,7 +97,19 @@ impl<'w> Walk<'w, '_> {
             if !table.iter().any(|(key, _)| key.get_ref() == name) {
                 let message = format!("the key \"{name}\" is missing");
                 self.problems.push(self.document.problem_at(at, message));
+                let wanted = known.and_then(|keys| keys.get(name));
+                let wound = wanted.map(|shape| self.stand_in(shape, &at.key(name)));
+                self.wounds.extend(wound);
             }
+        }
+    }
+
+    /// What to put where a value is missing or of a wrong type.
+    fn stand_in(&self, shape: &'w Value, at: &At<'_>) -> Wound {
+        let shape = self.resolve(shape);
+        match words(shape).and_then(|words| words.first().map(|word| (*word).to_owned())) {
+            Some(word) => Wound::of_choice(at, word),
+            None => Wound::new(at, Mend::Place(wanted(shape).map_or("string", kind))),
         }
     }
 
@@ -125,24 +146,14 @@ impl<'w> Walk<'w, '_> {
                 );
                 self.problems
                     .push(self.document.problem(value.span(), at.dotted(), message));
+                self.wounds.push(self.stand_in(shape, at));
             }
         }
     }
 
     /// A text that must be one of a few words.
     fn word(&mut self, shape: &'w Value, text: &str, value: &Spanned<DeValue<'_>>, at: &At<'_>) {
-        let listed = shape["enum"]
-            .as_array()
-            .map(|words| words.iter().filter_map(Value::as_str).collect::<Vec<_>>());
-        let consts = shape["oneOf"].as_array().map(|words| {
-            words
-                .iter()
-                .filter_map(|word| word["const"].as_str())
-                .collect::<Vec<_>>()
-        });
-        let Some(words) = listed.or(consts) else {
-            return;
-        };
+        let Some(words) = words(shape) else { return };
         if words.contains(&text) {
             return;
         }
@@ -155,6 +166,33 @@ impl<'w> Walk<'w, '_> {
         );
         self.problems
             .push(self.document.problem(value.span(), at.dotted(), message));
+        self.wounds.push(self.stand_in(shape, at));
+    }
+}
+
+/// The words a text may be, when they are few.
+fn words(shape: &Value) -> Option<Vec<&str>> {
+    let listed = shape["enum"]
+        .as_array()
+        .map(|words| words.iter().filter_map(Value::as_str).collect());
+    let consts = || {
+        shape["oneOf"].as_array().map(|words| {
+            words
+                .iter()
+                .filter_map(|word| word["const"].as_str())
+                .collect()
+        })
+    };
+    listed.or_else(consts)
+}
+
+fn kind(wanted: &str) -> &'static str {
+    match wanted {
+        "object" => "object",
+        "array" => "array",
+        "boolean" => "boolean",
+        "integer" | "number" => "integer",
+        _ => "string",
     }
 }
 
@@ -184,11 +222,11 @@ fn article(kind: &str) -> String {
 pub fn keys() -> Vec<String> {
     let schema = json_schema();
     let mut found = Vec::new();
-    collect(&schema, &schema, String::new(), &mut found);
+    collect(&schema, &schema, "", &mut found);
     found
 }
 
-fn collect(schema: &Value, shape: &Value, prefix: String, found: &mut Vec<String>) {
+fn collect(schema: &Value, shape: &Value, prefix: &str, found: &mut Vec<String>) {
     let mut shape = shape;
     loop {
         if let Some(reference) = shape["$ref"].as_str() {
@@ -211,16 +249,16 @@ fn collect(schema: &Value, shape: &Value, prefix: String, found: &mut Vec<String
             format!("{prefix}.{name}")
         };
         found.push(path.clone());
-        collect(schema, next, path, found);
+        collect(schema, next, &path, found);
     }
     if shape["items"].is_object() {
-        collect(schema, &shape["items"], format!("{prefix}[]"), found);
+        collect(schema, &shape["items"], &format!("{prefix}[]"), found);
     }
     if shape["additionalProperties"].is_object() {
         collect(
             schema,
             &shape["additionalProperties"],
-            format!("{prefix}.NAME"),
+            &format!("{prefix}.NAME"),
             found,
         );
     }

@@ -358,13 +358,10 @@ impl State {
         }
         let before = buf.filled().len();
         std::task::ready!(self.socket.poll_read(cx, buf))?;
-        let taken = match self.guard.admit(&buf.filled()[before..], |_| {}) {
-            Ok(taken) => taken,
-            Err(_) => {
-                self.fault = Some(Fault::Framing);
-                buf.set_filled(before);
-                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-            }
+        let Ok(taken) = self.guard.admit(&buf.filled()[before..], |_| {}) else {
+            self.fault = Some(Fault::Framing);
+            buf.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         };
         self.ahead
             .extend_from_slice(&buf.filled()[before + taken..]);

@@ -365,7 +365,7 @@ mod tests {
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),
         });
-        state.publish(Arc::new(snapshot));
+        state.publish(&Arc::new(snapshot));
         let app = Arc::new(http_proxy(
             &Arc::new(ServerConf::default()),
             Gateway::new(Arc::clone(&state)),

@@ -203,7 +203,7 @@ fn ask(
         }
         match verdict {
             Verdict::Continue | Verdict::NeedBody => {
-                answer.step(filter.name(), "continue", Some(location))
+                answer.step(filter.name(), "continue", Some(location));
             }
             Verdict::Wait(wait) => answer.step(
                 filter.name(),

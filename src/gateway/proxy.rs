@@ -245,7 +245,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
-        log::info!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
         true
     }
 }

@@ -67,10 +67,10 @@ impl State {
     }
 
     /// Puts a snapshot in force. Requests under way keep theirs.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+    pub fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
-        let old = self.snapshot.swap(Some(Arc::clone(&snapshot)));
+        let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         self.limits.retain(snapshot.config.limits.values());
         self.auth.retain(snapshot.config.auths.values());
         drop(old);

@@ -25,7 +25,7 @@ const UNMATCHED: &str = "_unmatched";
 pub struct Metrics {
     routes: Mutex<BTreeMap<RouteName, Arc<RouteStats>>>,
     upstreams: Mutex<BTreeMap<UpstreamName, Arc<UpstreamStats>>>,
-    endpoints: Mutex<BTreeMap<(UpstreamName, Arc<str>), Arc<EndpointCounts>>>,
+    endpoints: Mutex<Endpoints>,
     limits: Mutex<BTreeMap<LimitName, Arc<LimitStats>>>,
     listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
     /// Requests that matched no route.
@@ -39,6 +39,9 @@ pub struct Metrics {
     reloads: IntCounterVec,
     config_info: IntGaugeVec,
 }
+
+/// Counts by upstream and configured address.
+type Endpoints = BTreeMap<(UpstreamName, Arc<str>), Arc<EndpointCounts>>;
 
 /// One endpoint's counts and whether it is usable.
 #[derive(Debug, Default)]

@@ -120,7 +120,7 @@ impl Windows {
         let mut state = self.state.lock();
         state.ticks += 1;
         let tick = state.ticks;
-        let long_step = tick % LONG_STEP == 0;
+        let long_step = tick.is_multiple_of(LONG_STEP);
         for (route, stats) in &routes {
             let sums = Sums::of(stats);
             if sums.total == 0 && !state.routes.contains_key(route) {

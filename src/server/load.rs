@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Source>, Problems> {
                         Ok(source) if sources.iter().any(|known| known.file == source.file) => {}
                         Ok(source) => sources.push(source),
                         Err(why) => {
-                            problems.push(problem(&place, format!("{}: {why}", path.display())))
+                            problems.push(problem(&place, format!("{}: {why}", path.display())));
                         }
                     }
                 }

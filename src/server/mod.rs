@@ -65,7 +65,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let bound = listeners::bind(&snapshot.config, workers)?;
     resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
-    state.publish(Arc::clone(&snapshot));
+    state.publish(&snapshot);
     log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
         "started with {} routes", snapshot.routes.len());
     let served = serve(path, &state, fixed, bound, &directory, signals);

@@ -178,7 +178,7 @@ impl Reloader {
             log.configure(log_settings_of(&snapshot))?;
         }
         let needs_upgrade = self.fixed.differences(&Fixed::of(&snapshot.config));
-        self.state.publish(Arc::new(snapshot));
+        self.state.publish(&Arc::new(snapshot));
         self.published.send_modify(|count| *count += 1);
         Ok(needs_upgrade)
     }

@@ -68,8 +68,8 @@ fn two_routes_of_one_id_are_an_error() {
         .check()
         .expect(1)
         .says("same")
-        .says("conf.d/b.toml:6")
-        .says("conf.d/b.toml:2");
+        .says("conf.d/b.toml:5")
+        .says("conf.d/b.toml:1");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What parses and still makes no sense, and what belongs to a later release: refused, never silently accepted.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{VALID, check_with};
 use crate::harness::{Folder, Ran};
 
@@ -127,7 +129,7 @@ fn an_upstream_without_endpoints_is_refused() {
 fn a_route_that_does_nothing_is_refused() {
     check_with("\n[[route]]\nid = \"idle\"\npath = \"/idle\"\n")
         .expect(1)
-        .says("idle");
+        .says("tollgate.toml:14:");
 }
 
 #[test]
@@ -157,11 +159,15 @@ fn unknown_references_are_refused() {
         .says("lb://");
 }
 
+/// A route to `users` with an id that no other has.
+fn route(path: &str, more: &str) -> String {
+    static IDS: AtomicUsize = AtomicUsize::new(0);
+    let id = IDS.fetch_add(1, Ordering::Relaxed);
+    format!("\n[[route]]\nid = \"r{id}\"\npath = \"{path}\"\nupstream = \"users\"\n{more}\n")
+}
+
 #[test]
 fn two_routes_that_cannot_be_told_apart_are_refused() {
-    let route = |path: &str, more: &str| {
-        format!("\n[[route]]\npath = \"{path}\"\nupstream = \"users\"\n{more}\n")
-    };
     for (one, other) in [
         (route("/a/{x}", ""), route("/a/{y}", "")),
         (route("/a/**", ""), route("/a/{*rest}", "")),
@@ -185,9 +191,6 @@ fn two_routes_that_cannot_be_told_apart_are_refused() {
 
 #[test]
 fn routes_that_priority_or_a_predicate_tells_apart_are_accepted() {
-    let route = |path: &str, more: &str| {
-        format!("\n[[route]]\npath = \"{path}\"\nupstream = \"users\"\n{more}\n")
-    };
     for (one, other) in [
         (
             route("/a", "methods = [\"GET\"]"),

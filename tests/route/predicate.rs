@@ -95,7 +95,10 @@ fn connect_and_trace_are_never_allowed() {
 #[test]
 fn hosts_match_exactly_or_below_a_star() {
     let gateway = Gateway::with(&named(&[
-        ("exact", "path = \"/\"\nhosts = [\"api.example.com\"]"),
+        (
+            "exact",
+            "path = \"/\"\nhosts = [\"api.example.com\"]\npriority = 1",
+        ),
         ("below", "path = \"/\"\nhosts = [\"*.example.com\"]"),
         ("any", "path = \"/\""),
     ]))

@@ -111,8 +111,8 @@ fn request_headers_are_set_added_and_removed() {
     )
     .to(&origin)
     .start();
-    let request = gateway
-        .client()
+    let client = gateway.client();
+    let request = client
         .get("/")
         .header("X-Env", "dev")
         .header("X-Tag", "mine")

@@ -13,4 +13,6 @@ mod config;
 mod harness;
 mod identity;
 mod jwt;
+mod limit;
 mod route;
+mod signature;

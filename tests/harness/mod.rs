@@ -13,8 +13,8 @@ mod wire;
 
 pub(crate) use binary::{Folder, Ran, tollgate};
 pub(crate) use client::{Client, Connection, Outcome, Request, Response};
-pub(crate) use exposition::Metrics;
-pub(crate) use gateway::{Gateway, Setup};
+pub(crate) use exposition::{Metrics, Sample};
+pub(crate) use gateway::{ADMIN_TOKEN, Gateway, Setup, admin_json, wait_until_deaf};
 pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};

@@ -214,6 +214,11 @@ impl Answer {
         }
     }
 
+    pub(crate) fn but_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self

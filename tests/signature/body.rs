@@ -1,7 +1,7 @@
 //! Bodies of signed requests: the right one passes whole, nothing of a wrong one is ever acted on.
 
 use super::{SECRET, ca, post, rfc9421, signed, with, without};
-use crate::harness::{Gateway, Origin, Signed};
+use crate::harness::{Gateway, Origin, Signed, seconds};
 
 const JSON: &str = r#"{"hello":"world"}"#;
 
@@ -137,13 +137,27 @@ fn expect_continue_is_answered_only_to_who_may_go_on() {
     let refused = unsigned.response("POST").unwrap().refused(401, "sig_missing");
     assert_eq!(refused.interim, [] as [u16; 0]);
 
-    let mut signed = gateway.client().connect();
-    let mut head = "POST /x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 17\r\nExpect: 100-continue\r\n".to_owned();
-    for (name, value) in by_ca("/x", JSON) {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    signed.write(format!("{head}\r\n")).unwrap();
-    // What a client does that waits for the invitation, and sends anyway when none comes.
-    signed.write(JSON).unwrap();
-    signed.response("POST").unwrap().expect(200);
+    let head = |body: &str| {
+        let mut head = format!(
+            "POST /x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: {}\r\nExpect: 100-continue\r\n",
+            body.len()
+        );
+        for (name, value) in by_ca("/x", body) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head + "\r\n"
+    };
+    // A client that is too impatient to wait for the invitation.
+    let mut hasty = gateway.client().connect();
+    hasty.write(head(JSON) + JSON).unwrap();
+    hasty.response("POST").unwrap().expect(200);
+    // A client that waits for it.
+    let mut patient = gateway.client().connect();
+    patient.patience(seconds(3));
+    patient.write(head(JSON)).unwrap();
+    assert!(String::from_utf8(patient.bytes(21).unwrap()).unwrap().starts_with("HTTP/1.1 100 "));
+    patient.bytes(4).unwrap();
+    patient.write(JSON).unwrap();
+    patient.response("POST").unwrap().expect(200);
+    assert_eq!(origin.last().body, JSON.as_bytes());
 }

@@ -11,11 +11,15 @@ const SECRET: &str = "app-1001-secret";
 
 /// A gateway that asks for signatures of `scheme`, with `keys` of the auth table, `apps` and `[[route]]` keys.
 fn signed(scheme: &str, keys: &str, apps: &str, route: &str) -> Setup {
-    Gateway::with(&format!(
+    Gateway::with(&signed_text(scheme, keys, apps, route))
+}
+
+fn signed_text(scheme: &str, keys: &str, apps: &str, route: &str) -> String {
+    format!(
         "[auth.partner]\ntype = \"signature\"\nscheme = \"{scheme}\"\n{keys}\n[auth.partner.apps]\n{apps}\n\
          [upstream.api]\nendpoints = [{{ address = \"{{origin}}\" }}]\n\
          [[route]]\nid = \"signed\"\npath = \"/**\"\nauth = [\"partner\"]\nupstream = \"api\"\n{route}\n"
-    ))
+    )
 }
 
 fn ca(origin: &Origin) -> Gateway {

@@ -1,0 +1,102 @@
+# What there is to do; `make help` lists it. Works from a clean clone on Debian 12 with the Rust toolchain, as root or
+# with sudo.
+
+PREFIX ?= /usr/local
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE ?=
+PROFILE := $(if $(RELEASE), --release)
+
+BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl
+BENCH_PACKAGES := $(BUILD_PACKAGES) python3 wrk
+
+# Installs what of the packages $(1) is missing. Each is known by what is used of it, so that nothing is asked of apt where
+# the tools came another way.
+define need
+@command -v cargo >/dev/null || { echo 'cargo is missing: install the Rust toolchain from https://rustup.rs' >&2; exit 1; }
+@missing=; \
+for package in $(1); do \
+  case $$package in \
+    build-essential) command -v cc && command -v c++ && command -v make ;; \
+    ca-certificates) test -e /etc/ssl/certs/ca-certificates.crt ;; \
+    nginx-light) test -x /usr/sbin/nginx ;; \
+    python3-jwt) /usr/bin/python3 -c 'import jwt' ;; \
+    python3-cryptography) /usr/bin/python3 -c 'import cryptography' ;; \
+    *) command -v $$package ;; \
+  esac >/dev/null 2>&1 || missing="$$missing $$package"; \
+done; \
+[ -n "$$missing" ] || exit 0; \
+command -v apt-get >/dev/null || { echo "missing, and there is no apt-get to install them:$$missing" >&2; exit 1; }; \
+if [ "$$(id -u)" = 0 ]; then sudo=; \
+elif command -v sudo >/dev/null; then sudo=sudo; \
+else echo "missing, and neither root nor sudo to install them:$$missing" >&2; exit 1; fi; \
+echo "installing$$missing"; \
+$$sudo apt-get update -q && \
+$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing || \
+{ echo "these packages could not be installed:$$missing" >&2; exit 1; }
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint install release install-deps
+
+help:
+	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
+	@echo '               RELEASE=1: the optimised build, which takes longer'
+	@echo 'make test      run every test'
+	@echo 'make bench     measure the gateway against a bare Pingora proxy, the quick scenarios'
+	@echo 'make lint      check format and lints'
+	@echo 'make release   build target/release/tollgate'
+	@echo 'make install   install binary, manual page, completions, and the configuration if there is none'
+	@echo '               PREFIX=/usr/local, DESTDIR= for packagers'
+	@echo 'make install-deps   install what any of these needs, and nothing else'
+	@echo 'CARGO_TARGET_DIR is honoured. Missing Debian packages are installed first, with sudo when not root.'
+
+demo:
+	$(call need,$(BUILD_PACKAGES))
+	cargo run$(PROFILE) --bin tollgate -- demo
+
+test:
+	$(call need,$(TEST_PACKAGES))
+	cargo test
+
+bench:
+	$(call need,$(BENCH_PACKAGES))
+	cargo build --release --bin tollgate --examples
+	bench/run --quick
+
+lint:
+	$(call need,$(BUILD_PACKAGES))
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+release:
+	$(call need,$(BUILD_PACKAGES))
+	cargo build --release --bin tollgate
+
+# `sudo make install` after `make release` works where root has no cargo; the configuration keeps what an operator wrote.
+# In a fresh one the example secrets give way to random ones, so that a file left as it is opens nothing.
+install: BINARY := $(TARGET)/release/tollgate
+install: ETC := $(DESTDIR)/etc/tollgate
+install: SHARE := $(DESTDIR)$(PREFIX)/share
+install:
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory release; fi
+	@test -x $(BINARY) || { echo 'install: there is no $(BINARY); run `make release` first' >&2; exit 1; }
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tollgate
+	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+	  $(SHARE)/fish/vendor_completions.d
+	$(BINARY) man >$(SHARE)/man/man1/tollgate.1
+	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/tollgate
+	$(BINARY) completions zsh >$(SHARE)/zsh/site-functions/_tollgate
+	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/tollgate.fish
+	@if [ -e $(ETC)/tollgate.toml ]; then \
+	  echo 'install: $(ETC)/tollgate.toml is kept'; \
+	else \
+	  install -d $(ETC) && install -m 0640 /dev/null $(ETC)/tollgate.toml && \
+	  awk -v random='head -c 36 /dev/urandom | base64' \
+	    '/"example-[^"]*"/ { random | getline s; close(random); sub(/"example-[^"]*"/, "\"" s "\"") } 1' \
+	    conf/tollgate.toml >$(ETC)/tollgate.toml && \
+	  echo 'install: $(ETC)/tollgate.toml is new; edit it, then run: tollgate check'; \
+	fi
+
+install-deps:
+	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES)))

@@ -1,0 +1,95 @@
+//! Every wait for an upstream ends.
+
+use std::time::{Duration, Instant};
+
+use super::{before, to};
+use crate::harness::{Answer, Gateway, Origin, Response, millis, seconds};
+
+fn timeouts(origin: &Origin, lines: &str) -> Gateway {
+    before(&to(origin), &format!("[upstream.api.timeout]\n{lines}\n[upstream.api.retry]\nattempts = 0\n")).start()
+}
+
+fn timed(gateway: &Gateway, target: &str) -> (Response, Duration) {
+    let start = Instant::now();
+    let response = gateway.client().get(target).send();
+    (response, start.elapsed())
+}
+
+#[test]
+fn an_upstream_that_says_nothing_is_upstream_timeout() {
+    let origin = Origin::answering(|seen| match seen.target.as_str() {
+        "/slow" => Answer::text("late").after(millis(250)),
+        _ => Answer::silence(),
+    });
+    let gateway = timeouts(&origin, "read = \"600ms\"");
+    let (response, took) = timed(&gateway, "/");
+    response.refused(504, "upstream_timeout");
+    assert!((millis(500)..seconds(3)).contains(&took), "{took:?}");
+    timed(&gateway, "/slow").0.expect(200);
+}
+
+#[test]
+fn read_counts_between_two_pieces_only() {
+    let origin = Origin::answering(|_| Answer::trickle(8, millis(120)));
+    let gateway = timeouts(&origin, "read = \"500ms\"");
+    let (response, took) = timed(&gateway, "/");
+    assert_eq!(response.expect(200).body.bytes.len(), 80);
+    assert!(took > millis(800), "{took:?}");
+}
+
+#[test]
+fn request_is_the_deadline_of_the_whole_exchange() {
+    let origin = Origin::answering(|_| Answer::silence());
+    let gateway = timeouts(&origin, "read = \"10s\"\nrequest = \"500ms\"");
+    let (response, took) = timed(&gateway, "/");
+    response.refused(504, "deadline_exceeded");
+    assert!((millis(400)..seconds(3)).contains(&took), "{took:?}");
+}
+
+#[test]
+fn a_trickling_upstream_meets_the_deadline_too() {
+    let origin = Origin::answering(|_| Answer::trickle(100, millis(100)));
+    let gateway = timeouts(&origin, "read = \"2s\"\nrequest = \"800ms\"");
+    let start = Instant::now();
+    let response = gateway.client().get("/").try_send();
+    assert!(start.elapsed() < seconds(4), "{:?}", start.elapsed());
+    // The head was on its way; what is left is to cut the body visibly.
+    assert!(response.is_err() || !response.unwrap().body.complete);
+}
+
+#[test]
+fn retries_share_the_one_deadline() {
+    let origins = ["a", "b", "c"].map(|name| Origin::scripted(name, |_| Answer::silence()));
+    let endpoints: String = origins.iter().map(to).collect();
+    let gateway = before(&endpoints, "[upstream.api.timeout]\nread = \"400ms\"\nrequest = \"700ms\"\n[upstream.api.retry]\nattempts = 2\n").start();
+    let (response, took) = timed(&gateway, "/");
+    assert_eq!(response.status, 504, "{response:?}");
+    assert!(took < seconds(3), "{took:?}");
+}
+
+#[test]
+fn a_routes_timeout_overrides_the_upstreams() {
+    let origin = Origin::answering(|_| Answer::text("late").after(millis(700)));
+    let text = format!(
+        "[upstream.api]\nendpoints = [{}]\n[upstream.api.timeout]\nrequest = \"10s\"\n\
+         [[route]]\nid = \"quick\"\npath = \"/quick\"\nupstream = \"api\"\ntimeout = \"300ms\"\n\
+         [[route]]\nid = \"slow\"\npath = \"/slow\"\nupstream = \"api\"\n",
+        to(&origin)
+    );
+    let gateway = Gateway::with(&text).start();
+    timed(&gateway, "/quick").0.refused(504, "deadline_exceeded");
+    timed(&gateway, "/slow").0.expect(200);
+}
+
+#[test]
+fn a_client_that_sends_slowly_is_not_the_upstreams_fault() {
+    let origin = Origin::start();
+    let gateway = timeouts(&origin, "read = \"300ms\"\nwrite = \"300ms\"\nrequest = \"10s\"");
+    let mut connection = gateway.client().connect();
+    connection.write("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+    for byte in ["h", "e", "l", "l", "o"] {
+        std::thread::sleep(millis(200));
+        connection.write(byte).unwrap();
+    }
+    assert_eq!(connection.response("POST").unwrap().seen().body, b"hello");
+}

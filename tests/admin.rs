@@ -40,28 +40,64 @@ const API: [(&str, &str); 7] = [
 fn probes_metrics_and_info_are_open() {
     let (_origin, gateway) = start();
     let admin = gateway.admin();
-    for path in ["/livez", "/readyz", "/healthz", "/health", "/info", "/metrics", "/actuator/health", "/actuator/info", "/actuator/prometheus"] {
+    for path in [
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/health",
+        "/info",
+        "/metrics",
+        "/actuator/health",
+        "/actuator/info",
+        "/actuator/prometheus",
+    ] {
         admin.get(path).send().expect(200);
     }
     let verbose = admin.get("/readyz?verbose").send().expect(200).text();
-    assert!(verbose.len() > admin.get("/readyz").send().text().len(), "{verbose}");
+    assert!(
+        verbose.len() > admin.get("/readyz").send().text().len(),
+        "{verbose}"
+    );
     admin.get("/nothing").send().expect(404);
     assert_eq!(admin.request("HEAD", "/readyz").send().status, 200);
-    assert!(matches!(admin.post("/readyz").body("").send().status, 404 | 405));
+    assert!(matches!(
+        admin.post("/readyz").body("").send().status,
+        404 | 405
+    ));
 }
 
 #[test]
 fn aliases_say_the_same() {
     let (_origin, gateway) = start();
     let names = |path: &str| -> Vec<String> {
-        let mut names: Vec<String> = gateway.admin().get(path).send().expect(200).json().as_object().unwrap().keys().cloned().collect();
+        let mut names: Vec<String> = gateway
+            .admin()
+            .get(path)
+            .send()
+            .expect(200)
+            .json()
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
         names.sort();
         names
     };
     assert_eq!(names("/info"), names("/actuator/info"));
-    let text = gateway.admin().get("/actuator/prometheus").send().expect(200);
+    let text = gateway
+        .admin()
+        .get("/actuator/prometheus")
+        .send()
+        .expect(200);
     assert!(text.text().contains("gateway_routes_active 2"), "{text:?}");
-    let kind = gateway.admin().get("/metrics").send().header("content-type").unwrap().to_owned();
+    let kind = gateway
+        .admin()
+        .get("/metrics")
+        .send()
+        .header("content-type")
+        .unwrap()
+        .to_owned();
     assert!(kind.starts_with("text/plain"), "{kind}");
 }
 
@@ -71,7 +107,12 @@ fn info_says_what_runs() {
     let info = gateway.info();
     assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(info["pid"], gateway.pid());
-    assert!(info["commit"].is_string() && info["config_hash"].is_string() && info["started"].is_string(), "{info}");
+    assert!(
+        info["commit"].is_string()
+            && info["config_hash"].is_string()
+            && info["started"].is_string(),
+        "{info}"
+    );
     assert!(info["uptime_seconds"].is_number(), "{info}");
     let last = gateway.reload();
     assert_eq!(last["result"], "ok");
@@ -79,7 +120,10 @@ fn info_says_what_runs() {
     gateway.write("tollgate.toml", "[server]\nthreads = \"x\"\n");
     let last = gateway.reload();
     assert_eq!(last["result"], "error");
-    assert!(last["error"].as_str().unwrap().contains("tollgate.toml:2:"), "{last}");
+    assert!(
+        last["error"].as_str().unwrap().contains("tollgate.toml:2:"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -90,9 +134,18 @@ fn the_api_asks_for_the_token() {
         let none = admin.request(method, path).body("{}").send();
         assert_eq!(none.status, 401, "{method} {path}: {none:?}");
         assert!(none.header("www-authenticate").is_some(), "{none:?}");
-        for wrong in ["", "x", &ADMIN_TOKEN[1..], &format!("{ADMIN_TOKEN}x"), &ADMIN_TOKEN.to_uppercase()] {
+        for wrong in [
+            "",
+            "x",
+            &ADMIN_TOKEN[1..],
+            &format!("{ADMIN_TOKEN}x"),
+            &ADMIN_TOKEN.to_uppercase(),
+        ] {
             let response = admin.request(method, path).bearer(wrong).body("{}").send();
-            assert!(response.status == 401 || response.status == 403, "{method} {path} {wrong}: {response:?}");
+            assert!(
+                response.status == 401 || response.status == 403,
+                "{method} {path} {wrong}: {response:?}"
+            );
         }
     }
     assert_eq!(gateway.metric("gateway_config_reloads_total", &[]), 0.0);
@@ -113,28 +166,68 @@ fn without_a_configured_token_the_api_is_closed() {
         assert_eq!(response.status, 403, "{method} {path}: {response:?}");
     }
     // The socket is another matter.
-    assert_eq!(gateway.over_socket("GET", "/api/v1/routes", b"").unwrap().0, 200);
+    assert_eq!(
+        gateway.over_socket("GET", "/api/v1/routes", b"").unwrap().0,
+        200
+    );
 }
 
 #[test]
 fn the_socket_is_always_there_private_and_needs_no_token() {
-    let gateway = Gateway::with("[admin]\n[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { status = 200 }\n").start();
+    let gateway =
+        Gateway::with("[admin]\n[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { status = 200 }\n")
+            .start();
     let socket = gateway.dir().join("run/admin.sock");
-    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    for path in ["/readyz", "/metrics", "/info", "/api/v1/routes", "/api/v1/config"] {
-        assert_eq!(gateway.over_socket("GET", path, b"").unwrap().0, 200, "{path}");
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        fs::metadata(socket.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
+    for path in [
+        "/readyz",
+        "/metrics",
+        "/info",
+        "/api/v1/routes",
+        "/api/v1/config",
+    ] {
+        assert_eq!(
+            gateway.over_socket("GET", path, b"").unwrap().0,
+            200,
+            "{path}"
+        );
     }
-    assert_eq!(gateway.over_socket("POST", "/api/v1/reload", b"").unwrap().0, 200);
+    assert_eq!(
+        gateway
+            .over_socket("POST", "/api/v1/reload", b"")
+            .unwrap()
+            .0,
+        200
+    );
 }
 
 #[test]
 fn the_admin_side_is_not_on_the_public_listener() {
     let (_origin, gateway) = start();
-    for path in ["/metrics", "/readyz", "/info", "/api/v1/config", "/actuator/health"] {
+    for path in [
+        "/metrics",
+        "/readyz",
+        "/info",
+        "/api/v1/config",
+        "/actuator/health",
+    ] {
         let response = gateway.client().get(path).bearer(ADMIN_TOKEN).send();
         // `/api/**` is a route of the public side and goes to the origin like any other.
-        assert!(response.status == 404 || response.header("x-origin").is_some(), "{path}: {response:?}");
+        assert!(
+            response.status == 404 || response.header("x-origin").is_some(),
+            "{path}: {response:?}"
+        );
     }
     gateway.admin().get("/hello").send().expect(404);
 }
@@ -143,16 +236,31 @@ fn the_admin_side_is_not_on_the_public_listener() {
 fn routes_and_upstreams_are_listed() {
     let (origin, gateway) = start();
     gateway.client().get("/api/x").send().expect(200);
-    let routes = gateway.admin_get("/api/v1/routes").expect(200).json().to_string();
+    let routes = gateway
+        .admin_get("/api/v1/routes")
+        .expect(200)
+        .json()
+        .to_string();
     for word in ["\"all\"", "\"hello\"", "/api/**"] {
         assert!(routes.contains(word), "{word} in {routes}");
     }
-    let upstreams = gateway.admin_get("/api/v1/upstreams").expect(200).json().to_string();
-    for word in ["\"api\"", &format!("\"{}\"", origin.address()), "\"weight\":3"] {
+    let upstreams = gateway
+        .admin_get("/api/v1/upstreams")
+        .expect(200)
+        .json()
+        .to_string();
+    for word in [
+        "\"api\"",
+        &format!("\"{}\"", origin.address()),
+        "\"weight\":3",
+    ] {
         assert!(upstreams.contains(word), "{word} in {upstreams}");
     }
     let config = gateway.admin_get("/api/v1/config").expect(200).text();
-    assert!(config.contains("lb://api") || config.contains("api"), "{config}");
+    assert!(
+        config.contains("lb://api") || config.contains("api"),
+        "{config}"
+    );
     assert!(!config.contains(ADMIN_TOKEN), "{config}");
 }
 
@@ -173,20 +281,40 @@ fn what_is_no_json_is_a_bad_request() {
     let (_origin, gateway) = start();
     for body in ["", "{", "[]", "{\"method\":7}", "{\"method\":\"GET\"}"] {
         let admin = gateway.admin();
-        let response = admin.post("/api/v1/explain").bearer(ADMIN_TOKEN).body(body).send();
+        let response = admin
+            .post("/api/v1/explain")
+            .bearer(ADMIN_TOKEN)
+            .body(body)
+            .send();
         assert_eq!(response.status, 400, "{body}: {response:?}");
     }
-    let explained = admin_json(gateway.admin().post("/api/v1/explain"), &json!({ "method": "GET", "url": "/hello" })).send();
+    let explained = admin_json(
+        gateway.admin().post("/api/v1/explain"),
+        &json!({ "method": "GET", "url": "/hello" }),
+    )
+    .send();
     let answer: Value = explained.expect(200).json();
-    assert_eq!((&answer["route"], &answer["decision"]), (&json!("hello"), &json!("respond")), "{answer}");
+    assert_eq!(
+        (&answer["route"], &answer["decision"]),
+        (&json!("hello"), &json!("respond")),
+        "{answer}"
+    );
 }
 
 #[test]
 fn malformed_requests_do_not_hurt_the_admin_side() {
     let (_origin, gateway) = start();
-    for raw in ["garbage\r\n\r\n", "GET\r\n\r\n", "GET /info HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"] {
+    for raw in [
+        "garbage\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET /info HTTP/9.9\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    ] {
         let outcome = gateway.admin().raw(raw);
-        assert!(outcome.status() < 500 || outcome.status() == 505, "{raw:?}: {outcome:?}");
+        assert!(
+            outcome.status() < 500 || outcome.status() == 505,
+            "{raw:?}: {outcome:?}"
+        );
     }
     assert!(gateway.admin().get("/readyz").send().status == 200);
 }

@@ -173,11 +173,7 @@ fn deciding_a_limit_allocates_nothing() {
         });
         assert_eq!(passed, !name.ends_with("refusing"), "{name}");
         assert_eq!(count, 0, "{name}");
-        assert_eq!(
-            stats.allowed.value() + stats.refused.value(),
-            101,
-            "{name}"
-        );
+        assert_eq!(stats.allowed.value() + stats.refused.value(), 101, "{name}");
     }
 }
 
@@ -204,6 +200,12 @@ fn counting_allocates_nothing() {
         statuses.up(503);
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn what_allocates_is_counted() {
+    let count = allocations(|| drop(black_box(vec![black_box(1)])));
+    assert_eq!(count, 1);
 }
 
 /// The authenticator of `auth`, ready.

@@ -30,15 +30,27 @@ fn with_proxies(proxies: &str) -> String {
 }
 
 fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
+    text.len() == length
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
 /// `(trace id, span id)` of the one `traceparent` an origin saw.
 fn traceparent(seen: &Seen) -> (String, String) {
     let values = seen.values("traceparent");
     let parts: Vec<&str> = values.first().unwrap_or(&"").split('-').collect();
-    let [version, trace, span, flags] = parts[..] else { panic!("traceparent {values:?}") };
-    assert!(values.len() == 1 && version == "00" && is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2), "{values:?}");
+    let [version, trace, span, flags] = parts[..] else {
+        panic!("traceparent {values:?}")
+    };
+    assert!(
+        values.len() == 1
+            && version == "00"
+            && is_hex(trace, 32)
+            && is_hex(span, 16)
+            && is_hex(flags, 2),
+        "{values:?}"
+    );
     (trace.to_owned(), span.to_owned())
 }
 
@@ -63,7 +75,11 @@ fn forwarded_headers_of_a_stranger_are_replaced() {
     assert_eq!(seen.values("x-forwarded-for"), ["127.0.0.9"]);
     assert_eq!(seen.values("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.values("x-forwarded-host"), ["shop.test"]);
-    let spoofed = seen.headers.iter().filter(|(_, v)| v.contains("203.0.113.7")).collect::<Vec<_>>();
+    let spoofed = seen
+        .headers
+        .iter()
+        .filter(|(_, v)| v.contains("203.0.113.7"))
+        .collect::<Vec<_>>();
     assert!(spoofed.is_empty(), "{spoofed:?}");
     assert_eq!(gateway.access_line("stranger")["client_ip"], "127.0.0.9");
 }
@@ -71,7 +87,9 @@ fn forwarded_headers_of_a_stranger_are_replaced() {
 #[test]
 fn behind_a_trusted_proxy_the_client_is_the_last_stranger() {
     let origin = Origin::start();
-    let gateway = Gateway::with(&with_proxies("[\"127.0.0.0/8\", \"10.0.0.0/8\"]")).to(&origin).start();
+    let gateway = Gateway::with(&with_proxies("[\"127.0.0.0/8\", \"10.0.0.0/8\"]"))
+        .to(&origin)
+        .start();
     for (n, (sent, client_ip)) in [
         ("203.0.113.7", "203.0.113.7"),
         ("203.0.113.7, 10.0.0.2", "203.0.113.7"),
@@ -85,9 +103,20 @@ fn behind_a_trusted_proxy_the_client_is_the_last_stranger() {
     {
         let trace = format!("trusted-{n}");
         let request = gateway.client();
-        let request = request.get("/open/x").header("X-Forwarded-For", sent).header("X-Trace-ID", &trace);
-        let seen = request.header("X-Forwarded-Proto", "https").header("X-Forwarded-Host", "shop.test").send().seen();
-        assert_eq!(gateway.access_line(&trace)["client_ip"], client_ip, "{sent}");
+        let request = request
+            .get("/open/x")
+            .header("X-Forwarded-For", sent)
+            .header("X-Trace-ID", &trace);
+        let seen = request
+            .header("X-Forwarded-Proto", "https")
+            .header("X-Forwarded-Host", "shop.test")
+            .send()
+            .seen();
+        assert_eq!(
+            gateway.access_line(&trace)["client_ip"],
+            client_ip,
+            "{sent}"
+        );
         let forwarded = seen.values("x-forwarded-for").join(", ");
         assert_eq!(forwarded, format!("{sent}, 127.0.0.1"));
         assert_eq!(seen.values("x-forwarded-proto"), ["https"]);
@@ -98,12 +127,26 @@ fn behind_a_trusted_proxy_the_client_is_the_last_stranger() {
 #[test]
 fn the_chain_ends_where_it_cannot_be_read() {
     let origin = Origin::start();
-    let gateway = Gateway::with(&with_proxies("[\"127.0.0.0/8\"]")).to(&origin).start();
-    for (n, sent) in ["", "unknown", "203.0.113.7, nonsense", ", ,"].into_iter().enumerate() {
+    let gateway = Gateway::with(&with_proxies("[\"127.0.0.0/8\"]"))
+        .to(&origin)
+        .start();
+    for (n, sent) in ["", "unknown", "203.0.113.7, nonsense", ", ,"]
+        .into_iter()
+        .enumerate()
+    {
         let trace = format!("broken-{n}");
         let client = gateway.client();
-        client.get("/open/x").header("X-Forwarded-For", sent).header("X-Trace-ID", &trace).send().expect(200);
-        assert_eq!(gateway.access_line(&trace)["client_ip"], "127.0.0.1", "{sent:?}");
+        client
+            .get("/open/x")
+            .header("X-Forwarded-For", sent)
+            .header("X-Trace-ID", &trace)
+            .send()
+            .expect(200);
+        assert_eq!(
+            gateway.access_line(&trace)["client_ip"],
+            "127.0.0.1",
+            "{sent:?}"
+        );
     }
 }
 
@@ -113,18 +156,37 @@ fn a_well_formed_trace_id_is_kept_and_any_other_replaced() {
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let longest = "x".repeat(64);
     for kept in ["a", "Trace-1_2.3", &longest] {
-        let answer = gateway.client().get("/open/x").header("X-Trace-ID", kept).send();
+        let answer = gateway
+            .client()
+            .get("/open/x")
+            .header("X-Trace-ID", kept)
+            .send();
         assert_eq!(answer.header("x-trace-id"), Some(kept));
         assert_eq!(answer.seen().values("x-trace-id"), [kept]);
     }
     let too_long = "x".repeat(65);
     for replaced in ["", "with space", "semi;colon", "quote\"", &too_long] {
-        let answer = gateway.client().get("/open/x").header("X-Trace-ID", replaced).send();
-        let fresh = answer.header("x-trace-id").expect("an answer has one").to_owned();
-        assert!(fresh != replaced && !fresh.is_empty() && fresh.len() <= 64, "{replaced:?} became {fresh:?}");
+        let answer = gateway
+            .client()
+            .get("/open/x")
+            .header("X-Trace-ID", replaced)
+            .send();
+        let fresh = answer
+            .header("x-trace-id")
+            .expect("an answer has one")
+            .to_owned();
+        assert!(
+            fresh != replaced && !fresh.is_empty() && fresh.len() <= 64,
+            "{replaced:?} became {fresh:?}"
+        );
         assert_eq!(answer.seen().values("x-trace-id"), [fresh]);
     }
-    let twice = gateway.client().get("/open/x").header("X-Trace-ID", "one").header("X-Trace-ID", "two").send();
+    let twice = gateway
+        .client()
+        .get("/open/x")
+        .header("X-Trace-ID", "one")
+        .header("X-Trace-ID", "two")
+        .send();
     assert_eq!(twice.seen().values("x-trace-id").len(), 1);
 }
 
@@ -133,7 +195,16 @@ fn two_requests_never_share_a_fresh_trace_id() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let mut connection = gateway.client().connect();
-    let mut ids: Vec<String> = (0..50).map(|_| connection.get("/open/x").send().header("x-trace-id").unwrap().to_owned()).collect();
+    let mut ids: Vec<String> = (0..50)
+        .map(|_| {
+            connection
+                .get("/open/x")
+                .send()
+                .header("x-trace-id")
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 50);
@@ -144,7 +215,11 @@ fn a_valid_traceparent_goes_on_with_a_new_span() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-    let answer = gateway.client().get("/open/x").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01")).send();
+    let answer = gateway
+        .client()
+        .get("/open/x")
+        .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))
+        .send();
     assert_eq!(answer.header("x-trace-id"), Some(trace));
     let seen = answer.seen();
     let (forwarded, span) = traceparent(&seen);
@@ -159,7 +234,9 @@ fn x_trace_id_wins_over_traceparent_as_the_name_of_the_request() {
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let client = gateway.client();
-    let request = client.get("/open/x").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let request = client
+        .get("/open/x")
+        .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
     let answer = request.header("X-Trace-ID", "mine").send();
     assert_eq!(answer.header("x-trace-id"), Some("mine"));
     assert_eq!(traceparent(&answer.seen()).0, trace);
@@ -170,50 +247,103 @@ fn a_broken_traceparent_is_replaced() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let zeros = format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32));
-    for broken in ["", "nonsense", "00-4bf92f35-00f067aa0ba902b7-01", &zeros, "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"] {
-        let seen = gateway.client().get("/open/x").header("traceparent", broken).send().seen();
+    for broken in [
+        "",
+        "nonsense",
+        "00-4bf92f35-00f067aa0ba902b7-01",
+        &zeros,
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+    ] {
+        let seen = gateway
+            .client()
+            .get("/open/x")
+            .header("traceparent", broken)
+            .send()
+            .seen();
         let (trace, _) = traceparent(&seen);
-        assert!(!broken.contains(&trace) && trace.bytes().any(|b| b != b'0'), "{broken:?} became {trace}");
+        assert!(
+            !broken.contains(&trace) && trace.bytes().any(|b| b != b'0'),
+            "{broken:?} became {trace}"
+        );
     }
 }
 
 /// What a client may try to call itself.
-const CLAIMED: [&str; 7] =
-    ["X-User-Id", "x-user-id", "X_User_Id", "X-User_Id", "X-User-Role", "X-Consumer", "X_CONSUMER"];
+const CLAIMED: [&str; 7] = [
+    "X-User-Id",
+    "x-user-id",
+    "X_User_Id",
+    "X-User_Id",
+    "X-User-Role",
+    "X-Consumer",
+    "X_CONSUMER",
+];
 
 #[test]
 fn a_clients_own_identity_headers_are_removed_on_public_routes_too() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let client = gateway.client();
-    let request = CLAIMED.iter().fold(client.get("/open/x"), |request, name| request.header(name, "canary"));
+    let request = CLAIMED.iter().fold(client.get("/open/x"), |request, name| {
+        request.header(name, "canary")
+    });
     let seen = request.header("X_Other_Name", "passes").send().seen();
     let kept: Vec<_> = seen.headers.iter().filter(|(_, v)| v == "canary").collect();
     assert!(kept.is_empty(), "{kept:?}");
-    assert_eq!(seen.header("x_other_name"), Some("passes"), "other names with an underscore pass");
+    assert_eq!(
+        seen.header("x_other_name"),
+        Some("passes"),
+        "other names with an underscore pass"
+    );
 }
 
 #[test]
 fn identity_comes_from_the_token_alone() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
-    let token = Peer::token("HS256", SECRET, &json!({ "sub": "user-7", "role": "editor", "exp": unix_now() + 60 }));
+    let token = Peer::token(
+        "HS256",
+        SECRET,
+        &json!({ "sub": "user-7", "role": "editor", "exp": unix_now() + 60 }),
+    );
     let client = gateway.client();
-    let request = CLAIMED.iter().fold(client.get("/closed/x"), |request, name| request.header(name, "canary"));
+    let request = CLAIMED
+        .iter()
+        .fold(client.get("/closed/x"), |request, name| {
+            request.header(name, "canary")
+        });
     // Naming them hop-by-hop must not remove the gateway's own either.
-    let seen = request.header("Connection", "X-User-Id, X-Consumer").bearer(&token).send().seen();
+    let seen = request
+        .header("Connection", "X-User-Id, X-Consumer")
+        .bearer(&token)
+        .send()
+        .seen();
     assert_eq!(seen.values("x-user-id"), ["user-7"]);
     assert_eq!(seen.values("x-user-role"), ["editor"]);
     assert_eq!(seen.values("x-consumer"), ["user-7"]);
-    assert!(seen.headers.iter().all(|(_, v)| v != "canary"), "{:?}", seen.headers);
+    assert!(
+        seen.headers.iter().all(|(_, v)| v != "canary"),
+        "{:?}",
+        seen.headers
+    );
 }
 
 #[test]
 fn a_claim_that_is_missing_forwards_no_header() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
-    let token = Peer::token("HS256", SECRET, &json!({ "sub": "user-7", "exp": unix_now() + 60 }));
-    let seen = gateway.client().get("/closed/x").header("X-User-Role", "admin").bearer(token).send().seen();
+    let token = Peer::token(
+        "HS256",
+        SECRET,
+        &json!({ "sub": "user-7", "exp": unix_now() + 60 }),
+    );
+    let seen = gateway
+        .client()
+        .get("/closed/x")
+        .header("X-User-Role", "admin")
+        .bearer(token)
+        .send()
+        .seen();
     assert_eq!(seen.header("x-user-role"), None);
 }
 
@@ -222,9 +352,18 @@ fn a_claim_cannot_bring_in_a_header_line() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let claims = json!({ "sub": "user\r\nX-Injected: 1", "exp": unix_now() + 60 });
-    let response = gateway.client().get("/closed/x").bearer(Peer::token("HS256", SECRET, &claims)).send();
+    let response = gateway
+        .client()
+        .get("/closed/x")
+        .bearer(Peer::token("HS256", SECRET, &claims))
+        .send();
     assert!(response.status < 500, "{response:?}");
-    assert!(origin.seen().iter().all(|seen| seen.header("x-injected").is_none()));
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|seen| seen.header("x-injected").is_none())
+    );
 }
 
 #[test]
@@ -233,7 +372,9 @@ fn headers_that_rename_the_request_are_removed() {
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let names = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override"];
     let client = gateway.client();
-    let request = names.iter().fold(client.get("/open/x"), |request, name| request.header(name, "/closed/x"));
+    let request = names.iter().fold(client.get("/open/x"), |request, name| {
+        request.header(name, "/closed/x")
+    });
     let seen = request.send().seen();
     for name in names {
         assert_eq!(seen.header(name), None, "{name}");
@@ -245,8 +386,16 @@ fn hop_by_hop_headers_stay_on_their_hop() {
     let origin = Origin::start();
     let gateway = Gateway::with(ROUTES).to(&origin).start();
     let client = gateway.client();
-    let request = client.get("/open/x").header("Connection", "close, X-Hop").header("X-Hop", "1").header("TE", "trailers");
-    let seen = request.header("Keep-Alive", "timeout=5").header("Proxy-Authorization", "Basic eA==").send().seen();
+    let request = client
+        .get("/open/x")
+        .header("Connection", "close, X-Hop")
+        .header("X-Hop", "1")
+        .header("TE", "trailers");
+    let seen = request
+        .header("Keep-Alive", "timeout=5")
+        .header("Proxy-Authorization", "Basic eA==")
+        .send()
+        .seen();
     for name in ["x-hop", "keep-alive", "te", "proxy-authorization"] {
         assert_eq!(seen.header(name), None, "{name}");
     }

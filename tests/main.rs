@@ -9,10 +9,17 @@
     reason = "a failing test shows the gateway's log"
 )]
 
+mod admin;
+mod client;
 mod config;
 mod harness;
 mod identity;
 mod jwt;
+mod life;
 mod limit;
+mod log;
+mod metrics;
 mod route;
 mod signature;
+mod upstream;
+mod websocket;

@@ -76,7 +76,11 @@ fn counts_equal_the_requests_sent() {
         }
     }
     let by_route = |route: &str, status: &str, value: f64| {
-        gateway.wait_for_metric("gateway_requests_by_route_total", &[("routeId", route), ("status", status)], value);
+        gateway.wait_for_metric(
+            "gateway_requests_by_route_total",
+            &[("routeId", route), ("status", status)],
+            value,
+        );
     };
     by_route("proxied", "200", 24.0);
     by_route("proxied", "404", 4.0);
@@ -100,7 +104,11 @@ fn counts_equal_the_requests_sent() {
     duration("proxied", "GET", "5xx", 3.0);
     duration("_unmatched", "GET", "4xx", 7.0);
     let refused = |route: &str, reason: &str, value: f64| {
-        gateway.wait_for_metric("gateway_refused_total", &[("route", route), ("reason", reason)], value);
+        gateway.wait_for_metric(
+            "gateway_refused_total",
+            &[("route", route), ("reason", reason)],
+            value,
+        );
     };
     refused("closed", "token_missing", 6.0);
     refused("limited", "rate_limited", 5.0);
@@ -108,18 +116,35 @@ fn counts_equal_the_requests_sent() {
     refused("proxied", "upstream_reset", 3.0);
     let endpoint = origin.address().to_string();
     let upstream = |status: &str, value: f64| {
-        let labels = [("upstream", "api"), ("endpoint", &endpoint as &str), ("status", status)];
+        let labels = [
+            ("upstream", "api"),
+            ("endpoint", &endpoint as &str),
+            ("status", status),
+        ];
         gateway.wait_for_metric("http_client_requests_total", &labels, value);
     };
     upstream("200", 24.0);
     upstream("404", 4.0);
     assert!(gateway.metric("gateway_upstream_seconds_count", &[("upstream", "api")]) >= 28.0);
-    let decisions = |outcome: &str| gateway.metric("gateway_limit_decisions_total", &[("limit", "three"), ("outcome", outcome)]);
+    let decisions = |outcome: &str| {
+        gateway.metric(
+            "gateway_limit_decisions_total",
+            &[("limit", "three"), ("outcome", outcome)],
+        )
+    };
     let metrics = gateway.metrics();
-    assert!((metrics.sum("gateway_limit_decisions_total", &[("limit", "three")]) - 8.0).abs() < 1e-9);
-    let outcomes: Vec<String> =
-        metrics.matching("gateway_limit_decisions_total", &[]).map(|s| s.labels["outcome"].clone()).collect();
-    assert!(outcomes.iter().any(|o| decisions(o) == 5.0) && outcomes.iter().any(|o| decisions(o) == 3.0), "{outcomes:?}");
+    assert!(
+        (metrics.sum("gateway_limit_decisions_total", &[("limit", "three")]) - 8.0).abs() < 1e-9
+    );
+    let outcomes: Vec<String> = metrics
+        .matching("gateway_limit_decisions_total", &[])
+        .map(|s| s.labels["outcome"].clone())
+        .collect();
+    assert!(
+        outcomes.iter().any(|o| decisions(o) == 5.0)
+            && outcomes.iter().any(|o| decisions(o) == 3.0),
+        "{outcomes:?}"
+    );
     gateway.wait_for_metric("gateway_routes_active", &[], 4.0);
 }
 
@@ -127,19 +152,38 @@ fn counts_equal_the_requests_sent() {
 fn names_kinds_and_labels_are_those_of_the_contract() {
     let (_origin, gateway) = start();
     let client = gateway.client();
-    for target in ["/proxied/x", "/proxied/broken", "/static", "/closed", "/limited", "/nowhere"] {
+    for target in [
+        "/proxied/x",
+        "/proxied/broken",
+        "/static",
+        "/closed",
+        "/limited",
+        "/nowhere",
+    ] {
         client.get(target).send();
     }
     gateway.reload_ok();
     gateway.wait_for_metric("gateway_requests_by_route_total", &[], 6.0);
     let metrics = gateway.metrics();
     for (name, kind, labels) in [
-        ("gateway_requests_seconds", "histogram", "method route status"),
-        ("gateway_requests_by_route_total", "counter", "routeId status"),
+        (
+            "gateway_requests_seconds",
+            "histogram",
+            "method route status",
+        ),
+        (
+            "gateway_requests_by_route_total",
+            "counter",
+            "routeId status",
+        ),
         ("gateway_routes_active", "gauge", ""),
         ("gateway_requests_in_flight", "gauge", "route"),
         ("gateway_refused_total", "counter", "reason route"),
-        ("http_client_requests_total", "counter", "endpoint status upstream"),
+        (
+            "http_client_requests_total",
+            "counter",
+            "endpoint status upstream",
+        ),
         ("gateway_upstream_seconds", "histogram", "upstream"),
         ("gateway_endpoint_healthy", "gauge", "endpoint upstream"),
         ("gateway_limit_decisions_total", "counter", "limit outcome"),
@@ -149,11 +193,22 @@ fn names_kinds_and_labels_are_those_of_the_contract() {
         ("gateway_build_info", "gauge", "commit version"),
         ("gateway_log_dropped_total", "counter", "sink"),
     ] {
-        assert_eq!(metrics.kinds.get(name).map(String::as_str), Some(kind), "{name}");
+        assert_eq!(
+            metrics.kinds.get(name).map(String::as_str),
+            Some(kind),
+            "{name}"
+        );
         assert!(metrics.helped.iter().any(|n| n == name), "help for {name}");
-        assert_eq!(metrics.label_names(name).join(" "), labels, "labels of {name}");
+        assert_eq!(
+            metrics.label_names(name).join(" "),
+            labels,
+            "labels of {name}"
+        );
     }
-    let strange = metrics.kinds.keys().find(|n| !n.starts_with("gateway_") && *n != "http_client_requests_total");
+    let strange = metrics
+        .kinds
+        .keys()
+        .find(|n| !n.starts_with("gateway_") && *n != "http_client_requests_total");
     assert_eq!(strange, None);
 }
 
@@ -162,8 +217,15 @@ fn both_reload_series_exist_from_the_start() {
     let gateway = start().1;
     let metrics = gateway.metrics();
     for result in ["ok", "error"] {
-        assert!(metrics.has("gateway_config_reloads_total", &[("result", result)]), "{result}");
-        assert_eq!(metrics.sum("gateway_config_reloads_total", &[("result", result)]), 0.0, "{result}");
+        assert!(
+            metrics.has("gateway_config_reloads_total", &[("result", result)]),
+            "{result}"
+        );
+        assert_eq!(
+            metrics.sum("gateway_config_reloads_total", &[("result", result)]),
+            0.0,
+            "{result}"
+        );
     }
     gateway.reload_ok();
     gateway.wait_for_metric("gateway_config_reloads_total", &[("result", "ok")], 1.0);
@@ -175,7 +237,12 @@ fn both_reload_series_exist_from_the_start() {
 
 fn series(metrics: &Metrics) -> BTreeSet<String> {
     let stable = |s: &&crate::harness::Sample| !s.name.starts_with("gateway_config_info");
-    metrics.samples.iter().filter(stable).map(|s| format!("{} {:?}", s.name, s.labels)).collect()
+    metrics
+        .samples
+        .iter()
+        .filter(stable)
+        .map(|s| format!("{} {:?}", s.name, s.labels))
+        .collect()
 }
 
 #[test]
@@ -186,8 +253,13 @@ fn ten_thousand_random_requests_add_no_series() {
     let mut word = || -> String { (0..8).map(|_| random.random_range('a'..='z')).collect() };
     let round = |connection: &mut crate::harness::Connection, word: &mut dyn FnMut() -> String| {
         for _ in 0..10 {
-            connection.get(&format!("/{}/{}?{}={}", word(), word(), word(), word())).host(&format!("{}.test", word())).send();
-            connection.request(&word().to_uppercase(), &format!("/{}", word())).send();
+            connection
+                .get(&format!("/{}/{}?{}={}", word(), word(), word(), word()))
+                .host(&format!("{}.test", word()))
+                .send();
+            connection
+                .request(&word().to_uppercase(), &format!("/{}", word()))
+                .send();
         }
     };
     let mut connection = client.connect();
@@ -210,10 +282,15 @@ fn ten_thousand_random_requests_add_no_series() {
 fn gauges_go_up_and_come_down() {
     let origin = Origin::answering(|_| Answer::silence());
     let gateway = Gateway::with(ROUTES).to(&origin).start();
-    let in_flight = |n: f64| gateway.wait_for_metric("gateway_requests_in_flight", &[("route", "proxied")], n);
-    let connections = |n: f64| gateway.wait_for_metric("gateway_connections_active", &[("listener", "public")], n);
+    let in_flight =
+        |n: f64| gateway.wait_for_metric("gateway_requests_in_flight", &[("route", "proxied")], n);
+    let connections = |n: f64| {
+        gateway.wait_for_metric("gateway_connections_active", &[("listener", "public")], n)
+    };
     let idle: Vec<_> = (0..3).map(|_| gateway.client().connect()).collect();
-    let busy: Vec<_> = (0..2).map(|_| gateway.client().get("/proxied/x").begin()).collect();
+    let busy: Vec<_> = (0..2)
+        .map(|_| gateway.client().get("/proxied/x").begin())
+        .collect();
     in_flight(2.0);
     connections(5.0);
     busy.into_iter().for_each(crate::harness::Connection::abort);
@@ -227,16 +304,31 @@ fn gauges_go_up_and_come_down() {
 fn a_route_that_went_away_leaves_its_counts_and_the_active_number_goes_down() {
     let (_origin, gateway) = start();
     gateway.client().get("/static").send().expect(200);
-    gateway.wait_for_metric("gateway_requests_by_route_total", &[("routeId", "static")], 1.0);
+    gateway.wait_for_metric(
+        "gateway_requests_by_route_total",
+        &[("routeId", "static")],
+        1.0,
+    );
     let before = gateway.metrics();
-    let hash = before.matching("gateway_config_info", &[]).next().unwrap().labels["hash"].clone();
+    let hash = before
+        .matching("gateway_config_info", &[])
+        .next()
+        .unwrap()
+        .labels["hash"]
+        .clone();
     gateway.rewrite("[[route]]\nid = \"only\"\npath = \"/only\"\nrespond = { status = 200 }\n");
     gateway.reload_ok();
     gateway.wait_for_metric("gateway_routes_active", &[], 1.0);
     eventually(seconds(5), "one hash, and another", || {
         let metrics = gateway.metrics();
-        let infos: Vec<_> = metrics.matching("gateway_config_info", &[]).map(|s| s.labels["hash"].clone()).collect();
+        let infos: Vec<_> = metrics
+            .matching("gateway_config_info", &[])
+            .map(|s| s.labels["hash"].clone())
+            .collect();
         infos.len() == 1 && infos[0] != hash
     });
-    assert_eq!(gateway.info()["config_hash"].as_str().map(str::is_empty), Some(false));
+    assert_eq!(
+        gateway.info()["config_hash"].as_str().map(str::is_empty),
+        Some(false)
+    );
 }

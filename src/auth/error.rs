@@ -45,6 +45,19 @@ pub enum BuildError {
     },
 }
 
+impl BuildError {
+    /// TOML path of the key at fault.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Unreadable { place, .. }
+            | Self::EmptySecret { place }
+            | Self::ShortSecret { place }
+            | Self::PublicKey { place, .. }
+            | Self::KeySet { place, .. } => place,
+        }
+    }
+}
+
 /// Reads `source`, naming `place` when that fails.
 pub(super) fn read_at(
     place: &str,

@@ -66,6 +66,9 @@ pub(super) struct RawAuth {
     /// signature: a body must come with a signed digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     require_body_digest: Option<bool>,
+    /// signature, ca: refuse repeated parameters and values that hold `&`, `=` or control characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict_params: Option<bool>,
     /// signature: applications by key.
     #[serde(default)]
     apps: BTreeMap<String, RawApp>,
@@ -179,6 +182,8 @@ pub struct SignatureAuth {
     pub nonce_capacity: u32,
     /// Whether a body must come with a signed digest.
     pub require_body_digest: bool,
+    /// `ca` only: refuse parameters whose boundaries the scheme does not protect.
+    pub strict_params: bool,
     /// Applications by key; at least one.
     pub apps: BTreeMap<String, App>,
 }
@@ -257,6 +262,7 @@ impl RawAuth {
             ("nonce", self.nonce.is_some()),
             ("nonce_capacity", self.nonce_capacity.is_some()),
             ("require_body_digest", self.require_body_digest.is_some()),
+            ("strict_params", self.strict_params.is_some()),
             ("apps", !self.apps.is_empty()),
         ];
         let (foreign, kind): (&[(&str, bool)], _) = match self.r#type {
@@ -407,6 +413,12 @@ impl RawAuth {
                 "must lie between 1 and 100000000",
             );
         }
+        if self.strict_params.is_some() && scheme != SignatureScheme::Ca {
+            scope.problem(
+                &at.key("strict_params"),
+                "means nothing with this scheme: it signs the query as it is",
+            );
+        }
         if self.apps.is_empty() {
             scope.problem(
                 at,
@@ -433,6 +445,7 @@ impl RawAuth {
             skew: scope.positive(&at.key("skew"), self.skew.as_deref().unwrap_or(SKEW)),
             nonce_capacity,
             require_body_digest: self.require_body_digest.unwrap_or(true),
+            strict_params: self.strict_params.unwrap_or(false),
             apps,
         })
     }

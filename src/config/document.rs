@@ -148,6 +148,25 @@ impl<'t> Document<'t> {
         self.location(self.span(at).start)
     }
 
+    /// How many of the steps lead somewhere in this file, and where they end.
+    pub(super) fn nearest(&self, steps: &[&str]) -> (usize, Location) {
+        let mut span = self.tree.span();
+        let mut table = Some(self.tree.get_ref());
+        for (depth, step) in steps.iter().enumerate() {
+            let found = table.and_then(|table| table.iter().find(|(key, _)| key.get_ref() == step));
+            let Some((key, value)) = found else {
+                return (depth, self.location(span.start));
+            };
+            span = if value.get_ref().is_table() {
+                key.span()
+            } else {
+                value.span()
+            };
+            table = value.get_ref().as_table();
+        }
+        (steps.len(), self.location(span.start))
+    }
+
     fn location(&self, offset: usize) -> Location {
         let offset = offset.min(self.source.text.len());
         let line = self.lines.partition_point(|start| *start <= offset);

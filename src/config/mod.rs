@@ -70,6 +70,52 @@ pub struct Config {
     pub hash: String,
 }
 
+/// A problem that shows only when what a key points to is opened, at that key's place.
+pub fn problem_at(sources: &[Source], key: &str, message: &str) -> Problem {
+    let steps = split_key(key);
+    let mut found: Option<(usize, Problem)> = None;
+    for source in sources {
+        let document = Document::parse(source, &mut Vec::new());
+        let (depth, place) = document.nearest(&steps);
+        if found.as_ref().is_none_or(|(known, _)| depth > *known) {
+            let (file, line, column) = (place.file.to_string(), place.line, place.column);
+            found = Some((
+                depth,
+                Problem {
+                    file,
+                    line,
+                    column,
+                    key: key.to_owned(),
+                    message: message.to_owned(),
+                },
+            ));
+        }
+    }
+    let nowhere = || Problem {
+        file: String::new(),
+        line: 0,
+        column: 0,
+        key: key.to_owned(),
+        message: message.to_owned(),
+    };
+    found.map_or_else(nowhere, |(_, problem)| problem)
+}
+
+/// The parts of a dotted key, some of which may be quoted.
+fn split_key(key: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = key;
+    while !rest.is_empty() {
+        let (part, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+        };
+        parts.push(part);
+        rest = after.strip_prefix('.').unwrap_or(after);
+    }
+    parts
+}
+
 /// What `include` names in `source`, with the key's place for messages about it.
 pub fn includes(source: &Source) -> Vec<(String, Location)> {
     let document = Document::parse(source, &mut Vec::new());

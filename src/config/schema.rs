@@ -124,7 +124,17 @@ impl<'w> Walk<'w, '_> {
                 }
             }
             (DeValue::String(text), "string") => self.word(shape, text, value, at),
-            (DeValue::Boolean(_), "boolean") | (DeValue::Integer(_), "integer" | "number") => {}
+            (DeValue::Boolean(_), "boolean") => {}
+            (DeValue::Integer(number), "integer" | "number") => {
+                let (least, most) = bounds(shape);
+                let parsed = i128::from_str_radix(number.as_str(), number.radix());
+                if !parsed.is_ok_and(|number| (least..=most).contains(&number)) {
+                    let message = format!("must lie between {least} and {most}");
+                    self.problems
+                        .push(self.document.problem(value.span(), at.dotted(), message));
+                    self.wounds.push(Wound::new(at, Mend::Place("integer")));
+                }
+            }
             (DeValue::Float(_), "number") => {}
             (found, wanted) => {
                 let hint = match (found, wanted) {
@@ -184,6 +194,16 @@ fn words(shape: &Value) -> Option<Vec<&str>> {
         })
     };
     listed.or_else(consts)
+}
+
+/// What the integer type behind a number holds.
+fn bounds(shape: &Value) -> (i128, i128) {
+    match shape["format"].as_str() {
+        Some("uint16") => (0, u16::MAX.into()),
+        Some("uint32") => (0, u32::MAX.into()),
+        Some("int32") => (i32::MIN.into(), i32::MAX.into()),
+        _ => (i64::MIN.into(), i64::MAX.into()),
+    }
 }
 
 fn kind(wanted: &str) -> &'static str {

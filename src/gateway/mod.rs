@@ -25,5 +25,5 @@ pub use client::Socket;
 pub use connection::{Door, serve};
 pub use explain::{Question, explain};
 pub use proxy::Gateway;
-pub use snapshot::{BuildError, Material, RouteRuntime, Snapshot, Target};
+pub use snapshot::{Material, RouteRuntime, Snapshot, Target};
 pub use state::State;

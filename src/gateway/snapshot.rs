@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use thiserror::Error;
 
 use super::chain::Chain;
 use super::state::State;
 use crate::auth::{self, Authenticator};
-use crate::config::{Action, Auth, Config, Source, TokenSource};
+use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
 use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
 use crate::limit;
 use crate::observe::stats::RouteStats;
@@ -19,7 +18,7 @@ use crate::primitives::secret::{Secret, SecretSource};
 use crate::primitives::{AuthName, LimitName, RouteName, UpstreamName};
 use crate::route::{Outgoing, RouteTable};
 use crate::transform::{self, CorsFilter, HeaderFilter};
-use crate::upstream::{PeerTemplate, Pool, TlsError};
+use crate::upstream::{PeerTemplate, Pool};
 
 /// A configuration ready to serve.
 pub struct Snapshot {
@@ -76,30 +75,6 @@ pub enum Target {
     Respond(Arc<Reply>),
 }
 
-/// Why a snapshot could not be built. The one in force stays.
-#[derive(Debug, Error)]
-pub enum BuildError {
-    /// An authenticator's keys.
-    #[error("{0}")]
-    Auth(#[from] auth::BuildError),
-    /// An upstream's certificates.
-    #[error("[upstream.{upstream}.tls]: {error}")]
-    Tls {
-        /// Which upstream.
-        upstream: UpstreamName,
-        /// What is wrong.
-        error: TlsError,
-    },
-    /// A secret.
-    #[error("{key}: {why}")]
-    Secret {
-        /// Key of the configuration.
-        key: &'static str,
-        /// What is wrong.
-        why: String,
-    },
-}
-
 /// Reads what a configuration points to. `server` reads files and the environment; tests read a table.
 pub trait Material {
     /// The content of a secret.
@@ -120,28 +95,48 @@ pub(super) struct Parts {
 const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
 
 impl Snapshot {
-    /// Builds the snapshot: opens and checks everything that serving will need. Facts in `state` are looked up, never
-    /// changed, so a build that fails leaves no trace.
+    /// Builds the snapshot: opens and checks everything that serving will need, and reports all that is wrong with it.
+    /// Facts in `state` are looked up, never changed, so a build that fails leaves no trace.
     pub fn build(
         config: Config,
         sources: Vec<Source>,
         state: &State,
         material: &dyn Material,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut wrong =
+            |key: &str, why: &str| problems.push(config::problem_at(&sources, key, why));
         let secrets = parking_lot::Mutex::new(Vec::new());
         let read = |source: &SecretSource| {
             let secret = material.secret(source)?;
             secrets.lock().push(secret.clone());
             Ok(secret)
         };
-        let admin_token = config.admin.token.as_ref().map(read).transpose();
-        let admin_token = admin_token.map_err(|why| BuildError::Secret {
-            key: "admin.token",
-            why,
-        })?;
+        let admin_token = config.admin.token.as_ref().and_then(|source| {
+            read(source)
+                .map_err(|why: String| wrong("admin.token", &why))
+                .ok()
+        });
         let mut authenticators = BTreeMap::new();
         for (name, auth) in &config.auths {
-            authenticators.insert(name.clone(), auth::build(auth, &read, &state.auth)?);
+            match auth::build(auth, &read, &state.auth) {
+                Ok(authenticator) => {
+                    authenticators.insert(name.clone(), authenticator);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    let why = text
+                        .strip_prefix(error.place())
+                        .unwrap_or(&text)
+                        .trim_start_matches(':')
+                        .trim();
+                    wrong(error.place(), why);
+                }
+            }
+        }
+        let pools = pools(&config, state, material, &mut wrong);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
         }
         let limits = config.limits.iter().map(|(name, limit)| {
             (
@@ -158,7 +153,6 @@ impl Snapshot {
             limits: limits.collect(),
             needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
         };
-        let pools = pools(&config, state, material)?;
         let routes = config
             .routes
             .iter()
@@ -180,7 +174,7 @@ impl Snapshot {
 
 impl RouteRuntime {
     fn new(
-        route: &crate::config::Route,
+        route: &config::Route,
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
@@ -226,7 +220,8 @@ fn pools(
     config: &Config,
     state: &State,
     material: &dyn Material,
-) -> Result<BTreeMap<UpstreamName, Arc<Pool>>, BuildError> {
+    wrong: &mut dyn FnMut(&str, &str),
+) -> BTreeMap<UpstreamName, Arc<Pool>> {
     let old = state.snapshot();
     let mut pools = BTreeMap::new();
     for (name, settings) in &config.upstreams {
@@ -237,12 +232,13 @@ fn pools(
             pools.insert(name.clone(), Arc::clone(known));
             continue;
         }
-        let peers = PeerTemplate::new(settings, &|path| material.file(path)).map_err(|error| {
-            BuildError::Tls {
-                upstream: name.clone(),
-                error,
+        let peers = match PeerTemplate::new(settings, &|path| material.file(path)) {
+            Ok(peers) => peers,
+            Err(error) => {
+                wrong(&format!("upstream.{name}.tls"), &error.to_string());
+                continue;
             }
-        })?;
+        };
         let stats = state.metrics.upstream(name);
         let pool = Pool::new(
             settings.clone(),
@@ -256,7 +252,7 @@ fn pools(
         }
         pools.insert(name.clone(), Arc::new(pool));
     }
-    Ok(pools)
+    pools
 }
 
 fn identity_headers(config: &Config) -> Vec<HeaderName> {

@@ -35,9 +35,7 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'>')
     .add(b'`')
     .add(b'^')
-    .add(b'|')
-    .add(b'#')
-    .add(b'?');
+    .add(b'|');
 
 impl PathTemplate {
     /// Reads a template. Errors say what is wrong with the text.

@@ -65,7 +65,7 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
             return Err(Failed::Cookie(index));
         }
     }
-    if admits(&route.methods, asked.method) {
+    if admits(&route.methods, asked.method) || is_preflight_for(route, asked) {
         Ok(())
     } else {
         Err(Failed::Method)
@@ -77,6 +77,21 @@ fn admits(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)
         || (*method == Method::HEAD && methods.contains(&Method::GET))
+}
+
+/// A browser asks with OPTIONS before it sends the method it means; a route with CORS rules answers for its own methods
+/// (Fetch standard, CORS-preflight request).
+fn is_preflight_for(route: &Route, asked: &Asked<'_>) -> bool {
+    if route.cors.is_none()
+        || *asked.method != Method::OPTIONS
+        || !asked.headers.contains_key(header::ORIGIN)
+    {
+        return false;
+    }
+    let meant = asked.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    meant
+        .and_then(|method| Method::from_bytes(method.as_bytes()).ok())
+        .is_some_and(|m| admits(&route.methods, &m))
 }
 
 impl Failed {

@@ -229,6 +229,10 @@ fn an_expanded_value_cannot_bring_in_structure() {
     // Whether such an id is welcome or not, it stays one value.
     if ran.code == 0 {
         let shown: toml::Table = ran.stdout.parse().unwrap();
-        assert_eq!(shown["route"][0]["upstream"].as_str(), Some("users"), "{shown}");
+        assert_eq!(
+            shown["route"][0]["upstream"].as_str(),
+            Some("users"),
+            "{shown}"
+        );
     }
 }

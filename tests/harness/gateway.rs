@@ -124,7 +124,13 @@ impl Setup {
             .stderr(File::create(dir.path().join("stderr")).unwrap())
             .stdin(Stdio::null());
         let child = Mutex::new(command.spawn().unwrap());
-        Gateway { child, place, env: self.env, dir, _pipe: pipe }
+        Gateway {
+            child,
+            place,
+            env: self.env,
+            dir,
+            _pipe: pipe,
+        }
     }
 }
 
@@ -207,7 +213,9 @@ impl Gateway {
             toml: toml.to_owned(),
             fills: Vec::new(),
             env: Vec::new(),
-            files: Vec::new(), fifo: None }
+            files: Vec::new(),
+            fifo: None,
+        }
     }
 
     #[track_caller]
@@ -351,7 +359,9 @@ impl Gateway {
     pub(crate) fn reload(&self) -> Value {
         let before = self.reloads_counted();
         self.signal(Signal::SIGHUP);
-        eventually(seconds(10), "the reload is over", || self.reloads_counted() > before);
+        eventually(seconds(10), "the reload is over", || {
+            self.reloads_counted() > before
+        });
         self.info()["last_reload"].clone()
     }
 

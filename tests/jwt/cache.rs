@@ -21,7 +21,10 @@ fn a_remembered_token_does_not_outlive_its_expiry() {
         }
         response.status == 401
     });
-    assert!(last_admitted <= exp, "admitted at {last_admitted}, expired at {exp}");
+    assert!(
+        last_admitted <= exp,
+        "admitted at {last_admitted}, expired at {exp}"
+    );
     refuses(&gateway, &short, "token_expired");
 }
 
@@ -33,7 +36,11 @@ fn a_token_that_differs_in_one_byte_is_another_token() {
     let mut tampered = good.clone().into_bytes();
     let last = tampered.len() - 5;
     tampered[last] = if tampered[last] == b'A' { b'B' } else { b'A' };
-    refuses(&gateway, &String::from_utf8(tampered).unwrap(), "token_invalid");
+    refuses(
+        &gateway,
+        &String::from_utf8(tampered).unwrap(),
+        "token_invalid",
+    );
     admits(&gateway, &good);
 }
 
@@ -43,7 +50,9 @@ fn a_changed_key_empties_the_cache() {
     let old = token(&json!({}));
     admits(&gateway, &old);
     let other = "another-secret-of-at-least-32-bytes!";
-    let text = std::fs::read_to_string(gateway.config()).unwrap().replace(SECRET, other);
+    let text = std::fs::read_to_string(gateway.config())
+        .unwrap()
+        .replace(SECRET, other);
     gateway.rewrite(&text);
     gateway.reload_ok();
     refuses(&gateway, &old, "token_invalid");

@@ -72,7 +72,10 @@ fn a_dotted_name_reaches_into_nested_claims() {
     table(
         "{ \"realm_access.roles\" = [\"admin\"] }",
         &[
-            (json!({ "realm_access": { "roles": ["user", "admin"] } }), true),
+            (
+                json!({ "realm_access": { "roles": ["user", "admin"] } }),
+                true,
+            ),
             (json!({ "realm_access": { "roles": "admin" } }), true),
             (json!({ "realm_access": { "roles": ["user"] } }), false),
             (json!({ "realm_access": {} }), false),
@@ -84,7 +87,11 @@ fn a_dotted_name_reaches_into_nested_claims() {
 
 #[test]
 fn who_is_not_known_is_asked_for_a_token_first() {
-    requiring("{ role = [\"admin\"] }").client().get("/").send().refused(401, "token_missing");
+    requiring("{ role = [\"admin\"] }")
+        .client()
+        .get("/")
+        .send()
+        .refused(401, "token_missing");
 }
 
 #[test]

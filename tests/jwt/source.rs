@@ -9,23 +9,65 @@ use crate::harness::{Gateway, Origin, eventually, seconds};
 fn cookies_and_queries_carry_tokens_only_where_configured() {
     let good = token(&json!({}));
     let by_header = hs256("");
-    by_header.client().get(&format!("/?token={good}")).send().refused(401, "token_missing");
-    by_header.client().get("/").header("Cookie", format!("session={good}")).send().refused(401, "token_missing");
+    by_header
+        .client()
+        .get(&format!("/?token={good}"))
+        .send()
+        .refused(401, "token_missing");
+    by_header
+        .client()
+        .get("/")
+        .header("Cookie", format!("session={good}"))
+        .send()
+        .refused(401, "token_missing");
 
     let elsewhere = hs256("from = [\"cookie:session\", \"query:token\"]");
-    elsewhere.client().get(&format!("/?token={good}")).send().expect(200);
-    elsewhere.client().get("/").header("Cookie", format!("a=b; session={good}")).send().expect(200);
-    elsewhere.client().get("/").bearer(&good).send().refused(401, "token_missing");
-    elsewhere.client().get("/?token=nonsense").send().refused(401, "token_invalid");
-    elsewhere.client().get("/").header("Cookie", "session=nonsense").send().refused(401, "token_invalid");
+    elsewhere
+        .client()
+        .get(&format!("/?token={good}"))
+        .send()
+        .expect(200);
+    elsewhere
+        .client()
+        .get("/")
+        .header("Cookie", format!("a=b; session={good}"))
+        .send()
+        .expect(200);
+    elsewhere
+        .client()
+        .get("/")
+        .bearer(&good)
+        .send()
+        .refused(401, "token_missing");
+    elsewhere
+        .client()
+        .get("/?token=nonsense")
+        .send()
+        .refused(401, "token_invalid");
+    elsewhere
+        .client()
+        .get("/")
+        .header("Cookie", "session=nonsense")
+        .send()
+        .refused(401, "token_invalid");
 }
 
 #[test]
 fn another_header_may_carry_the_token_bare() {
     let good = token(&json!({}));
     let gateway = hs256("from = [\"header:X-Token\"]");
-    gateway.client().get("/").header("X-Token", &good).send().expect(200);
-    gateway.client().get("/").bearer(&good).send().refused(401, "token_missing");
+    gateway
+        .client()
+        .get("/")
+        .header("X-Token", &good)
+        .send()
+        .expect(200);
+    gateway
+        .client()
+        .get("/")
+        .bearer(&good)
+        .send()
+        .refused(401, "token_missing");
 }
 
 #[test]
@@ -33,8 +75,16 @@ fn two_authorization_headers_are_refused() {
     let good = token(&json!({}));
     let gateway = hs256("");
     for second in [good.as_str(), "nonsense"] {
-        let response = gateway.client().get("/").bearer(&good).bearer(second).send();
-        assert!(response.status == 400 || response.status == 401, "{response:?}");
+        let response = gateway
+            .client()
+            .get("/")
+            .bearer(&good)
+            .bearer(second)
+            .send();
+        assert!(
+            response.status == 400 || response.status == 401,
+            "{response:?}"
+        );
     }
 }
 
@@ -47,7 +97,12 @@ fn a_token_over_8_kib_is_refused_before_it_is_decoded() {
     gateway.client().get("/").bearer(&short).send().expect(200);
     let long = padded(6 * 1024 + 200);
     assert!(long.len() > 8 * 1024);
-    gateway.client().get("/").bearer(&long).send().refused(401, "token_invalid");
+    gateway
+        .client()
+        .get("/")
+        .bearer(&long)
+        .send()
+        .refused(401, "token_invalid");
 }
 
 #[test]
@@ -72,7 +127,14 @@ fn a_token_in_the_query_is_not_written_to_the_log() {
     .to(&origin)
     .start();
     let good = token(&json!({}));
-    gateway.client().get(&format!("/x?token={good}")).header("X-Trace-ID", "with-token").send().expect(200);
+    gateway
+        .client()
+        .get(&format!("/x?token={good}"))
+        .header("X-Trace-ID", "with-token")
+        .send()
+        .expect(200);
     gateway.access_line("with-token");
-    eventually(seconds(5), "the log has no token", || !gateway.stdout().contains(&good));
+    eventually(seconds(5), "the log has no token", || {
+        !gateway.stdout().contains(&good)
+    });
 }

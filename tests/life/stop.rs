@@ -5,7 +5,9 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use super::HELLO;
-use crate::harness::{Answer, Client, Gateway, Origin, eventually, holds_within, millis, seconds, wait_until_deaf};
+use crate::harness::{
+    Answer, Client, Gateway, Origin, eventually, holds_within, millis, seconds, wait_until_deaf,
+};
 
 fn slow(origin: &Origin, server: &str) -> Gateway {
     let text = format!(
@@ -23,7 +25,9 @@ fn answering_after(n: u64) -> Origin {
 fn sigterm_finishes_what_is_in_flight_and_then_ends() {
     let origin = answering_after(1);
     let gateway = slow(&origin, "grace_period = \"30s\"");
-    let mut running: Vec<_> = (0..3).map(|_| gateway.client().get("/slow").begin()).collect();
+    let mut running: Vec<_> = (0..3)
+        .map(|_| gateway.client().get("/slow").begin())
+        .collect();
     eventually(seconds(5), "they arrived", || origin.count() == 3);
     let start = Instant::now();
     gateway.signal(Signal::SIGTERM);
@@ -31,10 +35,17 @@ fn sigterm_finishes_what_is_in_flight_and_then_ends() {
     for connection in &mut running {
         let response = connection.response("GET").unwrap().expect(200);
         assert_eq!(response.text(), "late but whole");
-        assert!(connection.closes_within(seconds(3)), "the connection ends with its last answer");
+        assert!(
+            connection.closes_within(seconds(3)),
+            "the connection ends with its last answer"
+        );
     }
     assert!(gateway.wait_exit(seconds(5)).success());
-    assert!(start.elapsed() < seconds(5), "not at grace_period but when idle: {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < seconds(5),
+        "not at grace_period but when idle: {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -42,7 +53,8 @@ fn an_idle_gateway_ends_at_once_although_clients_are_connected() {
     let origin = answering_after(1);
     let gateway = slow(&origin, "grace_period = \"30s\"");
     let mut idle: Vec<_> = (0..5).map(|_| gateway.client().connect()).collect();
-    idle.iter_mut().for_each(|c| drop(c.get("/hello").send().expect(200)));
+    idle.iter_mut()
+        .for_each(|c| drop(c.get("/hello").send().expect(200)));
     let _silent = gateway.client().connect();
     let start = Instant::now();
     gateway.signal(Signal::SIGTERM);
@@ -59,7 +71,11 @@ fn grace_period_bounds_the_wait() {
     let start = Instant::now();
     gateway.signal(Signal::SIGTERM);
     gateway.wait_exit(seconds(5));
-    assert!((millis(900)..seconds(4)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    assert!(
+        (millis(900)..seconds(4)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -69,7 +85,9 @@ fn readiness_goes_first_and_accepting_later() {
     let admin = gateway.admin();
     let start = Instant::now();
     gateway.signal(Signal::SIGTERM);
-    eventually(seconds(1), "not ready", || admin.get("/readyz").send().status == 503);
+    eventually(seconds(1), "not ready", || {
+        admin.get("/readyz").send().status == 503
+    });
     admin.get("/livez").send().expect(200);
     // A balancer that has not looked yet still sends.
     gateway.client().get("/hello").send().expect(200);
@@ -87,7 +105,11 @@ fn readiness_says_no_while_draining() {
     gateway.signal(Signal::SIGTERM);
     let mut refused = false;
     holds_within(millis(1500), || {
-        refused |= gateway.admin().get("/readyz").try_send().is_ok_and(|r| r.status == 503);
+        refused |= gateway
+            .admin()
+            .get("/readyz")
+            .try_send()
+            .is_ok_and(|r| r.status == 503);
         refused
     });
     assert!(refused, "probes see the drain");
@@ -125,11 +147,19 @@ fn the_last_access_lines_are_written_before_the_end() {
     let gateway = slow(&origin, "grace_period = \"20s\"");
     let client: Client = gateway.client();
     for n in 0..200 {
-        client.get("/hello").header("X-Trace-ID", format!("line-{n}")).send().expect(200);
+        client
+            .get("/hello")
+            .header("X-Trace-ID", format!("line-{n}"))
+            .send()
+            .expect(200);
     }
     gateway.signal(Signal::SIGTERM);
     gateway.wait_exit(seconds(5));
-    let written = gateway.log_lines().iter().filter(|l| l["msg"] == "request").count();
+    let written = gateway
+        .log_lines()
+        .iter()
+        .filter(|l| l["msg"] == "request")
+        .count();
     assert_eq!(written, 200);
 }
 

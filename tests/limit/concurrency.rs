@@ -47,13 +47,19 @@ fn the_third_at_once_is_refused_and_served_afterwards() {
     let origin = slow();
     let gateway = two_at_a_time(&origin);
     let mut holders = occupied(&gateway, &origin, "/slow");
-    let refused = gateway.client().get("/fast").send().refused(429, "concurrency_limited");
+    let refused = gateway
+        .client()
+        .get("/fast")
+        .send()
+        .refused(429, "concurrency_limited");
     assert!(refused.number("retry-after") >= 1);
     gateway.client().from(2).get("/fast").send().expect(200);
     for holder in &mut holders {
         holder.response("GET").unwrap().expect(200);
     }
-    eventually(seconds(2), "the slots are free", || gateway.client().get("/fast").send().status == 200);
+    eventually(seconds(2), "the slots are free", || {
+        gateway.client().get("/fast").send().status == 200
+    });
     assert_eq!(origin.count_of(|s| s.target == "/fast"), 2);
 }
 
@@ -63,13 +69,20 @@ fn a_client_that_goes_away_gives_its_slot_back() {
     let gateway = two_at_a_time(&origin);
     for _ in 0..3 {
         let [one, two] = occupied(&gateway, &origin, "/never");
-        gateway.client().get("/fast").send().refused(429, "concurrency_limited");
+        gateway
+            .client()
+            .get("/fast")
+            .send()
+            .refused(429, "concurrency_limited");
         one.abort();
         drop(two);
-        eventually(seconds(5), "the slots are free", || gateway.client().get("/fast").send().status == 200);
+        eventually(seconds(5), "the slots are free", || {
+            gateway.client().get("/fast").send().status == 200
+        });
     }
     let mut both = occupied(&gateway, &origin, "/slow");
-    both.iter_mut().for_each(|c| drop(c.response("GET").unwrap().expect(200)));
+    both.iter_mut()
+        .for_each(|c| drop(c.response("GET").unwrap().expect(200)));
 }
 
 #[test]
@@ -77,7 +90,11 @@ fn an_upstream_that_fails_gives_the_slot_back() {
     let origin = slow();
     let gateway = two_at_a_time(&origin);
     for _ in 0..6 {
-        gateway.client().get("/reset").send().refused(502, "upstream_reset");
+        gateway
+            .client()
+            .get("/reset")
+            .send()
+            .refused(502, "upstream_reset");
     }
     gateway.client().get("/fast").send().expect(200);
 }
@@ -88,7 +105,13 @@ fn slots_are_counted_through_a_reload() {
     let gateway = two_at_a_time(&origin);
     let holders = occupied(&gateway, &origin, "/never");
     gateway.reload_ok();
-    gateway.client().get("/fast").send().refused(429, "concurrency_limited");
+    gateway
+        .client()
+        .get("/fast")
+        .send()
+        .refused(429, "concurrency_limited");
     drop(holders);
-    eventually(seconds(5), "the slots are free", || gateway.client().get("/fast").send().status == 200);
+    eventually(seconds(5), "the slots are free", || {
+        gateway.client().get("/fast").send().status == 200
+    });
 }

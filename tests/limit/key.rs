@@ -19,7 +19,9 @@ fn by(key: &str, more: &str) -> Gateway {
 
 fn token(claims: Value) -> String {
     let mut all = json!({ "exp": unix_now() + 60 });
-    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    all.as_object_mut()
+        .unwrap()
+        .extend(claims.as_object().unwrap().clone());
     Peer::token("HS256", SECRET, &all)
 }
 
@@ -42,15 +44,31 @@ fn by_consumer() {
     for sub in ["one", "two"] {
         for _ in 0..2 {
             // Another token of the same consumer is the same consumer.
-            client.get("/closed").bearer(token(json!({ "sub": sub, "n": unix_now() }))).send().expect(200);
+            client
+                .get("/closed")
+                .bearer(token(json!({ "sub": sub, "n": unix_now() })))
+                .send()
+                .expect(200);
         }
-        client.get("/closed").bearer(token(json!({ "sub": sub }))).send().refused(429, "rate_limited");
+        client
+            .get("/closed")
+            .bearer(token(json!({ "sub": sub })))
+            .send()
+            .refused(429, "rate_limited");
     }
     // Who is refused at the door spends nobody's allowance.
     for _ in 0..5 {
-        client.get("/closed").bearer("nonsense").send().refused(401, "token_invalid");
+        client
+            .get("/closed")
+            .bearer("nonsense")
+            .send()
+            .refused(401, "token_invalid");
     }
-    client.get("/closed").bearer(token(json!({ "sub": "three" }))).send().expect(200);
+    client
+        .get("/closed")
+        .bearer(token(json!({ "sub": "three" })))
+        .send()
+        .expect(200);
 }
 
 #[test]
@@ -58,10 +76,17 @@ fn by_claim() {
     let gateway = by("claim:org", "");
     let client = gateway.client();
     for n in 0..3 {
-        let response = client.get("/closed").bearer(token(json!({ "sub": format!("u{n}"), "org": "acme" }))).send();
+        let response = client
+            .get("/closed")
+            .bearer(token(json!({ "sub": format!("u{n}"), "org": "acme" })))
+            .send();
         assert_eq!(response.status, if n < 2 { 200 } else { 429 });
     }
-    client.get("/closed").bearer(token(json!({ "sub": "u0", "org": "other" }))).send().expect(200);
+    client
+        .get("/closed")
+        .bearer(token(json!({ "sub": "u0", "org": "other" })))
+        .send()
+        .expect(200);
 }
 
 #[test]
@@ -69,7 +94,10 @@ fn by_header() {
     let gateway = by("header:X-Tenant", "");
     let client = gateway.client();
     let status = |tenant: &str| client.get("/open").header("X-Tenant", tenant).send().status;
-    assert_eq!([status("a"), status("a"), status("a"), status("b")], [200, 200, 429, 200]);
+    assert_eq!(
+        [status("a"), status("a"), status("a"), status("b")],
+        [200, 200, 429, 200]
+    );
 }
 
 #[test]
@@ -79,7 +107,12 @@ fn by_route() {
     for path in ["/open", "/other"] {
         client.get(path).send().expect(200);
         client.clone().from(2).get(path).send().expect(200);
-        client.clone().from(3).get(path).send().refused(429, "rate_limited");
+        client
+            .clone()
+            .from(3)
+            .get(path)
+            .send()
+            .refused(429, "rate_limited");
     }
 }
 
@@ -89,7 +122,12 @@ fn a_missing_key_is_refused_unless_said_otherwise() {
         let gateway = by("header:X-Tenant", more);
         let response = gateway.client().get("/open").send();
         assert_eq!(response.status, 429, "{response:?}");
-        gateway.client().get("/open").header("X-Tenant", "a").send().expect(200);
+        gateway
+            .client()
+            .get("/open")
+            .header("X-Tenant", "a")
+            .send()
+            .expect(200);
     }
 }
 
@@ -100,7 +138,11 @@ fn a_missing_key_may_fall_back_to_the_address() {
     let status = || client.get("/open").send().status;
     assert_eq!([status(), status(), status()], [200, 200, 429]);
     client.clone().from(2).get("/open").send().expect(200);
-    client.get("/open").header("X-Tenant", "a").send().expect(200);
+    client
+        .get("/open")
+        .header("X-Tenant", "a")
+        .send()
+        .expect(200);
 }
 
 #[test]
@@ -116,8 +158,16 @@ fn a_header_cannot_pose_as_an_address() {
     let gateway = by("header:X-Tenant", "on_missing_key = \"client_ip\"");
     let client = gateway.client();
     for _ in 0..2 {
-        client.get("/open").header("X-Tenant", "127.0.0.1").send().expect(200);
+        client
+            .get("/open")
+            .header("X-Tenant", "127.0.0.1")
+            .send()
+            .expect(200);
     }
-    client.get("/open").header("X-Tenant", "127.0.0.1").send().refused(429, "rate_limited");
+    client
+        .get("/open")
+        .header("X-Tenant", "127.0.0.1")
+        .send()
+        .refused(429, "rate_limited");
     client.get("/open").send().expect(200);
 }

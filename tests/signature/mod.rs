@@ -23,11 +23,25 @@ fn signed_text(scheme: &str, keys: &str, apps: &str, route: &str) -> String {
 }
 
 fn ca(origin: &Origin) -> Gateway {
-    signed("ca", "", &format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}"), "").to(origin).start()
+    signed(
+        "ca",
+        "",
+        &format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}"),
+        "",
+    )
+    .to(origin)
+    .start()
 }
 
 fn rfc9421(origin: &Origin) -> Gateway {
-    signed("rfc9421", "", &format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}"), "").to(origin).start()
+    signed(
+        "rfc9421",
+        "",
+        &format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}"),
+        "",
+    )
+    .to(origin)
+    .start()
 }
 
 /// A request with a signature that some client made.
@@ -48,11 +62,18 @@ fn post(client: &Client, target: &str, headers: &[(String, String)], body: &str)
 /// The same headers with one value changed.
 fn changed(headers: &[(String, String)], name: &str, value: &str) -> Vec<(String, String)> {
     let mut headers = headers.to_vec();
-    let found = headers.iter_mut().find(|(n, _)| n.eq_ignore_ascii_case(name)).expect("the header is there");
+    let found = headers
+        .iter_mut()
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .expect("the header is there");
     value.clone_into(&mut found.1);
     headers
 }
 
 fn without(headers: &[(String, String)], name: &str) -> Vec<(String, String)> {
-    headers.iter().filter(|(n, _)| !n.eq_ignore_ascii_case(name)).cloned().collect()
+    headers
+        .iter()
+        .filter(|(n, _)| !n.eq_ignore_ascii_case(name))
+        .cloned()
+        .collect()
 }

@@ -31,7 +31,15 @@ fn a_nonce_is_spent_for_one_application_only() {
     let origin = Origin::start();
     let apps = format!("\"a\" = {{ secret = \"{SECRET}\" }}\n\"b\" = {{ secret = \"{SECRET}\" }}");
     let gateway = signed("ca", "", &apps, "").to(&origin).start();
-    let by = |app: &str| get(&gateway.client(), "/x", &Signed::ca(app, SECRET, "GET", "/x").but("nonce", "shared").headers());
+    let by = |app: &str| {
+        get(
+            &gateway.client(),
+            "/x",
+            &Signed::ca(app, SECRET, "GET", "/x")
+                .but("nonce", "shared")
+                .headers(),
+        )
+    };
     by("a").expect(200);
     by("b").expect(200);
     by("a").refused(401, "sig_replayed");
@@ -46,7 +54,9 @@ fn a_replay_is_refused_after_a_reload() {
     gateway.reload_ok();
     get(&gateway.client(), "/x", &headers).refused(401, "sig_replayed");
     let text = std::fs::read_to_string(gateway.config()).unwrap();
-    gateway.rewrite(&format!("{text}\n[[route]]\nid = \"more\"\npath = \"/more\"\nrespond = {{ status = 200 }}\n"));
+    gateway.rewrite(&format!(
+        "{text}\n[[route]]\nid = \"more\"\npath = \"/more\"\nrespond = {{ status = 200 }}\n"
+    ));
     gateway.reload_ok();
     get(&gateway.client(), "/x", &headers).refused(401, "sig_replayed");
 }
@@ -63,8 +73,16 @@ fn duplicates_pass_once(gateway: &Gateway, headers: &[(String, String)]) {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(one)).collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    assert_eq!(statuses.iter().filter(|s| **s == 200).count(), 1, "{statuses:?}");
-    assert_eq!(statuses.iter().filter(|s| **s == 401).count(), 7, "{statuses:?}");
+    assert_eq!(
+        statuses.iter().filter(|s| **s == 200).count(),
+        1,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        statuses.iter().filter(|s| **s == 401).count(),
+        7,
+        "{statuses:?}"
+    );
 }
 
 #[test]
@@ -72,7 +90,10 @@ fn of_duplicates_at_the_same_time_exactly_one_passes() {
     let origin = Origin::start();
     let gateway = ca(&origin);
     for round in 1..=10 {
-        duplicates_pass_once(&gateway, &Signed::ca("app-1001", SECRET, "GET", "/x").headers());
+        duplicates_pass_once(
+            &gateway,
+            &Signed::ca("app-1001", SECRET, "GET", "/x").headers(),
+        );
         assert_eq!(origin.count(), round);
     }
 }
@@ -81,12 +102,18 @@ fn of_duplicates_at_the_same_time_exactly_one_passes() {
 fn a_full_nonce_store_refuses_and_forgets_nothing() {
     let origin = Origin::start();
     let apps = format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}");
-    let gateway = signed("ca", "nonce_capacity = 50", &apps, "").to(&origin).start();
+    let gateway = signed("ca", "nonce_capacity = 50", &apps, "")
+        .to(&origin)
+        .start();
     let first = Signed::ca("app-1001", SECRET, "GET", "/x").headers();
     get(&gateway.client(), "/x", &first).expect(200);
     let mut full = false;
     for _ in 0..200 {
-        let response = get(&gateway.client(), "/x", &Signed::ca("app-1001", SECRET, "GET", "/x").headers());
+        let response = get(
+            &gateway.client(),
+            "/x",
+            &Signed::ca("app-1001", SECRET, "GET", "/x").headers(),
+        );
         if response.status != 200 {
             let refused = response.refused(429, "rate_limited");
             assert!(refused.number("retry-after") >= 1);
@@ -103,12 +130,17 @@ fn a_full_nonce_store_refuses_and_forgets_nothing() {
 fn a_request_refused_for_its_body_cannot_be_mended_and_sent_again() {
     let origin = Origin::start();
     let gateway = ca(&origin);
-    let headers = Signed::ca("app-1001", SECRET, "POST", "/x").body("right").headers();
+    let headers = Signed::ca("app-1001", SECRET, "POST", "/x")
+        .body("right")
+        .headers();
     post(&gateway.client(), "/x", &headers, "wrong").refused(401, "body_digest");
     let second = post(&gateway.client(), "/x", &headers, "right");
     // Whether a wrong body spends the nonce is ours to choose; twice through it may not go.
     let third = post(&gateway.client(), "/x", &headers, "right").refused(401, "sig_replayed");
-    assert!(second.status == 200 || second.status == 401, "{second:?} {third:?}");
+    assert!(
+        second.status == 200 || second.status == 401,
+        "{second:?} {third:?}"
+    );
     assert!(origin.count() <= 1);
 }
 
@@ -117,7 +149,9 @@ fn a_stamp_from_before_an_unclean_start_is_refused() {
     let origin = Origin::start();
     let gateway = ca(&origin);
     let old = crate::harness::unix_millis() - 20_000;
-    let headers = Signed::ca("app-1001", SECRET, "GET", "/x").but("timestamp", old).headers();
+    let headers = Signed::ca("app-1001", SECRET, "GET", "/x")
+        .but("timestamp", old)
+        .headers();
     get(&gateway.client(), "/x", &headers).refused(401, "sig_expired");
     assert_eq!(origin.count(), 0);
 }

@@ -32,14 +32,20 @@ fn a_backup_gets_nothing_while_a_primary_lives() {
 fn a_backup_takes_over_and_hands_back_without_a_failed_request() {
     let (primary, backup, gateway) = primary_and_backup(HEALTH);
     let client = gateway.client();
-    let (stop, served, failed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (stop, served, failed) = (
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut connection = client.connect();
                 while !stop.load(Ordering::Relaxed) {
                     match connection.get("/").try_send() {
-                        Ok(response) if response.status == 200 => served.fetch_add(1, Ordering::Relaxed),
+                        Ok(response) if response.status == 200 => {
+                            served.fetch_add(1, Ordering::Relaxed)
+                        }
                         _ => {
                             connection = client.connect();
                             failed.fetch_add(1, Ordering::Relaxed)
@@ -51,23 +57,41 @@ fn a_backup_takes_over_and_hands_back_without_a_failed_request() {
         for _ in 0..3 {
             let before = traffic(&backup);
             primary.kill();
-            eventually(seconds(10), "the backup works", || traffic(&backup) > before + 50);
+            eventually(seconds(10), "the backup works", || {
+                traffic(&backup) > before + 50
+            });
             let before = traffic(&primary);
             primary.revive();
-            eventually(seconds(10), "the primary works again", || traffic(&primary) > before + 50);
+            eventually(seconds(10), "the primary works again", || {
+                traffic(&primary) > before + 50
+            });
             let at_rest = traffic(&backup);
             let primary_then = traffic(&primary);
-            eventually(seconds(10), "the primary works on", || traffic(&primary) > primary_then + 50);
-            assert!(traffic(&backup) <= at_rest + 4, "only what was on its way still reached the backup");
+            eventually(seconds(10), "the primary works on", || {
+                traffic(&primary) > primary_then + 50
+            });
+            assert!(
+                traffic(&backup) <= at_rest + 4,
+                "only what was on its way still reached the backup"
+            );
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(failed.into_inner(), 0, "of {} requests", served.into_inner());
+    assert_eq!(
+        failed.into_inner(),
+        0,
+        "of {} requests",
+        served.into_inner()
+    );
 }
 
 #[test]
 fn one_dead_primary_of_two_is_no_case_for_the_backup() {
-    let (a, b, backup) = (Origin::named("a"), Origin::named("b"), Origin::named("backup"));
+    let (a, b, backup) = (
+        Origin::named("a"),
+        Origin::named("b"),
+        Origin::named("backup"),
+    );
     let endpoints = to(&a) + &to(&b) + &endpoint(backup.address(), ", backup = true");
     let gateway = before(&endpoints, HEALTH).start();
     a.kill();
@@ -90,7 +114,11 @@ fn several_backups_share_by_weight() {
         + &endpoint(origins[2].address(), ", backup = true");
     let gateway = before(&endpoints, HEALTH).start();
     origins[0].kill();
-    gateway.wait_for_metric("gateway_endpoint_healthy", &[("endpoint", &origins[0].address().to_string())], 0.0);
+    gateway.wait_for_metric(
+        "gateway_endpoint_healthy",
+        &[("endpoint", &origins[0].address().to_string())],
+        0.0,
+    );
     for _ in 0..30 {
         gateway.client().get("/").send().expect(200);
     }

@@ -6,13 +6,26 @@ use super::{before, endpoint, to};
 use crate::harness::{Client, Gateway, Nginx, Origin};
 
 fn weighted(origins: &[(&Origin, u32)]) -> Gateway {
-    let endpoints: String = origins.iter().map(|(o, weight)| endpoint(o.address(), &format!(", weight = {weight}"))).collect();
+    let endpoints: String = origins
+        .iter()
+        .map(|(o, weight)| endpoint(o.address(), &format!(", weight = {weight}")))
+        .collect();
     before(&endpoints, "").start()
 }
 
 fn sequence(client: &Client, length: usize) -> String {
     let mut connection = client.connect();
-    (0..length).map(|_| connection.get("/").send().expect(200).header("x-origin").unwrap().to_owned()).collect()
+    (0..length)
+        .map(|_| {
+            connection
+                .get("/")
+                .send()
+                .expect(200)
+                .header("x-origin")
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
 }
 
 #[test]
@@ -50,7 +63,12 @@ fn shares_are_exact_over_many_connections() {
     for (origin, share) in origins.iter().zip([5, 1, 1]) {
         let expected = total * share / 7;
         let off = origin.count().abs_diff(expected);
-        assert!(off * 100 <= total, "{}: {} of {total}, expected {expected}", origin.name(), origin.count());
+        assert!(
+            off * 100 <= total,
+            "{}: {} of {total}, expected {expected}",
+            origin.name(),
+            origin.count()
+        );
     }
 }
 
@@ -63,10 +81,18 @@ fn nginx_endpoints_share_as_weighted() {
     let mut shares = BTreeMap::new();
     for n in 0..40 {
         let response = connection.get(&format!("/page/{n}?q=1")).send().expect(200);
-        assert!(response.text().ends_with(&format!("/page/{n}?q=1")), "{response:?}");
-        *shares.entry(response.header("x-origin").unwrap().to_owned()).or_insert(0) += 1;
+        assert!(
+            response.text().ends_with(&format!("/page/{n}?q=1")),
+            "{response:?}"
+        );
+        *shares
+            .entry(response.header("x-origin").unwrap().to_owned())
+            .or_insert(0) += 1;
     }
-    assert_eq!(shares, BTreeMap::from([("a".to_owned(), 30), ("b".to_owned(), 10)]));
+    assert_eq!(
+        shares,
+        BTreeMap::from([("a".to_owned(), 30), ("b".to_owned(), 10)])
+    );
 }
 
 #[test]

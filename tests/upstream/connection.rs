@@ -7,10 +7,20 @@ use crate::harness::{Answer, Origin, eventually, millis, seconds};
 fn the_clients_host_goes_on_unless_configured() {
     let origin = Origin::start();
     let gateway = before(&to(&origin), "").start();
-    let seen = gateway.client().get("/").host("shop.example.com").send().seen();
+    let seen = gateway
+        .client()
+        .get("/")
+        .host("shop.example.com")
+        .send()
+        .seen();
     assert_eq!(seen.values("host"), ["shop.example.com"]);
     let gateway = before(&to(&origin), "host = \"users.internal\"").start();
-    let seen = gateway.client().get("/").host("shop.example.com").send().seen();
+    let seen = gateway
+        .client()
+        .get("/")
+        .host("shop.example.com")
+        .send()
+        .seen();
     assert_eq!(seen.values("host"), ["users.internal"]);
     assert_eq!(seen.values("x-forwarded-host"), ["shop.example.com"]);
 }
@@ -23,7 +33,11 @@ fn upstream_connections_are_used_again() {
         gateway.client().get("/").send().expect(200);
     }
     // One per worker thread at most, however many clients there were.
-    assert!(origin.connections() <= 4, "{} connections for 30 requests", origin.connections());
+    assert!(
+        origin.connections() <= 4,
+        "{} connections for 30 requests",
+        origin.connections()
+    );
 }
 
 #[test]
@@ -32,13 +46,19 @@ fn idle_upstream_connections_are_closed_in_time() {
     let gateway = before(&to(&origin), "idle_timeout = \"500ms\"").start();
     gateway.client().get("/").send().expect(200);
     assert_eq!(origin.open(), 1);
-    eventually(seconds(5), "the idle connection is closed", || origin.open() == 0);
+    eventually(seconds(5), "the idle connection is closed", || {
+        origin.open() == 0
+    });
     gateway.client().get("/").send().expect(200);
 }
 
 #[test]
 fn an_upstream_that_says_close_is_not_asked_again() {
-    let origin = Origin::answering(|_| Answer::text("bye").header("Connection", "close").then_close());
+    let origin = Origin::answering(|_| {
+        Answer::text("bye")
+            .header("Connection", "close")
+            .then_close()
+    });
     let gateway = before(&to(&origin), "").start();
     let mut connection = gateway.client().connect();
     for n in 1..=5 {
@@ -64,7 +84,10 @@ fn a_host_name_that_does_not_resolve_leaves_no_endpoint() {
     let gateway = before(endpoint, "").start();
     let response = gateway.client().get("/").send();
     assert!(
-        matches!((response.status, response.code().as_deref()), (503, Some("no_endpoint")) | (502, Some("upstream_connect"))),
+        matches!(
+            (response.status, response.code().as_deref()),
+            (503, Some("no_endpoint")) | (502, Some("upstream_connect"))
+        ),
         "{response:?}"
     );
 }
@@ -76,11 +99,26 @@ fn the_origin_sees_plain_framing_of_our_own() {
     let client = gateway.client();
     let seen = client.post("/").chunked(&["one ", "two"]).send().seen();
     assert_eq!(seen.body, b"one two");
-    assert_eq!(seen.values("transfer-encoding").len() + seen.values("content-length").len(), 1, "{:?}", seen.headers);
+    assert_eq!(
+        seen.values("transfer-encoding").len() + seen.values("content-length").len(),
+        1,
+        "{:?}",
+        seen.headers
+    );
     let seen = client.post("/").body("three").send().seen();
-    assert_eq!((seen.values("content-length"), seen.values("transfer-encoding")), (vec!["5"], vec![]));
+    assert_eq!(
+        (
+            seen.values("content-length"),
+            seen.values("transfer-encoding")
+        ),
+        (vec!["5"], vec![])
+    );
     let seen = client.get("/").send().seen();
-    assert!(seen.values("content-length").is_empty() && seen.values("transfer-encoding").is_empty(), "{:?}", seen.headers);
+    assert!(
+        seen.values("content-length").is_empty() && seen.values("transfer-encoding").is_empty(),
+        "{:?}",
+        seen.headers
+    );
     assert_eq!(seen.version, "HTTP/1.1");
 }
 
@@ -98,7 +136,9 @@ fn an_http_1_0_client_is_served() {
 fn a_large_upload_streams_through() {
     let origin = Origin::start();
     // The last line of the configuration belongs to its route.
-    let gateway = before(&to(&origin), "").append("max_body = \"8MiB\"\n").start();
+    let gateway = before(&to(&origin), "")
+        .append("max_body = \"8MiB\"\n")
+        .start();
     let body: Vec<u8> = (0..3_000_000u32).map(|n| (n % 253) as u8).collect();
     gateway.client().post("/").body(&body).send().expect(200);
     assert!(origin.last().body == body);
@@ -111,11 +151,14 @@ fn slow_and_fast_requests_do_not_wait_for_each_other() {
         _ => Answer::text("fast"),
     });
     let gateway = before(&to(&origin), "").start();
-    let mut slow: Vec<_> = (0..8).map(|_| gateway.client().get("/slow").begin()).collect();
+    let mut slow: Vec<_> = (0..8)
+        .map(|_| gateway.client().get("/slow").begin())
+        .collect();
     let start = std::time::Instant::now();
     for _ in 0..20 {
         gateway.client().get("/fast").send().expect(200);
     }
     assert!(start.elapsed() < millis(1200), "{:?}", start.elapsed());
-    slow.iter_mut().for_each(|c| drop(c.response("GET").unwrap().expect(200)));
+    slow.iter_mut()
+        .for_each(|c| drop(c.response("GET").unwrap().expect(200)));
 }

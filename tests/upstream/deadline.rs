@@ -6,7 +6,11 @@ use super::{before, to};
 use crate::harness::{Answer, Gateway, Origin, Response, millis, seconds};
 
 fn timeouts(origin: &Origin, lines: &str) -> Gateway {
-    before(&to(origin), &format!("[upstream.api.timeout]\n{lines}\n[upstream.api.retry]\nattempts = 0\n")).start()
+    before(
+        &to(origin),
+        &format!("[upstream.api.timeout]\n{lines}\n[upstream.api.retry]\nattempts = 0\n"),
+    )
+    .start()
 }
 
 fn timed(gateway: &Gateway, target: &str) -> (Response, Duration) {
@@ -77,19 +81,26 @@ fn a_routes_timeout_overrides_the_upstreams() {
         to(&origin)
     );
     let gateway = Gateway::with(&text).start();
-    timed(&gateway, "/quick").0.refused(504, "deadline_exceeded");
+    timed(&gateway, "/quick")
+        .0
+        .refused(504, "deadline_exceeded");
     timed(&gateway, "/slow").0.expect(200);
 }
 
 #[test]
 fn a_client_that_sends_slowly_is_not_the_upstreams_fault() {
     let origin = Origin::start();
-    let gateway = timeouts(&origin, "read = \"300ms\"\nwrite = \"300ms\"\nrequest = \"10s\"");
+    let gateway = timeouts(
+        &origin,
+        "read = \"300ms\"\nwrite = \"300ms\"\nrequest = \"10s\"",
+    );
     let mut connection = gateway.client().connect();
-    connection.write("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
-    for byte in ["h", "e", "l", "l", "o"] {
-        std::thread::sleep(millis(200));
-        connection.write(byte).unwrap();
+    connection
+        .write("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        .unwrap();
+    for piece in ["hel", "lo"] {
+        std::thread::sleep(millis(700));
+        connection.write(piece).unwrap();
     }
     assert_eq!(connection.response("POST").unwrap().seen().body, b"hello");
 }

@@ -14,15 +14,26 @@ fn answered(script: fn() -> Answer) -> (Origin, Response) {
 #[test]
 fn nobody_listening_is_upstream_connect() {
     let gateway = before(&endpoint(reserve(), ""), "").start();
-    gateway.client().get("/").send().refused(502, "upstream_connect");
-    gateway.client().post("/").body("x").send().refused(502, "upstream_connect");
+    gateway
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
+    gateway
+        .client()
+        .post("/")
+        .body("x")
+        .send()
+        .refused(502, "upstream_connect");
 }
 
 #[test]
 fn an_upstream_that_breaks_off_is_upstream_reset() {
     answered(Answer::reset).1.refused(502, "upstream_reset");
     answered(Answer::close).1.refused(502, "upstream_reset");
-    answered(|| Answer::raw("HTTP/1.1 200 OK\r\nContent-Le")).1.refused(502, "upstream_reset");
+    answered(|| Answer::raw("HTTP/1.1 200 OK\r\nContent-Le"))
+        .1
+        .refused(502, "upstream_reset");
 }
 
 #[test]
@@ -37,7 +48,11 @@ fn an_answer_that_is_not_http_is_upstream_invalid() {
         let origin = Origin::answering(move |_| Answer::raw(garbage));
         let gateway = before(&to(&origin), "[upstream.api.retry]\nattempts = 0\n").start();
         let response = gateway.client().get("/").send();
-        assert_eq!((response.status, response.code().as_deref()), (502, Some("upstream_invalid")), "{garbage:?}: {response:?}");
+        assert_eq!(
+            (response.status, response.code().as_deref()),
+            (502, Some("upstream_invalid")),
+            "{garbage:?}: {response:?}"
+        );
     }
 }
 
@@ -54,13 +69,19 @@ fn an_answer_with_two_framings_is_never_passed_on() {
         let origin = Origin::answering(move |_| Answer::raw(&answer));
         let gateway = before(&to(&origin), "[upstream.api.retry]\nattempts = 0\n").start();
         let response = gateway.client().get("/").send();
-        assert_eq!((response.status, response.code().as_deref()), (502, Some("upstream_invalid")), "{head:?}: {response:?}");
+        assert_eq!(
+            (response.status, response.code().as_deref()),
+            (502, Some("upstream_invalid")),
+            "{head:?}: {response:?}"
+        );
     }
 }
 
 #[test]
 fn an_answer_that_breaks_off_in_its_body_is_visibly_cut() {
-    for script in [Answer::broken_off as fn() -> Answer, || Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")] {
+    for script in [Answer::broken_off as fn() -> Answer, || {
+        Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    }] {
         let origin = Origin::answering(move |_| script());
         let gateway = before(&to(&origin), "").start();
         let response = gateway.client().get("/").try_send();
@@ -70,19 +91,30 @@ fn an_answer_that_breaks_off_in_its_body_is_visibly_cut() {
         assert_eq!(origin.count(), 1, "what was begun is not repeated");
         let mut connection = gateway.client().connect();
         let _ = connection.get("/").try_send();
-        assert!(connection.closes_within(seconds(5)), "the connection ends with the broken answer");
+        assert!(
+            connection.closes_within(seconds(5)),
+            "the connection ends with the broken answer"
+        );
     }
 }
 
 #[test]
 fn an_unasked_101_is_not_passed_on() {
-    let (_, response) = answered(|| Answer::raw_then_silence("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"));
+    let (_, response) = answered(|| {
+        Answer::raw_then_silence(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        )
+    });
     assert_eq!(response.status, 502, "{response:?}");
 }
 
 #[test]
 fn interim_answers_do_not_confuse() {
-    let (_, response) = answered(|| Answer::raw("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+    let (_, response) = answered(|| {
+        Answer::raw(
+            "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        )
+    });
     assert_eq!(response.expect(200).text(), "ok");
 }
 
@@ -98,17 +130,41 @@ fn every_shape_of_a_good_answer_passes() {
     assert_eq!(response.expect(200).text(), "until the end");
     let (_, response) = answered(|| Answer::raw("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold"));
     assert_eq!(response.expect(200).text(), "old");
-    let (_, response) = answered(|| Answer::text("x").header("Set-Cookie", "a=1").header("Set-Cookie", "b=2"));
-    assert_eq!(response.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("set-cookie")).count(), 2);
+    let (_, response) = answered(|| {
+        Answer::text("x")
+            .header("Set-Cookie", "a=1")
+            .header("Set-Cookie", "b=2")
+    });
+    assert_eq!(
+        response
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case("set-cookie"))
+            .count(),
+        2
+    );
 }
 
 #[test]
 fn a_large_answer_passes_whole() {
-    let origin = Origin::answering(|_| Answer::text((0..4_000_000u32).map(|n| (n % 251) as u8).collect::<Vec<_>>()));
+    let origin = Origin::answering(|_| {
+        Answer::text(
+            (0..4_000_000u32)
+                .map(|n| (n % 251) as u8)
+                .collect::<Vec<_>>(),
+        )
+    });
     let gateway = before(&to(&origin), "").start();
     let response = gateway.client().get("/").send().expect(200);
     assert_eq!(response.body.bytes.len(), 4_000_000);
-    assert!(response.body.bytes.iter().enumerate().all(|(n, b)| *b == (n % 251) as u8));
+    assert!(
+        response
+            .body
+            .bytes
+            .iter()
+            .enumerate()
+            .all(|(n, b)| *b == (n % 251) as u8)
+    );
 }
 
 #[test]
@@ -118,5 +174,7 @@ fn a_client_that_goes_away_releases_the_upstream() {
     let connection = gateway.client().get("/").begin();
     eventually(seconds(5), "the request arrived", || origin.count() == 1);
     connection.abort();
-    eventually(seconds(5), "the upstream connection is closed", || origin.open() == 0);
+    eventually(seconds(5), "the upstream connection is closed", || {
+        origin.open() == 0
+    });
 }

@@ -18,13 +18,22 @@ fn checked(name: &str) -> (Origin, Arc<AtomicU16>) {
 }
 
 fn healthy(gateway: &Gateway, origin: &Origin, expected: bool) {
-    let labels = [("upstream", "api"), ("endpoint", &origin.address().to_string() as &str)];
-    gateway.wait_for_metric("gateway_endpoint_healthy", &labels, f64::from(u8::from(expected)));
+    let labels = [
+        ("upstream", "api"),
+        ("endpoint", &origin.address().to_string() as &str),
+    ];
+    gateway.wait_for_metric(
+        "gateway_endpoint_healthy",
+        &labels,
+        f64::from(u8::from(expected)),
+    );
 }
 
 fn served_by(gateway: &Gateway, times: usize) -> Vec<String> {
     let mut connection = gateway.client().connect();
-    let mut names: Vec<String> = (0..times).map(|_| connection.get("/x").send().seen().origin).collect();
+    let mut names: Vec<String> = (0..times)
+        .map(|_| connection.get("/x").send().seen().origin)
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -90,7 +99,8 @@ fn a_check_that_is_not_answered_in_time_has_failed() {
 #[test]
 fn without_a_path_a_connection_is_enough() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let check = "[upstream.api.health]\ninterval = \"100ms\"\ntimeout = \"300ms\"\nrise = 2\nfall = 2\n";
+    let check =
+        "[upstream.api.health]\ninterval = \"100ms\"\ntimeout = \"300ms\"\nrise = 2\nfall = 2\n";
     let gateway = before(&(to(&a) + &to(&b)), check).start();
     b.kill();
     healthy(&gateway, &b, false);
@@ -98,7 +108,11 @@ fn without_a_path_a_connection_is_enough() {
     b.revive();
     healthy(&gateway, &b, true);
     assert_eq!(served_by(&gateway, 4), ["a", "b"]);
-    assert_eq!(b.count_of(|s| s.target != "/x"), 0, "a TCP check sends nothing");
+    assert_eq!(
+        b.count_of(|s| s.target != "/x"),
+        0,
+        "a TCP check sends nothing"
+    );
 }
 
 #[test]
@@ -108,7 +122,11 @@ fn without_any_healthy_endpoint_the_answer_is_503_at_once() {
     gateway.client().get("/x").send().expect(200);
     status.store(500, Ordering::SeqCst);
     healthy(&gateway, &a, false);
-    let refused = gateway.client().get("/x").send().refused(503, "no_endpoint");
+    let refused = gateway
+        .client()
+        .get("/x")
+        .send()
+        .refused(503, "no_endpoint");
     assert!(refused.number("retry-after") >= 1);
     assert_eq!(a.count_of(|s| s.target == "/x"), 1);
     status.store(200, Ordering::SeqCst);
@@ -120,7 +138,9 @@ fn without_any_healthy_endpoint_the_answer_is_503_at_once() {
 fn what_checks_found_outlives_a_reload() {
     let ((a, status), (b, _)) = (checked("a"), checked("b"));
     // A check that takes long to come round again.
-    let check = CHECK.replace("100ms", "400ms").replace("fall = 3", "fall = 1");
+    let check = CHECK
+        .replace("100ms", "400ms")
+        .replace("fall = 3", "fall = 1");
     let gateway = before(&(to(&a) + &to(&b)), &check).start();
     status.store(500, Ordering::SeqCst);
     healthy(&gateway, &a, false);
@@ -150,7 +170,9 @@ fn repeated_reloads_do_not_multiply_the_checks() {
         gateway.reload_ok();
     }
     let before = a.count();
-    always(millis(1000), "one check each 100 ms", || a.count() - before <= 15);
+    always(millis(1000), "one check each 100 ms", || {
+        a.count() - before <= 15
+    });
     assert!(a.count() - before >= 4);
 }
 
@@ -166,7 +188,14 @@ fn an_operator_may_drain_an_endpoint_and_put_it_back() {
     let enabled = gateway.admin_post(&format!("{endpoint}/enable"), &nothing);
     assert!((200..300).contains(&enabled.status), "{enabled:?}");
     assert_eq!(served_by(&gateway, 6), ["a", "b"]);
-    for unknown in ["/api/v1/upstreams/nobody/endpoints/127.0.0.1:1/drain", "/api/v1/upstreams/api/endpoints/127.0.0.1:1/drain"] {
-        assert_eq!(gateway.admin_post(unknown, &nothing).status, 404, "{unknown}");
+    for unknown in [
+        "/api/v1/upstreams/nobody/endpoints/127.0.0.1:1/drain",
+        "/api/v1/upstreams/api/endpoints/127.0.0.1:1/drain",
+    ] {
+        assert_eq!(
+            gateway.admin_post(unknown, &nothing).status,
+            404,
+            "{unknown}"
+        );
     }
 }

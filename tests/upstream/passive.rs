@@ -8,11 +8,18 @@ fn passive(max_fails: u32, fail_timeout: &str) -> String {
 }
 
 fn connect_failures(gateway: &Gateway) -> f64 {
-    gateway.metric("gateway_upstream_retries_total", &[("upstream", "api"), ("cause", "connect")])
+    gateway.metric(
+        "gateway_upstream_retries_total",
+        &[("upstream", "api"), ("cause", "connect")],
+    )
 }
 
 fn healthy(gateway: &Gateway, endpoint: &str, expected: f64) {
-    gateway.wait_for_metric("gateway_endpoint_healthy", &[("upstream", "api"), ("endpoint", endpoint)], expected);
+    gateway.wait_for_metric(
+        "gateway_endpoint_healthy",
+        &[("upstream", "api"), ("endpoint", endpoint)],
+        expected,
+    );
 }
 
 #[test]
@@ -25,7 +32,11 @@ fn max_fails_failures_put_an_endpoint_out() {
         connection.get("/").send().expect(200);
     }
     healthy(&gateway, &dead.to_string(), 0.0);
-    assert_eq!(connect_failures(&gateway), 3.0, "tried three times, then no more");
+    assert_eq!(
+        connect_failures(&gateway),
+        3.0,
+        "tried three times, then no more"
+    );
 }
 
 #[test]
@@ -38,7 +49,9 @@ fn an_endpoint_comes_back_after_fail_timeout() {
     }
     healthy(&gateway, &b.address().to_string(), 0.0);
     b.revive();
-    eventually(seconds(5), "b serves again", || gateway.client().get("/").send().seen().origin == "b");
+    eventually(seconds(5), "b serves again", || {
+        gateway.client().get("/").send().seen().origin == "b"
+    });
     healthy(&gateway, &b.address().to_string(), 1.0);
 }
 
@@ -51,7 +64,9 @@ fn max_fails_zero_never_ejects() {
     for _ in 0..10 {
         connection.get("/").send().expect(200);
     }
-    eventually(seconds(5), "the dead one is tried again and again", || connect_failures(&gateway) >= 5.0);
+    eventually(seconds(5), "the dead one is tried again and again", || {
+        connect_failures(&gateway) >= 5.0
+    });
     healthy(&gateway, &dead.to_string(), 1.0);
 }
 
@@ -60,12 +75,20 @@ fn the_last_usable_endpoint_is_never_put_out() {
     let dead = reserve();
     let gateway = before(&endpoint(dead, ""), &passive(1, "60s")).start();
     for _ in 0..6 {
-        gateway.client().get("/").send().refused(502, "upstream_connect");
+        gateway
+            .client()
+            .get("/")
+            .send()
+            .refused(502, "upstream_connect");
     }
     let back = Origin::named("back");
     let gateway = before(&to(&back), &passive(1, "60s")).start();
     back.kill();
-    gateway.client().get("/").send().refused(502, "upstream_connect");
+    gateway
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
     back.revive();
     gateway.client().get("/").send().expect(200);
 }
@@ -74,14 +97,20 @@ fn the_last_usable_endpoint_is_never_put_out() {
 fn a_good_active_check_ends_the_ejection() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let check = "[upstream.api.health]\ninterval = \"200ms\"\nrise = 1\nfall = 100\n";
-    let gateway = before(&(to(&a) + &to(&b)), &format!("{}{check}", passive(1, "300s"))).start();
+    let gateway = before(
+        &(to(&a) + &to(&b)),
+        &format!("{}{check}", passive(1, "300s")),
+    )
+    .start();
     b.kill();
     for _ in 0..4 {
         gateway.client().get("/").send().expect(200);
     }
     healthy(&gateway, &b.address().to_string(), 0.0);
     b.revive();
-    eventually(seconds(5), "b serves again", || gateway.client().get("/").send().seen().origin == "b");
+    eventually(seconds(5), "b serves again", || {
+        gateway.client().get("/").send().seen().origin == "b"
+    });
 }
 
 #[test]
@@ -100,7 +129,9 @@ fn a_client_that_gives_up_is_not_the_endpoints_fault() {
         eventually(seconds(5), "it arrived", || a.count() + b.count() > arrived);
         connection.abort();
     }
-    let mut names: Vec<String> = (0..6).map(|_| gateway.client().get("/").send().seen().origin).collect();
+    let mut names: Vec<String> = (0..6)
+        .map(|_| gateway.client().get("/").send().seen().origin)
+        .collect();
     names.sort();
     assert_eq!(names, ["a", "a", "a", "b", "b", "b"]);
 }

@@ -15,13 +15,29 @@ fn a_failed_connect_is_tried_elsewhere_for_any_method() {
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
         let client = gateway.client();
         let request = client.request(method, "/");
-        let request = if method == "POST" { request.body("once") } else { request };
+        let request = if method == "POST" {
+            request.body("once")
+        } else {
+            request
+        };
         request.send().expect(200);
     }
     assert_eq!(good.count(), 6);
-    assert!(good.seen().iter().filter(|s| s.method == "POST").all(|s| s.body == b"once"));
-    let retries = || gateway.metric("gateway_upstream_retries_total", &[("upstream", "api"), ("cause", "connect")]);
-    eventually(seconds(3), "the dead one was met", || (3.0..=6.0).contains(&retries()));
+    assert!(
+        good.seen()
+            .iter()
+            .filter(|s| s.method == "POST")
+            .all(|s| s.body == b"once")
+    );
+    let retries = || {
+        gateway.metric(
+            "gateway_upstream_retries_total",
+            &[("upstream", "api"), ("cause", "connect")],
+        )
+    };
+    eventually(seconds(3), "the dead one was met", || {
+        (3.0..=6.0).contains(&retries())
+    });
 }
 
 #[test]
@@ -43,8 +59,16 @@ fn a_reset_is_tried_elsewhere_for_get_and_not_for_post() {
             refused += 1;
         }
     }
-    assert_eq!(refused, bad.count() - bad_before, "each reset POST was answered, not repeated");
-    assert_eq!(good.count() - good_before + refused, 10, "and reached one origin only");
+    assert_eq!(
+        refused,
+        bad.count() - bad_before,
+        "each reset POST was answered, not repeated"
+    );
+    assert_eq!(
+        good.count() - good_before + refused,
+        10,
+        "and reached one origin only"
+    );
     assert!(refused > 0);
 }
 
@@ -54,8 +78,16 @@ fn a_request_is_sent_at_most_attempts_times_more() {
     let endpoints: String = origins.iter().map(to).collect();
     for (attempts, sent) in [(0, 1), (1, 2), (2, 3)] {
         let before_it: usize = origins.iter().map(Origin::count).sum();
-        let gateway = before(&endpoints, &format!("{NO_EJECTION}[upstream.api.retry]\nattempts = {attempts}\n")).start();
-        gateway.client().get("/").send().refused(502, "upstream_reset");
+        let gateway = before(
+            &endpoints,
+            &format!("{NO_EJECTION}[upstream.api.retry]\nattempts = {attempts}\n"),
+        )
+        .start();
+        gateway
+            .client()
+            .get("/")
+            .send()
+            .refused(502, "upstream_reset");
         let after_it: usize = origins.iter().map(Origin::count).sum();
         assert_eq!(after_it - before_it, sent, "attempts = {attempts}");
         assert!(origins.iter().all(|o| o.count() <= 3));
@@ -90,14 +122,24 @@ fn configured_statuses_are_tried_elsewhere_and_others_passed_on() {
         let odd = Origin::scripted("odd", move |_| Answer::status(status));
         let good = Origin::named("good");
         let gateway = before(&(to(&odd) + &to(&good)), NO_EJECTION).start();
-        let statuses: Vec<u16> = (0..4).map(|_| gateway.client().get("/").send().status).collect();
-        assert_eq!(statuses.iter().filter(|s| **s == status).count(), 2, "{statuses:?}");
+        let statuses: Vec<u16> = (0..4)
+            .map(|_| gateway.client().get("/").send().status)
+            .collect();
+        assert_eq!(
+            statuses.iter().filter(|s| **s == status).count(),
+            2,
+            "{statuses:?}"
+        );
     }
 }
 
 #[test]
 fn a_status_of_the_only_endpoint_is_passed_on_with_its_body() {
-    let busy = Origin::answering(|_| Answer::text("come back later").but_status(503).header("Retry-After", "7"));
+    let busy = Origin::answering(|_| {
+        Answer::text("come back later")
+            .but_status(503)
+            .header("Retry-After", "7")
+    });
     let gateway = before(&to(&busy), "").start();
     let response = gateway.client().get("/").send().expect(503);
     assert_eq!(response.text(), "come back later");
@@ -108,9 +150,19 @@ fn a_status_of_the_only_endpoint_is_passed_on_with_its_body() {
 fn retries_may_be_switched_off_by_cause() {
     let bad = Origin::scripted("bad", |_| Answer::reset());
     let good = Origin::named("good");
-    let gateway = before(&(to(&bad) + &to(&good)), &format!("{NO_EJECTION}[upstream.api.retry]\non = [\"connect\"]\n")).start();
-    let statuses: Vec<u16> = (0..4).map(|_| gateway.client().get("/").send().status).collect();
-    assert_eq!(statuses.iter().filter(|s| **s == 502).count(), 2, "{statuses:?}");
+    let gateway = before(
+        &(to(&bad) + &to(&good)),
+        &format!("{NO_EJECTION}[upstream.api.retry]\non = [\"connect\"]\n"),
+    )
+    .start();
+    let statuses: Vec<u16> = (0..4)
+        .map(|_| gateway.client().get("/").send().status)
+        .collect();
+    assert_eq!(
+        statuses.iter().filter(|s| **s == 502).count(),
+        2,
+        "{statuses:?}"
+    );
 }
 
 #[test]
@@ -120,7 +172,12 @@ fn a_request_with_a_body_in_flight_is_not_repeated() {
     let retry = "[upstream.api.retry]\nmethods = [\"GET\"]\n";
     let gateway = before(&(to(&bad) + &to(&good)), &format!("{NO_EJECTION}{retry}")).start();
     for _ in 0..4 {
-        let status = gateway.client().request("PUT", "/").body("x".repeat(200_000)).send().status;
+        let status = gateway
+            .client()
+            .request("PUT", "/")
+            .body("x".repeat(200_000))
+            .send()
+            .status;
         assert!(status == 200 || status == 502, "{status}");
     }
     assert_eq!(bad.count() + good.count(), 4);
@@ -162,5 +219,9 @@ fn retries_stay_within_their_budget() {
     // A fifth of the requests, and always room for ten a second, counted over ten seconds.
     let allowed = requests / 5 + 10 * (start.elapsed().as_secs() as usize + 11);
     assert!(sent > requests, "some were retried");
-    assert!(sent - requests <= allowed, "{} retries, {allowed} allowed", sent - requests);
+    assert!(
+        sent - requests <= allowed,
+        "{} retries, {allowed} allowed",
+        sent - requests
+    );
 }

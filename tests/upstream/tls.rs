@@ -40,40 +40,95 @@ fn text(gateway: &Gateway) -> String {
 fn verifies_the_upstream_by_name_and_authority() {
     let (ours, other) = (Peer::certificates(NAME), Peer::certificates(NAME));
     let nginx = nginx(&ours, "");
-    let good = gateway(&nginx, "sni = \"users.internal\", ca = \"{dir}/ca.pem\"", &ours).start();
+    let good = gateway(
+        &nginx,
+        "sni = \"users.internal\", ca = \"{dir}/ca.pem\"",
+        &ours,
+    )
+    .start();
     assert_eq!(text(&good), "sni=users.internal verified=NONE target=/x?y");
-    let wrong_name = gateway(&nginx, "sni = \"orders.internal\", ca = \"{dir}/ca.pem\"", &ours).start();
-    wrong_name.client().get("/").send().refused(502, "upstream_connect");
-    let wrong_authority = gateway(&nginx, "sni = \"users.internal\", ca = \"{dir}/ca.pem\"", &other).start();
-    wrong_authority.client().get("/").send().refused(502, "upstream_connect");
+    let wrong_name = gateway(
+        &nginx,
+        "sni = \"orders.internal\", ca = \"{dir}/ca.pem\"",
+        &ours,
+    )
+    .start();
+    wrong_name
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
+    let wrong_authority = gateway(
+        &nginx,
+        "sni = \"users.internal\", ca = \"{dir}/ca.pem\"",
+        &other,
+    )
+    .start();
+    wrong_authority
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
     let no_authority = gateway(&nginx, "sni = \"users.internal\"", &ours).start();
-    no_authority.client().get("/").send().refused(502, "upstream_connect");
+    no_authority
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
 }
 
 #[test]
 fn shows_its_client_certificate_where_asked() {
     let certificates = Peer::certificates(NAME);
-    let nginx = nginx(&certificates, "ssl_client_certificate {dir}/ca.pem; ssl_verify_client on;");
+    let nginx = nginx(
+        &certificates,
+        "ssl_client_certificate {dir}/ca.pem; ssl_verify_client on;",
+    );
     let tls = "sni = \"users.internal\", ca = \"{dir}/ca.pem\"";
-    let with = gateway(&nginx, &format!("{tls}, cert = \"{{dir}}/client.pem\", key = \"{{dir}}/client.key\""), &certificates).start();
-    assert_eq!(text(&with), "sni=users.internal verified=SUCCESS target=/x?y");
+    let with = gateway(
+        &nginx,
+        &format!("{tls}, cert = \"{{dir}}/client.pem\", key = \"{{dir}}/client.key\""),
+        &certificates,
+    )
+    .start();
+    assert_eq!(
+        text(&with),
+        "sni=users.internal verified=SUCCESS target=/x?y"
+    );
     let without = gateway(&nginx, tls, &certificates).start();
     let response = without.client().get("/").send();
-    assert_eq!(response.status, 400, "nginx says that a certificate is missing: {response:?}");
+    assert_eq!(
+        response.status, 400,
+        "nginx says that a certificate is missing: {response:?}"
+    );
 }
 
 #[test]
 fn a_plain_upstream_behind_tls_keys_is_refused() {
     let certificates = Peer::certificates(NAME);
     let nginx = Nginx::named("plain");
-    let gateway = gateway(&nginx, "sni = \"users.internal\", ca = \"{dir}/ca.pem\"", &certificates).start();
-    gateway.client().get("/").send().refused(502, "upstream_connect");
+    let gateway = gateway(
+        &nginx,
+        "sni = \"users.internal\", ca = \"{dir}/ca.pem\"",
+        &certificates,
+    )
+    .start();
+    gateway
+        .client()
+        .get("/")
+        .send()
+        .refused(502, "upstream_connect");
 }
 
 #[test]
 fn files_that_are_not_there_stop_the_start() {
     let certificates = Peer::certificates(NAME);
     let nginx = nginx(&certificates, "");
-    let ran = gateway(&nginx, "sni = \"users.internal\", ca = \"{dir}/nothing.pem\"", &certificates).fails_to_start();
+    let ran = gateway(
+        &nginx,
+        "sni = \"users.internal\", ca = \"{dir}/nothing.pem\"",
+        &certificates,
+    )
+    .fails_to_start();
     ran.expect(1).says("nothing.pem");
 }

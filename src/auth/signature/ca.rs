@@ -202,6 +202,10 @@ impl super::Proof for Proof<'_> {
             })
     }
 
+    fn loose_parameters(&self, body: &[u8]) -> bool {
+        loose(self.target, self.headers, body)
+    }
+
     fn fits_body(&self, body: &[u8], required: bool) -> bool {
         let md5 = value(self.headers, MD5);
         let sha256 = value(self.headers, SHA256);
@@ -279,6 +283,18 @@ fn resource(text: &mut Vec<u8>, message: &Message<'_>, variant: Variant) {
             text.extend_from_slice(value);
         }
     }
+}
+
+/// Whether a name stands twice, of which only the first value is signed, or a value holds what separates parameters,
+/// so that one signed value could come apart into two.
+fn loose(target: &str, headers: &HeaderMap, body: &[u8]) -> bool {
+    let (_, query) = path_and_query(target);
+    let form = if is_form(headers) { body } else { &[] };
+    let mut names = std::collections::HashSet::new();
+    let separates = |byte: &u8| matches!(byte, b'&' | b'=') || byte.is_ascii_control();
+    pairs(query.unwrap_or_default().as_bytes())
+        .chain(pairs(form))
+        .any(|(name, value)| value.iter().chain(&name).any(separates) || !names.insert(name))
 }
 
 /// The parameters of a query or form, decoded to bytes: two that differ must not come out alike.

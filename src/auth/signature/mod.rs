@@ -35,6 +35,7 @@ pub(super) struct SignatureAuthenticator {
     scheme: SignatureScheme,
     skew_ms: u64,
     require_body_digest: bool,
+    strict_params: bool,
     apps: HashMap<String, App>,
     /// Verifies for applications that do not exist, so that the time taken does not tell them from those that do.
     nobody: AppKey,
@@ -60,6 +61,11 @@ trait Proof {
 
     /// Whether the signature is `key`'s.
     fn holds(&self, key: &AppKey, body: &[u8]) -> bool;
+
+    /// Whether parameters could have been moved or added under the same signature.
+    fn loose_parameters(&self, _body: &[u8]) -> bool {
+        false
+    }
 
     /// Whether the body is the one that was signed; with `required`, a body nobody vouches for is not.
     fn fits_body(&self, body: &[u8], required: bool) -> bool;
@@ -109,6 +115,7 @@ impl SignatureAuthenticator {
             scheme: auth.scheme,
             skew_ms: u64::try_from(auth.skew.as_millis()).unwrap_or(u64::MAX),
             require_body_digest: auth.require_body_digest,
+            strict_params: auth.strict_params,
             apps,
             nobody: AppKey::nobody(),
             nonces,
@@ -190,7 +197,8 @@ impl SignatureAuthenticator {
         let app = self.apps.get(proof.app());
         let key = app.map_or(&self.nobody, |app| &app.key);
         let holds = proof.holds(key, body);
-        app.filter(|_| holds).ok_or_else(invalid)
+        let loose = self.strict_params && proof.loose_parameters(body);
+        app.filter(|_| holds && !loose).ok_or_else(invalid)
     }
 
     fn spend(&self, exchange: &Exchange<'_>, app: &App, nonce: &str) -> Result<(), Refusal> {

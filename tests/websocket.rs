@@ -1,0 +1,194 @@
+//! WebSocket passes through, and every check comes first.
+
+use serde_json::json;
+
+use crate::harness::{Answer, Connection, Gateway, Origin, Peer, eventually, millis, seconds, unix_now};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn start() -> (Origin, Gateway) {
+    let origin = Origin::answering(|seen| match seen.header("upgrade") {
+        Some(_) => Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+        None => Answer::echo(),
+    });
+    let gateway = Gateway::with(
+        r#"
+        [auth.app]
+        type = "jwt"
+        algorithms = ["HS256"]
+        secret = "0123456789abcdef0123456789abcdef"
+        forward_claims = { sub = "X-User-Id" }
+        [limit.one]
+        key = "client_ip"
+        algorithm = "concurrency"
+        max = 1
+        [upstream.api]
+        endpoints = [{ address = "{origin}" }]
+        [upstream.api.timeout]
+        request = "1s"
+        [[route]]
+        id = "open"
+        path = "/open"
+        upstream = "api"
+        [[route]]
+        id = "closed"
+        path = "/closed"
+        auth = ["app"]
+        upstream = "api"
+        [[route]]
+        id = "limited"
+        path = "/limited"
+        limits = ["one"]
+        upstream = "api"
+        [[route]]
+        id = "get-only"
+        path = "/post"
+        methods = ["POST"]
+        upstream = "api"
+        [[route]]
+        id = "denied"
+        path = "/denied"
+        deny_ips = ["127.0.0.0/8"]
+        upstream = "api"
+        "#,
+    )
+    .to(&origin)
+    .start();
+    (origin, gateway)
+}
+
+fn handshake(target: &str, more: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+}
+
+/// A connection that became a tunnel.
+fn opened(gateway: &Gateway, target: &str, more: &str) -> Connection {
+    let mut connection = gateway.client().connect();
+    connection.write(handshake(target, more)).unwrap();
+    let response = connection.response("GET").unwrap().expect(101);
+    assert_eq!(response.header("upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
+    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    connection
+}
+
+#[track_caller]
+fn echoes(connection: &mut Connection, bytes: &[u8]) {
+    connection.write(bytes).unwrap();
+    assert_eq!(connection.bytes(bytes.len()).unwrap(), bytes);
+}
+
+#[test]
+fn frames_pass_both_ways() {
+    let (origin, gateway) = start();
+    let mut connection = opened(&gateway, "/open", "");
+    let seen = origin.last();
+    assert_eq!(seen.header("upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
+    assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
+    assert!(seen.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("upgrade")), "{:?}", seen.headers);
+    echoes(&mut connection, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    let large: Vec<u8> = (0..200_000u32).map(|n| (n % 255) as u8).collect();
+    for piece in large.chunks(8_192) {
+        echoes(&mut connection, piece);
+    }
+    drop(connection);
+    eventually(seconds(5), "the origin's side is closed too", || origin.open() == 0);
+}
+
+#[test]
+fn a_tunnel_outlives_the_deadline_of_a_request() {
+    let (_origin, gateway) = start();
+    let mut connection = opened(&gateway, "/open", "");
+    for _ in 0..8 {
+        echoes(&mut connection, b"still here");
+        std::thread::sleep(millis(250));
+    }
+}
+
+#[test]
+fn the_end_of_the_origin_ends_the_tunnel() {
+    let (origin, gateway) = start();
+    let mut connection = opened(&gateway, "/open", "");
+    echoes(&mut connection, b"hello");
+    origin.kill();
+    assert!(connection.closes_within(seconds(5)));
+}
+
+#[test]
+fn every_check_comes_first() {
+    let (origin, gateway) = start();
+    for (target, status, code) in [
+        ("/closed", 401, "token_missing"),
+        ("/denied", 403, "ip_denied"),
+        ("/post", 405, "method_not_allowed"),
+        ("/nowhere", 404, "route_not_found"),
+        ("/closed%2f", 400, "path_ambiguous"),
+    ] {
+        let mut connection = gateway.client().connect();
+        connection.write(handshake(target, "")).unwrap();
+        connection.response("GET").unwrap().refused(status, code);
+    }
+    assert_eq!(origin.count(), 0);
+    let token = Peer::token("HS256", SECRET, &json!({ "sub": "user-7", "exp": unix_now() + 60 }));
+    let mut connection = opened(&gateway, "/closed", &format!("Authorization: Bearer {token}\r\nX-User-Id: canary\r\n"));
+    echoes(&mut connection, b"hello");
+    assert_eq!(origin.last().values("x-user-id"), ["user-7"]);
+}
+
+#[test]
+fn an_open_tunnel_holds_its_slot() {
+    let (_origin, gateway) = start();
+    let connection = opened(&gateway, "/limited", "");
+    gateway.client().get("/limited").send().refused(429, "concurrency_limited");
+    drop(connection);
+    eventually(seconds(5), "the slot is free", || gateway.client().get("/limited").send().status == 200);
+}
+
+#[test]
+fn an_upgrade_to_anything_else_is_an_ordinary_request() {
+    let (origin, gateway) = start();
+    for protocol in ["h2c", "TLS/1.0", "something", "websocket, h2c"] {
+        let request = gateway.client();
+        let request = request.get("/open").header("Connection", "Upgrade").header("Upgrade", protocol);
+        let response = request.send();
+        assert!(response.status == 200 || response.status == 400, "{protocol}: {response:?}");
+        assert!(origin.seen().iter().all(|s| s.header("upgrade").is_none_or(|v| !v.contains("h2c"))));
+    }
+}
+
+#[test]
+fn an_origin_that_declines_is_heard() {
+    let origin = Origin::answering(|_| Answer::status(426).header("Upgrade", "other"));
+    let gateway = Gateway::with(
+        "[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n[[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"api\"\n",
+    )
+    .to(&origin)
+    .start();
+    let mut connection = gateway.client().connect();
+    connection.write(handshake("/x", "")).unwrap();
+    assert_eq!(connection.response("GET").unwrap().status, 426);
+}
+
+#[test]
+fn a_tunnel_is_one_line_in_the_log() {
+    let (_origin, gateway) = start();
+    let mut connection = opened(&gateway, "/open", "X-Trace-ID: tunnel\r\n");
+    echoes(&mut connection, b"0123456789");
+    drop(connection);
+    let line = gateway.access_line("tunnel");
+    assert_eq!((&line["status"], &line["route"]), (&json!(101), &json!("open")), "{line}");
+}
+
+#[test]
+fn bytes_before_the_101_stay_behind_when_there_is_none() {
+    let (origin, gateway) = start();
+    let mut connection = gateway.client().connect();
+    let smuggled = "GET /open?smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    connection.write(handshake("/closed", "") + smuggled).unwrap();
+    connection.response("GET").unwrap().refused(401, "token_missing");
+    // Either the connection ends, or the next request is an ordinary one that passes every check.
+    let _ = connection.outcome("GET");
+    assert!(origin.seen().iter().all(|s| s.header("upgrade").is_none()));
+}

@@ -4,7 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Gateway, Origin, Peer, Ran, tollgate, unix_now};
+use crate::harness::{
+    Client, Folder, Gateway, Origin, Peer, Ran, eventually, seconds, tollgate, unix_now,
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -38,7 +40,10 @@ fn run(args: &[&str]) -> Ran {
 fn version_is_one_line_that_scripts_can_read() {
     let version = env!("CARGO_PKG_VERSION");
     let ran = run(&["--version"]).expect(0);
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (format!("tollgate {version}\n").as_str(), ""));
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.as_str()),
+        (format!("tollgate {version}\n").as_str(), "")
+    );
     let long = run(&["-V"]).expect(0).stdout;
     assert!(long.starts_with(&format!("tollgate {version}")), "{long}");
     for word in ["commit", "0.9.1"] {
@@ -49,16 +54,41 @@ fn version_is_one_line_that_scripts_can_read() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
-    for args in [&["frobnicate"][..], &["check", "--nonsense"], &["explain"], &["token"], &["sign"], &["check", "-c"], &["completions", "tcsh9"]] {
+    for args in [
+        &["frobnicate"][..],
+        &["check", "--nonsense"],
+        &["explain"],
+        &["token"],
+        &["sign"],
+        &["check", "-c"],
+        &["completions", "tcsh9"],
+    ] {
         let ran = run(args);
-        assert!(ran.code == 2 && ran.stdout.is_empty() && !ran.stderr.is_empty(), "{args:?}: {ran:#?}");
+        assert!(
+            ran.code == 2 && ran.stdout.is_empty() && !ran.stderr.is_empty(),
+            "{args:?}: {ran:#?}"
+        );
     }
 }
 
 #[test]
 fn help_names_every_verb() {
     let help = run(&["--help"]).expect(0).stdout;
-    for verb in ["run", "check", "reload", "status", "routes", "config", "explain", "sign", "token", "demo", "completions", "man", "schema"] {
+    for verb in [
+        "run",
+        "check",
+        "reload",
+        "status",
+        "routes",
+        "config",
+        "explain",
+        "sign",
+        "token",
+        "demo",
+        "completions",
+        "man",
+        "schema",
+    ] {
         assert!(help.contains(verb), "{verb} in {help}");
     }
 }
@@ -66,8 +96,14 @@ fn help_names_every_verb() {
 #[test]
 fn nothing_is_coloured_away_from_a_terminal() {
     let mut command = tollgate();
-    command.env_remove("NO_COLOR").args(["check", "-c", "/nowhere.toml"]);
-    for ran in [Ran::of(&mut command), run(&["--help"]), run(&["frobnicate"])] {
+    command
+        .env_remove("NO_COLOR")
+        .args(["check", "-c", "/nowhere.toml"]);
+    for ran in [
+        Ran::of(&mut command),
+        run(&["--help"]),
+        run(&["frobnicate"]),
+    ] {
         ran.never_says("\u{1b}[");
     }
 }
@@ -75,16 +111,33 @@ fn nothing_is_coloured_away_from_a_terminal() {
 #[test]
 fn routes_are_listed_in_match_order() {
     let listed = Folder::with(CONFIG).run(&["routes"], &[]).expect(0).stdout;
-    let at = |id: &str| listed.find(id).unwrap_or_else(|| panic!("{id} in {listed}"));
-    assert!(at("literal") < at("name") && at("name") < at("tail"), "{listed}");
+    let at = |id: &str| {
+        listed
+            .find(id)
+            .unwrap_or_else(|| panic!("{id} in {listed}"))
+    };
+    assert!(
+        at("literal") < at("name") && at("name") < at("tail"),
+        "{listed}"
+    );
 }
 
 #[test]
 fn config_show_is_a_configuration() {
     let folder = Folder::with(CONFIG);
-    let shown = folder.run(&["config", "show"], &[]).expect(0).never_says("canary");
-    let parsed: toml::Table = shown.stdout.parse().unwrap_or_else(|error| panic!("{error}: {}", shown.stdout));
-    assert_eq!(parsed["server"]["client"]["header_timeout"].as_str(), Some("10s"), "defaults are shown");
+    let shown = folder
+        .run(&["config", "show"], &[])
+        .expect(0)
+        .never_says("canary");
+    let parsed: toml::Table = shown
+        .stdout
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}: {}", shown.stdout));
+    assert_eq!(
+        parsed["server"]["client"]["header_timeout"].as_str(),
+        Some("10s"),
+        "defaults are shown"
+    );
     assert_eq!(parsed["route"].as_array().unwrap().len(), 3);
     // What it shows is accepted again.
     Folder::with(&shown.stdout).check().expect(0);
@@ -98,8 +151,16 @@ fn check_says_so_when_all_is_well() {
 #[test]
 fn schema_is_a_json_schema_of_the_configuration() {
     let schema = run(&["schema"]).expect(0).json();
-    assert!(schema["$schema"].as_str().is_some_and(|s| s.contains("json-schema.org")), "{schema}");
-    for table in ["server", "listener", "admin", "log", "upstream", "auth", "limit", "group", "route", "include"] {
+    assert!(
+        schema["$schema"]
+            .as_str()
+            .is_some_and(|s| s.contains("json-schema.org")),
+        "{schema}"
+    );
+    for table in [
+        "server", "listener", "admin", "log", "upstream", "auth", "limit", "group", "route",
+        "include",
+    ] {
         assert!(schema["properties"][table].is_object(), "{table}");
     }
 }
@@ -107,10 +168,16 @@ fn schema_is_a_json_schema_of_the_configuration() {
 #[test]
 fn completions_and_manual_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
-        run(&["completions", shell]).expect(0).says("tollgate").says("explain");
+        run(&["completions", shell])
+            .expect(0)
+            .says("tollgate")
+            .says("explain");
     }
     let manual = run(&["man"]).expect(0).stdout;
-    assert!(manual.contains(".TH") && manual.contains("tollgate"), "{manual}");
+    assert!(
+        manual.contains(".TH") && manual.contains("tollgate"),
+        "{manual}"
+    );
 }
 
 // ---- token and sign ------------------------------------------------------------------------------
@@ -118,32 +185,76 @@ fn completions_and_manual_are_printed() {
 #[test]
 fn token_prints_the_token_alone_and_others_accept_it() {
     let before = unix_now();
-    let ran = run(&["token", "--secret", SECRET, "--claim", "sub=user-7", "--claim", "role=admin", "--expires", "1h"]).expect(0);
+    let ran = run(&[
+        "token",
+        "--secret",
+        SECRET,
+        "--claim",
+        "sub=user-7",
+        "--claim",
+        "role=admin",
+        "--expires",
+        "1h",
+    ])
+    .expect(0);
     let token = ran.stdout.trim_end();
     assert_eq!(token.split('.').count(), 3, "{ran:#?}");
     let claims = Peer::verified("HS256", SECRET, token);
-    assert_eq!((&claims["sub"], &claims["role"]), (&json!("user-7"), &json!("admin")));
+    assert_eq!(
+        (&claims["sub"], &claims["role"]),
+        (&json!("user-7"), &json!("admin"))
+    );
     let exp = claims["exp"].as_i64().unwrap();
-    assert!((before + 3595..=unix_now() + 3605).contains(&exp), "{claims}");
+    assert!(
+        (before + 3595..=unix_now() + 3605).contains(&exp),
+        "{claims}"
+    );
     let gateway = guarded();
-    gateway.client().get("/token").bearer(token).send().expect(200);
-    let other = run(&["token", "--secret", "another-secret-another-secret-1234"]).expect(0).stdout;
-    gateway.client().get("/token").bearer(other.trim_end()).send().refused(401, "token_invalid");
+    gateway
+        .client()
+        .get("/token")
+        .bearer(token)
+        .send()
+        .expect(200);
+    let other = run(&["token", "--secret", "another-secret-another-secret-1234"])
+        .expect(0)
+        .stdout;
+    gateway
+        .client()
+        .get("/token")
+        .bearer(other.trim_end())
+        .send()
+        .refused(401, "token_invalid");
 }
 
 #[test]
-fn token_signs_with_a_key_file_and_a_secret_of_the_environment() {
-    for (kind, alg) in [("rsa", "RS256"), ("rsa", "PS256"), ("ec", "ES256"), ("ed25519", "EdDSA")] {
+fn token_signs_with_a_key_file() {
+    for (kind, alg) in [
+        ("rsa", "RS256"),
+        ("rsa", "PS256"),
+        ("ec", "ES256"),
+        ("ed25519", "EdDSA"),
+    ] {
         let keys = crate::harness::Keys::new(kind);
         let folder = Folder::with("").write("key.pem", &keys.private);
         let key = folder.path().join("key.pem").display().to_string();
-        let ran = run(&["token", "--key", &key, "--alg", alg, "--claim", "sub=u", "--expires", "5m"]).expect(0);
-        assert_eq!(Peer::verified(alg, &keys.public, ran.stdout.trim_end())["sub"], "u");
+        let ran = run(&[
+            "token",
+            "--key",
+            &key,
+            "--alg",
+            alg,
+            "--claim",
+            "sub=u",
+            "--expires",
+            "5m",
+        ])
+        .expect(0);
+        assert_eq!(
+            Peer::verified(alg, &keys.public, ran.stdout.trim_end())["sub"],
+            "u"
+        );
     }
-    let mut command = tollgate();
-    command.args(["token", "--secret", "env:TOKEN_SECRET", "--alg", "HS512", "--claim", "n=1"]).env("TOKEN_SECRET", SECRET.repeat(2));
-    let ran = Ran::of(&mut command).expect(0);
-    Peer::verified("HS512", &SECRET.repeat(2), ran.stdout.trim_end());
 }
 
 fn guarded() -> Gateway {
@@ -166,19 +277,62 @@ fn sign_prints_headers_that_the_gateway_accepts() {
         let url = format!("http://gateway.test{target}");
         let body = r#"{"hello":"world's"}"#;
         let signed = |secret: &str, rest: &[&str]| -> Vec<(String, String)> {
-            let mut args = vec!["sign", "--scheme", scheme, "--key", "app-1", "--secret", secret, "--headers"];
+            let mut args = vec![
+                "sign",
+                "--scheme",
+                scheme,
+                "--key",
+                "app-1",
+                "--secret",
+                secret,
+                "--headers",
+            ];
             args.extend(rest);
             let lines = run(&args).expect(0).stdout;
-            lines.lines().map(|l| l.split_once(": ").unwrap_or_else(|| panic!("{l}"))).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+            lines
+                .lines()
+                .map(|l| l.split_once(": ").unwrap_or_else(|| panic!("{l}")))
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .collect()
         };
         let client = gateway.client();
-        client.get(&target).headers(&signed("s3cret", &["GET", &url])).send().expect(200);
+        client
+            .get(&target)
+            .headers(&signed("s3cret", &["GET", &url]))
+            .send()
+            .expect(200);
         let of_body = signed("s3cret", &["POST", &url, "-d", body]);
-        client.post(&target).headers(&of_body).body(body).send().expect(200);
-        client.get(&target).headers(&signed("wrong", &["GET", &url])).send().refused(401, "sig_invalid");
-        let form = ["-H", "Content-Type: application/x-www-form-urlencoded", "-d", "c=2", "POST", &url];
-        client.post(&target).headers(&signed("s3cret", &form)).body("c=2").send().expect(200);
-        client.post(&target).headers(&signed("s3cret", &form)).body("c=3").send().expect(401);
+        client
+            .post(&target)
+            .headers(&of_body)
+            .body(body)
+            .send()
+            .expect(200);
+        client
+            .get(&target)
+            .headers(&signed("wrong", &["GET", &url]))
+            .send()
+            .refused(401, "sig_invalid");
+        let form = [
+            "-H",
+            "Content-Type: application/x-www-form-urlencoded",
+            "-d",
+            "c=2",
+            "POST",
+            &url,
+        ];
+        client
+            .post(&target)
+            .headers(&signed("s3cret", &form))
+            .body("c=2")
+            .send()
+            .expect(200);
+        client
+            .post(&target)
+            .headers(&signed("s3cret", &form))
+            .body("c=3")
+            .send()
+            .expect(401);
     }
 }
 
@@ -188,20 +342,38 @@ fn sign_prints_a_line_that_a_shell_understands() {
     for scheme in ["ca", "rfc9421"] {
         let url = format!("http://{}/{scheme}/x?a=1", gateway.listen());
         let body = "{\"it's\":\"$HOME `x` \\\"quoted\\\"\"}";
-        let line = run(&["sign", "--scheme", scheme, "--key", "app-1", "--secret", "s3cret", "POST", &url, "-d", body]).expect(0).stdout;
+        let line = run(&[
+            "sign", "--scheme", scheme, "--key", "app-1", "--secret", "s3cret", "POST", &url, "-d",
+            body,
+        ])
+        .expect(0)
+        .stdout;
         assert!(line.trim_start().starts_with("curl "), "{line}");
         // A shell takes the line apart; curl itself is not needed for that.
         let script = format!("curl() {{ printf '%s\\0' \"$@\"; }}\n{line}");
-        let words = Ran::of(Command::new("/bin/sh").arg("-c").arg(script)).expect(0).stdout;
+        let words = Ran::of(Command::new("/bin/sh").arg("-c").arg(script))
+            .expect(0)
+            .stdout;
         let words: Vec<&str> = words.split('\0').collect();
-        assert!(words.contains(&url.as_str()) && words.contains(&body), "{words:?}");
+        assert!(
+            words.contains(&url.as_str()) && words.contains(&body),
+            "{words:?}"
+        );
         let mut headers = Vec::new();
-        for pair in words.windows(2).filter(|pair| pair[0] == "-H" || pair[0] == "--header") {
+        for pair in words
+            .windows(2)
+            .filter(|pair| pair[0] == "-H" || pair[0] == "--header")
+        {
             let (name, value) = pair[1].split_once(": ").unwrap();
             headers.push((name.to_owned(), value.to_owned()));
         }
         let client = gateway.client().host(&gateway.listen().to_string());
-        client.post(&format!("/{scheme}/x?a=1")).headers(&headers).body(body).send().expect(200);
+        client
+            .post(&format!("/{scheme}/x?a=1"))
+            .headers(&headers)
+            .body(body)
+            .send()
+            .expect(200);
     }
 }
 
@@ -219,14 +391,21 @@ fn reload_answers_with_its_exit_code() {
     gateway.run_cli(&["reload"], &[]).expect(0);
     assert_eq!(gateway.client().get("/hello").send().text(), "two");
     gateway.write("tollgate.toml", &good.replace("respond", "respnd"));
-    gateway.run_cli(&["reload"], &[]).expect(1).says("tollgate.toml:4:1").says("respond");
+    gateway
+        .run_cli(&["reload"], &[])
+        .expect(1)
+        .says("tollgate.toml:4:1")
+        .says("respond");
     assert_eq!(gateway.client().get("/hello").send().text(), "two");
     gateway.wait_for_metric("gateway_config_reloads_total", &[("result", "ok")], 1.0);
 }
 
 #[test]
 fn without_a_running_gateway_the_verbs_say_so() {
-    let folder = Folder::with("").write("tollgate.toml", &format!("{CONFIG}[server]\nruntime_dir = \"{{dir}}/run\"\n"));
+    let folder = Folder::with("").write(
+        "tollgate.toml",
+        &format!("{CONFIG}[server]\nruntime_dir = \"{{dir}}/run\"\n"),
+    );
     for verb in ["reload", "status"] {
         let ran = folder.run(&[verb], &[]).expect(1);
         assert!(!ran.stderr.is_empty(), "{ran:#?}");
@@ -244,7 +423,13 @@ fn status_shows_what_runs() {
     gateway.client().get("/x").send().expect(200);
     let text = gateway.run_cli(&["status"], &[]).expect(0).stdout;
     let hash = gateway.info()["config_hash"].as_str().unwrap().to_owned();
-    for word in [env!("CARGO_PKG_VERSION"), &hash, "proxied", "api", &origin.address().to_string()] {
+    for word in [
+        env!("CARGO_PKG_VERSION"),
+        &hash,
+        "proxied",
+        "api",
+        &origin.address().to_string(),
+    ] {
         assert!(text.contains(word), "{word} in {text}");
     }
     let status: Value = gateway.run_cli(&["status"], &["--json"]).expect(0).json();
@@ -257,4 +442,52 @@ fn status_shows_what_runs() {
 #[test]
 fn check_runs_beside_the_gateway() {
     hello().run_cli(&["check"], &[]).expect(0);
+}
+
+#[test]
+fn demo_serves_and_prints_lines_that_work() {
+    let folder = Folder::with("");
+    let output = std::fs::File::create(folder.path().join("output")).unwrap();
+    let mut command = tollgate();
+    command
+        .arg("demo")
+        .stdout(output.try_clone().unwrap())
+        .stderr(output);
+    let demo = Running(command.spawn().unwrap());
+    let printed = || std::fs::read_to_string(folder.path().join("output")).unwrap();
+    eventually(seconds(20), "the demo has said all", || {
+        printed().contains("Ctrl-C")
+    });
+    let text = printed();
+    let after = |mark: &str| {
+        text.split(mark)
+            .nth(1)
+            .unwrap_or_else(|| panic!("{mark} in {text}"))
+    };
+    let address = after("listening on http://")
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .next()
+        .unwrap();
+    let client = Client::to(address.parse().unwrap());
+    client.get("/hello/world").send().expect(200);
+    let token = after("Authorization: Bearer ").split('\'').next().unwrap();
+    client.get("/users/7").bearer(token).send().expect(200);
+    client.get("/users/7").send().refused(401, "token_missing");
+    let signed = text
+        .lines()
+        .find(|l| l.contains("curl") && l.contains("x-ca-signature:"))
+        .expect("a signed line");
+    assert!(signed.contains("/partner/"), "{signed}");
+    drop(demo);
+}
+
+/// Ends with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.0.id() as i32);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+        let _ = self.0.wait();
+    }
 }

@@ -5,7 +5,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::harness::{Connection, Gateway, Origin, Peer, admin_json, unix_now};
+use crate::harness::{Client, Connection, Gateway, Origin, Peer, admin_json, unix_now};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -34,21 +34,41 @@ fn routes() -> String {
         ("literal", "path = \"/a/b\"\nmethods = [\"GET\", \"POST\"]"),
         ("stripped", "path = \"/users/{id}/**\"\nstrip_prefix = 1"),
         ("me", "path = \"/users/me\"\nmethods = [\"PUT\"]"),
-        ("host", "path = \"/a/b\"\nhosts = [\"api.example.com\"]\nmethods = [\"GET\"]"),
-        ("star", "path = \"/**\"\nhosts = [\"*.example.com\"]\nheaders = { x-v = \"2\" }"),
-        ("header", "path = \"/a/{y}/c\"\nheaders = { x-v = \"~[0-9]+\" }"),
-        ("query", "path = \"/users/me\"\nquery = { debug = \"*\" }\nmethods = [\"GET\"]"),
+        (
+            "host",
+            "path = \"/a/b\"\nhosts = [\"api.example.com\"]\nmethods = [\"GET\"]",
+        ),
+        (
+            "star",
+            "path = \"/**\"\nhosts = [\"*.example.com\"]\nheaders = { x-v = \"2\" }",
+        ),
+        (
+            "header",
+            "path = \"/a/{y}/c\"\nheaders = { x-v = \"~[0-9]+\" }",
+        ),
+        (
+            "query",
+            "path = \"/users/me\"\nquery = { debug = \"*\" }\nmethods = [\"GET\"]",
+        ),
         ("cookie", "path = \"/b\"\ncookies = { stage = \"beta\" }"),
         ("closed", "path = \"/b/**\"\nauth = [\"app\"]"),
-        ("claims", "path = \"/b/me\"\nauth = [\"app\"]\nrequire = { role = [\"admin\"] }"),
+        (
+            "claims",
+            "path = \"/b/me\"\nauth = [\"app\"]\nrequire = { role = [\"admin\"] }",
+        ),
         ("denied", "path = \"/c/**\"\ndeny_ips = [\"127.0.0.2\"]"),
         ("grouped", "group = \"v1\"\npath = \"/x/{y}\""),
         ("rest", "path = \"/c/me/{*rest}\"\nrewrite = \"/r/{rest}\""),
     ] {
         text.push_str(&format!("[[route]]\nid = \"{id}\"\n{keys}\nupstream = \"api\"\n[route.request]\nset = {{ X-Route = \"{id}\" }}\n"));
     }
-    for (id, keys) in [("static", "path = \"/static\""), ("static-post", "path = \"/static/**\"\nmethods = [\"POST\"]")] {
-        text.push_str(&format!("[[route]]\nid = \"{id}\"\n{keys}\nrespond = {{ status = 200, text = \"{id}\" }}\n"));
+    for (id, keys) in [
+        ("static", "path = \"/static\""),
+        ("static-post", "path = \"/static/**\"\nmethods = [\"POST\"]"),
+    ] {
+        text.push_str(&format!(
+            "[[route]]\nid = \"{id}\"\n{keys}\nrespond = {{ status = 200, text = \"{id}\" }}\n"
+        ));
     }
     text + "[[route]]\nid = \"limited\"\npath = \"/limited\"\nlimits = [\"two\"]\nrespond = { status = 200, text = \"limited\" }\n"
 }
@@ -64,18 +84,46 @@ struct Asked {
 impl Asked {
     fn random(random: &mut StdRng, tokens: &[String]) -> Self {
         const SEGMENTS: [&str; 22] = [
-            "a", "b", "c", "users", "me", "static", "v1", "x", "7", "x%20y", "%61", "%2e", "..", ".", "", "a;v=1", "%2f", "%00", "%zz",
-            "%E4%BD%A0", "~", "a...",
+            "a",
+            "b",
+            "c",
+            "users",
+            "me",
+            "static",
+            "v1",
+            "x",
+            "7",
+            "x%20y",
+            "%61",
+            "%2e",
+            "..",
+            ".",
+            "",
+            "a;v=1",
+            "%2f",
+            "%00",
+            "%zz",
+            "%E4%BD%A0",
+            "~",
+            "a...",
         ];
         let depth = random.random_range(1..=4);
         let mut target: String = (0..depth)
             .map(|_| {
                 // Mostly plain, so that most requests get somewhere.
-                let pool = if random.random_bool(0.85) { &SEGMENTS[..9] } else { &SEGMENTS[..] };
+                let pool = if random.random_bool(0.85) {
+                    &SEGMENTS[..9]
+                } else {
+                    &SEGMENTS[..]
+                };
                 format!("/{}", pool.choose(random).unwrap())
             })
             .collect();
-        for (share, query) in [(0.1, "?debug"), (0.1, "?x=1&debug=%20&y"), (0.1, "?a=/../%2f")] {
+        for (share, query) in [
+            (0.1, "?debug"),
+            (0.1, "?x=1&debug=%20&y"),
+            (0.1, "?a=/../%2f"),
+        ] {
             if random.random_bool(share) && !target.contains('?') {
                 target.push_str(query);
             }
@@ -83,15 +131,31 @@ impl Asked {
         let mut headers = Vec::new();
         let mut sometimes = |random: &mut StdRng, share: f64, name: &str, values: &[&str]| {
             if random.random_bool(share) {
-                headers.push((name.to_owned(), (*values.choose(random).unwrap()).to_owned()));
+                headers.push((
+                    name.to_owned(),
+                    (*values.choose(random).unwrap()).to_owned(),
+                ));
             }
         };
         sometimes(random, 0.4, "X-V", &["1", "2", "x"]);
-        sometimes(random, 0.3, "Cookie", &["stage=beta", "stage=gamma", "a=b; stage=beta"]);
+        sometimes(
+            random,
+            0.3,
+            "Cookie",
+            &["stage=beta", "stage=gamma", "a=b; stage=beta"],
+        );
         let bearers: Vec<&str> = tokens.iter().map(String::as_str).collect();
         sometimes(random, 0.5, "Authorization", &bearers);
-        let methods = ["GET", "GET", "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "TRACE", "PURGE"];
-        let hosts = ["gateway.test", "api.example.com", "shop.example.com", "example.com", "API.example.com"];
+        let methods = [
+            "GET", "GET", "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "TRACE", "PURGE",
+        ];
+        let hosts = [
+            "gateway.test",
+            "api.example.com",
+            "shop.example.com",
+            "example.com",
+            "API.example.com",
+        ];
         Self {
             method: (*methods.choose(random).unwrap()).to_owned(),
             host: (*hosts.choose(random).unwrap()).to_owned(),
@@ -107,8 +171,18 @@ impl Asked {
 }
 
 /// What was served, in the words of `explain`.
-fn served(connection: &mut Connection, asked: &Asked) -> Value {
-    let response = connection.request(&asked.method, &asked.target).host(&asked.host).headers(&asked.headers).send();
+fn served(client: &Client, connection: &mut Connection, asked: &Asked) -> Value {
+    let response = connection
+        .request(&asked.method, &asked.target)
+        .host(&asked.host)
+        .headers(&asked.headers)
+        .send();
+    if response
+        .header("connection")
+        .is_some_and(|v| v.eq_ignore_ascii_case("close"))
+    {
+        *connection = client.connect();
+    }
     if response.status != 200 {
         // A HEAD has no body to name the code in; its log line has, and GET is asked often enough.
         return json!({ "status": response.status, "decision": response.code() });
@@ -129,7 +203,11 @@ fn agree(asked: &Asked, explained: &Value, served: &Value) {
         if field == "status" || value.is_null() {
             continue;
         }
-        assert_eq!(&explained[field], value, "{field} of {} {} {} {:?}: explained {explained}, served {served}", asked.method, asked.host, asked.target, asked.headers);
+        assert_eq!(
+            &explained[field], value,
+            "{field} of {} {} {} {:?}: explained {explained}, served {served}",
+            asked.method, asked.host, asked.target, asked.headers
+        );
     }
 }
 
@@ -139,9 +217,26 @@ fn ten_thousand_random_requests_are_served_as_explained() {
     let gateway = Gateway::with(&routes()).to(&origin).start();
     let exp = unix_now() + 600;
     let tokens = [
-        format!("Bearer {}", Peer::token("HS256", SECRET, &json!({ "sub": "u", "exp": exp, "role": "admin" }))),
-        format!("Bearer {}", Peer::token("HS256", SECRET, &json!({ "sub": "u", "exp": exp, "role": "reader" }))),
-        format!("Bearer {}", Peer::token("HS256", SECRET, &json!({ "sub": "u", "exp": 1 }))),
+        format!(
+            "Bearer {}",
+            Peer::token(
+                "HS256",
+                SECRET,
+                &json!({ "sub": "u", "exp": exp, "role": "admin" })
+            )
+        ),
+        format!(
+            "Bearer {}",
+            Peer::token(
+                "HS256",
+                SECRET,
+                &json!({ "sub": "u", "exp": exp, "role": "reader" })
+            )
+        ),
+        format!(
+            "Bearer {}",
+            Peer::token("HS256", SECRET, &json!({ "sub": "u", "exp": 1 }))
+        ),
         "Bearer nonsense".to_owned(),
     ];
     let one_share = |seed: u64| {
@@ -152,19 +247,43 @@ fn ten_thousand_random_requests_are_served_as_explained() {
         let (mut admin, mut public) = (gateway.admin().connect(), client.connect());
         for _ in 0..2_500 {
             let asked = Asked::random(&mut random, &tokens);
-            let explained = admin_json(admin.post("/api/v1/explain"), &asked.question(ip)).send().expect(200).json();
-            agree(&asked, &explained, &served(&mut public, &asked));
-            *decisions.entry(explained["decision"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+            let explained = admin_json(admin.post("/api/v1/explain"), &asked.question(ip))
+                .send()
+                .expect(200)
+                .json();
+            agree(&asked, &explained, &served(&client, &mut public, &asked));
+            *decisions
+                .entry(explained["decision"].as_str().unwrap().to_owned())
+                .or_insert(0) += 1;
         }
         decisions
     };
     let decisions = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || one_share(seed))).collect();
-        threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+        let threads: Vec<_> = (0..4)
+            .map(|seed| scope.spawn(move || one_share(seed)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|t| t.join().unwrap())
+            .collect::<Vec<_>>()
     });
     // The dice reached every kind of answer.
-    for decision in ["forward", "respond", "route_not_found", "method_not_allowed", "path_ambiguous", "token_missing", "token_invalid", "token_expired", "claims_denied", "ip_denied"] {
-        assert!(decisions.iter().any(|d| d.contains_key(decision)), "{decision} in {decisions:?}");
+    for decision in [
+        "forward",
+        "respond",
+        "route_not_found",
+        "method_not_allowed",
+        "path_ambiguous",
+        "token_missing",
+        "token_invalid",
+        "token_expired",
+        "claims_denied",
+        "ip_denied",
+    ] {
+        assert!(
+            decisions.iter().any(|d| d.contains_key(decision)),
+            "{decision} in {decisions:?}"
+        );
     }
 }
 
@@ -180,21 +299,63 @@ fn the_command_line_explains_without_a_running_gateway() {
     let gateway = Gateway::with(&routes()).to(&origin).start();
     gateway.signal(nix::sys::signal::Signal::SIGKILL);
     gateway.wait_exit(crate::harness::seconds(5));
-    let token = format!("Authorization: Bearer {}", Peer::token("HS256", SECRET, &json!({ "sub": "u", "exp": unix_now() + 60 })));
+    let token = format!(
+        "Authorization: Bearer {}",
+        Peer::token(
+            "HS256",
+            SECRET,
+            &json!({ "sub": "u", "exp": unix_now() + 60 })
+        )
+    );
     for (args, route, decision, path) in [
         (&["GET", "/a/b"][..], json!("literal"), "forward", "/a/b"),
-        (&["GET", "/a/./%62?x=%2f"], json!("literal"), "forward", "/a/b?x=%2f"),
+        (
+            &["GET", "/a/./%62?x=%2f"],
+            json!("literal"),
+            "forward",
+            "/a/b?x=%2f",
+        ),
         (&["GET", "/a/zz?q"], json!("name"), "forward", "/named/zz?q"),
-        (&["GET", "http://api.example.com/a/b"], json!("host"), "forward", "/a/b"),
+        (
+            &["GET", "http://api.example.com/a/b"],
+            json!("host"),
+            "forward",
+            "/a/b",
+        ),
         (&["GET", "/users/7/x"], json!("stripped"), "forward", "/7/x"),
         (&["GET", "/static"], json!("static"), "respond", ""),
         (&["GET", "/b/x"], json!("closed"), "token_missing", ""),
-        (&["GET", "/b/x", "-H", &token], json!("closed"), "forward", "/b/x"),
-        (&["GET", "/b/me", "-H", &token], json!("claims"), "claims_denied", ""),
+        (
+            &["GET", "/b/x", "-H", &token],
+            json!("closed"),
+            "forward",
+            "/b/x",
+        ),
+        (
+            &["GET", "/b/me", "-H", &token],
+            json!("claims"),
+            "claims_denied",
+            "",
+        ),
         (&["GET", "/c/x"], json!("denied"), "forward", "/c/x"),
-        (&["GET", "/c/x", "--ip", "127.0.0.2"], json!("denied"), "ip_denied", ""),
-        (&["DELETE", "/static/x"], Value::Null, "method_not_allowed", ""),
-        (&["GET", "/nowhere/at/all"], Value::Null, "route_not_found", ""),
+        (
+            &["GET", "/c/x", "--ip", "127.0.0.2"],
+            json!("denied"),
+            "ip_denied",
+            "",
+        ),
+        (
+            &["DELETE", "/static/x"],
+            Value::Null,
+            "method_not_allowed",
+            "",
+        ),
+        (
+            &["GET", "/nowhere/at/all"],
+            Value::Null,
+            "route_not_found",
+            "",
+        ),
         (&["GET", "/a%2fb"], Value::Null, "path_ambiguous", ""),
     ] {
         let answer = explained(&gateway, args);
@@ -214,14 +375,35 @@ fn an_explanation_names_rule_steps_and_candidates() {
     let gateway = Gateway::with(&routes()).to(&origin).start();
     let answer = explained(&gateway, &["GET", "/b/me"]);
     let steps = answer["steps"].as_array().unwrap();
-    assert!(!steps.is_empty() && steps.to_vec().iter().any(|s| s.to_string().contains("token_missing")), "{answer}");
-    let line = std::fs::read_to_string(gateway.config()).unwrap().lines().position(|l| l.contains("\"claims\"")).unwrap() + 1;
-    let named = (line - 1..=line).any(|n| answer.to_string().contains(&format!("tollgate.toml:{n}")));
+    assert!(
+        !steps.is_empty()
+            && steps
+                .to_vec()
+                .iter()
+                .any(|s| s.to_string().contains("token_missing")),
+        "{answer}"
+    );
+    let line = std::fs::read_to_string(gateway.config())
+        .unwrap()
+        .lines()
+        .position(|l| l.contains("\"claims\""))
+        .unwrap()
+        + 1;
+    let named =
+        (line - 1..=line).any(|n| answer.to_string().contains(&format!("tollgate.toml:{n}")));
     assert!(named, "the route is at line {line}: {answer}");
     let forward = explained(&gateway, &["GET", "/a/b"]).to_string();
     assert!(forward.contains(&origin.address().to_string()), "{forward}");
-    let text = gateway.run_cli(&["explain"], &["GET", "/a/b"]).expect(0).stdout;
-    for word in ["literal", "tollgate.toml:", "/a/b", &origin.address().to_string()] {
+    let text = gateway
+        .run_cli(&["explain"], &["GET", "/a/b"])
+        .expect(0)
+        .stdout;
+    for word in [
+        "literal",
+        "tollgate.toml:",
+        "/a/b",
+        &origin.address().to_string(),
+    ] {
         assert!(text.contains(word), "{word} in {text}");
     }
 }
@@ -230,7 +412,12 @@ fn an_explanation_names_rule_steps_and_candidates() {
 fn a_miss_names_the_nearest_routes_and_why_they_lost() {
     let origin = Origin::start();
     let gateway = Gateway::with(&routes()).to(&origin).start();
-    for args in [&["GET", "/statics"][..], &["GET", "/users/me"], &["GET", "/b"], &["DELETE", "/static/x"]] {
+    for args in [
+        &["GET", "/statics"][..],
+        &["GET", "/users/me"],
+        &["GET", "/b"],
+        &["DELETE", "/static/x"],
+    ] {
         let text = gateway.run_cli(&["explain"], args).expect(0).stdout;
         let near = match args[1] {
             "/statics" => "static",
@@ -253,7 +440,11 @@ fn an_explanation_takes_nothing() {
     let gateway = Gateway::with(&routes()).to(&origin).start();
     let ask = || {
         let question = json!({ "method": "GET", "url": "/limited", "ip": "127.0.0.1" });
-        gateway.admin_post("/api/v1/explain", &question).expect(200).json()["decision"].clone()
+        gateway
+            .admin_post("/api/v1/explain", &question)
+            .expect(200)
+            .json()["decision"]
+            .clone()
     };
     for _ in 0..5 {
         assert_eq!(ask(), "respond");
@@ -261,9 +452,19 @@ fn an_explanation_takes_nothing() {
     gateway.client().get("/limited").send().expect(200);
     gateway.client().get("/limited").send().expect(200);
     assert_eq!(ask(), "rate_limited", "the live counters are looked at");
-    gateway.client().get("/limited").send().refused(429, "rate_limited");
+    gateway
+        .client()
+        .get("/limited")
+        .send()
+        .refused(429, "rate_limited");
     let other = json!({ "method": "GET", "url": "/limited", "ip": "127.0.0.3" });
-    assert_eq!(gateway.admin_post("/api/v1/explain", &other).expect(200).json()["decision"], "respond");
+    assert_eq!(
+        gateway
+            .admin_post("/api/v1/explain", &other)
+            .expect(200)
+            .json()["decision"],
+        "respond"
+    );
     assert_eq!(origin.count(), 0);
     gateway.wait_for_metric("gateway_requests_by_route_total", &[], 3.0);
 }

@@ -410,3 +410,25 @@ fn trailers_carry_no_identity() {
     gateway.client().raw(raw);
     assert!(!String::from_utf8_lossy(&origin.bytes()).contains("canary"));
 }
+
+#[test]
+fn naming_our_headers_hop_by_hop_does_not_remove_them() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(ROUTES).to(&origin).start();
+    for name in [
+        "Host",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Trace-ID",
+        "traceparent",
+    ] {
+        let response = gateway
+            .client()
+            .get("/open/x")
+            .header("Connection", name)
+            .send();
+        if response.status != 400 {
+            assert!(response.seen().header(name).is_some(), "{name}");
+        }
+    }
+}

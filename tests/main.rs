@@ -10,8 +10,10 @@
 )]
 
 mod admin;
+mod cli;
 mod client;
 mod config;
+mod explain;
 mod harness;
 mod identity;
 mod jwt;

@@ -285,7 +285,7 @@ fn gauges_go_up_and_come_down() {
     let in_flight =
         |n: f64| gateway.wait_for_metric("gateway_requests_in_flight", &[("route", "proxied")], n);
     let connections = |n: f64| {
-        gateway.wait_for_metric("gateway_connections_active", &[("listener", "public")], n)
+        gateway.wait_for_metric("gateway_connections_active", &[("listener", "public")], n);
     };
     let idle: Vec<_> = (0..3).map(|_| gateway.client().connect()).collect();
     let busy: Vec<_> = (0..2)
@@ -331,4 +331,24 @@ fn a_route_that_went_away_leaves_its_counts_and_the_active_number_goes_down() {
         gateway.info()["config_hash"].as_str().map(str::is_empty),
         Some(false)
     );
+}
+
+#[test]
+fn what_never_became_a_request_is_counted_too() {
+    let (_origin, gateway) = start();
+    for _ in 0..3 {
+        gateway
+            .client()
+            .raw("GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n");
+    }
+    gateway
+        .client()
+        .raw("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let refused = |reason: &str, value: f64| {
+        let labels = [("route", "_unmatched"), ("reason", reason)];
+        gateway.wait_for_metric("gateway_refused_total", &labels, value);
+    };
+    refused("bad_request", 3.0);
+    refused("path_ambiguous", 1.0);
+    gateway.wait_for_log(|line| line["msg"] == "request" && line["reason"] == "bad_request");
 }

@@ -2,13 +2,17 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, Connection, Gateway, Origin, Peer, eventually, millis, seconds, unix_now};
+use crate::harness::{
+    Answer, Connection, Gateway, Origin, Peer, eventually, millis, seconds, unix_now,
+};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn start() -> (Origin, Gateway) {
     let origin = Origin::answering(|seen| match seen.header("upgrade") {
-        Some(_) => Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+        Some(_) => {
+            Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")
+        }
         None => Answer::echo(),
     });
     let gateway = Gateway::with(
@@ -69,8 +73,14 @@ fn opened(gateway: &Gateway, target: &str, more: &str) -> Connection {
     let mut connection = gateway.client().connect();
     connection.write(handshake(target, more)).unwrap();
     let response = connection.response("GET").unwrap().expect(101);
-    assert_eq!(response.header("upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
-    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(
+        response.header("upgrade").map(str::to_lowercase).as_deref(),
+        Some("websocket")
+    );
+    assert_eq!(
+        response.header("sec-websocket-accept"),
+        Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
     connection
 }
 
@@ -85,16 +95,32 @@ fn frames_pass_both_ways() {
     let (origin, gateway) = start();
     let mut connection = opened(&gateway, "/open", "");
     let seen = origin.last();
-    assert_eq!(seen.header("upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
-    assert_eq!(seen.header("sec-websocket-key"), Some("dGhlIHNhbXBsZSBub25jZQ=="));
-    assert!(seen.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("upgrade")), "{:?}", seen.headers);
-    echoes(&mut connection, b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    assert_eq!(
+        seen.header("upgrade").map(str::to_lowercase).as_deref(),
+        Some("websocket")
+    );
+    assert_eq!(
+        seen.header("sec-websocket-key"),
+        Some("dGhlIHNhbXBsZSBub25jZQ==")
+    );
+    assert!(
+        seen.header("connection")
+            .is_some_and(|v| v.eq_ignore_ascii_case("upgrade")),
+        "{:?}",
+        seen.headers
+    );
+    echoes(
+        &mut connection,
+        b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+    );
     let large: Vec<u8> = (0..200_000u32).map(|n| (n % 255) as u8).collect();
     for piece in large.chunks(8_192) {
         echoes(&mut connection, piece);
     }
     drop(connection);
-    eventually(seconds(5), "the origin's side is closed too", || origin.open() == 0);
+    eventually(seconds(5), "the origin's side is closed too", || {
+        origin.open() == 0
+    });
 }
 
 #[test]
@@ -131,8 +157,16 @@ fn every_check_comes_first() {
         connection.response("GET").unwrap().refused(status, code);
     }
     assert_eq!(origin.count(), 0);
-    let token = Peer::token("HS256", SECRET, &json!({ "sub": "user-7", "exp": unix_now() + 60 }));
-    let mut connection = opened(&gateway, "/closed", &format!("Authorization: Bearer {token}\r\nX-User-Id: canary\r\n"));
+    let token = Peer::token(
+        "HS256",
+        SECRET,
+        &json!({ "sub": "user-7", "exp": unix_now() + 60 }),
+    );
+    let mut connection = opened(
+        &gateway,
+        "/closed",
+        &format!("Authorization: Bearer {token}\r\nX-User-Id: canary\r\n"),
+    );
     echoes(&mut connection, b"hello");
     assert_eq!(origin.last().values("x-user-id"), ["user-7"]);
 }
@@ -141,9 +175,15 @@ fn every_check_comes_first() {
 fn an_open_tunnel_holds_its_slot() {
     let (_origin, gateway) = start();
     let connection = opened(&gateway, "/limited", "");
-    gateway.client().get("/limited").send().refused(429, "concurrency_limited");
+    gateway
+        .client()
+        .get("/limited")
+        .send()
+        .refused(429, "concurrency_limited");
     drop(connection);
-    eventually(seconds(5), "the slot is free", || gateway.client().get("/limited").send().status == 200);
+    eventually(seconds(5), "the slot is free", || {
+        gateway.client().get("/limited").send().status == 200
+    });
 }
 
 #[test]
@@ -151,10 +191,21 @@ fn an_upgrade_to_anything_else_is_an_ordinary_request() {
     let (origin, gateway) = start();
     for protocol in ["h2c", "TLS/1.0", "something", "websocket, h2c"] {
         let request = gateway.client();
-        let request = request.get("/open").header("Connection", "Upgrade").header("Upgrade", protocol);
+        let request = request
+            .get("/open")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", protocol);
         let response = request.send();
-        assert!(response.status == 200 || response.status == 400, "{protocol}: {response:?}");
-        assert!(origin.seen().iter().all(|s| s.header("upgrade").is_none_or(|v| !v.contains("h2c"))));
+        assert!(
+            response.status == 200 || response.status == 400,
+            "{protocol}: {response:?}"
+        );
+        assert!(
+            origin
+                .seen()
+                .iter()
+                .all(|s| s.header("upgrade").is_none_or(|v| !v.contains("h2c")))
+        );
     }
 }
 
@@ -178,7 +229,11 @@ fn a_tunnel_is_one_line_in_the_log() {
     echoes(&mut connection, b"0123456789");
     drop(connection);
     let line = gateway.access_line("tunnel");
-    assert_eq!((&line["status"], &line["route"]), (&json!(101), &json!("open")), "{line}");
+    assert_eq!(
+        (&line["status"], &line["route"]),
+        (&json!(101), &json!("open")),
+        "{line}"
+    );
 }
 
 #[test]
@@ -186,8 +241,13 @@ fn bytes_before_the_101_stay_behind_when_there_is_none() {
     let (origin, gateway) = start();
     let mut connection = gateway.client().connect();
     let smuggled = "GET /open?smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    connection.write(handshake("/closed", "") + smuggled).unwrap();
-    connection.response("GET").unwrap().refused(401, "token_missing");
+    connection
+        .write(handshake("/closed", "") + smuggled)
+        .unwrap();
+    connection
+        .response("GET")
+        .unwrap()
+        .refused(401, "token_missing");
     // Either the connection ends, or the next request is an ordinary one that passes every check.
     let _ = connection.outcome("GET");
     assert!(origin.seen().iter().all(|s| s.header("upgrade").is_none()));

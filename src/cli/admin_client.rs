@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -44,7 +44,11 @@ pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
 
 /// `tollgate status`.
 pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
-    let directory = server::load(path)?.config.server.runtime_dir;
+    let directory = match server::load(path) {
+        Ok(loaded) => loaded.config.server.runtime_dir,
+        // A file that is broken now was good when the gateway read it, and this is when one wants to see its status.
+        Err(problems) => running(path).ok_or(problems)?,
+    };
     let (_, info) = call(&directory, "GET", "/info")?;
     let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
     let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
@@ -55,6 +59,28 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
         return write_out(&format!("{all:#}\n"));
     }
     write_out(&render(&info, &routes, &upstreams))
+}
+
+/// The runtime directory of the gateway that runs with the file at `path`: asked of every admin socket of this host that
+/// we may talk to.
+fn running(path: &Path) -> Option<PathBuf> {
+    let wanted = std::path::absolute(path).ok()?;
+    let sockets = std::fs::read_to_string("/proc/net/unix").ok()?;
+    let mut directories: Vec<&Path> = sockets
+        .lines()
+        .filter_map(|line| {
+            Path::new(line.split_whitespace().last()?)
+                .parent()
+                .filter(|_| line.ends_with("/admin.sock"))
+        })
+        .collect();
+    directories.sort_unstable();
+    directories.dedup();
+    let runs_it = |directory: &&Path| {
+        let info = call(directory, "GET", "/info").ok();
+        info.is_some_and(|(_, info)| info["config_file"].as_str().map(Path::new) == Some(&wanted))
+    };
+    directories.into_iter().find(runs_it).map(Path::to_owned)
 }
 
 fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {

@@ -279,6 +279,12 @@ pub(super) fn answered(
         }
         return Ok(());
     }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
+        return Error::e_explain(
+            ErrorType::InvalidHTTPHeader,
+            "an upgrade that nobody asked for",
+        );
+    }
     check_framing(head)?;
     let status = head.status.as_u16();
     let took = ctx
@@ -306,6 +312,12 @@ pub(super) fn answered(
     }
     strip_hop_by_hop(head);
     Ok(())
+}
+
+fn asked_for_websocket(session: &Session) -> bool {
+    let upgrade = session.req_header().headers.get(header::UPGRADE);
+    session.is_upgrade_req()
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Informational answers before the final one; more are a flood (attacks.md §2.1).

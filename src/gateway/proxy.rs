@@ -164,6 +164,13 @@ impl ProxyHttp for Gateway {
         } else if head.status.is_informational() {
             return Ok(());
         }
+        if ctx.version == http::Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks: the end of the connection ends the body.
+            head.remove_header(&header::TRANSFER_ENCODING);
+            if !head.headers.contains_key(header::CONTENT_LENGTH) {
+                session.set_keepalive(None);
+            }
+        }
         reply::decorate(session, ctx, head, true)
     }
 
@@ -245,7 +252,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
-        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {}", describe(error));
         true
     }
 }
@@ -434,7 +441,8 @@ fn changed_target(path: &str, query: Option<&str>, received: &str) -> Option<Str
     })
 }
 
-/// Says in the log what the client is not told.
+/// Says in the log what the client is not told. An error's context may hold bytes of a head, and those hold secrets:
+/// only its kind and the system's own words are logged.
 fn report(error: &Error, ctx: &Ctx, reason: Reason) {
     if *error.esource() == ErrorSource::Downstream || reason.status() < 500 {
         return;
@@ -443,5 +451,14 @@ fn report(error: &Error, ctx: &Ctx, reason: Reason) {
         Some((pool, endpoint)) => (pool.settings().name.as_str(), &*endpoint.label),
         None => ("", ""),
     };
-    log::warn!(trace_id = ctx.trace.as_str(), upstream = upstream, endpoint = endpoint, reason = reason.code(); "{error}");
+    log::warn!(trace_id = ctx.trace.as_str(), upstream = upstream, endpoint = endpoint, reason = reason.code(); "{}",
+        describe(error));
+}
+
+fn describe(error: &Error) -> String {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    match cause {
+        Some(cause) => format!("{}: {cause}", error.etype().as_str()),
+        None => error.etype().as_str().to_owned(),
+    }
 }

@@ -324,6 +324,7 @@ impl Admin {
         json!({
             "version": VERSION,
             "commit": COMMIT,
+            "config_file": self.reloader.path().display().to_string(),
             "config_hash": snapshot.as_ref().map(|snapshot| snapshot.config.hash.as_str()),
             "pid": std::process::id(),
             "started": started.to_string(),

@@ -117,7 +117,7 @@ fn serve(
     let (closing_sender, closing) = tokio::sync::watch::channel(false);
     let names = Arc::new(Names::of_host());
     let reloader = Arc::new(Reloader::new(
-        path.to_owned(),
+        std::path::absolute(path)?,
         Arc::clone(state),
         fixed,
         Arc::clone(&names),

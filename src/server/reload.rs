@@ -3,7 +3,7 @@
 //! One build at a time; what asks meanwhile shares the next one, so a storm of signals builds a few times and ends on
 //! the last file. A build that fails changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,6 +120,11 @@ impl Reloader {
         self.waiting.lock().push(sender);
         self.asked.notify_one();
         receiver.await.ok()
+    }
+
+    /// The file that is read.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How the last reload ended; `None` before the first.

@@ -14,7 +14,11 @@ fn refuses(cases: &[&str], statuses: &[u16]) {
     for case in cases {
         refuse(&gateway, format!("{case}{SMUGGLED}").as_bytes(), statuses);
     }
-    let completed: Vec<_> = origin.seen().into_iter().map(|s| String::from_utf8_lossy(&s.raw).into_owned()).collect();
+    let completed: Vec<_> = origin
+        .seen()
+        .into_iter()
+        .map(|s| String::from_utf8_lossy(&s.raw).into_owned())
+        .collect();
     assert!(completed.is_empty(), "{completed:#?}");
 }
 
@@ -25,8 +29,14 @@ fn refuse(gateway: &Gateway, bytes: &[u8], statuses: &[u16]) {
     let shown = String::from_utf8_lossy(bytes).into_owned();
     match connection.outcome("GET") {
         Outcome::Answered(response) => {
-            assert!(statuses.contains(&response.status), "{shown:?}: {response:?}");
-            assert!(connection.closes_within(seconds(3)), "{shown:?}: still open");
+            assert!(
+                statuses.contains(&response.status),
+                "{shown:?}: {response:?}"
+            );
+            assert!(
+                connection.closes_within(seconds(3)),
+                "{shown:?}: still open"
+            );
         }
         // Nothing was understood, so there may be nobody to answer.
         Outcome::Closed => {}
@@ -36,13 +46,19 @@ fn refuse(gateway: &Gateway, bytes: &[u8], statuses: &[u16]) {
 
 /// Heads of a POST to `/x`, with these lines more.
 fn posts(lines: &[&str]) -> Vec<String> {
-    lines.iter().map(|line| format!("POST /x HTTP/1.1\r\nHost: a\r\n{line}")).collect()
+    lines
+        .iter()
+        .map(|line| format!("POST /x HTTP/1.1\r\nHost: a\r\n{line}"))
+        .collect()
 }
 
 #[track_caller]
 fn refuses_posts(lines: &[&str], statuses: &[u16]) {
     let cases = posts(lines);
-    refuses(&cases.iter().map(String::as_str).collect::<Vec<_>>(), statuses);
+    refuses(
+        &cases.iter().map(String::as_str).collect::<Vec<_>>(),
+        statuses,
+    );
 }
 
 #[test]
@@ -60,30 +76,94 @@ fn length_and_coding_in_one_message() {
 
 #[test]
 fn lengths_that_are_no_plain_number() {
-    let lengths = ["+3", "-3", "0x3", "3.0", "3a", "3e0", "0_3", "\"3\"", "3,4", "3, 4", "", " ", "3 3", "9223372036854775808", "99999999999999999999999", "\u{663}"];
-    let lines: Vec<String> = lengths.iter().map(|l| format!("Content-Length: {l}\r\n\r\nabc")).collect();
-    refuses_posts(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &[400]);
-    refuses_posts(&["Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "Content-Length: 3\r\nContent-Length: x\r\n\r\nabc"], &[400]);
+    let lengths = [
+        "+3",
+        "-3",
+        "0x3",
+        "3.0",
+        "3a",
+        "3e0",
+        "0_3",
+        "\"3\"",
+        "3,4",
+        "3, 4",
+        "",
+        " ",
+        "3 3",
+        "9223372036854775808",
+        "99999999999999999999999",
+        "\u{663}",
+    ];
+    let lines: Vec<String> = lengths
+        .iter()
+        .map(|l| format!("Content-Length: {l}\r\n\r\nabc"))
+        .collect();
+    refuses_posts(
+        &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[400],
+    );
+    refuses_posts(
+        &[
+            "Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            "Content-Length: 3\r\nContent-Length: x\r\n\r\nabc",
+        ],
+        &[400],
+    );
 }
 
 #[test]
 fn codings_that_are_not_chunked_alone() {
     let codings = [
-        "chunked, chunked", "identity", "identity, chunked", "gzip", "gzip, chunked", "chunked, identity", "xchunked", "chunkedx",
-        "\"chunked\"", "chunked;q=1", "", ",chunked", "chunked,", "chunk\u{0}ed", "\u{b}chunked", "chunked\u{c}", "'chunked'", "x\r\n chunked",
+        "chunked, chunked",
+        "identity",
+        "identity, chunked",
+        "gzip",
+        "gzip, chunked",
+        "chunked, identity",
+        "xchunked",
+        "chunkedx",
+        "\"chunked\"",
+        "chunked;q=1",
+        "",
+        ",chunked",
+        "chunked,",
+        "chunk\u{0}ed",
+        "\u{b}chunked",
+        "chunked\u{c}",
+        "'chunked'",
+        "x\r\n chunked",
     ];
-    let lines: Vec<String> = codings.iter().map(|c| format!("Transfer-Encoding: {c}\r\n\r\n0\r\n\r\n")).collect();
-    refuses_posts(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &[400, 501]);
-    refuses_posts(&["Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n"], &[400, 501]);
-    refuses(&["POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"], &[400, 501]);
+    let lines: Vec<String> = codings
+        .iter()
+        .map(|c| format!("Transfer-Encoding: {c}\r\n\r\n0\r\n\r\n"))
+        .collect();
+    refuses_posts(
+        &lines.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[400, 501],
+    );
+    refuses_posts(
+        &[
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n",
+        ],
+        &[400, 501],
+    );
+    refuses(
+        &["POST /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+        &[400, 501],
+    );
 }
 
 #[test]
 fn an_unknown_coding_is_not_implemented() {
     let origin = Origin::start();
     let gateway = strict(&origin, "");
-    let outcome = gateway.client().raw("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: br\r\n\r\n");
-    let Outcome::Answered(response) = outcome else { panic!("{outcome:?}") };
+    let outcome = gateway
+        .client()
+        .raw("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: br\r\n\r\n");
+    let Outcome::Answered(response) = outcome else {
+        panic!("{outcome:?}")
+    };
     response.refused(501, "not_implemented");
     assert_eq!(origin.count(), 0);
 }
@@ -159,14 +239,29 @@ fn request_lines_that_need_guessing() {
 #[test]
 fn versions_other_than_one_dot_something() {
     let line = |version: &str| format!("GET /x {version}\r\nHost: a\r\n\r\n");
-    let cases = ["HTTP/1.1x", "http/1.1", "HTTP/11", "HTTP/1", "HTTP /1.1", "HTTQ/1.1", "HTTP/0.9", "HTTP/1.10"].map(line);
-    refuses(&cases.iter().map(String::as_str).collect::<Vec<_>>(), &[400, 505]);
+    let cases = [
+        "HTTP/1.1x",
+        "http/1.1",
+        "HTTP/11",
+        "HTTP/1",
+        "HTTP /1.1",
+        "HTTQ/1.1",
+        "HTTP/0.9",
+        "HTTP/1.10",
+    ]
+    .map(line);
+    refuses(
+        &cases.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[400, 505],
+    );
     refuses(&["GET /x\r\n", "GET /x\r\n\r\n"], &[400, 505]);
     let origin = Origin::start();
     let gateway = strict(&origin, "");
     for version in ["HTTP/2.0", "HTTP/3.0"] {
         let outcome = gateway.client().raw(line(version));
-        let Outcome::Answered(response) = outcome else { panic!("{version}: {outcome:?}") };
+        let Outcome::Answered(response) = outcome else {
+            panic!("{version}: {outcome:?}")
+        };
         response.refused(505, "version_not_supported");
     }
     let preface = gateway.client().raw("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
@@ -178,21 +273,53 @@ fn versions_other_than_one_dot_something() {
 fn hosts_that_are_missing_or_more_than_one() {
     let line = |host: &str| format!("GET /x HTTP/1.1\r\n{host}\r\n");
     let cases = [
-        "", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a, b\r\n", "Host: user@a\r\n", "Host: a/b\r\n", "Host: a b\r\n",
-        "Host: a?b\r\n", "Host: a#b\r\n", "Host: a\\b\r\n", "Host: a:b\r\n", "Host: a:80:80\r\n", "Host: [::1\r\n",
-        "Host: a%00b\r\n", "Host: http://a\r\n",
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a, b\r\n",
+        "Host: user@a\r\n",
+        "Host: a/b\r\n",
+        "Host: a b\r\n",
+        "Host: a?b\r\n",
+        "Host: a#b\r\n",
+        "Host: a\\b\r\n",
+        "Host: a:b\r\n",
+        "Host: a:80:80\r\n",
+        "Host: [::1\r\n",
+        "Host: a%00b\r\n",
+        "Host: http://a\r\n",
     ]
     .map(line);
-    refuses(&cases.iter().map(String::as_str).collect::<Vec<_>>(), &[400]);
+    refuses(
+        &cases.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[400],
+    );
     let origin = Origin::start();
     let gateway = strict(&origin, "");
-    for host in ["a", "a.b.example", "a:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8080", "xn--nxasmq6b.example"] {
+    for host in [
+        "a",
+        "a.b.example",
+        "a:8080",
+        "127.0.0.1",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8080",
+        "xn--nxasmq6b.example",
+    ] {
         gateway.client().get("/x").host(host).send().expect(200);
     }
     let outcome = gateway.client().raw("GET /x HTTP/1.1\r\n\r\n");
-    let Outcome::Answered(response) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Answered(response) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(response.status, 400);
-    assert!(matches!(response.code().as_deref(), Some("host_invalid" | "bad_request")), "{response:?}");
+    assert!(
+        matches!(
+            response.code().as_deref(),
+            Some("host_invalid" | "bad_request")
+        ),
+        "{response:?}"
+    );
     gateway.client().raw("GET /x HTTP/1.0\r\n\r\n");
 }
 
@@ -200,15 +327,32 @@ fn hosts_that_are_missing_or_more_than_one() {
 fn chunks_that_need_guessing() {
     let body = |chunks: &str| format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
     let cases = [
-        "+3\r\nabc\r\n0\r\n\r\n", "-3\r\nabc\r\n0\r\n\r\n", "0x3\r\nabc\r\n0\r\n\r\n", " 3\r\nabc\r\n0\r\n\r\n", "0_3\r\nabc\r\n0\r\n\r\n",
-        "3g\r\nabc\r\n0\r\n\r\n", "\r\nabc\r\n0\r\n\r\n", "g\r\nabc\r\n0\r\n\r\n", "10000000000000003\r\nabc\r\n0\r\n\r\n",
-        "3\u{0}\r\nabc\r\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "3\rabc\r\n0\r\n\r\n",
-        "3\r\nabcX\r\n0\r\n\r\n", "3\r\nabc0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "3\r\r\nabc\r\n0\r\n\r\n", "3;a\nb\r\nabc\r\n0\r\n\r\n",
-        "3\r\nabc\r\n\r\n\r\n", "3\r\nabc\r\n0\r\nX y: z\r\n\r\n", "3\r\nabc\r\n0\r\n bad\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        " 3\r\nabc\r\n0\r\n\r\n",
+        "0_3\r\nabc\r\n0\r\n\r\n",
+        "3g\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "g\r\nabc\r\n0\r\n\r\n",
+        "10000000000000003\r\nabc\r\n0\r\n\r\n",
+        "3\u{0}\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "3\rabc\r\n0\r\n\r\n",
+        "3\r\nabcX\r\n0\r\n\r\n",
+        "3\r\nabc0\r\n\r\n",
+        "3\r\nabc\n0\r\n\r\n",
+        "3\r\r\nabc\r\n0\r\n\r\n",
+        "3;a\nb\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n\r\n\r\n",
+        "3\r\nabc\r\n0\r\n bad\r\n\r\n",
     ]
     .map(body);
     // Too large a chunk may as well be refused for its size.
-    refuses_posts(&cases.iter().map(String::as_str).collect::<Vec<_>>(), &[400, 413]);
+    refuses_posts(
+        &cases.iter().map(String::as_str).collect::<Vec<_>>(),
+        &[400, 413],
+    );
 }
 
 #[test]
@@ -217,8 +361,13 @@ fn a_chunk_size_beyond_32_bits_is_what_it_says() {
     let gateway = strict(&origin, "body_timeout = \"500ms\"");
     for size in ["100000003", "FFFFFFFFFFFFFFFF"] {
         let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let outcome = gateway.client().raw(format!("{head}{size}\r\nabc\r\n0\r\n\r\n{SMUGGLED}"));
-        assert!(matches!(outcome.status(), 0 | 400 | 408 | 413), "{size}: {outcome:?}");
+        let outcome = gateway
+            .client()
+            .raw(format!("{head}{size}\r\nabc\r\n0\r\n\r\n{SMUGGLED}"));
+        assert!(
+            matches!(outcome.status(), 0 | 400 | 408 | 413),
+            "{size}: {outcome:?}"
+        );
     }
     assert_eq!(origin.count(), 0);
 }
@@ -227,13 +376,22 @@ fn a_chunk_size_beyond_32_bits_is_what_it_says() {
 fn chunk_extensions_are_dropped_and_bounded() {
     let origin = Origin::start();
     let gateway = strict(&origin, "");
-    let body = |ext: &str| format!("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;{ext}\r\nabc\r\n0\r\n\r\n");
+    let body = |ext: &str| {
+        format!(
+            "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;{ext}\r\nabc\r\n0\r\n\r\n"
+        )
+    };
     let outcome = gateway.client().raw(body("name=value"));
-    let Outcome::Answered(response) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Answered(response) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(response.seen().body, b"abc");
     assert!(!String::from_utf8_lossy(&origin.bytes()).contains("name=value"));
     let outcome = gateway.client().raw(body(&"x".repeat(20_000)));
-    assert!(matches!(outcome.status(), 0 | 400 | 413 | 431), "{outcome:?}");
+    assert!(
+        matches!(outcome.status(), 0 | 400 | 413 | 431),
+        "{outcome:?}"
+    );
     assert_eq!(origin.count(), 1);
 }
 
@@ -241,9 +399,15 @@ fn chunk_extensions_are_dropped_and_bounded() {
 fn repeated_equal_lengths_are_refused_or_become_one() {
     let origin = Origin::start();
     let gateway = strict(&origin, "");
-    for line in ["Content-Length: 3\r\nContent-Length: 3\r\n", "Content-Length: 3, 3\r\n", "Content-Length: 003\r\n"] {
+    for line in [
+        "Content-Length: 3\r\nContent-Length: 3\r\n",
+        "Content-Length: 3, 3\r\n",
+        "Content-Length: 003\r\n",
+    ] {
         let before = origin.count();
-        let outcome = gateway.client().raw(format!("POST /x HTTP/1.1\r\nHost: a\r\n{line}\r\nabc"));
+        let outcome = gateway
+            .client()
+            .raw(format!("POST /x HTTP/1.1\r\nHost: a\r\n{line}\r\nabc"));
         if origin.count() > before {
             assert_eq!(origin.last().values("content-length"), ["3"], "{line:?}");
         } else {
@@ -257,7 +421,12 @@ fn expectations_other_than_continue_fail() {
     let origin = Origin::start();
     let gateway = strict(&origin, "");
     for value in ["200-ok", "100-continue, x", "nonsense", "100-continues"] {
-        let response = gateway.client().post("/x").header("Expect", value).body("abc").send();
+        let response = gateway
+            .client()
+            .post("/x")
+            .header("Expect", value)
+            .body("abc")
+            .send();
         response.refused(417, "expectation_failed");
     }
     assert_eq!(origin.count(), 0);
@@ -270,13 +439,28 @@ fn a_body_is_never_a_request() {
     let mut connection = gateway.client().connect();
     // A method that usually has no body still has the one it announces.
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
-        connection.request(method, "/outer").body(SMUGGLED).send().expect(200);
-        connection.request(method, "/static").body(SMUGGLED).send().expect(200);
+        connection
+            .request(method, "/outer")
+            .body(SMUGGLED)
+            .send()
+            .expect(200);
+        connection
+            .request(method, "/static")
+            .body(SMUGGLED)
+            .send()
+            .expect(200);
     }
     assert_eq!(origin.count_of(|s| s.target == "/smuggled"), 0);
     let upgrade = gateway.client();
-    let upgrade = upgrade.get("/x").header("Connection", "Upgrade").header("Upgrade", "h2c").header("HTTP2-Settings", "AAMAAABk");
+    let upgrade = upgrade
+        .get("/x")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "h2c")
+        .header("HTTP2-Settings", "AAMAAABk");
     let seen = upgrade.body(SMUGGLED).send().seen();
-    assert_eq!((seen.header("upgrade"), seen.header("http2-settings")), (None, None));
+    assert_eq!(
+        (seen.header("upgrade"), seen.header("http2-settings")),
+        (None, None)
+    );
     assert_eq!(origin.count_of(|s| s.target == "/smuggled"), 0);
 }

@@ -10,12 +10,22 @@ use crate::harness::{Gateway, Origin, Response, seconds};
 fn heads_are_bounded_in_bytes() {
     let origin = Origin::start();
     let gateway = strict(&origin, "max_header_bytes = \"4KiB\"");
-    let with = |n: usize| gateway.client().get("/x").header("X-Long", "x".repeat(n)).send();
+    let with = |n: usize| {
+        gateway
+            .client()
+            .get("/x")
+            .header("X-Long", "x".repeat(n))
+            .send()
+    };
     with(3_800).expect(200);
     with(4_200).refused(431, "headers_too_large");
     let many = |n: usize| {
         let client = gateway.client();
-        (0..n).fold(client.get("/x"), |request, i| request.header(&format!("X-{i}"), "x".repeat(80))).send()
+        (0..n)
+            .fold(client.get("/x"), |request, i| {
+                request.header(&format!("X-{i}"), "x".repeat(80))
+            })
+            .send()
     };
     many(40).expect(200);
     many(60).refused(431, "headers_too_large");
@@ -29,7 +39,11 @@ fn heads_are_bounded_in_lines() {
     // `Host` is the first of them.
     let with = |n: usize| {
         let client = gateway.client();
-        (1..n).fold(client.get("/x"), |request, i| request.header(&format!("X-{i}"), i)).send()
+        (1..n)
+            .fold(client.get("/x"), |request, i| {
+                request.header(&format!("X-{i}"), i)
+            })
+            .send()
     };
     with(10).expect(200);
     with(11).refused(431, "headers_too_large");
@@ -42,7 +56,11 @@ fn a_head_without_end_is_cut() {
     let mut connection = gateway.client().connect();
     let _ = connection.write("GET /x HTTP/1.1\r\nHost: a\r\n");
     let mut sent = 0;
-    while sent < 4_000_000 && connection.write("X-Padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n").is_ok() {
+    while sent < 4_000_000
+        && connection
+            .write("X-Padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")
+            .is_ok()
+    {
         sent += 63;
     }
     assert!(sent < 4_000_000, "the gateway took all of it");
@@ -53,10 +71,20 @@ fn a_head_without_end_is_cut() {
 fn targets_are_bounded() {
     let origin = Origin::start();
     let gateway = strict(&origin, "max_uri = \"1KiB\"");
-    let with = |n: usize| gateway.client().get(&format!("/{}", "x".repeat(n - 1))).send();
+    let with = |n: usize| {
+        gateway
+            .client()
+            .get(&format!("/{}", "x".repeat(n - 1)))
+            .send()
+    };
     with(1024).expect(200);
     with(1025).refused(414, "uri_too_long");
-    let query = |n: usize| gateway.client().get(&format!("/?{}", "x".repeat(n - 2))).send();
+    let query = |n: usize| {
+        gateway
+            .client()
+            .get(&format!("/?{}", "x".repeat(n - 2)))
+            .send()
+    };
     query(1024).expect(200);
     query(1025).refused(414, "uri_too_long");
 }
@@ -68,12 +96,29 @@ fn bodies_are_bounded_however_they_are_framed() {
     let client = gateway.client();
     let (fits, over) = ("x".repeat(2048), "x".repeat(2049));
     client.post("/x").body(&fits).send().expect(200);
-    client.post("/x").body(&over).send().refused(413, "body_too_large");
-    let pieces = |body: &str| body.as_bytes().chunks(100).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    client
+        .post("/x")
+        .body(&over)
+        .send()
+        .refused(413, "body_too_large");
+    let pieces = |body: &str| {
+        body.as_bytes()
+            .chunks(100)
+            .map(<[u8]>::to_vec)
+            .collect::<Vec<_>>()
+    };
     client.post("/x").chunked(&pieces(&fits)).send().expect(200);
-    client.post("/x").chunked(&pieces(&over)).send().refused(413, "body_too_large");
+    client
+        .post("/x")
+        .chunked(&pieces(&over))
+        .send()
+        .refused(413, "body_too_large");
     assert_eq!(origin.count(), 2, "no request over the limit was completed");
-    client.post("/static").body(&over).send().refused(413, "body_too_large");
+    client
+        .post("/static")
+        .body(&over)
+        .send()
+        .refused(413, "body_too_large");
 }
 
 #[test]
@@ -99,7 +144,9 @@ fn a_route_may_raise_or_lower_the_limit() {
     )
     .to(&origin)
     .start();
-    let send = |target: &str, n: usize| -> Response { gateway.client().post(target).body("x".repeat(n)).send() };
+    let send = |target: &str, n: usize| -> Response {
+        gateway.client().post(target).body("x".repeat(n)).send()
+    };
     send("/more", 4096).expect(200);
     send("/more", 4097).refused(413, "body_too_large");
     send("/less", 100).expect(200);
@@ -122,7 +169,9 @@ fn stubborn(gateway: &Gateway, head: &str) -> Response {
             }
         });
         let start = Instant::now();
-        let response = connection.response("POST").expect("an answer in spite of everything");
+        let response = connection
+            .response("POST")
+            .expect("an answer in spite of everything");
         assert!(start.elapsed() < seconds(5));
         let _ = connection.closes_within(seconds(5));
         response
@@ -137,12 +186,26 @@ fn a_refusal_reaches_a_client_that_still_sends() {
         [[route]]\nid = \"open\"\npath = \"/open\"\nupstream = \"api\"\n\
         [[route]]\nid = \"closed\"\npath = \"/closed\"\nauth = [\"app\"]\nupstream = \"api\"\n";
     let gateway = Gateway::with(text).to(&origin).start();
-    let head = |target: &str, more: &str| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+    let head =
+        |target: &str, more: &str| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
     let long = "x".repeat(9_000);
-    stubborn(&gateway, &head("/open", "Content-Length: 2048000\r\n")).refused(413, "body_too_large");
-    stubborn(&gateway, &head("/closed", "Content-Length: 1000000\r\n")).refused(401, "token_missing");
-    stubborn(&gateway, &head(&format!("/{long}"), "Content-Length: 2048000\r\n")).refused(414, "uri_too_long");
-    stubborn(&gateway, &head("/open", &format!("X-A: {long}\r\nX-B: {long}\r\nContent-Length: 2048000\r\n"))).refused(431, "headers_too_large");
+    stubborn(&gateway, &head("/open", "Content-Length: 2048000\r\n"))
+        .refused(413, "body_too_large");
+    stubborn(&gateway, &head("/closed", "Content-Length: 1000000\r\n"))
+        .refused(401, "token_missing");
+    stubborn(
+        &gateway,
+        &head(&format!("/{long}"), "Content-Length: 2048000\r\n"),
+    )
+    .refused(414, "uri_too_long");
+    stubborn(
+        &gateway,
+        &head(
+            "/open",
+            &format!("X-A: {long}\r\nX-B: {long}\r\nContent-Length: 2048000\r\n"),
+        ),
+    )
+    .refused(431, "headers_too_large");
     assert_eq!(origin.count(), 0);
 }
 
@@ -152,8 +215,14 @@ fn what_follows_a_refused_body_is_never_a_request() {
     let gateway = strict(&origin, "max_body = \"1KiB\"");
     let inner = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut connection = gateway.client().connect();
-    let _ = connection.write(format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}", inner.repeat(100)));
-    connection.response("POST").unwrap().refused(413, "body_too_large");
+    let _ = connection.write(format!(
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n{}",
+        inner.repeat(100)
+    ));
+    connection
+        .response("POST")
+        .unwrap()
+        .refused(413, "body_too_large");
     assert!(connection.closes_within(seconds(3)), "the connection ends");
     assert_eq!(origin.count(), 0);
 }

@@ -290,3 +290,14 @@ fn a_signature_application_has_exactly_one_kind_of_key() {
         .expect(1)
         .says("scheme");
 }
+
+#[test]
+fn a_slow_start_is_refused_for_now() {
+    let upstream = |slow: &str| {
+        format!(
+            "\n[upstream.more]\nendpoints = [{{ address = \"127.0.0.1:9003\" }}]\n[upstream.more.passive]\nslow_start = \"{slow}\"\n"
+        )
+    };
+    check_with(&upstream("0s")).expect(0);
+    refuses_for_now(check_with(&upstream("10s")), "slow_start");
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,11 +117,6 @@ impl Connection {
         (&*self.wire.stream).write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be written.
-    pub(crate) fn finish(&self) {
-        let _ = self.wire.stream.shutdown(Shutdown::Write);
-    }
-
     /// Ends with a reset instead of a farewell.
     pub(crate) fn abort(self) {
         let _ = socket2::SockRef::from(&*self.wire.stream).set_linger(Some(Duration::ZERO));
@@ -168,7 +163,7 @@ impl Connection {
         }
         match head.content_length() {
             Some(length) => self.wire.sized(length),
-            None => self.wire.to_end(),
+            None => self.wire.rest(),
         }
     }
 

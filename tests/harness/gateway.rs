@@ -384,10 +384,6 @@ impl Gateway {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.child.lock().unwrap().try_wait().unwrap().is_none()
-    }
-
     #[track_caller]
     pub(crate) fn wait_exit(&self, deadline: Duration) -> ExitStatus {
         found_within(deadline, "the process ended", || {

@@ -19,6 +19,4 @@ pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};
 pub(crate) use ports::reserve;
-pub(crate) use wait::{
-    always, eventually, found_within, holds_within, millis, seconds, unix_millis, unix_now,
-};
+pub(crate) use wait::{always, eventually, holds_within, millis, seconds, unix_millis, unix_now};

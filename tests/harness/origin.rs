@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -276,11 +276,11 @@ impl Answer {
     }
 }
 
-type Script = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+type Script = Box<dyn Fn(&Seen) -> Answer + Send + Sync>;
 
 struct Shared {
     name: String,
-    script: RwLock<Script>,
+    script: Script,
     seen: Mutex<Vec<Seen>>,
     bytes: Arc<Mutex<Vec<u8>>>,
     accepted: AtomicUsize,
@@ -317,7 +317,7 @@ impl Origin {
     ) -> Self {
         let shared = Shared {
             name: name.to_owned(),
-            script: RwLock::new(Arc::new(script)),
+            script: Box::new(script),
             seen: Mutex::default(),
             bytes: Arc::default(),
             accepted: AtomicUsize::new(0),
@@ -340,11 +340,6 @@ impl Origin {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// From now on, answers like this.
-    pub(crate) fn answer(&self, script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) {
-        *self.shared.script.write().unwrap() = Arc::new(script);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -448,17 +443,17 @@ impl Shared {
             let shared = Arc::clone(&self);
             shared.open.fetch_add(1, Ordering::SeqCst);
             std::thread::spawn(move || {
-                shared.serve(id, stream);
+                shared.serve(id, &stream);
                 shared.open.fetch_sub(1, Ordering::SeqCst);
             });
         }
     }
 
-    fn serve(&self, id: usize, stream: Arc<TcpStream>) {
-        let mut wire = Wire::new(Arc::clone(&stream)).recorded(Arc::clone(&self.bytes));
+    fn serve(&self, id: usize, stream: &Arc<TcpStream>) {
+        let mut wire = Wire::new(Arc::clone(stream)).recorded(Arc::clone(&self.bytes));
         while let Ok(Some(head)) = wire.head() {
             if head.has_token("expect", "100-continue") {
-                let _ = (&*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+                let _ = (&**stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
             let body = match head.has_token("transfer-encoding", "chunked") {
                 true => wire.chunked(),
@@ -470,9 +465,8 @@ impl Shared {
             }
             let seen = Seen::new(&self.name, id, head, body);
             self.seen.lock().unwrap().push(seen.clone());
-            let script = Arc::clone(&self.script.read().unwrap());
-            for step in script(&seen).into_steps(&seen) {
-                if !perform(step, &stream) {
+            for step in (self.script)(&seen).into_steps(&seen) {
+                if !perform(step, stream) {
                     return;
                 }
             }

@@ -84,7 +84,8 @@ impl Peer {
     /// The claims of a token that PyJWT accepts.
     #[track_caller]
     pub(crate) fn verified(alg: &str, key: &str, token: &str) -> Value {
-        Self::answer(&json!({ "op": "verify", "alg": alg, "key": key, "token": token }))["claims"].clone()
+        Self::answer(&json!({ "op": "verify", "alg": alg, "key": key, "token": token }))["claims"]
+            .clone()
     }
 
     /// A certificate authority with a server and a client certificate, as PEM: `ca`, `server`, `server_key`, `client`,

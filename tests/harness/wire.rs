@@ -127,7 +127,7 @@ impl Wire {
         })
     }
 
-    pub(crate) fn to_end(&mut self) -> io::Result<Body> {
+    pub(crate) fn rest(&mut self) -> io::Result<Body> {
         while self.fill()? {}
         Ok(Body {
             bytes: std::mem::take(&mut self.ahead),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Peer, unix_now};
+use crate::harness::{Client, Gateway, Peer, unix_now};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -17,7 +17,7 @@ fn by(key: &str, more: &str) -> Gateway {
     .start()
 }
 
-fn token(claims: Value) -> String {
+fn token(claims: &Value) -> String {
     let mut all = json!({ "exp": unix_now() + 60 });
     all.as_object_mut()
         .unwrap()
@@ -46,13 +46,13 @@ fn by_consumer() {
             // Another token of the same consumer is the same consumer.
             client
                 .get("/closed")
-                .bearer(token(json!({ "sub": sub, "n": unix_now() })))
+                .bearer(token(&json!({ "sub": sub, "n": unix_now() })))
                 .send()
                 .expect(200);
         }
         client
             .get("/closed")
-            .bearer(token(json!({ "sub": sub })))
+            .bearer(token(&json!({ "sub": sub })))
             .send()
             .refused(429, "rate_limited");
     }
@@ -66,7 +66,7 @@ fn by_consumer() {
     }
     client
         .get("/closed")
-        .bearer(token(json!({ "sub": "three" })))
+        .bearer(token(&json!({ "sub": "three" })))
         .send()
         .expect(200);
 }
@@ -78,13 +78,13 @@ fn by_claim() {
     for n in 0..3 {
         let response = client
             .get("/closed")
-            .bearer(token(json!({ "sub": format!("u{n}"), "org": "acme" })))
+            .bearer(token(&json!({ "sub": format!("u{n}"), "org": "acme" })))
             .send();
         assert_eq!(response.status, if n < 2 { 200 } else { 429 });
     }
     client
         .get("/closed")
-        .bearer(token(json!({ "sub": "u0", "org": "other" })))
+        .bearer(token(&json!({ "sub": "u0", "org": "other" })))
         .send()
         .expect(200);
 }
@@ -170,4 +170,31 @@ fn a_header_cannot_pose_as_an_address() {
         .send()
         .refused(429, "rate_limited");
     client.get("/open").send().expect(200);
+}
+
+#[test]
+fn an_address_is_the_one_that_is_believed() {
+    let gateway = by("client_ip", "");
+    let client = gateway.client();
+    let from = |client: &Client, address: &str| {
+        client
+            .get("/open")
+            .header("X-Forwarded-For", address)
+            .send()
+            .status
+    };
+    // A stranger's claim makes nobody else of them.
+    let statuses = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|a| from(&client, a));
+    assert_eq!(statuses, [200, 200, 429]);
+
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    let trusting = text.replace(
+        "[server]\n",
+        "[server]\ntrusted_proxies = [\"127.0.0.2/32\"]\n",
+    );
+    gateway.rewrite(&trusting);
+    gateway.reload_ok();
+    let proxy = gateway.client().from(2);
+    let statuses = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|a| from(&proxy, a));
+    assert_eq!(statuses, [200, 200, 429, 200]);
 }

@@ -50,7 +50,7 @@ fn a_token_bucket_passes_its_burst_and_not_one_more() {
     for _ in 0..5 {
         assert!(refused(client.get("/").send()) <= 10);
     }
-    client.clone().from(2).get("/").send().expect(200);
+    client.from(2).get("/").send().expect(200);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::named;
-use crate::harness::Gateway;
+use crate::harness::{Client, Gateway};
 
 #[test]
 fn respond_sends_text_json_or_a_redirect() {
@@ -196,4 +196,27 @@ fn cross_origin_requests_are_answered_by_the_rules() {
         Some("https://servicewechat.com"),
         "scripts may read refusals"
     );
+}
+
+#[test]
+fn address_rules_look_at_the_address_that_is_believed() {
+    let text = named(&[(
+        "inside",
+        "path = \"/inside\"\nallow_ips = [\"192.0.2.0/24\"]",
+    )]);
+    let gateway = Gateway::with(&format!(
+        "[server]\ntrusted_proxies = [\"127.0.0.2/32\"]\n{text}"
+    ))
+    .start();
+    let (stranger, proxy) = (gateway.client(), gateway.client().from(2));
+    let from = |client: &Client, address: &str| {
+        client
+            .get("/inside")
+            .header("X-Forwarded-For", address)
+            .send()
+    };
+    from(&proxy, "192.0.2.7").expect(200);
+    from(&proxy, "198.51.100.7").refused(403, "ip_denied");
+    from(&proxy, "192.0.2.7, 198.51.100.7").refused(403, "ip_denied");
+    from(&stranger, "192.0.2.7").refused(403, "ip_denied");
 }

@@ -124,3 +124,47 @@ fn several_backups_share_by_weight() {
     }
     assert_eq!((traffic(&origins[1]), traffic(&origins[2])), (20, 10));
 }
+
+#[test]
+fn primaries_that_die_and_come_back_cost_no_get_and_get_their_share_again() {
+    let origins = ["a", "b", "c"].map(Origin::named);
+    let endpoints: String = origins.iter().map(to).collect();
+    let gateway = before(&endpoints, HEALTH).start();
+    let client = gateway.client();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut connection = client.connect();
+                while !stop.load(Ordering::Relaxed) {
+                    connection.get("/").send().expect(200);
+                }
+            });
+        }
+        for origin in origins.iter().chain(&origins) {
+            origin.kill();
+            let others: usize = origins.iter().map(traffic).sum();
+            eventually(seconds(10), "the others go on", || {
+                origins.iter().map(traffic).sum::<usize>() > others + 100
+            });
+            origin.revive();
+            let own = traffic(origin);
+            eventually(seconds(10), "it works again", || traffic(origin) > own + 20);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    for origin in &origins {
+        gateway.wait_for_metric(
+            "gateway_endpoint_healthy",
+            &[("endpoint", &origin.address().to_string())],
+            1.0,
+        );
+    }
+    let counts = origins.each_ref().map(traffic);
+    for _ in 0..30 {
+        client.get("/").send().expect(200);
+    }
+    for (origin, before) in origins.iter().zip(counts) {
+        assert_eq!(traffic(origin) - before, 10, "{}", origin.name());
+    }
+}

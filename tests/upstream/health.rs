@@ -199,3 +199,16 @@ fn an_operator_may_drain_an_endpoint_and_put_it_back() {
         );
     }
 }
+
+#[test]
+fn below_min_healthy_every_endpoint_is_tried() {
+    let ((a, a_status), (b, b_status)) = (checked("a"), checked("b"));
+    let panic = "[upstream.api.passive]\nmin_healthy = \"60%\"\n";
+    let gateway = before(&(to(&a) + &to(&b)), &format!("{CHECK}{panic}")).start();
+    a_status.store(500, Ordering::SeqCst);
+    healthy(&gateway, &a, false);
+    assert_eq!(served_by(&gateway, 6), ["a", "b"], "half is less than 60 %");
+    b_status.store(500, Ordering::SeqCst);
+    healthy(&gateway, &b, false);
+    assert_eq!(served_by(&gateway, 6), ["a", "b"]);
+}

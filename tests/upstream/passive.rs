@@ -135,3 +135,28 @@ fn a_client_that_gives_up_is_not_the_endpoints_fault() {
     names.sort();
     assert_eq!(names, ["a", "a", "a", "b", "b", "b"]);
 }
+
+#[test]
+fn a_client_that_stalls_in_its_body_is_not_the_endpoints_fault() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let text = format!(
+        "{}[upstream.api.timeout]\nread = \"300ms\"\n",
+        passive(1, "60s")
+    );
+    let gateway = before(&(to(&a) + &to(&b)), &text)
+        .append("[server.client]\nbody_timeout = \"1s\"\n")
+        .start();
+    for _ in 0..2 {
+        let mut stalled = gateway.client().connect();
+        stalled
+            .write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
+            .unwrap();
+        stalled
+            .response("POST")
+            .unwrap()
+            .refused(408, "request_timeout");
+    }
+    for origin in [&a, &b] {
+        healthy(&gateway, &origin.address().to_string(), 1.0);
+    }
+}

@@ -46,6 +46,8 @@ pub(super) enum Fault {
     Deadline,
     /// The client took nothing for too long.
     Stalled,
+    /// The upstream said nothing for too long after it had the whole request.
+    Silence,
 }
 
 /// Why a body could not be buffered.
@@ -81,6 +83,8 @@ struct State {
     fault: Option<Fault>,
     deadline: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
+    /// How long the upstream may say nothing once the request is read, and the wait under way.
+    silence: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
     write_timeout: Duration,
     closed: bool,
     trace: Option<TraceId>,
@@ -110,6 +114,7 @@ impl ClientIo {
             fault: None,
             deadline: None,
             stall: None,
+            silence: None,
             write_timeout,
             closed: false,
             trace: None,
@@ -159,6 +164,7 @@ impl ClientIo {
         state.taken = 0;
         state.fault = None;
         state.deadline = None;
+        state.silence = None;
         state.trace = None;
         state.write_timeout = write_timeout;
         let head = state.ahead.split_to(length);
@@ -216,11 +222,25 @@ impl ClientIo {
         self.state.lock().deadline = Some(Box::pin(tokio::time::sleep_until(at.into())));
     }
 
+    /// Bounds the upstream's silence, counted from when the request is read: the framework would count from when its
+    /// head was sent, and blame the upstream for a client that sends slowly.
+    pub(super) fn bound_silence(&self, limit: Duration) {
+        self.state.lock().silence = Some((limit, None));
+    }
+
+    /// The upstream said something: its silence is counted anew.
+    pub(super) fn heard(&self) {
+        if let Some((_, wait)) = &mut self.state.lock().silence {
+            *wait = None;
+        }
+    }
+
     /// From here on the connection is no HTTP.
     pub(super) fn upgrade(&self) {
         let mut state = self.state.lock();
         state.guard = BodyGuard::Raw;
         state.deadline = None;
+        state.silence = None;
     }
 
     /// Reads the whole body and keeps it for the framework; returns its payload.
@@ -372,6 +392,14 @@ impl State {
     /// The message is read; the framework only wants to know whether the client goes away. What it sends ahead stays
     /// here, and no more of it is read until its turn.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some((limit, wait)) = &mut self.silence {
+            let limit = *limit;
+            let wait = wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            if wait.as_mut().poll(cx).is_ready() {
+                self.fault = Some(Fault::Silence);
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
         if !self.ahead.is_empty() {
             return Poll::Pending;
         }

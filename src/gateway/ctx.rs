@@ -81,6 +81,8 @@ pub(super) struct Forward {
     /// A connection kept from before was found dead once; such a try does not count.
     pub(super) stale: bool,
     pub(super) informational: u32,
+    /// The body was still coming when the endpoint was chosen.
+    pub(super) sending: bool,
 }
 
 impl Ctx {
@@ -116,6 +118,7 @@ impl Ctx {
                 retry: false,
                 stale: false,
                 informational: 0,
+                sending: false,
             },
             logged: false,
         }

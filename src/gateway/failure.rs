@@ -20,6 +20,10 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
             Some(Refusal::new(Reason::BadRequest, "the body is malformed"))
         }
         (Some(Fault::Stalled), _) => None,
+        (Some(Fault::Silence), _) => Some(Refusal::new(
+            Reason::UpstreamTimeout,
+            "the upstream took too long",
+        )),
         (None, ErrorSource::Downstream) => match error.etype() {
             ErrorType::ReadTimedout => Some(Refusal::new(
                 Reason::RequestTimeout,

@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::client::Fault;
 use super::ctx::{Ctx, Start};
 use super::failure;
 use super::snapshot::Target;
@@ -61,6 +62,13 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
         *limit = limit.map(|limit| limit.min(left));
     }
     pick.endpoint.counts.stats.in_flight.up();
+    if let Some(start) = ctx.start.as_ref().filter(|start| !start.client.body_read()) {
+        start
+            .client
+            .bound_silence(pool.settings().timeout.read.min(left));
+        peer.options.read_timeout = Some(left);
+        ctx.forward.sending = true;
+    }
     let forward = &mut ctx.forward;
     forward.tried.push(pick.endpoint.address);
     forward.current = Some((pool, pick.endpoint));
@@ -71,6 +79,13 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     forward.retry = false;
     ctx.body_in = 0;
     Ok(peer)
+}
+
+/// A piece of the answer came.
+pub(super) fn heard(ctx: &Ctx) {
+    if let Some(start) = ctx.start.as_ref().filter(|_| ctx.forward.sending) {
+        start.client.heard();
+    }
 }
 
 /// Ends the request with `refusal`.
@@ -224,12 +239,14 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
         error.set_retry(true);
         return;
     }
-    let clients_fault = ctx.refusal.is_some()
-        || *error.esource() == ErrorSource::Downstream
-        || ctx
-            .start
-            .as_ref()
-            .is_some_and(|start| start.client.fault().is_some());
+    let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
+    if fault == Some(Fault::Silence) {
+        report(ctx, Outcome::Bad);
+        error.set_retry(false);
+        return;
+    }
+    let clients_fault =
+        ctx.refusal.is_some() || *error.esource() == ErrorSource::Downstream || fault.is_some();
     if clients_fault || ctx.forward.reported {
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
@@ -272,18 +289,12 @@ pub(super) fn answered(
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         ctx.forward.informational += 1;
         if ctx.forward.informational > MOST_INFORMATIONAL {
-            return Error::e_explain(
-                ErrorType::InvalidHTTPHeader,
-                "too many informational answers",
-            );
+            return Err(invalid("too many informational answers"));
         }
         return Ok(());
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
-        return Error::e_explain(
-            ErrorType::InvalidHTTPHeader,
-            "an upgrade that nobody asked for",
-        );
+        return Err(invalid("an upgrade that nobody asked for"));
     }
     check_framing(head)?;
     let status = head.status.as_u16();
@@ -314,6 +325,11 @@ pub(super) fn answered(
     Ok(())
 }
 
+/// An answer that cannot be passed on.
+fn invalid(why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
+}
+
 fn asked_for_websocket(session: &Session) -> bool {
     let upgrade = session.req_header().headers.get(header::UPGRADE);
     session.is_upgrade_req()
@@ -337,10 +353,7 @@ fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
     if plain && head.headers.get(header::CONTENT_LENGTH).is_none_or(digits) {
         return Ok(());
     }
-    Error::e_explain(
-        ErrorType::InvalidHTTPHeader,
-        "the answer's length is ambiguous",
-    )
+    Err(invalid("the answer's length is ambiguous"))
 }
 
 /// Fields between us and the endpoint that do not concern the client (RFC 9110 §7.6.1).

@@ -148,7 +148,19 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        forward::heard(ctx);
         forward::answered(session, head, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        forward::heard(ctx);
+        Ok(None)
     }
 
     async fn response_filter(

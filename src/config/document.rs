@@ -301,7 +301,7 @@ fn mend_value(value: &mut DeValue<'_>, path: &[OwnedStep], mend: &Mend) {
     match (value, path) {
         (DeValue::Table(table), path) => mend_table(table, path, mend),
         (DeValue::Array(items), [OwnedStep::Index(index), rest @ ..]) => {
-            let Some(item) = items.iter_mut().nth(*index) else {
+            let Some(item) = items.get_mut(*index) else {
                 return;
             };
             match (rest, stand_in(mend)) {

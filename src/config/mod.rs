@@ -5,12 +5,15 @@
 
 mod admin;
 mod auth;
+mod cors;
 mod document;
 mod error;
+mod header_rules;
 mod limit;
 mod listener;
 mod log;
 mod raw;
+mod respond;
 mod route;
 mod schema;
 mod scope;
@@ -25,12 +28,15 @@ pub use auth::{
     App, AppKey, Auth, HS_SECRET, JwtAuth, JwtKey, SHORT_SECRET, SignatureAuth, SignatureScheme,
     TokenSource,
 };
+pub use cors::Cors;
 pub use document::Source;
 pub use error::{Location, Problem, Problems, did_you_mean};
+pub use header_rules::HeaderRules;
 pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
-pub use route::{Action, Cors, HeaderRules, HostPattern, Respond, Route};
+pub use respond::Respond;
+pub use route::{Action, HostPattern, Route};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use upstream::{

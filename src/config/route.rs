@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cors::{Cors, RawCors};
 use super::document::At;
 use super::error::Location;
+use super::header_rules::{HeaderRules, RawHeaderRules, header_name, rules};
 use super::raw::Later;
+use super::respond::{RawRespond, Respond};
 use super::scope::Scope;
 use super::upstream::method;
 use crate::primitives::matcher::ValueMatch;
@@ -127,54 +130,6 @@ struct Shared {
     cors: Option<RawCors>,
 }
 
-#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct RawHeaderRules {
-    /// Replaces or creates.
-    set: BTreeMap<String, String>,
-    /// Adds a further value.
-    add: BTreeMap<String, String>,
-    /// Removes.
-    remove: Vec<String>,
-}
-
-#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-struct RawCors {
-    /// Origins, exact, or "*" for any.
-    origins: Vec<String>,
-    /// Methods allowed; default: the usual ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    methods: Option<Vec<String>>,
-    /// Request headers allowed.
-    headers: Vec<String>,
-    /// Response headers shown to scripts.
-    expose: Vec<String>,
-    /// Whether cookies may be sent.
-    credentials: bool,
-    /// How long a browser may remember a preflight.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_age: Option<String>,
-}
-
-/// An answer made by the gateway.
-#[derive(Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct RawRespond {
-    /// Status; default 200, with redirect 302.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    /// Body as text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-    /// Body as JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    json: Option<serde_json::Value>,
-    /// Location of a redirect.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redirect: Option<String>,
-}
-
 /// A route, validated, with its group's keys taken over.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -272,52 +227,6 @@ pub enum Action {
     },
     /// Answers itself.
     Respond(Respond),
-}
-
-/// An answer made by the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Respond {
-    /// Status.
-    pub status: StatusCode,
-    /// `Content-Type` and body.
-    pub body: Option<(&'static str, Vec<u8>)>,
-    /// `Location`.
-    pub redirect: Option<HeaderValue>,
-}
-
-/// Header changes, applied as remove, set, add.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeaderRules {
-    /// Replaces or creates.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Adds a further value.
-    pub add: Vec<(HeaderName, HeaderValue)>,
-    /// Removes.
-    pub remove: Vec<HeaderName>,
-}
-
-impl HeaderRules {
-    /// Whether nothing is changed.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
-    }
-}
-
-/// Cross-origin requests (Fetch standard §3.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cors {
-    /// Origins allowed; `None` = any.
-    pub origins: Option<Vec<String>>,
-    /// Methods allowed.
-    pub methods: Vec<Method>,
-    /// Request headers allowed.
-    pub headers: Vec<HeaderName>,
-    /// Response headers shown to scripts.
-    pub expose: Vec<HeaderName>,
-    /// Whether cookies may be sent.
-    pub credentials: bool,
-    /// How long a preflight may be remembered.
-    pub max_age: Option<Duration>,
 }
 
 /// Names that routes may refer to.
@@ -652,155 +561,6 @@ impl Shared {
     }
 }
 
-impl RawRespond {
-    fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Respond> {
-        let bodies = [
-            self.text.is_some(),
-            self.json.is_some(),
-            self.redirect.is_some(),
-        ];
-        if bodies.iter().filter(|given| **given).count() > 1 {
-            scope.problem(at, "has more than one of `text`, `json` and `redirect`");
-        }
-        let default = if self.redirect.is_some() { 302 } else { 200 };
-        let number = self.status.unwrap_or(default);
-        let status = StatusCode::from_u16(number)
-            .ok()
-            .filter(|status| (200..600).contains(&status.as_u16()));
-        let redirects = status.is_some_and(|status| status.is_redirection());
-        if status.is_none() {
-            scope.problem(
-                &at.key("status"),
-                format!("{number} is no status of a final answer"),
-            );
-        } else if self.redirect.is_some() && !redirects {
-            scope.problem(&at.key("status"), "a redirect needs a status of 3xx");
-        }
-        let redirect = self.redirect.as_ref().and_then(|text| {
-            scope.read(&at.key("redirect"), text, |t| {
-                HeaderValue::from_str(t).map_err(|_| "is no header value".into())
-            })
-        });
-        let body = match (&self.text, &self.json) {
-            (Some(text), _) => Some(("text/plain; charset=utf-8", text.clone().into_bytes())),
-            (None, Some(json)) => Some(("application/json", json.to_string().into_bytes())),
-            (None, None) => None,
-        };
-        if body.is_some() && matches!(number, 204 | 304) {
-            scope.problem(at, format!("an answer with status {number} has no body"));
-        }
-        Some(Respond {
-            status: status?,
-            body,
-            redirect,
-        })
-    }
-}
-
-impl RawCors {
-    fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Cors {
-        if self.origins.is_empty() {
-            scope.problem(
-                &at.key("origins"),
-                "name the allowed origins, as [\"https://servicewechat.com\"]",
-            );
-        }
-        let any = self.origins.iter().any(|origin| origin == "*");
-        if any && self.credentials {
-            scope.problem(
-                &at.key("credentials"),
-                "browsers refuse cookies with origins = [\"*\"]; name the origins",
-            );
-        }
-        let origins = at.key("origins");
-        for (index, origin) in self.origins.iter().enumerate() {
-            let bare = origin
-                .split_once("://")
-                .is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
-            if origin != "*" && !bare {
-                scope.problem(
-                    &origins.index(index),
-                    format!("{origin:?} is no origin; write \"https://example.com\""),
-                );
-            }
-        }
-        let usual = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].map(str::to_owned);
-        let methods = at.key("methods");
-        let texts = self.methods.as_deref().unwrap_or(&usual).iter().enumerate();
-        let methods = texts
-            .filter_map(|(i, text)| scope.read(&methods.index(i), text, method))
-            .collect();
-        let mut names = |key: &str, texts: &[String]| -> Vec<HeaderName> {
-            let list = at.key(key);
-            texts
-                .iter()
-                .enumerate()
-                .filter_map(|(i, text)| scope.read(&list.index(i), text, header_name))
-                .collect()
-        };
-        let headers = names("headers", &self.headers);
-        let expose = names("expose", &self.expose);
-        Cors {
-            origins: (!any).then(|| self.origins.clone()),
-            methods,
-            headers,
-            expose,
-            credentials: self.credentials,
-            max_age: self
-                .max_age
-                .as_ref()
-                .map(|text| scope.duration(&at.key("max_age"), text)),
-        }
-    }
-}
-
-/// Headers that frame the message: rules may not touch them.
-const FRAMING: [&str; 7] = [
-    "host",
-    "connection",
-    "content-length",
-    "transfer-encoding",
-    "upgrade",
-    "keep-alive",
-    "te",
-];
-
-fn rules(raw: Option<&RawHeaderRules>, at: &At<'_>, scope: &mut Scope<'_>) -> HeaderRules {
-    let Some(raw) = raw else {
-        return HeaderRules::default();
-    };
-    let mut pairs = |key: &str, map: &BTreeMap<String, String>| -> Vec<(HeaderName, HeaderValue)> {
-        let table = at.key(key);
-        let pair = |(name, value): (&String, &String)| {
-            let here = table.key(name);
-            let name = scope.read(&here, name, changeable);
-            let value = scope.read(&here, value, |text| {
-                HeaderValue::from_str(text).map_err(|_| format!("{text:?} is no header value"))
-            });
-            name.zip(value)
-        };
-        map.iter().filter_map(pair).collect()
-    };
-    let set = pairs("set", &raw.set);
-    let add = pairs("add", &raw.add);
-    let list = at.key("remove");
-    let names = raw.remove.iter().enumerate();
-    let remove = names
-        .filter_map(|(i, name)| scope.read(&list.index(i), name, changeable))
-        .collect();
-    HeaderRules { set, add, remove }
-}
-
-fn changeable(text: &str) -> Result<HeaderName, String> {
-    let name = header_name(text)?;
-    if FRAMING.contains(&name.as_str()) {
-        return Err(format!(
-            "{text:?} frames the message and cannot be changed by a rule"
-        ));
-    }
-    Ok(name)
-}
-
 fn values(
     raw: &BTreeMap<String, String>,
     at: &At<'_>,
@@ -814,11 +574,6 @@ fn values(
         ))
     })
     .collect()
-}
-
-fn header_name(text: &str) -> Result<HeaderName, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is no header name"))
 }
 
 fn host_pattern(text: &str) -> Result<HostPattern, String> {

@@ -87,6 +87,8 @@ struct State {
     silence: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
     write_timeout: Duration,
     closed: bool,
+    /// The answer promised that the connection goes on, and is complete.
+    goes_on: bool,
     trace: Option<TraceId>,
 }
 
@@ -117,6 +119,7 @@ impl ClientIo {
             silence: None,
             write_timeout,
             closed: false,
+            goes_on: false,
             trace: None,
         };
         Arc::new(Self {
@@ -162,6 +165,7 @@ impl ClientIo {
         let mut state = self.state.lock();
         state.guard = guard;
         state.taken = 0;
+        state.goes_on = false;
         state.fault = None;
         state.deadline = None;
         state.silence = None;
@@ -205,6 +209,18 @@ impl ClientIo {
     /// Whether the connection was upgraded.
     pub(super) fn upgraded(&self) -> bool {
         self.state.lock().guard == BodyGuard::Raw
+    }
+
+    /// A complete answer promised that the connection goes on. The framework drops every connection whose upstream
+    /// failed; with an upstream down that would cost each client a new one for each request.
+    pub(super) fn promise(&self) {
+        self.state.lock().goes_on = true;
+    }
+
+    /// Whether that promise can be kept.
+    pub(super) fn goes_on(&self) -> bool {
+        let state = self.state.lock();
+        state.goes_on && !state.closed && state.fault.is_none()
     }
 
     /// Remembers the identifier of the request being served, for an answer after a panic.

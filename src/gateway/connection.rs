@@ -191,7 +191,7 @@ where
     let serving =
         AssertUnwindSafe(door.app.process_new_http(session, &door.shutdown)).catch_unwind();
     let reusable = match serving.await {
-        Ok(reused) => reused.is_some(),
+        Ok(reused) => reused.is_some() || (client.goes_on() && client.write(&[]).await.is_ok()),
         Err(_) => {
             after_panic(client, format).await;
             false

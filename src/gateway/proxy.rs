@@ -221,9 +221,16 @@ impl ProxyHttp for Gateway {
             };
         }
         let sent = reply::refuse(session, ctx, refusal).await.is_ok();
+        let can_reuse_downstream = sent && session.is_body_done();
+        if can_reuse_downstream
+            && session.get_keepalive().is_some()
+            && let Some(start) = &ctx.start
+        {
+            start.client.promise();
+        }
         FailToProxy {
             error_code,
-            can_reuse_downstream: sent && session.is_body_done(),
+            can_reuse_downstream,
         }
     }
 

@@ -76,9 +76,10 @@ fn a_client_that_goes_away_gives_its_slot_back() {
             .refused(429, "concurrency_limited");
         one.abort();
         drop(two);
-        eventually(seconds(5), "the slots are free", || {
-            gateway.client().get("/fast").send().status == 200
+        eventually(seconds(5), "both slots are free", || {
+            gateway.metric("gateway_requests_in_flight", &[("route", "slow")]) == 0.0
         });
+        gateway.client().get("/fast").send().expect(200);
     }
     let mut both = occupied(&gateway, &origin, "/slow");
     both.iter_mut()

@@ -13,5 +13,5 @@ fn main() {
         "cargo:rustc-env=TOLLGATE_COMMIT={}",
         commit.unwrap_or_else(|| "unknown".to_owned())
     );
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/logs/HEAD");
 }

@@ -7,6 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -81,7 +82,9 @@ struct State {
     /// Answer bytes taken since the request began.
     taken: u64,
     fault: Option<Fault>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// One timer for the deadlines of all requests of this connection, see [`State::poll_deadline`].
+    timer: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
     /// How long the upstream may say nothing once the request is read, and the wait under way.
     silence: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
@@ -115,6 +118,7 @@ impl ClientIo {
             taken: 0,
             fault: None,
             deadline: None,
+            timer: None,
             stall: None,
             silence: None,
             write_timeout,
@@ -235,7 +239,7 @@ impl ClientIo {
 
     /// Ends reading when the exchange's time is over.
     pub(super) fn set_deadline(&self, at: Instant) {
-        self.state.lock().deadline = Some(Box::pin(tokio::time::sleep_until(at.into())));
+        self.state.lock().deadline = Some(at);
     }
 
     /// Bounds the upstream's silence, counted from when the request is read: the framework would count from when its
@@ -353,8 +357,8 @@ impl State {
 
     fn fill_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let before = self.ahead.len();
-        let mut spare = [0; READ];
-        let mut buf = ReadBuf::new(&mut spare);
+        let mut spare = [const { MaybeUninit::uninit() }; READ];
+        let mut buf = ReadBuf::uninit(&mut spare);
         match self.socket.poll_read(cx, &mut buf) {
             Poll::Ready(Ok(())) => {
                 self.ahead.extend_from_slice(buf.filled());
@@ -371,9 +375,7 @@ impl State {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
+        if self.poll_deadline(cx).is_ready() {
             self.fault = Some(Fault::Deadline);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -403,6 +405,27 @@ impl State {
             .extend_from_slice(&buf.filled()[before + taken..]);
         buf.set_filled(before + taken);
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the exchange's time is over. The timer is armed once and left alone: a later request's deadline is
+    /// later, so it fires early at worst and is armed anew then. Arming it for each request would cost each of them.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if timer.deadline() > deadline.into() {
+            timer.as_mut().reset(deadline.into());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
     }
 
     /// The message is read; the framework only wants to know whether the client goes away. What it sends ahead stays

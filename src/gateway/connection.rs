@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Version};
 use pingora::apps::HttpServerApp;
@@ -20,7 +22,7 @@ use super::http1::head::{self, Head, Scan};
 use super::reply;
 use super::snapshot::Snapshot;
 use super::state::State;
-use crate::config::ErrorFormat;
+use crate::config::{ClientLimits, ErrorFormat};
 use crate::filter::{Reason, Refusal, Scheme};
 use crate::primitives::trace::TraceId;
 
@@ -51,7 +53,7 @@ impl<A> Clone for Door<A> {
 }
 
 /// Serves a connection to its end.
-pub async fn serve<A>(socket: Socket, address: Option<IpAddr>, mut door: Door<A>, place: Place)
+pub async fn serve<A>(socket: Socket, address: Option<IpAddr>, door: Door<A>, place: Place)
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -71,13 +73,17 @@ where
     };
     let client = ClientIo::new(socket, snapshot.config.server.client.write_timeout);
     drop(snapshot);
+    let mut word = door.closing.clone();
+    let mut closing = std::pin::pin!(async move {
+        let _ = word.wait_for(|closing| *closing).await;
+    });
     let mut served = 0;
     let mut clean = true;
     while clean {
         let Some(snapshot) = door.state.snapshot() else {
             break;
         };
-        clean = match next_head(&client, &snapshot, &mut door).await {
+        clean = match next_head(&client, &snapshot, closing.as_mut()).await {
             Next::Request(head) => {
                 served += 1;
                 let last = served >= snapshot.config.server.client.keepalive_requests;
@@ -99,55 +105,73 @@ enum Next {
     Closed,
 }
 
-/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
-async fn next_head<A>(client: &ClientIo, snapshot: &Snapshot, door: &mut Door<A>) -> Next {
+/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time; a head that comes
+/// in one piece needs one timer only.
+async fn next_head(
+    client: &ClientIo,
+    snapshot: &Snapshot,
+    closing: Pin<&mut impl Future<Output = ()>>,
+) -> Next {
     let limits = &snapshot.config.server.client;
-    let mut seen = 0;
-    let mut found = None;
-    let idle = client.read_head(|_| true);
-    if !client.has_ahead() {
-        let begun = tokio::select! {
-            biased;
-            begun = tokio::time::timeout(limits.keepalive_timeout, idle) => begun,
-            _ = door.closing.wait_for(|closing| *closing) => return Next::Closed,
-        };
-        if !matches!(begun, Ok(Ok(true))) {
-            return Next::Closed;
-        }
+    let mut looking = Looking {
+        seen: 0,
+        found: None,
+    };
+    let first = client.read_head(|bytes| {
+        looking.at(bytes, limits);
+        true
+    });
+    let begun = tokio::select! {
+        biased;
+        begun = tokio::time::timeout(limits.keepalive_timeout, first) => begun,
+        () = closing => return Next::Closed,
+    };
+    if !matches!(begun, Ok(Ok(true))) {
+        return Next::Closed;
     }
-    let whole = client.read_head(|bytes| {
-        // An empty line before a request line is skipped when the head is taken (RFC 9112 §2.2).
+    let mut timed_out = false;
+    if looking.found.is_none() {
+        let whole = client.read_head(|bytes| looking.at(bytes, limits));
+        timed_out = tokio::time::timeout(limits.header_timeout, whole)
+            .await
+            .is_err();
+    }
+    match looking.found {
+        Some((start, Ok(head))) => {
+            client.skip(start);
+            Next::Request(head)
+        }
+        Some((_, Err(refusal))) => Next::Refused(refusal),
+        None if timed_out => Next::Refused(Refusal::new(
+            Reason::RequestTimeout,
+            "the request head took too long",
+        )),
+        None => Next::Closed,
+    }
+}
+
+/// What the bytes of a head amount to so far.
+struct Looking {
+    /// Bytes looked at without finding the end.
+    seen: usize,
+    /// Where the head begins, and what it is.
+    found: Option<(usize, Result<Head, Refusal>)>,
+}
+
+impl Looking {
+    /// Looks at all bytes read so far; `true` when it is known what they are. An empty line before a request line is
+    /// skipped when the head is taken (RFC 9112 §2.2).
+    fn at(&mut self, bytes: &BytesMut, limits: &ClientLimits) -> bool {
         let start = leading_empty_line(bytes);
         if bytes.len() <= start {
             return false;
         }
-        match head::scan(&bytes[start..], seen, limits) {
-            Scan::Partial => {
-                seen = bytes.len() - start;
-                false
-            }
-            Scan::Complete(head) => {
-                found = Some((start, Ok(head)));
-                true
-            }
-            Scan::Refused(refusal) => {
-                found = Some((start, Err(refusal)));
-                true
-            }
+        match head::scan(&bytes[start..], self.seen, limits) {
+            Scan::Partial => self.seen = bytes.len() - start,
+            Scan::Complete(head) => self.found = Some((start, Ok(head))),
+            Scan::Refused(refusal) => self.found = Some((start, Err(refusal))),
         }
-    });
-    let read = tokio::time::timeout(limits.header_timeout, whole).await;
-    match (read, found) {
-        (_, Some((start, Ok(head)))) => {
-            client.skip(start);
-            Next::Request(head)
-        }
-        (_, Some((_, Err(refusal)))) => Next::Refused(refusal),
-        (Err(_), None) => Next::Refused(Refusal::new(
-            Reason::RequestTimeout,
-            "the request head took too long",
-        )),
-        (Ok(_), None) => Next::Closed,
+        self.found.is_some()
     }
 }
 

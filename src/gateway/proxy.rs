@@ -62,7 +62,6 @@ impl ProxyHttp for Gateway {
         };
         let limits = &start.snapshot.config.server.client;
         session.set_read_timeout(Some(limits.body_timeout));
-        session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(Duration::from_secs(1)));
         if start.last || self.state.draining() {
             session.set_keepalive(None);
@@ -176,6 +175,8 @@ impl ProxyHttp for Gateway {
         } else if head.status.is_informational() {
             return Ok(());
         }
+        // The version is ours, not the origin's (RFC 9110 §2.5).
+        head.set_version(http::Version::HTTP_11);
         if ctx.version == http::Version::HTTP_10 {
             // HTTP/1.0 knows no chunks: the end of the connection ends the body.
             head.remove_header(&header::TRANSFER_ENCODING);

@@ -15,7 +15,7 @@ pub(super) enum Stop {
     No,
     /// After what is in flight (SIGTERM).
     Drain,
-    /// Now (SIGINT, or a second SIGTERM).
+    /// Now (SIGINT).
     Now,
 }
 
@@ -90,9 +90,8 @@ impl Handlers {
                 _ = self.hangup.recv() => signals.reload.notify_one(),
                 _ = self.reopen.recv() => signals.reopen.notify_one(),
                 _ = self.upgrade.recv() => log::warn!("SIGUSR2: replacing the binary is not supported yet"),
-                _ = self.terminate.recv() => stop.send_modify(|stop| {
-                    *stop = if *stop == Stop::No { Stop::Drain } else { Stop::Now };
-                }),
+                // A repeated SIGTERM is no order to cut anything off: supervisors and `timeout` send it twice.
+                _ = self.terminate.recv() => stop.send_modify(|stop| *stop = (*stop).max(Stop::Drain)),
                 _ = self.interrupt.recv() => stop.send_modify(|stop| *stop = Stop::Now),
                 // The framework's word for handing sockets over; never meant by us.
                 _ = self.quit.recv() => log::warn!("SIGQUIT is ignored; SIGTERM stops the gateway"),

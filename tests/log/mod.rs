@@ -336,7 +336,7 @@ fn a_reader_that_does_not_read_blocks_no_request() {
             connection
                 .get("/nowhere")
                 .header("User-Agent", &agent)
-                .patience(seconds(2))
+                .patience(seconds(10))
                 .send();
         }
         dropped()

@@ -76,6 +76,7 @@ mod tests {
         let mut exchange = call.exchange();
         exchange.principal = Some(Arc::new(Principal {
             consumer: "someone".into(),
+            consumer_header: None,
             claims,
             forward: Vec::new(),
         }));

@@ -22,7 +22,6 @@ pub use error::BuildError;
 pub use facts::AuthFacts;
 pub use filter::AuthFilter;
 pub use ip_rules::IpRules;
-pub use jwt::header_text;
 
 use crate::config;
 use crate::filter::{Exchange, Refusal, Verdict};

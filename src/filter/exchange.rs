@@ -34,6 +34,8 @@ impl Scheme {
 pub struct Principal {
     /// `sub` of a token, or the application's key: what `key = "consumer"` counts and `X-Consumer` says.
     pub consumer: Arc<str>,
+    /// The same as a header value, made once: the value of `X-Consumer`.
+    pub consumer_header: Option<HeaderValue>,
     /// The token's claims; `Null` for a signed request.
     pub claims: Value,
     /// Headers to set upstream: `forward_claims`.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::header::CONTENT_LENGTH;
+
 use super::snapshot::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter, IpRules};
 use crate::config::Route;
@@ -82,9 +84,8 @@ impl RequestFilter for BodyLimit {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let length = exchange
-            .header("content-length")
-            .and_then(|text| text.parse::<u64>().ok());
+        let length = exchange.head.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         match length {
             Some(length) if length > exchange.max_body => {
                 Verdict::Refuse(too_large(exchange.max_body))

@@ -1,32 +1,27 @@
-//! The client's connection: what the framework may read of it, and what stays ours.
+//! The client's connection: what was read from it, what is to be written, and every time limit of both.
 //!
-//! [`ClientIo`] owns the socket and is shared by the connection's loop, the request being served, and the stream that
-//! the framework holds. So a body can be buffered before it is forwarded, an answer can still be written when the
-//! framework has given up, and a connection can be closed without cutting an answer off. The stream hands on exactly
-//! one message; what a client sends ahead waits here. Uncontended lock: one task uses one connection.
+//! [`ClientIo`] owns the socket and is shared by the connection's loop, the request being served, and the session that
+//! the framework drives. So a body can be buffered before it is forwarded, an answer can still be written when the
+//! framework has given up, and a connection can be closed without cutting an answer off. What a client sends ahead
+//! waits here. Uncontended lock: one task uses one connection.
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
+use super::http1::answer::Extra;
 use super::http1::body::BodyGuard;
+use crate::config::ClientLimits;
 use crate::primitives::trace::TraceId;
 
 /// An accepted socket.
@@ -38,7 +33,7 @@ pub enum Socket {
     Unix(UnixStream),
 }
 
-/// Why reading on behalf of the framework was ended.
+/// Why an exchange was ended here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The chunked coding is malformed.
@@ -47,6 +42,8 @@ pub(super) enum Fault {
     Deadline,
     /// The client took nothing for too long.
     Stalled,
+    /// The client paused too long within its body.
+    Paused,
     /// The upstream said nothing for too long after it had the whole request.
     Silence,
 }
@@ -64,94 +61,170 @@ pub(super) enum Unbuffered {
     Gone,
 }
 
+/// Why no head was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// The client went away.
+    Gone,
+    /// It took too long.
+    TimedOut,
+}
+
 /// The socket and what was read from it but not handed on.
 pub(super) struct ClientIo {
     state: Mutex<State>,
-    fd: i32,
 }
 
 struct State {
     socket: Socket,
     /// Read, not yet looked at.
     ahead: BytesMut,
-    /// Looked at and part of this message, not yet handed on.
-    admitted: BytesMut,
     guard: BodyGuard,
+    /// The body, read before it is forwarded.
+    buffered: Option<Bytes>,
     /// Answer bytes not yet written.
     outgoing: BytesMut,
-    /// Answer bytes taken since the request began.
-    taken: u64,
+    /// An answer began.
+    answered: bool,
     fault: Option<Fault>,
     deadline: Option<Instant>,
-    /// One timer for the deadlines of all requests of this connection, see [`State::poll_deadline`].
-    timer: Option<Pin<Box<Sleep>>>,
-    stall: Option<Pin<Box<Sleep>>>,
-    /// How long the upstream may say nothing once the request is read, and the wait under way.
-    silence: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
+    /// How long the client may pause within its body, and since when it does.
+    pause: Duration,
+    paused: Option<Instant>,
+    /// How long the upstream may say nothing once the request is read, and since when it does.
+    silence: Option<Duration>,
+    silent: Option<Instant>,
+    /// How long the client may take nothing, and since when it does.
     write_timeout: Duration,
+    stalled: Option<Instant>,
+    /// One timer for all these, see [`State::poll_until`].
+    timer: Option<Timer>,
+    /// No more is written.
     closed: bool,
-    /// The answer promised that the connection goes on, and is complete.
-    goes_on: bool,
+    /// The connection may go on after this answer.
+    persistent: bool,
+    /// The answer is whole.
+    complete: bool,
+    /// What the answer carries besides its own fields.
+    extra: Extra,
     trace: Option<TraceId>,
+    /// When the last exchange ended, or the connection came.
+    ended: Instant,
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    waker: Waker,
 }
 
 /// Answer bytes gathered before they are written.
 const GATHER: usize = 4096;
-/// Bytes read at a time.
+/// Bytes read at a time: of a head, and of a body.
 const READ: usize = 4096;
+const READ_BODY: usize = 32 << 10;
 /// Most read and dropped of a request that was refused, and for how long (contract §11).
 const LINGER_BYTES: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 impl ClientIo {
-    pub(super) fn new(socket: Socket, write_timeout: Duration) -> Arc<Self> {
-        let fd = match &socket {
-            Socket::Tcp(stream) => stream.as_raw_fd(),
-            Socket::Unix(stream) => stream.as_raw_fd(),
-        };
+    pub(super) fn new(socket: Socket) -> Arc<Self> {
         let state = State {
             socket,
             ahead: BytesMut::new(),
-            admitted: BytesMut::new(),
             guard: BodyGuard::Done,
+            buffered: None,
             outgoing: BytesMut::new(),
-            taken: 0,
+            answered: false,
             fault: None,
             deadline: None,
-            timer: None,
-            stall: None,
+            pause: Duration::MAX,
+            paused: None,
             silence: None,
-            write_timeout,
+            silent: None,
+            write_timeout: LINGER,
+            stalled: None,
+            timer: None,
             closed: false,
-            goes_on: false,
+            persistent: false,
+            complete: false,
+            extra: Extra::default(),
             trace: None,
+            ended: Instant::now(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            fd,
         })
     }
 
-    /// Lets `look` see the bytes of the next head and reads more while it says so. `Ok(false)` when the client closed.
+    /// Lets `look` see the bytes of the next head, and reads more while it says so, until `due`.
     pub(super) async fn read_head(
         &self,
+        due: Instant,
         mut look: impl FnMut(&BytesMut) -> bool,
-    ) -> io::Result<bool> {
+    ) -> Result<(), NoHead> {
         poll_fn(|cx| {
             let mut state = self.state.lock();
             loop {
                 if !state.ahead.is_empty() && look(&state.ahead) {
-                    return Poll::Ready(Ok(true));
+                    return Poll::Ready(Ok(()));
                 }
                 match state.fill_ahead(cx) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Gone)),
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        std::task::ready!(state.poll_until(cx, due));
+                        return Poll::Ready(Err(NoHead::TimedOut));
+                    }
                 }
             }
         })
         .await
+    }
+
+    /// Lets `look` see what was read and not taken.
+    pub(super) fn peek<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.state.lock().ahead)
+    }
+
+    /// Takes the first `length` bytes read, which are a head; `skip` bytes before it are dropped.
+    pub(super) fn take_head(&self, skip: usize, length: usize) -> Bytes {
+        let ahead = &mut self.state.lock().ahead;
+        ahead.advance(skip);
+        // Taken whole where it can be: an idle connection holds no buffer.
+        if ahead.len() == length {
+            std::mem::take(ahead).freeze()
+        } else {
+            ahead.split_to(length).freeze()
+        }
+    }
+
+    /// A request begins whose body `guard` follows.
+    pub(super) fn begin(&self, guard: BodyGuard, persistent: bool, limits: &ClientLimits) {
+        let mut state = self.state.lock();
+        state.guard = guard;
+        state.buffered = None;
+        state.answered = false;
+        state.fault = None;
+        state.deadline = None;
+        state.pause = limits.body_timeout;
+        state.paused = None;
+        state.silence = None;
+        state.silent = None;
+        state.write_timeout = limits.write_timeout;
+        state.persistent = persistent;
+        state.complete = false;
+        state.extra = Extra::default();
+        state.trace = None;
+    }
+
+    /// The exchange ended.
+    pub(super) fn ended(&self, now: Instant) {
+        self.state.lock().ended = now;
+    }
+
+    /// Since when nothing is under way.
+    pub(super) fn idle_since(&self) -> Instant {
+        self.state.lock().ended
     }
 
     /// Whether bytes of a next request are here already.
@@ -159,43 +232,14 @@ impl ClientIo {
         !self.state.lock().ahead.is_empty()
     }
 
-    /// Takes the first `length` bytes read, which are a head, and follows the body from there.
-    pub(super) fn begin(
-        &self,
-        length: usize,
-        guard: BodyGuard,
-        write_timeout: Duration,
-    ) -> BytesMut {
-        let mut state = self.state.lock();
-        state.guard = guard;
-        state.taken = 0;
-        state.goes_on = false;
-        state.fault = None;
-        state.deadline = None;
-        state.silence = None;
-        state.trace = None;
-        state.write_timeout = write_timeout;
-        let head = state.ahead.split_to(length);
-        if state.ahead.is_empty() {
-            // The head holds the allocation now; an idle connection holds none.
-            state.ahead = BytesMut::new();
-        }
-        head
-    }
-
-    /// Bytes skipped before a request line: an empty line an old client may send (RFC 9112 §2.2).
-    pub(super) fn skip(&self, length: usize) {
-        self.state.lock().ahead.advance(length);
-    }
-
-    /// Why reading was ended, if it was.
+    /// Why the exchange was ended here, if it was.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.state.lock().fault
     }
 
-    /// Answer bytes written or gathered since the request began.
+    /// Whether an answer began.
     pub(super) fn answered(&self) -> bool {
-        self.state.lock().taken > 0
+        self.state.lock().answered
     }
 
     /// Whether the whole request was read from the socket.
@@ -203,10 +247,19 @@ impl ClientIo {
         self.state.lock().guard == BodyGuard::Done
     }
 
-    /// Admits what is here of the body already, without reading; says whether that is all of it.
-    pub(super) fn admit_ahead(&self) -> bool {
+    /// Whether the whole request was read and handed on.
+    pub(super) fn body_done(&self) -> bool {
+        let state = self.state.lock();
+        state.guard == BodyGuard::Done && state.buffered.is_none()
+    }
+
+    /// Drops what is here of the body already, without reading; says whether that is all of it.
+    pub(super) fn drop_body(&self) -> bool {
         let mut state = self.state.lock();
-        let _ = state.admit(|_| {});
+        state.buffered = None;
+        if state.guard != BodyGuard::Raw {
+            let _ = state.admit(|_| {});
+        }
         state.guard == BodyGuard::Done
     }
 
@@ -215,16 +268,25 @@ impl ClientIo {
         self.state.lock().guard == BodyGuard::Raw
     }
 
-    /// A complete answer promised that the connection goes on. The framework drops every connection whose upstream
-    /// failed; with an upstream down that would cost each client a new one for each request.
-    pub(super) fn promise(&self) {
-        self.state.lock().goes_on = true;
+    /// The connection ends with this answer.
+    pub(super) fn end_after(&self) {
+        self.state.lock().persistent = false;
     }
 
-    /// Whether that promise can be kept.
+    /// The answer is whole.
+    pub(super) fn complete(&self) {
+        self.state.lock().complete = true;
+    }
+
+    /// Whether the next request can be read after a whole answer.
     pub(super) fn goes_on(&self) -> bool {
         let state = self.state.lock();
-        state.goes_on && !state.closed && state.fault.is_none()
+        state.persistent && state.complete && !state.closed && state.outgoing.is_empty()
+    }
+
+    /// What the answer is to carry besides its own fields.
+    pub(super) fn set_extra(&self, extra: Extra) {
+        self.state.lock().extra = extra;
     }
 
     /// Remembers the identifier of the request being served, for an answer after a panic.
@@ -237,75 +299,116 @@ impl ClientIo {
         self.state.lock().trace
     }
 
-    /// Ends reading when the exchange's time is over.
+    /// Ends the exchange when its time is over.
     pub(super) fn set_deadline(&self, at: Instant) {
         self.state.lock().deadline = Some(at);
     }
 
-    /// Bounds the upstream's silence, counted from when the request is read: the framework would count from when its
-    /// head was sent, and blame the upstream for a client that sends slowly.
-    pub(super) fn bound_silence(&self, limit: Duration) {
-        self.state.lock().silence = Some((limit, None));
+    /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
+    /// The framework's own limit would need a timer for each request, and would blame the upstream for a client that
+    /// sends slowly.
+    pub(super) fn bound_silence(&self, limit: Duration, now: Instant) {
+        let mut state = self.state.lock();
+        state.fault = None;
+        state.silence = Some(limit);
+        state.silent = (state.guard == BodyGuard::Done && state.buffered.is_none()).then_some(now);
     }
 
     /// The upstream said something: its silence is counted anew.
-    pub(super) fn heard(&self) {
-        if let Some((_, wait)) = &mut self.state.lock().silence {
-            *wait = None;
-        }
+    pub(super) fn heard(&self, now: Instant) {
+        self.state.lock().silent = Some(now);
     }
 
-    /// From here on the connection is no HTTP.
+    /// From here on the connection is no HTTP. Silence of both sides stays bounded.
     pub(super) fn upgrade(&self) {
         let mut state = self.state.lock();
         state.guard = BodyGuard::Raw;
+        state.persistent = false;
         state.deadline = None;
-        state.silence = None;
+        state.silent = Some(Instant::now());
     }
 
-    /// Reads the whole body and keeps it for the framework; returns its payload.
-    pub(super) async fn buffer_body(
-        &self,
-        most: u64,
-        pause: Duration,
-    ) -> Result<Vec<u8>, Unbuffered> {
-        let mut payload = Vec::new();
-        loop {
-            {
-                let mut state = self.state.lock();
-                let taken = state.admit(|data| payload.extend_from_slice(data));
-                taken.map_err(|()| Unbuffered::Malformed)?;
+    /// What the client sends is not read any more: the other side of an upgraded connection has ended.
+    pub(super) fn end_reading(&self) {
+        self.state.lock().guard = BodyGuard::Done;
+    }
+
+    /// The next piece of the body's payload; `None` behind the last.
+    pub(super) async fn read_body(&self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.state.lock().poll_body(cx)).await
+    }
+
+    /// Waits for the client to go away, or for the exchange to take too long.
+    pub(super) async fn idle(&self) -> io::Error {
+        poll_fn(|cx| self.state.lock().poll_idle(cx)).await
+    }
+
+    /// Reads the whole body and keeps it for the framework.
+    pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
+        let mut payload = BytesMut::new();
+        let read = poll_fn(|cx| {
+            let mut state = self.state.lock();
+            loop {
+                match std::task::ready!(state.poll_body(cx)) {
+                    Ok(Some(piece)) => payload.extend_from_slice(&piece),
+                    Ok(None) => return Poll::Ready(Ok(())),
+                    Err(error) => return Poll::Ready(Err((error, state.fault))),
+                }
                 if payload.len() as u64 > most {
-                    return Err(Unbuffered::TooLarge);
-                }
-                if state.guard == BodyGuard::Done {
-                    return Ok(payload);
+                    return Poll::Ready(Ok(()));
                 }
             }
-            let read = poll_fn(|cx| self.state.lock().fill_ahead(cx));
-            match tokio::time::timeout(pause, read).await {
-                Err(_) => return Err(Unbuffered::TimedOut),
-                Ok(Ok(0) | Err(_)) => return Err(Unbuffered::Gone),
-                Ok(Ok(_)) => {}
-            }
+        });
+        if let Err((_, fault)) = read.await {
+            return Err(match fault {
+                Some(Fault::Framing) => Unbuffered::Malformed,
+                Some(_) => Unbuffered::TimedOut,
+                None => Unbuffered::Gone,
+            });
         }
+        if payload.len() as u64 > most {
+            return Err(Unbuffered::TooLarge);
+        }
+        let payload = payload.freeze();
+        self.state.lock().buffered = Some(payload.clone());
+        Ok(payload)
     }
 
-    /// Writes bytes of ours to the client, as far as it takes them in time.
-    pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+    /// The body that was buffered, while nobody took it.
+    pub(super) fn buffered(&self) -> Option<Bytes> {
+        self.state.lock().buffered.clone()
+    }
+
+    /// Adds to what is to be written.
+    pub(super) fn queue(&self, write: impl FnOnce(&mut BytesMut, &Extra, bool)) {
+        let state = &mut *self.state.lock();
+        state.answered = true;
+        write(&mut state.outgoing, &state.extra, state.persistent);
+    }
+
+    /// Writes what is queued and `bytes`; little is only queued, and written by the next [`Self::flush`].
+    pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut at = 0;
         poll_fn(|cx| {
             let mut state = self.state.lock();
+            state.answered = true;
             while at < bytes.len() {
-                match state.poll_write(cx, &bytes[at..]) {
-                    Poll::Ready(Ok(written)) => at += written,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                }
+                at += std::task::ready!(state.poll_write(cx, &bytes[at..]))?;
             }
-            state.poll_flush(cx)
+            Poll::Ready(Ok(()))
         })
         .await
+    }
+
+    /// Writes what is queued, as far as the client takes it in time.
+    pub(super) async fn flush(&self) -> io::Result<()> {
+        poll_fn(|cx| self.state.lock().poll_flush(cx)).await
+    }
+
+    /// Writes bytes of ours.
+    pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.send(bytes).await?;
+        self.flush().await
     }
 
     /// Says that no more will be sent, then reads and drops what the client still sends, within bounds: closing at
@@ -329,24 +432,23 @@ impl ClientIo {
         let _ = tokio::time::timeout(LINGER, drain).await;
     }
 
-    /// The stream for the framework.
-    pub(super) fn stream(self: &Arc<Self>) -> ClientStream {
-        ClientStream(Arc::clone(self))
+    /// Closes the writing side.
+    pub(super) async fn shutdown(&self) {
+        let _ = poll_fn(|cx| self.state.lock().poll_shutdown(cx)).await;
     }
 }
 
 impl State {
-    /// Moves what belongs to this message from `ahead` to `admitted`.
-    fn admit(&mut self, data: impl FnMut(&[u8])) -> Result<usize, ()> {
+    /// Takes what belongs to this body from `ahead` and shows its payload.
+    fn admit(&mut self, data: impl FnMut(&[u8])) -> Result<(), ()> {
         match self.guard.admit(&self.ahead, data) {
             Ok(taken) => {
-                let bytes = self.ahead.split_to(taken);
-                if self.admitted.is_empty() {
-                    self.admitted = bytes;
-                } else {
-                    self.admitted.extend_from_slice(&bytes);
+                self.ahead.advance(taken);
+                if self.ahead.is_empty() {
+                    // Idle connections hold no buffer.
+                    self.ahead = BytesMut::new();
                 }
-                Ok(taken)
+                Ok(())
             }
             Err(_) => {
                 self.fault = Some(Fault::Framing);
@@ -355,103 +457,154 @@ impl State {
         }
     }
 
+    /// The payload in `ahead`, without a copy where its bytes are nothing else.
+    fn take_payload(&mut self) -> io::Result<Bytes> {
+        let malformed = |()| io::Error::from(io::ErrorKind::InvalidData);
+        if matches!(self.guard, BodyGuard::Chunked(_)) {
+            let mut payload = BytesMut::new();
+            self.admit(|data| payload.extend_from_slice(data))
+                .map_err(malformed)?;
+            return Ok(payload.freeze());
+        }
+        let taken = self.guard.admit(&self.ahead, |_| {});
+        let taken = taken.map_err(|_| malformed(()))?;
+        if taken == self.ahead.len() {
+            return Ok(std::mem::take(&mut self.ahead).freeze());
+        }
+        Ok(self.ahead.split_to(taken).freeze())
+    }
+
     fn fill_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let before = self.ahead.len();
         let mut spare = [const { MaybeUninit::uninit() }; READ];
         let mut buf = ReadBuf::uninit(&mut spare);
-        match self.socket.poll_read(cx, &mut buf) {
-            Poll::Ready(Ok(())) => {
-                self.ahead.extend_from_slice(buf.filled());
-                Poll::Ready(Ok(self.ahead.len() - before))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => {
-                if before == 0 {
-                    self.ahead = BytesMut::new();
+        std::task::ready!(self.socket.poll_read(cx, &mut buf))?;
+        // Copied: what a request keeps of its head, it keeps until it is over, and the copy is as long as the head.
+        self.ahead.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// The same for a body: more at a time, and read to where it stays.
+    fn fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let most = match self.guard {
+            BodyGuard::Length(left) => usize::try_from(left).unwrap_or(READ_BODY).min(READ_BODY),
+            _ => READ_BODY,
+        };
+        self.ahead.reserve(most);
+        let read = self.socket.poll_read_buf(cx, &mut self.ahead);
+        if read.is_pending() && self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        read
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(body) = self.buffered.take() {
+            return Poll::Ready(Ok((!body.is_empty()).then_some(body)));
+        }
+        loop {
+            if !self.ahead.is_empty() && self.guard != BodyGuard::Done {
+                let payload = self.take_payload()?;
+                if !payload.is_empty() {
+                    self.paused = None;
+                    return Poll::Ready(Ok(Some(payload)));
                 }
-                Poll::Pending
+            }
+            if self.guard == BodyGuard::Done {
+                self.paused = None;
+                return Poll::Ready(Ok(None));
+            }
+            match self.fill_body(cx) {
+                Poll::Ready(Ok(0)) if self.guard == BodyGuard::Raw => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(_)) => {
+                    self.paused = None;
+                    if self.guard == BodyGuard::Raw {
+                        self.silent = Some(Instant::now());
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
             }
         }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.poll_deadline(cx).is_ready() {
-            self.fault = Some(Fault::Deadline);
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        if self.admitted.is_empty() && !self.ahead.is_empty() {
-            self.admit(|_| {})
-                .map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
-        }
-        if !self.admitted.is_empty() {
-            let taken = self.admitted.len().min(buf.remaining());
-            buf.put_slice(&self.admitted.split_to(taken));
-            if self.admitted.is_empty() {
-                self.admitted = BytesMut::new();
-            }
-            return Poll::Ready(Ok(()));
-        }
-        if self.guard == BodyGuard::Done {
-            return self.poll_idle(cx);
-        }
-        let before = buf.filled().len();
-        std::task::ready!(self.socket.poll_read(cx, buf))?;
-        let Ok(taken) = self.guard.admit(&buf.filled()[before..], |_| {}) else {
-            self.fault = Some(Fault::Framing);
-            buf.set_filled(before);
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        let limit = if self.guard == BodyGuard::Raw {
+            let limit = self.silence.zip(self.silent);
+            limit.map(|(limit, since)| (since + limit, Fault::Silence))
+        } else {
+            let since = *self.paused.get_or_insert_with(Instant::now);
+            let due = since.checked_add(self.pause);
+            due.map(|due| (due, Fault::Paused))
         };
-        self.ahead
-            .extend_from_slice(&buf.filled()[before + taken..]);
-        buf.set_filled(before + taken);
-        Poll::Ready(Ok(()))
-    }
-
-    /// Ready when the exchange's time is over. The timer is armed once and left alone: a later request's deadline is
-    /// later, so it fires early at worst and is armed anew then. Arming it for each request would cost each of them.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        if timer.deadline() > deadline.into() {
-            timer.as_mut().reset(deadline.into());
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(deadline.into());
-        }
-        Poll::Pending
+        self.poll_due(cx, limit).map(Err)
     }
 
     /// The message is read; the framework only wants to know whether the client goes away. What it sends ahead stays
     /// here, and no more of it is read until its turn.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some((limit, wait)) = &mut self.silence {
-            let limit = *limit;
-            let wait = wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-            if wait.as_mut().poll(cx).is_ready() {
-                self.fault = Some(Fault::Silence);
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.ahead.is_empty() {
+            match self.fill_ahead(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(_)) | Poll::Pending => {}
             }
         }
-        if !self.ahead.is_empty() {
+        let limit = self.silence.map(|limit| {
+            let since = *self.silent.get_or_insert_with(Instant::now);
+            (since + limit, Fault::Silence)
+        });
+        self.poll_due(cx, limit)
+    }
+
+    /// Ready when the exchange's time is over, or this limit's.
+    fn poll_due(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Option<(Instant, Fault)>,
+    ) -> Poll<io::Error> {
+        let deadline = self.deadline.map(|at| (at, Fault::Deadline));
+        let first = match (deadline, limit) {
+            (Some(deadline), Some(limit)) if limit.0 < deadline.0 => Some(limit),
+            (deadline, limit) => deadline.or(limit),
+        };
+        let Some((due, fault)) = first else {
+            return Poll::Pending;
+        };
+        std::task::ready!(self.poll_until(cx, due));
+        self.fault = Some(fault);
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Ready when `due` has passed. One timer serves all waits of the connection: it is armed once and left alone while
+    /// what is waited for lies behind it, fires early then, and is armed anew. Arming one for each wait would cost each
+    /// request several. It need not be polled again while it would wake the same task.
+    fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Timer {
+            sleep: Box::pin(tokio::time::sleep_until(due.into())),
+            waker: Waker::noop().clone(),
+        });
+        if timer.sleep.deadline() > due.into() {
+            timer.sleep.as_mut().reset(due.into());
+        } else if timer.waker.will_wake(cx.waker()) && !timer.sleep.is_elapsed() {
             return Poll::Pending;
         }
-        match std::task::ready!(self.fill_ahead(cx))? {
-            0 => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+        timer.waker.clone_from(cx.waker());
+        // Unconstrained: a task that used up its turn would be told "not yet" without the timer taking its waker.
+        while Pin::new(&mut tokio::task::unconstrained(timer.sleep.as_mut()))
+            .poll(cx)
+            .is_ready()
+        {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            timer.sleep.as_mut().reset(due.into());
         }
+        Poll::Pending
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.outgoing.len() + bytes.len() <= GATHER {
             self.outgoing.extend_from_slice(bytes);
-            self.taken += bytes.len() as u64;
             return Poll::Ready(Ok(bytes.len()));
         }
         loop {
@@ -461,10 +614,9 @@ impl State {
                 Poll::Ready(written) => written?,
                 Poll::Pending => return self.stalled(cx),
             };
-            self.stall = None;
+            self.stalled = None;
             self.outgoing.advance(written.min(gathered));
             if written > gathered {
-                self.taken += (written - gathered) as u64;
                 return Poll::Ready(Ok(written - gathered));
             }
             if written == 0 {
@@ -474,15 +626,18 @@ impl State {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         while !self.outgoing.is_empty() {
             let written = match self.socket.poll_write(cx, &self.outgoing) {
                 Poll::Ready(written) => written?,
-                Poll::Pending => return self.stalled(cx).map_ok(|_: usize| ()),
+                Poll::Pending => return self.stalled(cx),
             };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.stall = None;
+            self.stalled = None;
             self.outgoing.advance(written);
         }
         // Idle connections hold no buffer.
@@ -492,11 +647,9 @@ impl State {
 
     /// The client takes nothing; it has `write_timeout` to change that.
     fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let limit = self.write_timeout;
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        std::task::ready!(stall.as_mut().poll(cx));
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let due = since + self.write_timeout;
+        std::task::ready!(self.poll_until(cx, due));
         self.fault = Some(Fault::Stalled);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -517,6 +670,18 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    /// Reads into the spare room of `buf`, of which there must be some. Abandoning the wait loses nothing.
+    fn poll_read_buf(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
+            Self::Unix(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
         }
     }
 
@@ -543,76 +708,5 @@ impl Socket {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
-    }
-}
-
-/// What the framework reads and writes.
-pub(super) struct ClientStream(Arc<ClientIo>);
-
-impl std::fmt::Debug for ClientStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ClientStream({})", self.0.fd)
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.state.lock().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.state.lock().poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.state.lock().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.state.lock().poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for ClientStream {
-    async fn shutdown(&mut self) {
-        let _ = poll_fn(|cx| self.0.state.lock().poll_shutdown(cx)).await;
-    }
-}
-
-impl UniqueID for ClientStream {
-    fn id(&self) -> UniqueIDType {
-        self.0.fd
-    }
-}
-
-impl Ssl for ClientStream {}
-impl Peek for ClientStream {}
-
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
     }
 }

@@ -1,24 +1,27 @@
 //! One connection: heads are read and examined here, each message is handed to the framework, and the end is clean.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, Version};
 use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
 use super::admission::Place;
-use super::client::{ClientIo, Socket};
-use super::ctx::{Ctx, Peer, Start};
+use super::client::{ClientIo, NoHead, Socket};
+use super::ctx::{Ctx, Lane, Peer, Start};
 use super::http1::body::BodyGuard;
 use super::http1::head::{self, Head, Scan};
+use super::http1::session::Exchange;
 use super::reply;
 use super::snapshot::Snapshot;
 use super::state::State;
@@ -36,6 +39,8 @@ pub struct Door<A> {
     pub shutdown: ShutdownWatch,
     /// Turns true when no further request should begin.
     pub closing: watch::Receiver<bool>,
+    /// What the worker has for itself.
+    pub lane: Arc<Lane>,
     /// Requests are counted and logged as the gateway's own; not so on the admin listener.
     pub public: bool,
 }
@@ -47,6 +52,7 @@ impl<A> Clone for Door<A> {
             state: Arc::clone(&self.state),
             shutdown: self.shutdown.clone(),
             closing: self.closing.clone(),
+            lane: Arc::clone(&self.lane),
             public: self.public,
         }
     }
@@ -66,12 +72,12 @@ where
     let Ok(text) = HeaderValue::from_str(&address.to_string()) else {
         return;
     };
-    let peer = Peer {
+    let peer = Arc::new(Peer {
         address,
         text,
         scheme: Scheme::Http,
-    };
-    let client = ClientIo::new(socket, snapshot.config.server.client.write_timeout);
+    });
+    let client = ClientIo::new(socket);
     drop(snapshot);
     let mut word = door.closing.clone();
     let mut closing = std::pin::pin!(async move {
@@ -84,13 +90,13 @@ where
             break;
         };
         clean = match next_head(&client, &snapshot, closing.as_mut()).await {
-            Next::Request(head) => {
+            Next::Request(request, head) => {
                 served += 1;
                 let last = served >= snapshot.config.server.client.keepalive_requests;
-                one_request(&client, &peer, snapshot, head, last, &door).await
+                one_request(&client, &peer, snapshot, (request, head), last, &door).await
             }
-            Next::Refused(refusal) => {
-                refuse(&client, &peer, &snapshot, refusal, &door).await;
+            Next::Refused(refusal, bytes) => {
+                refuse(&client, &peer, &snapshot, refusal, &bytes, &door).await;
                 false
             }
             Next::Closed => break,
@@ -100,13 +106,13 @@ where
 }
 
 enum Next {
-    Request(Head),
-    Refused(Refusal),
+    Request(Box<RequestHeader>, Head),
+    /// With what there was of the head.
+    Refused(Refusal, Bytes),
     Closed,
 }
 
-/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time; a head that comes
-/// in one piece needs one timer only.
+/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
 async fn next_head(
     client: &ClientIo,
     snapshot: &Snapshot,
@@ -117,36 +123,44 @@ async fn next_head(
         seen: 0,
         found: None,
     };
-    let first = client.read_head(|bytes| {
+    let idle_until = client.idle_since() + limits.keepalive_timeout;
+    let first = client.read_head(idle_until, |bytes| {
         looking.at(bytes, limits);
         true
     });
     let begun = tokio::select! {
         biased;
-        begun = tokio::time::timeout(limits.keepalive_timeout, first) => begun,
+        begun = first => begun,
         () = closing => return Next::Closed,
     };
-    if !matches!(begun, Ok(Ok(true))) {
+    if begun.is_err() {
         return Next::Closed;
     }
-    let mut timed_out = false;
     if looking.found.is_none() {
-        let whole = client.read_head(|bytes| looking.at(bytes, limits));
-        timed_out = tokio::time::timeout(limits.header_timeout, whole)
-            .await
-            .is_err();
+        let due = Instant::now() + limits.header_timeout;
+        let whole = client.read_head(due, |bytes| looking.at(bytes, limits));
+        match whole.await {
+            Ok(()) => {}
+            Err(NoHead::Gone) => return Next::Closed,
+            Err(NoHead::TimedOut) => {
+                let refusal =
+                    Refusal::new(Reason::RequestTimeout, "the request head took too long");
+                return Next::Refused(refusal, client.peek(Bytes::copy_from_slice));
+            }
+        }
     }
     match looking.found {
-        Some((start, Ok(head))) => {
-            client.skip(start);
-            Next::Request(head)
+        Some((start, Scan::Whole(length))) => {
+            let bytes = client.take_head(start, length);
+            match head::parse(&bytes, limits) {
+                Ok((request, head)) => Next::Request(request, head),
+                Err(refusal) => Next::Refused(refusal, bytes),
+            }
         }
-        Some((_, Err(refusal))) => Next::Refused(refusal),
-        None if timed_out => Next::Refused(Refusal::new(
-            Reason::RequestTimeout,
-            "the request head took too long",
-        )),
-        None => Next::Closed,
+        Some((_, Scan::TooLong(refusal))) => {
+            Next::Refused(refusal, client.peek(Bytes::copy_from_slice))
+        }
+        Some((_, Scan::Partial)) | None => Next::Closed,
     }
 }
 
@@ -155,7 +169,7 @@ struct Looking {
     /// Bytes looked at without finding the end.
     seen: usize,
     /// Where the head begins, and what it is.
-    found: Option<(usize, Result<Head, Refusal>)>,
+    found: Option<(usize, Scan)>,
 }
 
 impl Looking {
@@ -168,8 +182,7 @@ impl Looking {
         }
         match head::scan(&bytes[start..], self.seen, limits) {
             Scan::Partial => self.seen = bytes.len() - start,
-            Scan::Complete(head) => self.found = Some((start, Ok(head))),
-            Scan::Refused(refusal) => self.found = Some((start, Err(refusal))),
+            found => self.found = Some((start, found)),
         }
         self.found.is_some()
     }
@@ -182,9 +195,9 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
 /// Hands one message to the framework. Says whether the connection can go on.
 async fn one_request<A>(
     client: &Arc<ClientIo>,
-    peer: &Peer,
+    peer: &Arc<Peer>,
     snapshot: Arc<Snapshot>,
-    head: Head,
+    (request, head): (Box<RequestHeader>, Head),
     last: bool,
     door: &Door<A>,
 ) -> bool
@@ -192,37 +205,29 @@ where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let server = &snapshot.config.server;
-    let (format, keepalive) = (
-        server.error_format,
-        server.client.keepalive_timeout.as_secs().max(1),
-    );
-    let bytes = client.begin(
-        head.length,
-        BodyGuard::new(head.framing),
-        server.client.write_timeout,
-    );
-    let mut session = ServerSession::new_http1(Box::new(client.stream()));
-    session.set_keepalive(Some(keepalive));
-    session.set_pipelined_prefix(bytes);
-    let start = Start {
+    let format = server.error_format;
+    let persistent = head.persistent && !last;
+    client.begin(BodyGuard::new(head.framing), persistent, &server.client);
+    let mut start = Some(Start {
         snapshot,
         client: Arc::clone(client),
-        peer: peer.clone(),
+        peer: Arc::clone(peer),
+        request: std::ptr::from_ref(&*request).addr(),
         head,
-        last,
-    };
-    session.set_connection_user_context(Some(Box::new(start)));
-    let serving =
-        AssertUnwindSafe(door.app.process_new_http(session, &door.shutdown)).catch_unwind();
-    let reusable = match serving.await {
-        Ok(reused) => reused.is_some() || (client.goes_on() && client.write(&[]).await.is_ok()),
-        Err(_) => {
-            after_panic(client, format).await;
-            false
-        }
-    };
-    let whole = client.body_read() || client.admit_ahead();
-    if reusable && whole && !last && !door.state.draining() {
+    });
+    let exchange = Exchange::new(request, head, Arc::clone(client));
+    let session = ServerSession::new_custom(Box::new(exchange));
+    let mut serving = door.app.process_new_http(session, &door.shutdown);
+    let serving = poll_fn(|cx| {
+        door.lane
+            .handing_over(&mut start, || serving.as_mut().poll(cx))
+    });
+    if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+        after_panic(client, format).await;
+        return false;
+    }
+    let whole = client.body_read() || client.drop_body();
+    if client.goes_on() && whole && !door.state.draining() {
         return true;
     }
     if !client.upgraded() && (!whole || client.has_ahead()) {
@@ -249,20 +254,15 @@ async fn refuse<A>(
     peer: &Peer,
     snapshot: &Arc<Snapshot>,
     refusal: Refusal,
+    bytes: &[u8],
     door: &Door<A>,
 ) {
-    let mut request_line = None;
-    let _ = client
-        .read_head(|bytes| {
-            request_line = Some(RequestLine::of(bytes));
-            true
-        })
-        .now_or_never();
-    let line = request_line.unwrap_or_default();
+    client.begin(BodyGuard::Done, false, &snapshot.config.server.client);
+    let line = RequestLine::of(bytes);
     let format = snapshot.config.server.error_format;
     let head_only = line.method == Method::HEAD;
     if door.public {
-        let mut ctx = Ctx::new(Arc::clone(&door.state));
+        let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
         ctx.began = Instant::now();
         ctx.client_ip = peer.address;
         ctx.method = line.method;
@@ -390,11 +390,13 @@ mod tests {
             response_filters: Vec::new(),
         });
         state.publish(&Arc::new(snapshot));
+        let lane = Arc::new(Lane::new(0));
         let app = Arc::new(http_proxy(
             &Arc::new(ServerConf::default()),
-            Gateway::new(Arc::clone(&state)),
+            Gateway::new(Arc::clone(&state), Arc::clone(&lane)),
         ));
         Door {
+            lane,
             app,
             state,
             shutdown: closing.clone(),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, Uri, Version};
+use parking_lot::Mutex;
+use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::client::ClientIo;
@@ -13,22 +15,58 @@ use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
 use crate::filter::{Principal, Quota, Reason, Refusal, Scheme, Ticket};
 use crate::observe::Record;
-use crate::primitives::clock;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
+
+/// What a worker has for itself.
+#[derive(Default)]
+pub struct Lane {
+    index: usize,
+    /// What the request that begins at this moment begins with, see [`Lane::handing_over`].
+    beginning: Mutex<Option<Start>>,
+}
+
+impl Lane {
+    /// The lane of worker number `index`.
+    pub fn new(index: usize) -> Self {
+        Self {
+            index,
+            beginning: Mutex::default(),
+        }
+    }
+
+    /// Polls a request and hands `start` over to the context that the framework makes for it: it has no other way to
+    /// bring something in. A request begins when it is polled first, and its worker does nothing else meanwhile; that
+    /// `start` belongs to it is checked before it is used, see [`Start::belongs_to`].
+    pub(super) fn handing_over<T>(&self, start: &mut Option<Start>, poll: impl FnOnce() -> T) -> T {
+        if start.is_none() {
+            return poll();
+        }
+        *self.beginning.lock() = start.take();
+        let polled = poll();
+        *start = self.beginning.lock().take();
+        polled
+    }
+}
 
 /// What the connection knows when a request begins.
 pub(super) struct Start {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) client: Arc<ClientIo>,
-    pub(super) peer: Peer,
+    pub(super) peer: Arc<Peer>,
+    /// Where the request's head is in memory.
+    pub(super) request: usize,
     pub(super) head: Head,
-    /// The connection ends with this request.
-    pub(super) last: bool,
+}
+
+impl Start {
+    /// Whether it was made for this request.
+    pub(super) fn belongs_to(&self, request: &RequestHeader) -> bool {
+        std::ptr::from_ref(request).addr() == self.request
+    }
 }
 
 /// The other end of a connection. Made once per connection.
-#[derive(Clone)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The address as a header value.
@@ -40,6 +78,7 @@ pub(super) struct Peer {
 /// writes its record: no request ends unseen, not even by a panic.
 pub struct Ctx {
     pub(super) state: Arc<State>,
+    lane: usize,
     pub(super) start: Option<Start>,
     pub(super) began: Instant,
     pub(super) at: Duration,
@@ -81,18 +120,19 @@ pub(super) struct Forward {
     /// A connection kept from before was found dead once; such a try does not count.
     pub(super) stale: bool,
     pub(super) informational: u32,
-    /// The body was still coming when the endpoint was chosen.
-    pub(super) sending: bool,
 }
 
 impl Ctx {
-    pub(super) fn new(state: Arc<State>) -> Self {
+    pub(super) fn new(state: Arc<State>, lane: &Lane) -> Self {
         state.request_began();
+        let began = Instant::now();
+        let at = state.wall.at(began);
         Self {
             state,
-            start: None,
-            began: Instant::now(),
-            at: clock::unix_now(),
+            lane: lane.index,
+            start: lane.beginning.lock().take(),
+            began,
+            at,
             trace: TraceId::random(),
             parent: None,
             client_ip: IpAddr::from([0, 0, 0, 0]),
@@ -118,7 +158,6 @@ impl Ctx {
                 retry: false,
                 stale: false,
                 informational: 0,
-                sending: false,
             },
             logged: false,
         }
@@ -147,13 +186,17 @@ impl Ctx {
         &mut self,
         status: u16,
         bytes_out: u64,
-        user_agent: Option<HeaderValue>,
-        referer: Option<HeaderValue>,
+        user_agent: Option<&HeaderValue>,
+        referer: Option<&HeaderValue>,
     ) {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
-        let took = self.began.elapsed();
+        let now = Instant::now();
+        let took = now.duration_since(self.began);
+        if let Some(start) = &self.start {
+            start.client.ended(now);
+        }
         let stats = self
             .route
             .as_ref()
@@ -167,30 +210,33 @@ impl Ctx {
         }
         let Some(log) = &self.state.log else { return };
         let pool = self.forward.current.as_ref();
-        log.access(Box::new(Record {
-            at: self.at,
-            trace_id: self.trace,
-            route: self.route.as_ref().map(|route| route.name.shared()),
-            method: self.method.clone(),
-            target: self.uri.clone(),
-            status,
-            took,
-            upstream: pool.map(|(pool, _)| pool.settings().name.shared()),
-            endpoint: pool.map(|(_, endpoint)| Arc::clone(&endpoint.label)),
-            upstream_took: self.forward.took,
-            attempts: self.forward.attempts,
-            client_ip: self.client_ip,
-            consumer: self
-                .principal
-                .as_ref()
-                .map(|principal| Arc::clone(&principal.consumer)),
-            bytes_in: self.body_in,
-            bytes_out,
-            version: self.version,
-            user_agent,
-            referer,
-            reason,
-        }));
+        log.access(
+            self.lane,
+            &Record {
+                at: self.at,
+                trace_id: &self.trace,
+                route: self.route.as_ref().map(|route| route.name.as_str()),
+                method: &self.method,
+                target: &self.uri,
+                status,
+                took,
+                upstream: pool.map(|(pool, _)| pool.settings().name.as_str()),
+                endpoint: pool.map(|(_, endpoint)| &*endpoint.label),
+                upstream_took: self.forward.took,
+                attempts: self.forward.attempts,
+                client_ip: self.client_ip,
+                consumer: self
+                    .principal
+                    .as_ref()
+                    .map(|principal| &*principal.consumer),
+                bytes_in: self.body_in,
+                bytes_out,
+                version: self.version,
+                user_agent,
+                referer,
+                reason,
+            },
+        );
     }
 }
 

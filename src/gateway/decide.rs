@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header;
+use http::{HeaderName, header};
 use pingora::http::RequestHeader;
 
 use crate::filter::{Reason, Refusal};
@@ -25,15 +25,20 @@ pub(super) struct Target<'t> {
 impl<'t> Target<'t> {
     /// Reads a request target in origin, absolute or asterisk form.
     pub(super) fn parse(target: &'t str) -> Result<Self, Refusal> {
-        let raw = match target.find("://") {
-            Some(scheme) if !target.starts_with('/') => {
+        let scheme = if target.starts_with('/') {
+            None
+        } else {
+            target.find("://")
+        };
+        let raw = match scheme {
+            Some(scheme) => {
                 let rest = &target[scheme + 3..];
                 rest.find(['/', '?']).map_or("/", |at| &rest[at..])
             }
-            _ => target,
+            None => target,
         };
-        let (path, query) = match raw.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
+        let (path, query) = match memchr::memchr(b'?', raw.as_bytes()) {
+            Some(at) => (&raw[..at], Some(&raw[at + 1..])),
             None => (raw, None),
         };
         if path == "*" || path.is_empty() {
@@ -58,8 +63,9 @@ pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
     let authority = named
         .or_else(|| head.uri.authority().map(|a| a.as_str()))
         .unwrap_or_default();
-    let host = match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+    let bytes = authority.as_bytes();
+    let host = match memchr::memrchr2(b':', b']', bytes) {
+        Some(colon) if bytes[colon] == b':' => &authority[..colon],
         _ => authority,
     };
     let host = host.trim_end_matches('.');
@@ -125,14 +131,17 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address| address.to_canonical())
 }
 
-/// The request's identifier and trace (contract §6).
-pub(super) fn trace(head: &RequestHeader) -> (TraceId, TraceParent) {
-    let mut given = head.headers.get_all("x-trace-id").iter();
+const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The request's identifier and trace (contract §6); `fresh` is the identifier of a request that brings none.
+pub(super) fn trace(head: &RequestHeader, fresh: TraceId) -> (TraceId, TraceParent) {
+    let mut given = head.headers.get_all(X_TRACE_ID).iter();
     let id = given
         .next()
         .filter(|_| given.next().is_none())
         .and_then(|value| TraceId::parse(value.as_bytes()));
-    let mut parents = head.headers.get_all("traceparent").iter();
+    let mut parents = head.headers.get_all(TRACEPARENT).iter();
     let parent = parents
         .next()
         .filter(|_| parents.next().is_none())
@@ -141,10 +150,7 @@ pub(super) fn trace(head: &RequestHeader) -> (TraceId, TraceParent) {
         (Some(id), Some(parent)) => (id, parent),
         (Some(id), None) => (id, TraceParent::start(&id)),
         (None, Some(parent)) => (parent.trace_id(), parent),
-        (None, None) => {
-            let id = TraceId::random();
-            (id, TraceParent::start(&id))
-        }
+        (None, None) => (fresh, TraceParent::of_random(&fresh)),
     }
 }
 
@@ -235,7 +241,8 @@ mod tests {
     #[test]
     fn one_identifier_per_request() {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let id = |fields: &[(&'static str, &str)]| trace(&head(fields)).0.to_string();
+        let id =
+            |fields: &[(&'static str, &str)]| trace(&head(fields), TraceId::random()).0.to_string();
         assert_eq!(id(&[("x-trace-id", "abc")]), "abc");
         assert_eq!(id(&[("x-trace-id", "abc"), ("traceparent", PARENT)]), "abc");
         assert_eq!(

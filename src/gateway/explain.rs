@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::Method;
-use pingora::http::RequestHeader;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -95,22 +94,24 @@ fn walk(
     answer: &mut Answer,
 ) -> Result<(), Refusal> {
     let (request, target) = wire(question);
-    match head::scan(&request, 0, &snapshot.config.server.client) {
-        Scan::Complete(_) => {}
-        Scan::Refused(refusal) => {
+    let limits = &snapshot.config.server.client;
+    let read = match head::scan(&request, 0, limits) {
+        Scan::Whole(length) if length == request.len() => {
+            head::parse(&Bytes::from(request), limits)
+        }
+        Scan::TooLong(refusal) => Err(refusal),
+        Scan::Whole(_) | Scan::Partial => {
+            Err(Refusal::new(Reason::BadRequest, "the request is malformed"))
+        }
+    };
+    let (head, _) = match read {
+        Ok(read) => read,
+        Err(refusal) => {
             answer.path = Some(target);
             answer.step("head", refusal.reason.code(), None);
             return Err(refusal);
         }
-        Scan::Partial => {
-            return Err(Refusal::new(
-                Reason::BadRequest,
-                "the request line is malformed",
-            ));
-        }
-    }
-    let head = parse(question, &target)
-        .ok_or_else(|| Refusal::new(Reason::BadRequest, "the request is malformed"))?;
+    };
     let peer = question.ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
     answer.client_ip = Some(client_ip);
@@ -316,26 +317,6 @@ fn wire(question: &Question) -> (Vec<u8>, String) {
     }
     text.push_str("\r\n");
     (text.into_bytes(), target)
-}
-
-fn parse(question: &Question, target: &str) -> Option<RequestHeader> {
-    let method = Method::from_bytes(question.method.as_bytes()).ok()?;
-    let mut head =
-        RequestHeader::build(method, target.as_bytes(), Some(question.headers.len() + 1)).ok()?;
-    for (name, value) in &question.headers {
-        head.append_header(name.clone(), value.trim()).ok()?;
-    }
-    if !head.headers.contains_key("host") {
-        let authority = question
-            .url
-            .split_once("://")
-            .map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
-        let authority = authority
-            .filter(|_| !question.url.starts_with('/'))
-            .unwrap_or("localhost");
-        head.append_header("Host", authority).ok()?;
-    }
-    Some(head)
 }
 
 fn with_query(path: &str, query: Option<&str>) -> String {

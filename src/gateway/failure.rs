@@ -19,6 +19,10 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
         (Some(Fault::Framing), _) => {
             Some(Refusal::new(Reason::BadRequest, "the body is malformed"))
         }
+        (Some(Fault::Paused), _) => Some(Refusal::new(
+            Reason::RequestTimeout,
+            "the body took too long",
+        )),
         (Some(Fault::Stalled), _) => None,
         (Some(Fault::Silence), _) => Some(Refusal::new(
             Reason::UpstreamTimeout,

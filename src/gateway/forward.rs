@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
+use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::{Ctx, Start};
@@ -15,7 +17,7 @@ use super::failure;
 use super::snapshot::Target;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
-use crate::upstream::{Outcome, Pool};
+use crate::upstream::Outcome;
 
 /// Chooses an endpoint for the next try. Called once per try.
 pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
@@ -23,11 +25,12 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
         return Err(refused(ctx, super::reply::internal()));
     };
     let pool = Arc::clone(pool);
-    let left = |ctx: &Ctx| {
-        ctx.forward.deadline.map_or(Duration::MAX, |at| {
-            at.saturating_duration_since(Instant::now())
-        })
+    let left = |ctx: &Ctx, now: Instant| {
+        ctx.forward
+            .deadline
+            .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
     };
+    let mut now = Instant::now();
     if ctx.forward.attempts > 0 {
         let factor = 1 << (ctx.forward.attempts - 1).min(10);
         let wait = pool
@@ -35,19 +38,20 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
             .retry
             .backoff
             .saturating_mul(factor)
-            .min(left(ctx));
+            .min(left(ctx, now));
         if !wait.is_zero() && !ctx.forward.stale {
             tokio::time::sleep(wait).await;
+            now = Instant::now();
         }
     } else {
-        pool.request(ctx.now());
+        pool.request(ctx.state.clock.at(now));
     }
-    let left = left(ctx);
+    let left = left(ctx, now);
     if left.is_zero() {
         return Err(refused(ctx, failure::deadline()));
     }
     ctx.leave_endpoint();
-    let Some(pick) = pool.pick(ctx.now(), &ctx.forward.tried) else {
+    let Some(pick) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
@@ -56,24 +60,24 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     for limit in [
         &mut peer.options.connection_timeout,
         &mut peer.options.total_connection_timeout,
-        &mut peer.options.read_timeout,
         &mut peer.options.write_timeout,
     ] {
         *limit = limit.map(|limit| limit.min(left));
     }
     pick.endpoint.counts.stats.in_flight.up();
-    if let Some(start) = ctx.start.as_ref().filter(|start| !start.client.body_read()) {
-        start
-            .client
-            .bound_silence(pool.settings().timeout.read.min(left));
-        peer.options.read_timeout = Some(left);
-        ctx.forward.sending = true;
+    if let Some(start) = &ctx.start {
+        let silence = pool.settings().timeout.read;
+        start.client.bound_silence(silence, now);
+        if start.head.end_to_end {
+            // Nothing is left to strip: looking for it would cost every request.
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        }
     }
     let forward = &mut ctx.forward;
     forward.tried.push(pick.endpoint.address);
     forward.current = Some((pool, pick.endpoint));
     forward.attempts += 1;
-    forward.sent = Some(Instant::now());
+    forward.sent = Some(now);
     forward.took = None;
     forward.reported = false;
     forward.retry = false;
@@ -81,10 +85,24 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     Ok(peer)
 }
 
-/// A piece of the answer came.
+/// A connection stands. A new one took its time, which is not the endpoint's to answer.
+pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
+    if reused {
+        return;
+    }
+    let now = Instant::now();
+    ctx.forward.sent = Some(now);
+    if let (Some(start), Some((pool, _))) = (&ctx.start, &ctx.forward.current) {
+        start
+            .client
+            .bound_silence(pool.settings().timeout.read, now);
+    }
+}
+
+/// A piece of the answer's body came.
 pub(super) fn heard(ctx: &Ctx) {
-    if let Some(start) = ctx.start.as_ref().filter(|_| ctx.forward.sending) {
-        start.client.heard();
+    if let Some(start) = &ctx.start {
+        start.client.heard(Instant::now());
     }
 }
 
@@ -100,7 +118,16 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
     )
 }
 
-/// Writes the head that goes out: what the client may not say is removed, what we know is set.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
+
+/// Writes the head that goes out: what the client may not say is removed, what we know is set. On the map itself: the
+/// framework's own methods would parse each name again.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
     let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else {
         return Ok(());
@@ -108,126 +135,130 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     if let Some(target) = &ctx.outgoing {
         head.set_raw_path(target.as_bytes())?;
     }
-    strip_identity(head, start);
-    for filter in &route.upstream_filters {
-        filter.apply(head);
+    let mut parts = take_parts(head);
+    strip_identity(&mut parts.headers, start);
+    if !route.upstream_filters.is_empty() {
+        *head = RequestHeader::from(parts);
+        for filter in &route.upstream_filters {
+            filter.apply(head);
+        }
+        parts = take_parts(head);
     }
-    set_forwarded(head, start, ctx)?;
-    set_host(head, ctx)?;
+    let headers = &mut parts.headers;
+    set_forwarded(headers, start, ctx);
+    set_host(headers, ctx)?;
     if ctx.buffered {
-        head.remove_header(&header::EXPECT);
+        headers.remove(header::EXPECT);
     }
-    if let Ok(id) = HeaderValue::from_str(ctx.trace.as_str()) {
-        head.insert_header("X-Trace-ID", id)?;
+    if let Ok(id) = HeaderValue::from_bytes(ctx.trace.as_bytes()) {
+        headers.insert(X_TRACE_ID, id);
     }
     if let Some(parent) = &ctx.parent
         && let Ok(value) = HeaderValue::from_bytes(&parent.child())
     {
-        head.insert_header("traceparent", value)?;
+        headers.insert(TRACEPARENT, value);
     }
-    let Some(principal) = &ctx.principal else {
-        return Ok(());
-    };
-    if !principal.consumer.is_empty()
-        && let Some(value) = crate::auth::header_text(&principal.consumer)
-    {
-        head.insert_header("X-Consumer", value)?;
+    if let Some(principal) = &ctx.principal {
+        if let Some(value) = &principal.consumer_header {
+            headers.insert(X_CONSUMER, value.clone());
+        }
+        for (name, value) in &principal.forward {
+            headers.insert(name, value.clone());
+        }
     }
-    for (name, value) in &principal.forward {
-        head.insert_header(name.clone(), value.clone())?;
-    }
+    *head = RequestHeader::from(parts);
     Ok(())
 }
 
+/// Takes the head apart. Its target is in origin form by now, so the framework's type holds nothing beyond these parts.
+fn take_parts(head: &mut RequestHeader) -> Parts {
+    let (nothing, ()) = http::Request::new(()).into_parts();
+    std::mem::replace(head, RequestHeader::from(nothing)).into()
+}
+
 /// Removes headers that only we may set, and their twins with `_` for `-`, which some origins read alike.
-fn strip_identity(head: &mut RequestHeader, start: &Start) {
-    for name in &start.snapshot.identity_headers {
-        head.remove_header(name);
-    }
-    if !start.head.underscores {
-        return;
-    }
+fn strip_identity(headers: &mut HeaderMap, start: &Start) {
+    let identity = &start.snapshot.identity_headers;
+    let forwarding = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
     let protected = |name: &HeaderName| {
-        let text = name.as_str();
-        text.contains('_') && {
-            let twin = text.replace('_', "-");
-            let forwarding = matches!(
-                twin.as_str(),
-                "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
-            );
-            forwarding
-                || start
-                    .snapshot
-                    .identity_headers
-                    .iter()
-                    .any(|known| known.as_str() == twin)
+        if identity.contains(name) {
+            return true;
+        }
+        start.head.underscores && name.as_str().contains('_') && {
+            let twin = name.as_str().replace('_', "-");
+            identity
+                .names()
+                .iter()
+                .chain(&forwarding)
+                .any(|known| known.as_str() == twin)
         }
     };
-    let twins: Vec<HeaderName> = head
-        .headers
-        .keys()
-        .filter(|name| protected(name))
-        .cloned()
-        .collect();
-    for twin in twins {
-        head.remove_header(&twin);
+    // Most requests have none.
+    while let Some(name) = headers.keys().find(|name| protected(name)).cloned() {
+        headers.remove(name);
     }
 }
 
 /// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
-fn set_forwarded(head: &mut RequestHeader, start: &Start, ctx: &Ctx) -> pingora::Result<()> {
+fn set_forwarded(headers: &mut HeaderMap, start: &Start, ctx: &Ctx) {
     let trusted = &start.snapshot.config.server.trusted_proxies;
     let believed = !trusted.is_empty() && trusted.contains(start.peer.address);
     if believed {
         let mut chain = String::new();
-        for field in head.headers.get_all("x-forwarded-for") {
+        for field in headers.get_all(X_FORWARDED_FOR) {
             if let Ok(text) = field.to_str() {
                 chain.push_str(text);
                 chain.push_str(", ");
             }
         }
         chain.push_str(start.peer.text.to_str().unwrap_or_default());
-        head.insert_header("X-Forwarded-For", chain)?;
+        if let Ok(chain) = HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)) {
+            headers.insert(X_FORWARDED_FOR, chain);
+        }
     } else {
-        head.insert_header("X-Forwarded-For", start.peer.text.clone())?;
-        head.remove_header("forwarded");
-        head.remove_header("x-real-ip");
+        headers.insert(X_FORWARDED_FOR, start.peer.text.clone());
+        headers.remove(header::FORWARDED);
+        headers.remove(X_REAL_IP);
     }
-    if !believed || !head.headers.contains_key("x-forwarded-proto") {
-        head.insert_header("X-Forwarded-Proto", start.peer.scheme.as_str())?;
+    if !believed || !headers.contains_key(X_FORWARDED_PROTO) {
+        let scheme = HeaderValue::from_static(start.peer.scheme.as_str());
+        headers.insert(X_FORWARDED_PROTO, scheme);
     }
-    if !believed || !head.headers.contains_key("x-forwarded-host") {
+    if !believed || !headers.contains_key(X_FORWARDED_HOST) {
         let authority = ctx
             .uri
             .authority()
-            .map(|a| HeaderValue::from_str(a.as_str()));
-        let host = head.headers.get(header::HOST).cloned();
-        match host.or_else(|| authority.and_then(Result::ok)) {
-            Some(host) => head.insert_header("X-Forwarded-Host", host)?,
+            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        match headers.get(header::HOST).cloned().or(authority) {
+            Some(host) => {
+                headers.insert(X_FORWARDED_HOST, host);
+            }
             None => {
-                head.remove_header("x-forwarded-host");
+                headers.remove(X_FORWARDED_HOST);
             }
         }
     }
-    Ok(())
 }
 
 /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
-fn set_host(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+fn set_host(headers: &mut HeaderMap, ctx: &Ctx) -> pingora::Result<()> {
     let Some((pool, endpoint)) = &ctx.forward.current else {
         return Ok(());
     };
-    if let Some(host) = &pool.settings().host {
-        head.insert_header(header::HOST, host.as_str())?;
-    } else if !head.headers.contains_key(header::HOST) {
-        head.insert_header(header::HOST, &*endpoint.label)?;
-    }
+    let host = match &pool.settings().host {
+        Some(host) => host.as_str(),
+        None if headers.contains_key(header::HOST) => return Ok(()),
+        None => &endpoint.label,
+    };
+    let host = HeaderValue::from_str(host)
+        .map_err(|_| Error::explain(ErrorType::InvalidHTTPHeader, "the upstream's host"))?;
+    headers.insert(header::HOST, host);
     Ok(())
 }
 
 /// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again.
 pub(super) fn connect_failed(ctx: &mut Ctx, error: &mut Error) {
-    report(ctx, Outcome::Bad);
+    report(ctx, Outcome::Bad, ctx.now());
     let cause = failure::cause(error).unwrap_or(RetryCause::Connect);
     let again = may_retry(ctx, |retry| retry.on_connect, cause);
     error.set_retry(again);
@@ -240,13 +271,10 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
         return;
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
-    if fault == Some(Fault::Silence) {
-        report(ctx, Outcome::Bad);
-        error.set_retry(false);
-        return;
-    }
-    let clients_fault =
-        ctx.refusal.is_some() || *error.esource() == ErrorSource::Downstream || fault.is_some();
+    // Noticed on the client's side, where the one timer is; the endpoint is to blame.
+    let silence = fault == Some(Fault::Silence);
+    let clients_fault = ctx.refusal.is_some()
+        || (!silence && (*error.esource() == ErrorSource::Downstream || fault.is_some()));
     if clients_fault || ctx.forward.reported {
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
@@ -267,9 +295,13 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
         return;
     }
     if !was_stale {
-        report(ctx, Outcome::Bad);
+        report(ctx, Outcome::Bad, ctx.now());
     }
-    let cause = failure::cause(error);
+    let cause = if silence {
+        Some(RetryCause::Timeout)
+    } else {
+        failure::cause(error)
+    };
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
         Some(RetryCause::Reset) => retry.on_reset,
@@ -298,30 +330,33 @@ pub(super) fn answered(
     }
     check_framing(head)?;
     let status = head.status.as_u16();
-    let took = ctx
-        .forward
-        .sent
-        .map(|sent| sent.elapsed())
-        .unwrap_or_default();
+    let now = Instant::now();
+    if let Some(start) = &ctx.start {
+        start.client.heard(now);
+    }
+    let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
+    let took = took.unwrap_or_default();
     ctx.forward.took = Some(took);
-    let Some((pool, endpoint)) = ctx.forward.current.clone() else {
+    let Some((pool, endpoint)) = &ctx.forward.current else {
         return Ok(());
     };
     pool.stats().latency.observe(took);
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
-    report(ctx, if again { Outcome::Bad } else { Outcome::Good });
-    let replayable = session.response_written().is_none()
-        && !session.retry_buffer_truncated()
-        && resendable(ctx);
-    if again && replayable && has_other(&pool, ctx) && may_retry(ctx, |_| true, RetryCause::Status)
-    {
-        ctx.forward.retry = true;
-        let mut error = Error::new_up(ErrorType::HTTPStatus(status));
-        error.set_retry(true);
-        return Err(error);
+    let outcome = if again { Outcome::Bad } else { Outcome::Good };
+    report(ctx, outcome, ctx.state.clock.at(now));
+    if again {
+        let replayable = session.response_written().is_none()
+            && !session.retry_buffer_truncated()
+            && resendable(ctx);
+        if replayable && has_other(ctx) && may_retry(ctx, |_| true, RetryCause::Status) {
+            ctx.forward.retry = true;
+            let mut error = Error::new_up(ErrorType::HTTPStatus(status));
+            error.set_retry(true);
+            return Err(error);
+        }
     }
-    strip_hop_by_hop(head);
+    strip_nominated(head);
     Ok(())
 }
 
@@ -341,59 +376,55 @@ const MOST_INFORMATIONAL: u32 = 100;
 
 /// An answer whose length two parsers could read differently is no answer (RFC 9112 §6.3).
 fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
-    let lengths = head.headers.get_all(header::CONTENT_LENGTH).iter().count();
-    let codings = head
-        .headers
-        .get_all(header::TRANSFER_ENCODING)
-        .iter()
-        .count();
-    let plain = lengths <= 1 && codings <= 1 && !(lengths == 1 && codings == 1);
-    let digits =
-        |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-    if plain && head.headers.get(header::CONTENT_LENGTH).is_none_or(digits) {
+    let (mut lengths, mut codings, mut digits) = (0, 0, true);
+    for (name, value) in &head.headers {
+        if *name == header::CONTENT_LENGTH {
+            lengths += 1;
+            digits &= !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+        } else if *name == header::TRANSFER_ENCODING {
+            codings += 1;
+        }
+    }
+    if digits && lengths + codings <= 1 {
         return Ok(());
     }
     Err(invalid("the answer's length is ambiguous"))
 }
 
-/// Fields between us and the endpoint that do not concern the client (RFC 9110 §7.6.1).
-fn strip_hop_by_hop(head: &mut ResponseHeader) {
-    let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let nominated: Vec<String> = head
+/// Removes the fields that `Connection` names: they concern the endpoint's connection. The fields that every connection
+/// may have are left out where the head is written.
+fn strip_nominated(head: &mut ResponseHeader) {
+    let known = |token: &[u8]| {
+        [
+            &b""[..],
+            b"close",
+            b"keep-alive",
+            b"upgrade",
+            b"transfer-encoding",
+            b"content-length",
+        ]
+        .iter()
+        .any(|known| token.eq_ignore_ascii_case(known))
+    };
+    let nominated: SmallVec<[HeaderName; 4]> = head
         .headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| {
-            value
-                .split(',')
-                .map(|token| token.trim().to_ascii_lowercase())
-        })
-        .filter(|name| {
-            !matches!(
-                name.as_str(),
-                "" | "close" | "keep-alive" | "upgrade" | "transfer-encoding" | "content-length"
-            )
-        })
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !known(token))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect();
     for name in &nominated {
-        head.remove_header(name.as_str());
-    }
-    for name in ["keep-alive", "proxy-connection", "te", "trailer"] {
         head.remove_header(name);
-    }
-    if !upgraded {
-        head.remove_header("upgrade");
-        head.remove_header("connection");
     }
 }
 
 /// Tells the pool how the current try ended, once.
-fn report(ctx: &mut Ctx, outcome: Outcome) {
+fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
     if std::mem::replace(&mut ctx.forward.reported, true) {
         return;
     }
-    let now = ctx.now();
     if let Some((pool, endpoint)) = &ctx.forward.current {
         pool.report(endpoint, outcome, now);
         if ctx.forward.took.is_none() {
@@ -418,7 +449,10 @@ fn resendable(ctx: &Ctx) -> bool {
 }
 
 /// A status is tried again only where another endpoint may know better.
-fn has_other(pool: &Pool, ctx: &Ctx) -> bool {
+fn has_other(ctx: &Ctx) -> bool {
+    let Some((pool, _)) = &ctx.forward.current else {
+        return false;
+    };
     let now = ctx.now();
     pool.endpoints().iter().any(|(endpoint, ..)| {
         endpoint.usable(now) && !ctx.forward.tried.contains(&endpoint.address)

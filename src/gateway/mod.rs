@@ -23,6 +23,7 @@ mod state;
 pub use admission::{Admission, Place};
 pub use client::Socket;
 pub use connection::{Door, serve};
+pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use proxy::Gateway;
 pub use snapshot::{Material, RouteRuntime, Snapshot, Target};

@@ -1,6 +1,5 @@
 //! The hooks of the framework in the order in which a request meets them.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result};
 
 use super::client::Unbuffered;
-use super::ctx::{Ctx, Start};
+use super::ctx::{Ctx, Lane};
 use super::snapshot::Target;
 use super::state::State;
 use super::{chain, decide, failure, forward, reply};
@@ -25,12 +24,13 @@ use crate::route::Asked;
 /// The gateway as the framework sees it.
 pub struct Gateway {
     state: Arc<State>,
+    lane: Arc<Lane>,
 }
 
 impl Gateway {
     /// A gateway over this state. Workers have one each and share the state.
-    pub fn new(state: Arc<State>) -> Self {
-        Self { state }
+    pub fn new(state: Arc<State>, lane: Arc<Lane>) -> Self {
+        Self { state, lane }
     }
 }
 
@@ -39,32 +39,23 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(Arc::clone(&self.state))
+        Ctx::new(Arc::clone(&self.state), &self.lane)
     }
 
     /// No module is needed by default; the framework's idle compressor would cost every request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// The connection hands over what it knows.
-    fn on_connection_reuse(
-        &self,
-        _session: &mut Session,
-        ctx: &mut Ctx,
-        start: Box<dyn Any + Send + Sync>,
-    ) {
-        ctx.start = start.downcast::<Start>().ok().map(|start| *start);
-    }
-
-    /// Time limits, and whether the connection goes on after this request.
+    /// Whether the connection goes on after this request.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        ctx.start = ctx
+            .start
+            .take()
+            .filter(|start| start.belongs_to(session.req_header()));
         let Some(start) = &ctx.start else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let limits = &start.snapshot.config.server.client;
-        session.set_read_timeout(Some(limits.body_timeout));
-        session.set_total_drain_timeout(Some(Duration::from_secs(1)));
-        if start.last || self.state.draining() {
-            session.set_keepalive(None);
+        if self.state.draining() {
+            start.client.end_after();
         }
         Ok(())
     }
@@ -122,13 +113,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        ctx.forward.sent = Some(Instant::now());
+        forward::connected(ctx, reused);
         Ok(())
     }
 
@@ -147,7 +138,6 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        forward::heard(ctx);
         forward::answered(session, head, ctx)
     }
 
@@ -155,10 +145,12 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        forward::heard(ctx);
+        if !end {
+            forward::heard(ctx);
+        }
         Ok(None)
     }
 
@@ -168,23 +160,10 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            if let Some(start) = &ctx.start {
-                start.client.upgrade();
-            }
-        } else if head.status.is_informational() {
-            return Ok(());
+        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+            reply::decorate(session, ctx, head, true);
         }
-        // The version is ours, not the origin's (RFC 9110 §2.5).
-        head.set_version(http::Version::HTTP_11);
-        if ctx.version == http::Version::HTTP_10 {
-            // HTTP/1.0 knows no chunks: the end of the connection ends the body.
-            head.remove_header(&header::TRANSFER_ENCODING);
-            if !head.headers.contains_key(header::CONTENT_LENGTH) {
-                session.set_keepalive(None);
-            }
-        }
-        reply::decorate(session, ctx, head, true)
+        Ok(())
     }
 
     fn error_while_proxy(
@@ -221,17 +200,12 @@ impl ProxyHttp for Gateway {
                 can_reuse_downstream: false,
             };
         }
-        let sent = reply::refuse(session, ctx, refusal).await.is_ok();
-        let can_reuse_downstream = sent && session.is_body_done();
-        if can_reuse_downstream
-            && session.get_keepalive().is_some()
-            && let Some(start) = &ctx.start
-        {
-            start.client.promise();
-        }
+        // Whether the connection goes on is ours to say: the framework drops every one whose upstream failed, and with
+        // an upstream down that would cost each client a new one for each request.
+        let _ = reply::refuse(session, ctx, refusal).await;
         FailToProxy {
             error_code,
-            can_reuse_downstream,
+            can_reuse_downstream: false,
         }
     }
 
@@ -242,8 +216,8 @@ impl ProxyHttp for Gateway {
             .map_or(0, |head| head.status.as_u16());
         let headers = &session.req_header().headers;
         let (user_agent, referer) = (
-            headers.get(header::USER_AGENT).cloned(),
-            headers.get(header::REFERER).cloned(),
+            headers.get(header::USER_AGENT),
+            headers.get(header::REFERER),
         );
         let bytes_out = session.body_bytes_sent() as u64;
         ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
@@ -300,7 +274,7 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
         &snapshot.config.server.trusted_proxies,
         head,
     );
-    let (trace, parent) = decide::trace(head);
+    let (trace, parent) = decide::trace(head, ctx.trace);
     (ctx.trace, ctx.parent) = (trace, Some(parent));
     client.note(trace);
     (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
@@ -411,7 +385,7 @@ async fn ask(
 }
 
 /// The whole body, kept for forwarding.
-async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Vec<u8>, Refusal> {
+async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Bytes, Refusal> {
     let Some(start) = &ctx.start else {
         return Err(reply::internal());
     };
@@ -426,10 +400,9 @@ async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Vec<u8>, Refusal>
         let asked_on = start.client.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         asked_on.map_err(|_| reply::internal())?;
     }
-    let pause = start.snapshot.config.server.client.body_timeout;
     let body = start
         .client
-        .buffer_body(most, pause)
+        .buffer_body(most)
         .await
         .map_err(|why| match why {
             Unbuffered::TooLarge => chain::too_large(most),

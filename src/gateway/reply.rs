@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
 use serde_json::json;
 
 use super::ctx::Ctx;
+use super::http1::answer::{Extra, whole_seconds};
 use crate::config::ErrorFormat;
-use crate::filter::{Quota, Reason, Refusal, Reply};
+use crate::filter::{Reason, Refusal, Reply};
 use crate::primitives::trace::TraceId;
 
 /// Sends the refusal and remembers it for the record.
@@ -61,15 +63,11 @@ async fn send(
     if !bodiless {
         head.set_content_length(body.len())?;
     }
-    // A body that is here already is read and dropped, so that the connection can go on.
-    if ctx
-        .start
-        .as_ref()
-        .is_some_and(|start| start.client.admit_ahead())
-    {
-        session.drain_request_body().await?;
+    // A body that is here already is dropped, so that the connection can go on.
+    if let Some(start) = &ctx.start {
+        start.client.drop_body();
     }
-    decorate(session, ctx, &mut head, filtered)?;
+    decorate(session, ctx, &mut head, filtered);
     let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
     session
         .write_response_header(Box::new(head), silent)
@@ -77,55 +75,29 @@ async fn send(
     if !silent {
         session.write_response_body(Some(body), true).await?;
     }
-    Ok(())
+    session.finish_body().await
 }
 
 /// What every answer carries, whoever made it.
-pub(super) fn decorate(
-    session: &mut Session,
-    ctx: &Ctx,
-    head: &mut ResponseHeader,
-    filtered: bool,
-) -> pingora::Result<()> {
-    if let Some(route) = ctx.route.as_ref().filter(|_| filtered) {
+pub(super) fn decorate(session: &Session, ctx: &Ctx, head: &mut ResponseHeader, filtered: bool) {
+    if let Some(route) = ctx.route.as_ref().filter(|_| filtered)
+        && !route.response_filters.is_empty()
+    {
         let origin = session.req_header().headers.get(header::ORIGIN);
         for filter in &route.response_filters {
             filter.apply(origin, head);
         }
     }
-    if let Ok(id) = HeaderValue::from_str(ctx.trace.as_str()) {
-        head.insert_header("X-Trace-ID", id)?;
+    let Some(start) = &ctx.start else { return };
+    if ctx.state.draining() {
+        start.client.end_after();
     }
-    if let Some(Quota {
-        limit,
-        remaining,
-        reset,
-    }) = ctx.quota
-    {
-        head.insert_header("X-RateLimit-Limit", HeaderValue::from(limit))?;
-        head.insert_header("X-RateLimit-Remaining", HeaderValue::from(remaining))?;
-        head.insert_header("X-RateLimit-Reset", HeaderValue::from(whole_seconds(reset)))?;
-    }
-    let Some(start) = &ctx.start else {
-        return Ok(());
-    };
-    if start.last || ctx.state.draining() {
-        session.set_keepalive(None);
-    } else if session.get_keepalive().is_some()
-        && ctx.version == http::Version::HTTP_11
-        && head.status != 101
-    {
-        let seconds = start
-            .snapshot
-            .config
-            .server
-            .client
-            .keepalive_timeout
-            .as_secs()
-            .max(1);
-        head.insert_header("Keep-Alive", format!("timeout={seconds}"))?;
-    }
-    Ok(())
+    let keep_alive = start.snapshot.config.server.client.keepalive_timeout;
+    start.client.set_extra(Extra {
+        trace: Some(ctx.trace),
+        quota: ctx.quota,
+        keep_alive: Some(keep_alive.as_secs().max(1)),
+    });
 }
 
 /// A refusal as bytes, for requests the framework never sees. The connection closes after it.
@@ -140,7 +112,8 @@ pub(super) fn raw(
     let status =
         StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (content_type, body) = body(refusal, format, path, trace);
-    let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    let now = get_cached_date();
+    let now = now.to_str().unwrap_or_default();
     let mut text = format!(
         "HTTP/1.1 {} {}\r\nDate: {now}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nX-Trace-ID: {trace}\r\n",
         status.as_u16(),
@@ -180,11 +153,6 @@ fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
             .map(|value| ("Allow", value)),
     );
     headers
-}
-
-/// Whole seconds, rounded up.
-fn whole_seconds(duration: std::time::Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 fn body(

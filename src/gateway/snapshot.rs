@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
-    pub identity_headers: Vec<HeaderName>,
+    pub identity_headers: ProtectedNames,
     /// Every secret that was read: to keep them out of logs.
     pub secrets: Vec<Secret>,
     /// Names of query parameters that carry tokens: to mask them in logs.
@@ -255,7 +255,36 @@ fn pools(
     pools
 }
 
-fn identity_headers(config: &Config) -> Vec<HeaderName> {
+/// Names of headers, asked about for every header of every request. Most differ in length from all of them.
+#[derive(Debug)]
+pub struct ProtectedNames {
+    names: Vec<HeaderName>,
+    /// Bit n: some name has n bytes; the last bit stands for all longer ones.
+    lengths: u64,
+}
+
+impl ProtectedNames {
+    fn new(names: Vec<HeaderName>) -> Self {
+        let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name));
+        Self { names, lengths }
+    }
+
+    /// Whether `name` is one of them.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.lengths & length_bit(name) != 0 && self.names.contains(name)
+    }
+
+    /// All of them.
+    pub fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+}
+
+fn length_bit(name: &HeaderName) -> u64 {
+    1 << name.as_str().len().min(63)
+}
+
+fn identity_headers(config: &Config) -> ProtectedNames {
     let mut names: BTreeSet<String> = REWRITING_HEADERS.map(str::to_owned).into();
     names.insert("x-consumer".to_owned());
     for auth in config.auths.values() {
@@ -267,10 +296,8 @@ fn identity_headers(config: &Config) -> Vec<HeaderName> {
             );
         }
     }
-    names
-        .into_iter()
-        .filter_map(|name| name.parse().ok())
-        .collect()
+    let names = names.into_iter().filter_map(|name| name.parse().ok());
+    ProtectedNames::new(names.collect())
 }
 
 fn token_parameters(config: &Config) -> Vec<String> {

@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 use crate::auth::AuthFacts;
 use crate::limit::LimitFacts;
 use crate::observe::{LogHandle, Metrics, Windows};
-use crate::primitives::clock::{self, Clock};
+use crate::primitives::clock::{self, Clock, WallClock};
 use crate::upstream::EndpointFacts;
 
 /// Facts of the running process. Made once in `server` and handed down.
@@ -22,6 +22,8 @@ pub struct State {
     pub windows: Windows,
     /// The process' monotonic clock.
     pub clock: Clock,
+    /// Wall-clock time without asking for it.
+    pub wall: WallClock,
     /// Wall-clock time of the start, since 1970.
     pub started: Duration,
     /// Connections.
@@ -44,9 +46,11 @@ impl State {
     /// A state without a snapshot.
     pub fn new(metrics: Arc<Metrics>, log: Option<LogHandle>) -> Self {
         let started = clock::unix_now();
+        let clock = Clock::start();
         Self {
             windows: Windows::default(),
-            clock: Clock::start(),
+            wall: WallClock::new(clock),
+            clock,
             started,
             admission: Arc::default(),
             limits: LimitFacts::new(),

@@ -138,6 +138,7 @@ mod tests {
     fn principal(consumer: &str, claims: Value) -> Arc<Principal> {
         Arc::new(Principal {
             consumer: consumer.into(),
+            consumer_header: None,
             claims,
             forward: Vec::new(),
         })

@@ -1,39 +1,37 @@
 //! One record per request: what the access log says about it (contract §10).
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Uri, Version};
-use serde::Serialize;
 
 use crate::filter::Reason;
 use crate::primitives::query;
 use crate::primitives::trace::TraceId;
 
-/// What is known about a finished request. Filled on the request path with clones that only count references; turned
-/// into text by the log writer.
+/// What is known about a finished request.
 #[derive(Debug)]
-pub struct Record {
+pub struct Record<'r> {
     /// Wall-clock time of the request since 1970.
     pub at: Duration,
     /// Its identifier.
-    pub trace_id: TraceId,
+    pub trace_id: &'r TraceId,
     /// Matched route.
-    pub route: Option<Arc<str>>,
+    pub route: Option<&'r str>,
     /// Method.
-    pub method: Method,
+    pub method: &'r Method,
     /// Target as received.
-    pub target: Uri,
+    pub target: &'r Uri,
     /// Status answered; 0 when the client left before one was sent.
     pub status: u16,
     /// Time to the end of the answer.
     pub took: Duration,
     /// Upstream chosen.
-    pub upstream: Option<Arc<str>>,
+    pub upstream: Option<&'r str>,
     /// Endpoint of the last try.
-    pub endpoint: Option<Arc<str>>,
+    pub endpoint: Option<&'r str>,
     /// Time from sending the last try to the head of its answer.
     pub upstream_took: Option<Duration>,
     /// Tries sent.
@@ -41,7 +39,7 @@ pub struct Record {
     /// The client, seen through trusted proxies.
     pub client_ip: IpAddr,
     /// Who called.
-    pub consumer: Option<Arc<str>>,
+    pub consumer: Option<&'r str>,
     /// Body bytes received.
     pub bytes_in: u64,
     /// Body bytes sent.
@@ -49,9 +47,9 @@ pub struct Record {
     /// Protocol version.
     pub version: Version,
     /// `User-Agent`.
-    pub user_agent: Option<HeaderValue>,
+    pub user_agent: Option<&'r HeaderValue>,
     /// `Referer`, for the combined format.
-    pub referer: Option<HeaderValue>,
+    pub referer: Option<&'r HeaderValue>,
     /// Why it was refused.
     pub reason: Option<Reason>,
 }
@@ -59,90 +57,52 @@ pub struct Record {
 /// Longest text taken from a client into one field.
 const LONGEST: usize = 2048;
 
-#[derive(Serialize)]
-struct Line<'l> {
-    timestamp: &'l str,
-    level: &'l str,
-    msg: &'l str,
-    trace_id: &'l str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'l str>,
-    method: &'l str,
-    path: &'l str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<&'l str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'l str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    client_ip: IpAddr,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer: Option<&'l str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    protocol: &'l str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<&'l str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'l str>,
-}
-
-impl Record {
-    /// Writes the line as JSON.
-    pub(super) fn write_json(
-        &self,
-        timestamp: &str,
-        mask: &[String],
-        out: &mut Vec<u8>,
-    ) -> std::io::Result<()> {
-        let path = masked_target(&self.target, mask);
-        let user_agent = self.user_agent.as_ref().map(text);
-        let line = Line {
-            timestamp,
-            level: "info",
-            msg: "request",
-            trace_id: self.trace_id.as_str(),
-            route: self.route.as_deref(),
-            method: self.method.as_str(),
-            path: cut(&path),
-            status: (self.status > 0).then_some(self.status),
-            duration_ms: millis(self.took),
-            upstream: self.upstream.as_deref(),
-            endpoint: self.endpoint.as_deref(),
-            upstream_ms: self.upstream_took.map(millis),
-            attempts: (self.attempts > 0).then_some(self.attempts),
-            client_ip: self.client_ip,
-            consumer: self
-                .consumer
-                .as_deref()
-                .filter(|consumer| !consumer.is_empty()),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            protocol: protocol(self.version),
-            user_agent: user_agent.as_deref().map(cut),
-            reason: self.reason.map(Reason::code),
-        };
-        serde_json::to_writer(&mut *out, &line)?;
-        out.push(b'\n');
-        Ok(())
+impl Record<'_> {
+    /// Writes the line as JSON. By hand, for it is a tenth of what a request costs when a serializer does it.
+    pub(super) fn write_json(&self, timestamp: &Timestamp, mask: &[String], out: &mut Vec<u8>) {
+        out.reserve(512);
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        timestamp.write(out);
+        out.extend_from_slice(b"\",\"level\":\"info\",\"msg\":\"request\",\"trace_id\":\"");
+        // Neither this nor a number nor an address holds anything to escape.
+        out.extend_from_slice(self.trace_id.as_bytes());
+        out.push(b'"');
+        put_some(out, b",\"route\":", self.route);
+        put_text(out, b",\"method\":", self.method.as_str());
+        let path = masked_target(self.target, mask);
+        put_text(out, b",\"path\":", cut(&path));
+        if self.status > 0 {
+            put_number(out, b",\"status\":", self.status.into());
+        }
+        put_millis(out, b",\"duration_ms\":", self.took);
+        put_some(out, b",\"upstream\":", self.upstream);
+        put_some(out, b",\"endpoint\":", self.endpoint);
+        if let Some(took) = self.upstream_took {
+            put_millis(out, b",\"upstream_ms\":", took);
+        }
+        if self.attempts > 0 {
+            put_number(out, b",\"attempts\":", self.attempts.into());
+        }
+        put_address(out, b",\"client_ip\":\"", self.client_ip);
+        let consumer = self.consumer.filter(|name| !name.is_empty());
+        put_some(out, b",\"consumer\":", consumer);
+        put_number(out, b",\"bytes_in\":", self.bytes_in);
+        put_number(out, b",\"bytes_out\":", self.bytes_out);
+        put_text(out, b",\"protocol\":", protocol(self.version));
+        let user_agent = self.user_agent.map(text);
+        put_some(out, b",\"user_agent\":", user_agent.as_deref().map(cut));
+        put_some(out, b",\"reason\":", self.reason.map(Reason::code));
+        out.extend_from_slice(b"}\n");
     }
 
     /// Writes the line in Apache's combined format.
-    pub(super) fn write_combined(&self, mask: &[String], out: &mut Vec<u8>) -> std::io::Result<()> {
+    pub(super) fn write_combined(&self, mask: &[String], out: &mut Vec<u8>) {
         let time = jiff::Timestamp::from_second(self.at.as_secs() as i64).unwrap_or_default();
         let time = time.strftime("%d/%b/%Y:%H:%M:%S +0000");
-        let consumer = self
-            .consumer
-            .as_deref()
-            .filter(|c| !c.is_empty())
-            .unwrap_or("-");
-        let path = masked_target(&self.target, mask);
-        writeln!(
+        let consumer = self.consumer.filter(|c| !c.is_empty()).unwrap_or("-");
+        let path = masked_target(self.target, mask);
+        // Writing to memory cannot fail.
+        let _ = writeln!(
             out,
             "{} - {} [{time}] \"{} {} {}\" {} {} \"{}\" \"{}\"",
             self.client_ip,
@@ -152,24 +112,106 @@ impl Record {
             protocol(self.version),
             self.status,
             self.bytes_out,
-            quoted(cut(self
-                .referer
-                .as_ref()
-                .map(text)
-                .as_deref()
-                .unwrap_or("-"))),
-            quoted(cut(self
-                .user_agent
-                .as_ref()
-                .map(text)
-                .as_deref()
-                .unwrap_or("-"))),
-        )
+            quoted(cut(self.referer.map(text).as_deref().unwrap_or("-"))),
+            quoted(cut(self.user_agent.map(text).as_deref().unwrap_or("-"))),
+        );
     }
 }
 
-fn millis(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1e6).round() / 1e3
+// Each writes a field: `name` is the text before its value.
+
+fn put_text(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    out.extend_from_slice(name);
+    let plain =
+        |plain: bool, byte: &u8| plain & (*byte >= 0x20) & (*byte != b'"') & (*byte != b'\\');
+    if text.as_bytes().iter().fold(true, plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing text to memory cannot fail.
+        let _ = serde_json::to_writer(out, text);
+    }
+}
+
+fn put_some(out: &mut Vec<u8>, name: &[u8], text: Option<&str>) {
+    if let Some(text) = text {
+        put_text(out, name, text);
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, name: &[u8], number: u64) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Milliseconds with three decimals.
+fn put_millis(out: &mut Vec<u8>, name: &[u8], took: Duration) {
+    let micros = took.as_secs() * 1_000_000 + u64::from((took.subsec_nanos() + 500) / 1000);
+    put_number(out, name, micros / 1000);
+    out.push(b'.');
+    put_three(out, (micros % 1000) as u16);
+}
+
+fn put_address(out: &mut Vec<u8>, name: &[u8], address: IpAddr) {
+    out.extend_from_slice(name);
+    match address {
+        IpAddr::V4(address) => {
+            for (index, octet) in address.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => {
+            let _ = write!(out, "{address}");
+        }
+    }
+    out.push(b'"');
+}
+
+/// Three digits.
+fn put_three(out: &mut Vec<u8>, number: u16) {
+    let digit = |number: u16| b'0' + (number % 10) as u8;
+    out.extend_from_slice(&[digit(number / 100), digit(number / 10), digit(number)]);
+}
+
+/// A moment as RFC 3339 with milliseconds, UTC. The part up to the second is formatted once a second.
+#[derive(Debug)]
+pub(super) struct Timestamp {
+    second: u64,
+    text: String,
+    millis: u16,
+}
+
+impl Timestamp {
+    /// No moment yet.
+    pub(super) fn new() -> Self {
+        Self {
+            second: u64::MAX,
+            text: String::new(),
+            millis: 0,
+        }
+    }
+
+    /// Moves to this time since 1970.
+    pub(super) fn set(&mut self, at: Duration) {
+        if self.second != at.as_secs() {
+            let moment = jiff::Timestamp::from_second(at.as_secs() as i64).unwrap_or_default();
+            self.second = at.as_secs();
+            self.text = moment.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        }
+        self.millis = at.subsec_millis() as u16;
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.text.as_bytes());
+        out.push(b'.');
+        put_three(out, self.millis);
+        out.push(b'Z');
+    }
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -180,8 +222,8 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
 }
 
 fn cut(text: &str) -> &str {
@@ -209,10 +251,10 @@ fn quoted(text: &str) -> String {
 }
 
 /// The target with the values of masked query parameters replaced.
-fn masked_target(target: &Uri, mask: &[String]) -> String {
+fn masked_target<'t>(target: &'t Uri, mask: &[String]) -> Cow<'t, str> {
     let path = target.path();
     let Some(query) = target.query() else {
-        return path.to_owned();
+        return Cow::Borrowed(path);
     };
     let mut out = String::with_capacity(path.len() + query.len() + 1);
     out.push_str(path);
@@ -233,20 +275,27 @@ fn masked_target(target: &Uri, mask: &[String]) -> String {
             _ => out.push_str(pair),
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(target: &str) -> Record {
-        Record {
+    /// Writes a line about `target` after `change`.
+    fn line(
+        target: &str,
+        change: impl FnOnce(&mut Record<'_>),
+        write: impl FnOnce(&Record<'_>, &mut Vec<u8>),
+    ) -> String {
+        let target = target.parse().expect("uri");
+        let user_agent = HeaderValue::from_bytes(b"a\"\xffb").expect("value");
+        let mut record = Record {
             at: Duration::from_secs(1_700_000_000),
-            trace_id: TraceId::parse(b"t1").expect("id"),
+            trace_id: &TraceId::parse(b"t1").expect("id"),
             route: None,
-            method: Method::GET,
-            target: target.parse().expect("uri"),
+            method: &Method::GET,
+            target: &target,
             status: 401,
             took: Duration::from_micros(1234),
             upstream: None,
@@ -258,20 +307,33 @@ mod tests {
             bytes_in: 0,
             bytes_out: 5,
             version: Version::HTTP_11,
-            user_agent: Some(HeaderValue::from_bytes(b"a\"\xffb").expect("value")),
+            user_agent: Some(&user_agent),
             referer: None,
             reason: Some(Reason::TokenMissing),
-        }
+        };
+        change(&mut record);
+        let mut out = Vec::new();
+        write(&record, &mut out);
+        String::from_utf8(out).expect("utf8")
+    }
+
+    fn json(
+        target: &str,
+        mask: &[String],
+        change: impl FnOnce(&mut Record<'_>),
+    ) -> serde_json::Value {
+        let text = line(target, change, |record, out| {
+            let mut timestamp = Timestamp::new();
+            timestamp.set(record.at + Duration::from_millis(7));
+            record.write_json(&timestamp, mask, out);
+        });
+        serde_json::from_str(&text).expect("json")
     }
 
     #[test]
     fn leaves_out_what_is_unknown_and_masks_what_is_secret() {
-        let mut out = Vec::new();
         let mask = ["code".to_owned()];
-        record("/a?code=s3cret&x=1&C%6Fde=other")
-            .write_json("T", &mask, &mut out)
-            .expect("line");
-        let line: serde_json::Value = serde_json::from_slice(&out).expect("json");
+        let line = json("/a?code=s3cret&x=1&C%6Fde=other", &mask, |_| {});
         assert_eq!(line["path"], "/a?code=***&x=1&C%6Fde=***");
         assert_eq!(line["reason"], "token_missing");
         assert_eq!(line["duration_ms"], 1.234);
@@ -279,10 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn a_json_line_is_json_whatever_is_in_it() {
+        let line = json("/a?b=%22", &[], |record| {
+            record.route = Some("a \"quoted\"\nroute \u{e9}");
+            record.client_ip = "2001:db8::1".parse().expect("address");
+            record.upstream_took = Some(Duration::from_nanos(12_000_600));
+        });
+        assert_eq!(line["timestamp"], "2023-11-14T22:13:20.007Z");
+        assert_eq!(line["route"], "a \"quoted\"\nroute \u{e9}");
+        assert_eq!(line["client_ip"], "2001:db8::1");
+        assert_eq!(line["upstream_ms"], 12.001);
+        assert_eq!(
+            (&line["status"], &line["bytes_out"]),
+            (&401.into(), &5.into())
+        );
+        assert_eq!(line["user_agent"], "a\"\u{fffd}b");
+    }
+
+    #[test]
     fn a_combined_line_stays_one_line() {
-        let mut out = Vec::new();
-        record("/a").write_combined(&[], &mut out).expect("line");
-        let text = String::from_utf8(out).expect("utf8");
+        let text = line("/a", |_| {}, |record, out| record.write_combined(&[], out));
         assert_eq!(text.lines().count(), 1);
         assert!(
             text.starts_with(

@@ -1,14 +1,13 @@
 //! The one writer of all logs: access lines, our messages, and the framework's.
 //!
-//! Producers push into a bounded queue and never wait; a full queue drops the line and counts it. A thread empties the
-//! queue every few milliseconds, so the request path makes no system call for its log line, and writes each batch with
-//! one.
+//! A worker writes its access lines into a buffer of its own, once the answer is out; what others have to say goes into
+//! a bounded queue. A thread takes both every few milliseconds and writes each batch with one system call. Nobody waits
+//! for it: where there is no room, the line is dropped and counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,19 +17,18 @@ use crossbeam_queue::ArrayQueue;
 use log::kv::{self, VisitSource};
 use serde_json::{Map, Value};
 
-use super::access_log::Record;
+use super::access_log::{Record, Timestamp};
+use super::line_buffers::LineBuffers;
 use super::metrics::Metrics;
 use super::stats::Count;
 use crate::config::{Level, Log, LogFormat, Sink};
 use crate::primitives::clock;
 use crate::primitives::secret::Secret;
 
-/// Lines that may wait; beyond that they are dropped.
-const QUEUE: usize = 65_536;
-/// Between two looks at the queue.
+/// Messages that may wait; beyond that they are dropped.
+const QUEUE: usize = 16_384;
+/// Between two looks at what waits.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Bytes gathered before they are written.
-const BATCH: usize = 256 << 10;
 
 /// What the writer needs to know of the configuration.
 #[derive(Clone)]
@@ -62,11 +60,14 @@ impl LogSettings {
         };
         Self { log, mask, secrets }
     }
-}
 
-enum Entry {
-    Access(Box<Record>),
-    Message(Box<Message>),
+    fn form(&self) -> u8 {
+        match (&self.log.access, self.log.format) {
+            (Sink::Off, _) => form::OFF,
+            (_, LogFormat::Json) => form::JSON,
+            (_, LogFormat::Combined) => form::COMBINED,
+        }
+    }
 }
 
 struct Message {
@@ -76,8 +77,17 @@ struct Message {
     fields: Map<String, Value>,
 }
 
+/// How access lines are written, as workers ask for each request.
+mod form {
+    pub(super) const OFF: u8 = 0;
+    pub(super) const JSON: u8 = 1;
+    pub(super) const COMBINED: u8 = 2;
+}
+
 struct Shared {
-    queue: ArrayQueue<Entry>,
+    lines: LineBuffers,
+    form: AtomicU8,
+    queue: ArrayQueue<Box<Message>>,
     settings: ArcSwap<LogSettings>,
     reopen: AtomicBool,
     stop: AtomicBool,
@@ -95,6 +105,8 @@ pub struct LogHandle {
 /// Starts the writer and makes it the process' logger.
 pub fn install(settings: LogSettings, metrics: &Metrics) -> io::Result<LogHandle> {
     let shared = Arc::new(Shared {
+        lines: LineBuffers::new(),
+        form: AtomicU8::new(settings.form()),
         queue: ArrayQueue::new(QUEUE),
         settings: ArcSwap::from_pointee(settings),
         reopen: AtomicBool::new(false),
@@ -117,12 +129,23 @@ pub fn install(settings: LogSettings, metrics: &Metrics) -> io::Result<LogHandle
 }
 
 impl LogHandle {
-    /// Queues an access line.
-    pub fn access(&self, record: Box<Record>) {
-        if self.shared.settings.load().log.access == Sink::Off {
+    /// Writes an access line into the buffer of worker number `lane`.
+    pub fn access(&self, lane: usize, record: &Record<'_>) {
+        let form = self.shared.form.load(Ordering::Relaxed);
+        if form == form::OFF {
             return;
         }
-        if self.shared.queue.push(Entry::Access(record)).is_err() {
+        let settings = record.target.query().map(|_| self.shared.settings.load());
+        let mask = settings.as_ref().map_or(&[][..], |settings| &settings.mask);
+        let written = self.shared.lines.write(lane, |out, timestamp| {
+            if form == form::JSON {
+                timestamp.set(record.at);
+                record.write_json(timestamp, mask, out);
+            } else {
+                record.write_combined(mask, out);
+            }
+        });
+        if !written {
             self.shared.dropped_access.up();
         }
     }
@@ -132,6 +155,7 @@ impl LogHandle {
         for sink in [&settings.log.access, &settings.log.messages] {
             Output::open(sink)?;
         }
+        self.shared.form.store(settings.form(), Ordering::Relaxed);
         self.shared.settings.store(Arc::new(settings));
         self.shared.reopen.store(true, Ordering::Release);
         self.set_max_level();
@@ -188,12 +212,7 @@ impl log::Log for LogHandle {
             text: record.args().to_string(),
             fields: fields.0,
         };
-        if self
-            .shared
-            .queue
-            .push(Entry::Message(Box::new(message)))
-            .is_err()
-        {
+        if self.shared.queue.push(Box::new(message)).is_err() {
             self.shared.dropped_messages.up();
         }
     }
@@ -220,7 +239,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 enum Output {
     Stdout,
     Stderr,
-    File(File, PathBuf),
+    File(File),
     Off,
 }
 
@@ -235,17 +254,9 @@ impl Output {
                 let named = |error: io::Error| {
                     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
                 };
-                Self::File(file.map_err(named)?, path.clone())
+                Self::File(file.map_err(named)?)
             }
         })
-    }
-
-    fn same_as(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Stdout, Self::Stdout) | (Self::Stderr, Self::Stderr) => true,
-            (Self::File(_, a), Self::File(_, b)) => a == b,
-            _ => false,
-        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -255,7 +266,7 @@ impl Output {
                 .write_all(bytes)
                 .and_then(|()| io::stdout().lock().flush()),
             Self::Stderr => io::stderr().lock().write_all(bytes),
-            Self::File(file, _) => file.write_all(bytes),
+            Self::File(file) => file.write_all(bytes),
             Self::Off => Ok(()),
         }
     }
@@ -265,9 +276,9 @@ struct Writer {
     shared: Arc<Shared>,
     access: Output,
     messages: Output,
-    access_lines: Vec<u8>,
-    message_lines: Vec<u8>,
-    timestamp: (u64, String),
+    lines: Vec<u8>,
+    spare: Vec<u8>,
+    timestamp: Timestamp,
 }
 
 impl Writer {
@@ -279,9 +290,9 @@ impl Writer {
             shared,
             access,
             messages,
-            access_lines: Vec::new(),
-            message_lines: Vec::new(),
-            timestamp: (u64::MAX, String::new()),
+            lines: Vec::new(),
+            spare: Vec::new(),
+            timestamp: Timestamp::new(),
         })
     }
 
@@ -315,117 +326,62 @@ impl Writer {
 
     fn empty(&mut self) {
         let settings = self.shared.settings.load_full();
-        while let Some(entry) = self.shared.queue.pop() {
-            self.format(&entry, &settings);
-            if self.access_lines.len() + self.message_lines.len() > BATCH {
-                self.write(&settings);
-            }
-        }
-        self.write(&settings);
-    }
-
-    fn format(&mut self, entry: &Entry, settings: &LogSettings) {
-        // Lines for one output keep their order.
-        let together = self.access.same_as(&self.messages);
-        match entry {
-            Entry::Access(record) => {
-                let timestamp = timestamp(record.at, &mut self.timestamp);
-                let out = if together {
-                    &mut self.message_lines
-                } else {
-                    &mut self.access_lines
-                };
-                let written = match settings.log.format {
-                    LogFormat::Json => record.write_json(&timestamp, &settings.mask, out),
-                    LogFormat::Combined => record.write_combined(&settings.mask, out),
-                };
-                if written.is_err() {
-                    self.shared.dropped_access.up();
-                }
-            }
-            Entry::Message(message) => {
-                let timestamp = timestamp(message.at, &mut self.timestamp);
-                let mut line = Map::new();
-                line.insert("timestamp".into(), timestamp.into());
-                line.insert(
-                    "level".into(),
-                    message.level.as_str().to_ascii_lowercase().into(),
-                );
-                line.insert("msg".into(), message.text.clone().into());
-                line.extend(message.fields.iter().map(|(key, value)| {
-                    let masked = settings
-                        .mask
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case(key));
-                    (
-                        key.clone(),
-                        if masked { "***".into() } else { value.clone() },
-                    )
-                }));
-                self.message_lines
-                    .extend_from_slice(Value::Object(line).to_string().as_bytes());
-                self.message_lines.push(b'\n');
-            }
-        }
-    }
-
-    fn write(&mut self, settings: &LogSettings) {
-        for (lines, output, dropped) in [
-            (
-                &mut self.message_lines,
-                &mut self.messages,
-                &self.shared.dropped_messages,
-            ),
-            (
-                &mut self.access_lines,
-                &mut self.access,
-                &self.shared.dropped_access,
-            ),
-        ] {
-            if lines.is_empty() {
-                continue;
-            }
-            let written = match &settings.secrets {
-                Some(secrets) if secrets.is_match(&lines[..]) => {
-                    let stars = vec!["***"; secrets.patterns_len()];
-                    output.write(&secrets.replace_all_bytes(lines, &stars))
-                }
-                _ => output.write(lines),
-            };
+        let shared = Arc::clone(&self.shared);
+        shared.lines.take(&mut self.spare, |lines| {
+            let written = write(&mut self.access, lines, &settings);
             if written.is_err() {
-                dropped.add(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
+                shared.dropped_access.add(count(lines));
             }
-            lines.clear();
+        });
+        while let Some(message) = shared.queue.pop() {
+            self.format(*message, &settings);
+        }
+        if !self.lines.is_empty() {
+            if write(&mut self.messages, &self.lines, &settings).is_err() {
+                shared.dropped_messages.add(count(&self.lines));
+            }
+            self.lines.clear();
         }
     }
+
+    fn format(&mut self, message: Message, settings: &LogSettings) {
+        self.timestamp.set(message.at);
+        let mut timestamp = Vec::new();
+        self.timestamp.write(&mut timestamp);
+        let mut line = Map::new();
+        line.insert(
+            "timestamp".into(),
+            String::from_utf8(timestamp).unwrap_or_default().into(),
+        );
+        line.insert(
+            "level".into(),
+            message.level.as_str().to_ascii_lowercase().into(),
+        );
+        line.insert("msg".into(), message.text.into());
+        line.extend(message.fields.into_iter().map(|(key, value)| {
+            let masked = settings
+                .mask
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&key));
+            (key, if masked { "***".into() } else { value })
+        }));
+        self.lines
+            .extend_from_slice(Value::Object(line).to_string().as_bytes());
+        self.lines.push(b'\n');
+    }
 }
 
-/// RFC 3339 with milliseconds, UTC. The part up to the second is formatted once a second.
-fn timestamp(at: Duration, cache: &mut (u64, String)) -> String {
-    if cache.0 != at.as_secs() {
-        let moment = jiff::Timestamp::from_second(at.as_secs() as i64).unwrap_or_default();
-        *cache = (
-            at.as_secs(),
-            moment.strftime("%Y-%m-%dT%H:%M:%S").to_string(),
-        );
+/// Writes lines with every secret in them struck out.
+fn write(output: &mut Output, lines: &[u8], settings: &LogSettings) -> io::Result<()> {
+    match &settings.secrets {
+        Some(secrets) if secrets.is_match(lines) => {
+            let stars = vec!["***"; secrets.patterns_len()];
+            output.write(&secrets.replace_all_bytes(lines, &stars))
+        }
+        _ => output.write(lines),
     }
-    format!("{}.{:03}Z", cache.1, at.subsec_millis())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formats_time_with_milliseconds() {
-        let mut cache = (u64::MAX, String::new());
-        assert_eq!(
-            timestamp(Duration::from_millis(1_700_000_000_007), &mut cache),
-            "2023-11-14T22:13:20.007Z"
-        );
-        assert_eq!(
-            timestamp(Duration::from_millis(1_700_000_000_999), &mut cache),
-            "2023-11-14T22:13:20.999Z"
-        );
-    }
+fn count(lines: &[u8]) -> u64 {
+    lines.iter().filter(|byte| **byte == b'\n').count() as u64
 }

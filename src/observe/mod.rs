@@ -1,9 +1,10 @@
 //! How the gateway is seen: metrics, logs, and the windows that `status` shows.
 //!
-//! The request path adds to atomics and fills one [`Record`]; everything that formats, sums or writes happens in the
-//! background, so that being seen never delays a request.
+//! The request path adds to atomics and, once the answer is out, writes one line into a buffer; everything that sums or
+//! makes a system call happens in the background, so that being seen never delays a request.
 
 mod access_log;
+mod line_buffers;
 mod log_writer;
 mod metrics;
 pub mod stats;

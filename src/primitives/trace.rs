@@ -36,9 +36,14 @@ impl TraceId {
         })
     }
 
+    /// The identifier as bytes, all of them ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+
     /// The identifier as text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -65,9 +70,19 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
+    /// Starts the trace that a new random identifier names.
+    pub fn of_random(id: &TraceId) -> Self {
+        let mut trace_id = [0; 32];
+        trace_id.copy_from_slice(&id.bytes[..32]);
+        Self {
+            trace_id,
+            flags: *b"00",
+        }
+    }
+
     /// Starts a trace for a request that came without one. Uses `id` when that is a W3C trace id.
     pub fn start(id: &TraceId) -> Self {
-        let text = id.as_str().as_bytes();
+        let text = id.as_bytes();
         let mut trace_id = [0; 32];
         if text.len() == 32 && is_lower_hex(text) && text.iter().any(|b| *b != b'0') {
             trace_id.copy_from_slice(text);

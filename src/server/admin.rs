@@ -67,6 +67,7 @@ impl AdminWorker {
             state,
             shutdown: shutdown.clone(),
             closing: closing.clone(),
+            lane: Arc::default(),
             public: false,
         }
     }
@@ -223,9 +224,9 @@ impl HttpServerApp for Admin {
                 .await
                 .ok()?;
         }
-        let reusable = session.finish().await.ok()??;
-        let (stream, _) = reusable.into_parts();
-        Some(ReusedHttpStream::new(stream, None))
+        // Whether the connection goes on is known where it is served.
+        session.finish().await.ok()?;
+        None
     }
 }
 

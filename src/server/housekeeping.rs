@@ -59,6 +59,7 @@ impl Housekeeping {
 
     fn tick(&self) {
         self.state.windows.tick(&self.state.metrics);
+        self.state.wall.compare();
         let now = self.state.clock.now();
         if let Some(snapshot) = self.state.snapshot() {
             snapshot.pools.values().for_each(|pool| pool.tick(now));

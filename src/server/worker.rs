@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::listeners::Listening;
-use crate::gateway::{Admission, Door, Gateway, Socket, State, serve};
+use crate::gateway::{Admission, Door, Gateway, Lane, Socket, State, serve};
 use crate::observe::ListenerStats;
 
 /// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
@@ -22,6 +22,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// One worker.
 pub(super) struct Worker {
+    index: usize,
     name: String,
     listeners: Vec<Listening>,
     state: Arc<State>,
@@ -39,6 +40,7 @@ impl Worker {
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
+            index,
             name: format!("worker {index}"),
             listeners,
             state,
@@ -56,11 +58,13 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         _per_fd: usize,
     ) {
+        let lane = Arc::new(Lane::new(self.index));
         let app = Arc::new(http_proxy(
             &self.conf,
-            Gateway::new(Arc::clone(&self.state)),
+            Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),
         ));
         let door = Door {
+            lane,
             app: Arc::clone(&app),
             state: Arc::clone(&self.state),
             shutdown,

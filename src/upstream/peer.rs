@@ -42,7 +42,9 @@ impl PeerTemplate {
         let timeout = upstream.timeout;
         peer.options.connection_timeout = Some(timeout.connect);
         peer.options.total_connection_timeout = Some(timeout.connect);
-        peer.options.read_timeout = Some(timeout.read);
+        // How long an endpoint may say nothing is watched where the request is served, with the timer that is there
+        // anyway: the framework would arm one for each read.
+        peer.options.read_timeout = None;
         peer.options.write_timeout = Some(timeout.write);
         // A pool that keeps nothing is asked to forget at once.
         let idle = if upstream.keepalive == 0 {

@@ -124,6 +124,7 @@ mod tests {
     fn someone(name: &str) -> Arc<Principal> {
         Arc::new(Principal {
             consumer: name.into(),
+            consumer_header: None,
             claims: serde_json::Value::Null,
             forward: Vec::new(),
         })

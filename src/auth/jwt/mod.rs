@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 pub(super) use cache::TokenCache;
-pub use principal::header_text;
+pub(super) use principal::header_text;
 
 use self::keys::Keys;
 use self::source::Found;

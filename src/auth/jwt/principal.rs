@@ -15,8 +15,10 @@ const ESCAPED_IN_LIST: &AsciiSet = &ESCAPED.add(b',');
 
 /// The principal of a verified token.
 pub(super) fn from_claims(claims: Value, forward: &[(String, HeaderName)]) -> Principal {
+    let consumer = consumer(&claims);
     let mut principal = Principal {
-        consumer: consumer(&claims).into(),
+        consumer_header: header_text(&consumer),
+        consumer: consumer.into(),
         claims,
         forward: Vec::new(),
     };
@@ -78,7 +80,7 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// `text` as a header value: visible ASCII stays as it is, other characters are percent-encoded as UTF-8. `None` for
 /// control characters, which have no business in a header, and for nothing.
-pub fn header_text(text: &str) -> Option<HeaderValue> {
+pub(in crate::auth) fn header_text(text: &str) -> Option<HeaderValue> {
     if text.is_ascii() {
         return visible(text);
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Principal;
 use super::nonce::Share;
 use crate::auth::error::read_at;
+use crate::auth::jwt::header_text;
 use crate::auth::{BuildError, ReadSecret};
 use crate::config;
 use crate::primitives::ranges::AddressRanges;
@@ -39,6 +40,7 @@ impl App {
             share,
             principal: Arc::new(Principal {
                 consumer: name.into(),
+                consumer_header: header_text(name),
                 claims: Value::Null,
                 forward: Vec::new(),
             }),

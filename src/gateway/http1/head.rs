@@ -1,6 +1,9 @@
-//! The request head as raw bytes: is it one message that every parser reads alike?
+//! The request head as raw bytes: is it one message that every parser reads alike? What passes becomes a request.
 
-use http::Version;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use pingora::http::RequestHeader;
 
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
@@ -16,11 +19,9 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// A head that passed.
+/// What is known about a head that passed, besides its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Bytes of it, the empty line included.
-    pub(crate) length: usize,
     /// How its body is delimited.
     pub(crate) framing: Framing,
     /// The client waits for `100 Continue`.
@@ -29,6 +30,10 @@ pub(crate) struct Head {
     pub(crate) underscores: bool,
     /// HTTP/1.0 or HTTP/1.1.
     pub(crate) version: Version,
+    /// The client wants the connection to go on (RFC 9112 §9.3).
+    pub(crate) persistent: bool,
+    /// No field is left that concerns this connection only (RFC 9110 §7.6.1).
+    pub(crate) end_to_end: bool,
 }
 
 /// What the bytes so far amount to.
@@ -36,28 +41,24 @@ pub(crate) struct Head {
 pub(crate) enum Scan {
     /// More bytes are needed.
     Partial,
-    /// A whole head.
-    Complete(Head),
-    /// A head that must not be forwarded.
-    Refused(Refusal),
+    /// A head of so many bytes, the empty line included.
+    Whole(usize),
+    /// Longer than a head may be.
+    TooLong(Refusal),
 }
 
 /// Bytes of a method and a version with their spaces: what a request line has besides its target.
 const LINE_REST: usize = 64;
 /// Longest method.
 const LONGEST_METHOD: usize = 32;
+/// Fields that most requests have, with those we add: room for them spares a later move.
+const USUAL: usize = 12;
 
 /// Looks at the bytes read so far; `seen` of them were looked at before without finding the end.
 pub(crate) fn scan(bytes: &[u8], seen: usize, limits: &ClientLimits) -> Scan {
     match find_end(bytes, seen) {
-        Some(length) => match examine(&bytes[..length], limits) {
-            Ok(head) => Scan::Complete(head),
-            Err(refusal) => Scan::Refused(refusal),
-        },
-        None => match too_long(bytes, limits) {
-            Some(refusal) => Scan::Refused(refusal),
-            None => Scan::Partial,
-        },
+        Some(length) => Scan::Whole(length),
+        None => too_long(bytes, limits).map_or(Scan::Partial, Scan::TooLong),
     }
 }
 
@@ -103,7 +104,12 @@ fn bad(detail: &'static str) -> Refusal {
     Refusal::new(Reason::BadRequest, detail)
 }
 
-fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
+/// Reads a whole head. Values share its bytes; a target in absolute form becomes one in origin form, its host being
+/// that of `Host`.
+pub(crate) fn parse(
+    bytes: &Bytes,
+    limits: &ClientLimits,
+) -> Result<(Box<RequestHeader>, Head), Refusal> {
     let mut lines = Lines { bytes, at: 0 };
     let request_line = lines
         .next()
@@ -113,6 +119,7 @@ fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
         return Err(headers_too_large(limits));
     }
     let mut fields = Fields::default();
+    let mut map = HeaderMap::with_capacity(USUAL);
     let mut count = 0;
     loop {
         let field = lines
@@ -125,7 +132,7 @@ fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
         if count > limits.max_headers {
             return Err(headers_too_large(limits));
         }
-        fields.take(field)?;
+        fields.take(field, bytes, &mut map)?;
     }
     let framing = fields.framing(line.version)?;
     fields.check_host(&line)?;
@@ -134,13 +141,20 @@ fn examine(bytes: &[u8], limits: &ClientLimits) -> Result<Head, Refusal> {
         refusal.allow = Some("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS".to_owned());
         return Err(refusal);
     }
-    Ok(Head {
-        length: bytes.len(),
+    let head = Head {
         framing,
         expects_continue: fields.expects_continue && framing != Framing::None,
         underscores: fields.underscores,
         version: line.version,
-    })
+        persistent: !fields.close && (line.version == Version::HTTP_11 || fields.keep_alive),
+        end_to_end: !fields.hop_by_hop,
+    };
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(line.method).map_err(|_| bad("the method is malformed"))?;
+    parts.uri = line.uri(bytes)?;
+    parts.version = line.version;
+    parts.headers = map;
+    Ok((Box::new(RequestHeader::from(parts)), head))
 }
 
 /// Lines that end with CR LF and hold neither alone.
@@ -164,6 +178,9 @@ impl<'b> Iterator for Lines<'b> {
 }
 
 struct RequestLine<'b> {
+    method: &'b [u8],
+    /// As received.
+    target: &'b [u8],
     /// Authority of an absolute-form target.
     authority: Option<&'b [u8]>,
     version: Version,
@@ -208,10 +225,28 @@ impl<'b> RequestLine<'b> {
             check_target(method, target)?
         };
         Ok(Self {
+            method,
+            target,
             authority,
             version,
             tunnels,
         })
+    }
+
+    /// Path and query.
+    fn uri(&self, bytes: &Bytes) -> Result<Uri, Refusal> {
+        let wrong = |_| bad("the request target holds a character it may not");
+        let parsed = match self.authority {
+            None => PathAndQuery::from_maybe_shared(bytes.slice_ref(self.target)),
+            Some(authority) => {
+                let skip = memchr::memmem::find(self.target, b"://").map_or(0, |at| at + 3);
+                match &self.target[skip + authority.len()..] {
+                    rest @ [b'/', ..] => PathAndQuery::from_maybe_shared(bytes.slice_ref(rest)),
+                    query => PathAndQuery::from_maybe_shared(Bytes::from([b"/", query].concat())),
+                }
+            }
+        };
+        Ok(Uri::from(parsed.map_err(wrong)?))
     }
 }
 
@@ -250,7 +285,7 @@ fn check_target<'b>(method: &[u8], target: &'b [u8]) -> Result<Option<&'b [u8]>,
     Ok(Some(&rest[..end]))
 }
 
-/// The fields that decide about framing, gathered in one pass.
+/// What the fields say about framing and the connection, gathered in one pass.
 #[derive(Default)]
 struct Fields<'b> {
     host: Option<&'b [u8]>,
@@ -261,23 +296,24 @@ struct Fields<'b> {
     codings: u32,
     expects_continue: bool,
     underscores: bool,
+    close: bool,
+    keep_alive: bool,
+    hop_by_hop: bool,
 }
 
 impl<'b> Fields<'b> {
-    fn take(&mut self, line: &'b [u8]) -> Result<(), Refusal> {
+    /// Judges one field and adds it to `map`.
+    fn take(&mut self, line: &'b [u8], bytes: &Bytes, map: &mut HeaderMap) -> Result<(), Refusal> {
         let colon = memchr::memchr(b':', line).ok_or_else(|| bad("a header field has no colon"))?;
         let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(bad("a header field name is malformed"));
         }
-        if !value
-            .iter()
-            .all(|byte| *byte == b'\t' || (*byte >= 0x20 && *byte != 0x7f))
-        {
-            return Err(bad("a header field value holds a control character"));
-        }
+        let field = HeaderValue::from_maybe_shared(bytes.slice_ref(value))
+            .map_err(|_| bad("a header field value holds a control character"))?;
         self.underscores |= memchr::memchr(b'_', name).is_some();
         match name.len() {
+            2 | 7 | 14 | 16 | 18 | 19 if is_hop_by_hop(name) => self.hop_by_hop = true,
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
                 self.host = Some(value);
@@ -290,6 +326,24 @@ impl<'b> Fields<'b> {
                     ));
                 }
                 self.expects_continue = true;
+            }
+            10 if name.eq_ignore_ascii_case(b"keep-alive") => return Ok(()),
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let mut only_ours = true;
+                for token in value.split(|byte| *byte == b',').map(trim) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        self.close = true;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keep_alive = true;
+                    } else {
+                        only_ours = false;
+                    }
+                }
+                // What it says about this connection is known now; the rest is for whoever forwards the request.
+                if only_ours {
+                    return Ok(());
+                }
+                self.hop_by_hop = true;
             }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
@@ -308,6 +362,10 @@ impl<'b> Fields<'b> {
             }
             _ => {}
         }
+        let name =
+            HeaderName::from_bytes(name).map_err(|_| bad("a header field name is malformed"))?;
+        map.try_append(name, field)
+            .map_err(|_| bad("the header has too many fields"))?;
         Ok(())
     }
 
@@ -367,6 +425,21 @@ fn content_length(text: &[u8]) -> Result<u64, Refusal> {
         .ok_or_else(|| bad("Content-Length is malformed"))
 }
 
+/// Fields that concern one connection, besides `Connection` itself (RFC 9110 §7.6.1).
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    [
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ]
+    .iter()
+    .map(HeaderName::as_str)
+    .chain(["proxy-connection", "http2-settings"])
+    .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
 /// `chunked`, and nothing else. A coding we merely do not know is another matter than a malformed list.
 fn check_coding(text: &[u8]) -> Result<(), Refusal> {
     if text.eq_ignore_ascii_case(b"chunked") {
@@ -424,24 +497,20 @@ fn is_authority(text: &[u8]) -> bool {
 
 /// RFC 9110 §5.6.2 `tchar`.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = matches!(
+                byte as u8,
+                b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+'
+                    | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+            byte += 1;
+        }
+        table
+    };
+    TOKEN[usize::from(byte)]
 }
 
 fn trim(mut text: &[u8]) -> &[u8] {
@@ -474,11 +543,17 @@ mod tests {
         max_connections_per_ip: 1,
     };
 
+    fn read(text: &[u8]) -> Result<(Box<RequestHeader>, Head), Refusal> {
+        parse(&Bytes::copy_from_slice(text), &LIMITS)
+    }
+
     fn code(text: &[u8]) -> &'static str {
         match scan(text, 0, &LIMITS) {
-            Scan::Complete(_) => "ok",
+            Scan::Whole(length) => {
+                read(&text[..length]).map_or_else(|refusal| refusal.reason.code(), |_| "ok")
+            }
             Scan::Partial => "partial",
-            Scan::Refused(refusal) => refusal.reason.code(),
+            Scan::TooLong(refusal) => refusal.reason.code(),
         }
     }
 
@@ -488,10 +563,7 @@ mod tests {
 
     #[test]
     fn takes_what_every_parser_reads_alike() {
-        let framing = |text: &[u8]| match scan(text, 0, &LIMITS) {
-            Scan::Complete(head) => head.framing,
-            other => panic!("{other:?}"),
-        };
+        let framing = |text: &[u8]| read(text).expect("head").1.framing;
         assert_eq!(framing(&request("")), Framing::None);
         assert_eq!(
             framing(&request("Content-Length: 3\r\n")),
@@ -636,5 +708,42 @@ mod tests {
             code(&request("Expect: 200-maybe\r\n")),
             "expectation_failed"
         );
+    }
+
+    #[test]
+    fn makes_a_request_of_it() {
+        let text = b"GET http://A:80/x?y HTTP/1.1\r\nHost: a:80\r\nX-One: 1\r\nx-one:  2 \r\nConnection: Keep-Alive\r\n\r\n";
+        let (request, head) = read(text).expect("head");
+        assert_eq!(request.method, Method::GET);
+        assert_eq!(
+            (request.raw_path(), request.uri.query()),
+            (&b"/x?y"[..], Some("y"))
+        );
+        let values: Vec<_> = request.headers.get_all("x-one").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        // What concerns this connection is not forwarded.
+        assert!(!request.headers.contains_key("connection"));
+        assert!(head.persistent && head.end_to_end);
+        let (request, _) = read(b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n").expect("head");
+        assert_eq!(request.raw_path(), b"/");
+    }
+
+    #[test]
+    fn knows_what_concerns_the_connection() {
+        let facts = |version: &str, fields: &str| {
+            let text = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            let (_, head) = read(text.as_bytes()).expect("head");
+            (head.persistent, head.end_to_end)
+        };
+        assert_eq!(facts("1.1", ""), (true, true));
+        assert_eq!(facts("1.0", ""), (false, true));
+        assert_eq!(facts("1.0", "Connection: keep-alive\r\n"), (true, true));
+        assert_eq!(facts("1.1", "Connection: close\r\n"), (false, true));
+        assert_eq!(facts("1.1", "Connection: x-a, CLOSE\r\n"), (false, false));
+        assert_eq!(
+            facts("1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+            (true, false)
+        );
+        assert_eq!(facts("1.1", "TE: trailers\r\n"), (true, false));
     }
 }

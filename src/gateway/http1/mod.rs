@@ -1,8 +1,9 @@
-//! HTTP/1 framing, read strictly before the framework sees it.
+//! HTTP/1 towards the client, read strictly and written by ourselves.
 //!
-//! The codec underneath is lenient where two parsers could disagree (attacks.md §1). So the head is examined as raw
-//! bytes first, and the body is followed byte by byte on its way through: what is doubtful is refused, what belongs to
-//! the next request is never handed on with this one.
+//! Where two parsers could disagree (attacks.md §1) a message is refused: the head is judged as raw bytes, the body is
+//! followed byte by byte. [`session`] is what the framework sees of it: a request, its body, and somewhere to answer.
 
+pub(super) mod answer;
 pub(super) mod body;
 pub(super) mod head;
+pub(super) mod session;

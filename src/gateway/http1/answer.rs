@@ -1,0 +1,288 @@
+//! The head of an answer as bytes, and how its body is delimited.
+
+use bytes::{BufMut, BytesMut};
+use http::{HeaderValue, Version, header};
+use pingora::http::{HeaderNameVariant, ResponseHeader};
+use pingora::protocols::http::date::get_cached_date;
+
+use crate::filter::Quota;
+use crate::primitives::trace::TraceId;
+
+/// What an answer carries besides its own fields. Written straight to the client: fields that every answer has are not
+/// worth an entry in a map.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra {
+    /// `X-Trace-ID`.
+    pub(crate) trace: Option<TraceId>,
+    /// `X-RateLimit-*`.
+    pub(crate) quota: Option<Quota>,
+    /// Seconds of `Keep-Alive`, if the connection goes on.
+    pub(crate) keep_alive: Option<u64>,
+}
+
+/// How the body of an answer is delimited (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delimited {
+    /// No body.
+    Absent,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
+impl Delimited {
+    /// How the body of this answer is sent to a client that speaks `version`, and asked for the head only or not.
+    pub(crate) fn of(answer: &ResponseHeader, version: Version, head_only: bool) -> Self {
+        if answer.status == 101 {
+            return Self::Close;
+        }
+        let status = answer.status.as_u16();
+        if head_only || status < 200 || matches!(status, 204 | 304) {
+            return Self::Absent;
+        }
+        let (mut length, mut coded) = (None, false);
+        for (name, value) in &answer.headers {
+            if *name == header::CONTENT_LENGTH {
+                length = value.to_str().ok().and_then(|text| text.parse().ok());
+            } else if *name == header::TRANSFER_ENCODING {
+                coded = true;
+            }
+        }
+        match length.filter(|_| !coded) {
+            Some(length) => Self::Length(length),
+            None if version == Version::HTTP_11 => Self::Chunked,
+            None => Self::Close,
+        }
+    }
+}
+
+/// Writes an informational head: nothing of ours is in it.
+pub(crate) fn write_informational(answer: &ResponseHeader, out: &mut BytesMut) {
+    write_status(answer, out);
+    for_each_field(answer, |name, value| {
+        if !is_of_connection(name, false) {
+            write_field(out, name, value.as_bytes());
+        }
+    });
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a final head.
+pub(crate) fn write(
+    answer: &ResponseHeader,
+    delimited: Delimited,
+    extra: &Extra,
+    persistent: bool,
+    version: Version,
+    out: &mut BytesMut,
+) {
+    out.reserve(1024);
+    write_status(answer, out);
+    let status = answer.status.as_u16();
+    let upgraded = status == 101;
+    let with_length = !matches!(delimited, Delimited::Chunked | Delimited::Close) && status != 204;
+    let mut dated = false;
+    for_each_field(answer, |name, value| {
+        let ours = match name.len() {
+            4 if name.eq_ignore_ascii_case(b"date") => {
+                dated = true;
+                false
+            }
+            10 if extra.trace.is_some() && name.eq_ignore_ascii_case(b"x-trace-id") => true,
+            14 if name.eq_ignore_ascii_case(b"content-length") => !with_length,
+            17 | 21 if extra.quota.is_some() => [
+                &b"x-ratelimit-limit"[..],
+                b"x-ratelimit-reset",
+                b"x-ratelimit-remaining",
+            ]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known)),
+            _ => false,
+        };
+        if !ours && !is_of_connection(name, upgraded) {
+            write_field(out, name, value.as_bytes());
+        }
+    });
+    if !dated {
+        write_field(out, b"Date", get_cached_date().as_bytes());
+    }
+    if delimited == Delimited::Chunked {
+        out.put_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let Some(trace) = &extra.trace {
+        write_field(out, b"X-Trace-ID", trace.as_bytes());
+    }
+    if let Some(quota) = &extra.quota {
+        write_number(out, b"X-RateLimit-Limit: ", quota.limit);
+        write_number(out, b"X-RateLimit-Remaining: ", quota.remaining);
+        write_number(out, b"X-RateLimit-Reset: ", whole_seconds(quota.reset));
+    }
+    if !upgraded {
+        if !persistent {
+            out.put_slice(b"Connection: close\r\n");
+        } else {
+            out.put_slice(b"Connection: keep-alive\r\n");
+            if let Some(seconds) = extra.keep_alive.filter(|_| version == Version::HTTP_11) {
+                write_number(out, b"Keep-Alive: timeout=", seconds);
+            }
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Whole seconds, rounded up.
+pub(crate) fn whole_seconds(duration: std::time::Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+fn write_status(answer: &ResponseHeader, out: &mut BytesMut) {
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(answer.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(answer.get_reason_phrase().unwrap_or_default().as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.put_slice(name);
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+fn write_number(out: &mut BytesMut, name: &[u8], number: u64) {
+    out.put_slice(name);
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+/// Fields between us and one neighbour (RFC 9110 §7.6.1). An upgrade is agreed upon in two of them.
+fn is_of_connection(name: &[u8], upgraded: bool) -> bool {
+    let known: &[&[u8]] = match name.len() {
+        2 => &[b"te"],
+        7 if upgraded => &[b"trailer"],
+        7 => &[b"trailer", b"upgrade"],
+        10 if upgraded => &[b"keep-alive"],
+        10 => &[b"connection", b"keep-alive"],
+        16 => &[b"proxy-connection"],
+        17 => &[b"transfer-encoding"],
+        _ => return false,
+    };
+    known.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn for_each_field(answer: &ResponseHeader, mut each: impl FnMut(&[u8], &HeaderValue)) {
+    let _ = answer.map(|name, value| {
+        match name {
+            HeaderNameVariant::Case(name) => each(name.as_slice(), value),
+            HeaderNameVariant::Titled(name) => each(name.as_bytes(), value),
+        }
+        Ok(())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn answer(status: u16, fields: &[(&'static str, &str)]) -> ResponseHeader {
+        let mut head = ResponseHeader::build(status, None).expect("head");
+        for (name, value) in fields {
+            head.append_header(*name, *value).expect("field");
+        }
+        head
+    }
+
+    fn written(
+        head: &ResponseHeader,
+        delimited: Delimited,
+        extra: Extra,
+        persistent: bool,
+    ) -> String {
+        let mut out = BytesMut::new();
+        write(
+            head,
+            delimited,
+            &extra,
+            persistent,
+            Version::HTTP_11,
+            &mut out,
+        );
+        String::from_utf8(out.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn delimits_as_the_client_understands() {
+        let of = |status, fields: &[(&'static str, &str)], version, head_only| {
+            Delimited::of(&answer(status, fields), version, head_only)
+        };
+        let length = [("Content-Length", "7")];
+        assert_eq!(
+            of(200, &length, Version::HTTP_11, false),
+            Delimited::Length(7)
+        );
+        assert_eq!(of(200, &length, Version::HTTP_11, true), Delimited::Absent);
+        assert_eq!(of(304, &length, Version::HTTP_11, false), Delimited::Absent);
+        assert_eq!(of(200, &[], Version::HTTP_11, false), Delimited::Chunked);
+        assert_eq!(of(200, &[], Version::HTTP_10, false), Delimited::Close);
+        assert_eq!(of(101, &[], Version::HTTP_11, false), Delimited::Close);
+    }
+
+    #[test]
+    fn keeps_the_origins_fields_and_adds_ours() {
+        let head = answer(
+            200,
+            &[
+                ("X-CamelCase", "a"),
+                ("X-Trace-ID", "theirs"),
+                ("Connection", "keep-alive"),
+                ("Keep-Alive", "timeout=1"),
+                ("Transfer-Encoding", "chunked"),
+                ("X-RateLimit-Limit", "theirs"),
+            ],
+        );
+        let extra = Extra {
+            trace: TraceId::parse(b"ours"),
+            quota: Some(Quota {
+                limit: 5,
+                remaining: 4,
+                reset: Duration::from_millis(1500),
+            }),
+            keep_alive: Some(75),
+        };
+        let text = written(&head, Delimited::Chunked, extra, true);
+        let (before, after) = text.split_once("Date: ").expect("a date");
+        let (date, after) = after.split_once("\r\n").expect("its end");
+        assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
+        assert_eq!(
+            format!("{before}{after}"),
+            "HTTP/1.1 200 OK\r\nX-CamelCase: a\r\nTransfer-Encoding: chunked\r\nX-Trace-ID: ours\r\n\
+             X-RateLimit-Limit: 5\r\nX-RateLimit-Remaining: 4\r\nX-RateLimit-Reset: 2\r\nConnection: keep-alive\r\n\
+             Keep-Alive: timeout=75\r\n\r\n"
+        );
+        let head = answer(200, &[("X-Trace-ID", "theirs"), ("date", "then")]);
+        let text = written(&head, Delimited::Absent, Extra::default(), false);
+        assert!(text.contains("\r\ndate: then\r\n") && !text.contains("Date"));
+        assert!(
+            text.contains("X-Trace-ID: theirs\r\n") && text.ends_with("Connection: close\r\n\r\n")
+        );
+        assert!(!text.contains("Transfer-Encoding"));
+    }
+
+    #[test]
+    fn an_upgrade_keeps_what_it_agrees_upon() {
+        let head = answer(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
+        let text = written(&head, Delimited::Close, Extra::default(), false);
+        assert!(
+            text.contains("Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+            "{text}"
+        );
+        assert!(!text.contains("close"), "{text}");
+    }
+}

@@ -1,0 +1,446 @@
+//! One exchange as the framework sees it: the request, its body, and somewhere to answer.
+//!
+//! The framework has an HTTP/1 session of its own. This one takes its place because the head was read already (parsing
+//! it twice costs a microsecond), because every byte of the body is followed anyway, and because one timer of the
+//! connection does for all waits.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http::{HeaderMap, Method, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::protocols::http::custom::server::Session;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+
+use super::answer::{self, Delimited};
+use super::head::{Framing, Head};
+use crate::gateway::client::ClientIo;
+
+/// Request and answer of one exchange over a client's connection.
+pub(crate) struct Exchange {
+    request: Box<RequestHeader>,
+    head: Head,
+    client: Arc<ClientIo>,
+    answer: Option<Box<ResponseHeader>>,
+    body: Body,
+    kept: Option<Kept>,
+    /// Payload bytes.
+    sent: usize,
+    read: usize,
+    drain_limit: Option<Duration>,
+}
+
+/// Where the body of the answer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// The head was not written.
+    Unsent,
+    /// Under way.
+    Sending(Delimited),
+    /// Whole.
+    Done,
+}
+
+/// A copy of what was read of the request body, for another try.
+struct Kept {
+    bytes: BytesMut,
+    /// There was more than is kept; it cannot be sent again.
+    truncated: bool,
+    /// The body as it was buffered: kept anyway, whatever its length.
+    whole: Option<Bytes>,
+}
+
+/// Most that is kept of a body that was not buffered, as the framework's own session keeps.
+const KEPT: usize = 64 << 10;
+
+impl Exchange {
+    pub(crate) fn new(request: Box<RequestHeader>, head: Head, client: Arc<ClientIo>) -> Self {
+        Self {
+            request,
+            head,
+            client,
+            answer: None,
+            body: Body::Unsent,
+            kept: None,
+            sent: 0,
+            read: 0,
+            drain_limit: None,
+        }
+    }
+
+    /// Writes an informational answer at once, and queues the head of the final one.
+    async fn write_head(&mut self, head: Box<ResponseHeader>) -> Result<()> {
+        if self.body != Body::Unsent {
+            return Ok(());
+        }
+        if head.status.is_informational() && head.status != 101 {
+            // HTTP/1.0 does not know them (RFC 9110 §15.2).
+            if self.head.version == Version::HTTP_11 {
+                self.client
+                    .queue(|out, _, _| answer::write_informational(&head, out));
+                self.flush().await?;
+            }
+            return Ok(());
+        }
+        let head_only = self.request.method == Method::HEAD;
+        let delimited = Delimited::of(&head, self.head.version, head_only);
+        if head.status == 101 {
+            self.client.upgrade();
+        } else if delimited == Delimited::Close || !self.client.body_read() {
+            // What is left of the request would be taken for the next one.
+            self.client.end_after();
+        }
+        let version = self.head.version;
+        self.client.queue(|out, extra, persistent| {
+            answer::write(&head, delimited, extra, persistent, version, out);
+        });
+        self.answer = Some(head);
+        self.body = Body::Sending(delimited);
+        Ok(())
+    }
+
+    /// Writes a piece of the body. More than the length that was said, or a body where none belongs, is dropped.
+    async fn write_piece(&mut self, data: &[u8]) -> Result<()> {
+        let Body::Sending(delimited) = &mut self.body else {
+            return Ok(());
+        };
+        if data.is_empty() {
+            return Ok(());
+        }
+        let written = match delimited {
+            Delimited::Absent => return Ok(()),
+            Delimited::Length(left) => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let data = &data[..data.len().min(most)];
+                *left -= data.len() as u64;
+                self.sent += data.len();
+                self.client.send(data).await
+            }
+            Delimited::Close => {
+                self.sent += data.len();
+                self.client.send(data).await
+            }
+            Delimited::Chunked => {
+                self.sent += data.len();
+                let size = format!("{:X}\r\n", data.len());
+                self.client
+                    .queue(|out, _, _| out.extend_from_slice(size.as_bytes()));
+                let sent = self.client.send(data).await;
+                self.client
+                    .queue(|out, _, _| out.extend_from_slice(b"\r\n"));
+                sent
+            }
+        };
+        written.map_err(|error| write_error(&error))
+    }
+
+    async fn flush(&self) -> Result<()> {
+        let flushed = self.client.flush().await;
+        flushed.map_err(|error| write_error(&error))
+    }
+
+    /// Ends the answer, if it is one.
+    async fn end(&mut self) -> Result<()> {
+        let Body::Sending(delimited) = self.body else {
+            return Ok(());
+        };
+        match delimited {
+            Delimited::Length(left) if left > 0 => {
+                let error = Error::explain(ErrorType::WriteError, "the answer ends too early");
+                return Err(error.into_down());
+            }
+            Delimited::Chunked => self
+                .client
+                .queue(|out, _, _| out.extend_from_slice(b"0\r\n\r\n")),
+            _ => {}
+        }
+        self.body = Body::Done;
+        self.flush().await?;
+        self.client.complete();
+        if self.was_upgraded() {
+            self.client.end_reading();
+        }
+        Ok(())
+    }
+
+    /// Whether all of the answer that was announced is written.
+    fn ended(&self) -> bool {
+        matches!(
+            self.body,
+            Body::Done | Body::Sending(Delimited::Absent | Delimited::Length(0))
+        )
+    }
+
+    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
+        let buffered = self.client.buffered();
+        let piece = self.client.read_body().await;
+        let piece = piece.map_err(|error| read_error(&error))?;
+        if let Some(piece) = &piece {
+            self.read += piece.len();
+            if let Some(kept) = self.kept.as_mut() {
+                kept.add(piece, buffered);
+            }
+        }
+        Ok(piece)
+    }
+}
+
+impl Kept {
+    fn add(&mut self, piece: &Bytes, buffered: Option<Bytes>) {
+        if buffered.is_some() {
+            self.whole = buffered;
+        } else if self.bytes.len() + piece.len() > KEPT {
+            self.truncated = true;
+        } else if !self.truncated {
+            self.bytes.extend_from_slice(piece);
+        }
+    }
+}
+
+fn read_error(error: &io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => ErrorType::ReadTimedout,
+        io::ErrorKind::InvalidData => ErrorType::InvalidHTTPHeader,
+        io::ErrorKind::UnexpectedEof => ErrorType::ConnectionClosed,
+        _ => ErrorType::ReadError,
+    };
+    Error::explain(kind, "reading from the client").into_down()
+}
+
+fn write_error(error: &io::Error) -> Box<Error> {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
+        _ => ErrorType::WriteError,
+    };
+    Error::explain(kind, "writing to the client").into_down()
+}
+
+#[async_trait]
+impl Session for Exchange {
+    fn req_header(&self) -> &RequestHeader {
+        &self.request
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.request
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.read_piece().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        let limit = self.drain_limit.unwrap_or(Duration::MAX);
+        let drain = async {
+            while self.client.read_body().await?.is_some() {}
+            Ok(())
+        };
+        match tokio::time::timeout(limit, drain).await {
+            Ok(drained) => drained.map_err(|error: io::Error| read_error(&error)),
+            Err(_) => Err(read_error(&io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
+        self.write_head(resp).await
+    }
+
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
+        self.write_head(Box::new(resp.clone())).await
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.write_piece(&data).await?;
+        if end {
+            self.end().await
+        } else {
+            self.flush().await
+        }
+    }
+
+    async fn write_trailers(&mut self, _trailers: HeaderMap) -> Result<()> {
+        Ok(())
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut end = false;
+        let mut failed = None;
+        for task in tasks {
+            end = match task {
+                HttpTask::Header(head, end) => {
+                    self.write_head(head).await?;
+                    end
+                }
+                HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
+                    if let Some(data) = data {
+                        self.write_piece(&data).await?;
+                    }
+                    end
+                }
+                // Trailers are dropped: the framework reads none over HTTP/1 either.
+                HttpTask::Trailer(_) | HttpTask::Done => true,
+                HttpTask::Failed(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
+        }
+        if let Some(error) = failed {
+            self.flush().await?;
+            return Err(error);
+        }
+        if end {
+            self.end().await?;
+        } else {
+            self.flush().await?;
+        }
+        Ok(end || self.ended())
+    }
+
+    // The client's limits are those of the connection, see [`ClientIo::begin`].
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.drain_limit = timeout;
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.drain_limit
+    }
+
+    fn request_summary(&self) -> String {
+        format!("{} {}", self.request.method, self.request.uri.path())
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.answer.as_deref()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _context: &str) {
+        self.client.shutdown().await;
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.client.body_done()
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.end().await
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.head.framing == Framing::None
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if no_body_expected || self.client.body_done() {
+            return Err(read_error(&self.client.idle().await));
+        }
+        self.read_piece().await
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.sent
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.read
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        None
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        None
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        Bytes::new()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        if self.head.framing != Framing::None && self.kept.is_none() {
+            self.kept = Some(Kept {
+                bytes: BytesMut::new(),
+                truncated: false,
+                whole: None,
+            });
+        }
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.truncated)
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        let kept = self.kept.as_ref().filter(|kept| !kept.truncated)?;
+        if kept.whole.is_some() {
+            return kept.whole.clone();
+        }
+        (!kept.bytes.is_empty()).then(|| Bytes::copy_from_slice(&kept.bytes))
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        None
+    }
+
+    fn restore_custom_message_reader(
+        &mut self,
+        _reader: Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        None
+    }
+
+    fn restore_custom_message_writer(
+        &mut self,
+        _writer: Box<dyn CustomMessageWrite>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_upgrade_req(&self) -> bool {
+        self.request.version == Version::HTTP_11
+            && self.request.headers.contains_key(header::UPGRADE)
+    }
+
+    fn was_upgraded(&self) -> bool {
+        self.answer.as_ref().is_some_and(|head| head.status == 101)
+    }
+}

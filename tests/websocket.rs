@@ -134,6 +134,30 @@ fn a_tunnel_outlives_the_deadline_of_a_request() {
 }
 
 #[test]
+fn a_tunnel_in_which_nobody_speaks_ends() {
+    let origin = Origin::answering(|_| {
+        Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")
+    });
+    let gateway = Gateway::with(
+        "[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n[upstream.api.timeout]\nread = \"800ms\"\n\
+         [[route]]\npath = \"/open\"\nupstream = \"api\"\n",
+    )
+    .to(&origin)
+    .start();
+    let mut connection = opened(&gateway, "/open", "");
+    for _ in 0..6 {
+        echoes(&mut connection, b"still here");
+        std::thread::sleep(millis(250));
+    }
+    let silent_since = std::time::Instant::now();
+    assert!(
+        connection.closes_within(seconds(5)),
+        "without a word into the tunnel"
+    );
+    assert!(silent_since.elapsed() >= millis(400));
+}
+
+#[test]
 fn the_end_of_the_origin_ends_the_tunnel() {
     let (origin, gateway) = start();
     let mut connection = opened(&gateway, "/open", "");

@@ -121,7 +121,7 @@ fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {
         out.push_str(&format!(
             "{:<30} {:>9} {:>10.1} {:>7.2}% {:>8.1} {:>8.1} {:>9.1}\n",
             text(&route["id"]),
-            route["in_flight"],
+            route["in_flight"].as_u64().unwrap_or_default(),
             number(&short["rate"]),
             number(&short["error_ratio"]) * 100.0,
             number(&short["p50_ms"]),

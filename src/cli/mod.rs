@@ -5,6 +5,7 @@ mod admin_client;
 mod args;
 mod demo;
 mod inspect;
+mod man;
 mod mint;
 
 use std::io::{IsTerminal, Write};
@@ -55,11 +56,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut text);
             write_out(&String::from_utf8_lossy(&text))
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
-            write_out(&String::from_utf8_lossy(&text))
-        }
+        Command::Man => write_out(&man::page()?),
         Command::Schema => write_out(&format!("{:#}\n", config::json_schema())),
     }
 }
@@ -100,6 +97,12 @@ fn write_out(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// `1 problem`, `2 problems`.
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 fn check(path: &Path, format: Format) -> anyhow::Result<()> {
     let opened = server::Offline::open(path);
     let problems: Vec<serde_json::Value> = match &opened {
@@ -124,17 +127,17 @@ fn check(path: &Path, format: Format) -> anyhow::Result<()> {
         Ok(offline) => {
             let config = &offline.snapshot.config;
             write_out(&format!(
-                "{}: ok, {} routes, {} upstreams, hash {}\n",
+                "{}: ok, {}, {}, hash {}\n",
                 path.display(),
-                config.routes.len(),
-                config.upstreams.len(),
+                counted(config.routes.len(), "route"),
+                counted(config.upstreams.len(), "upstream"),
                 config.hash
             ))
         }
         Err(error) => match error.downcast_ref::<Problems>() {
             Some(problems) => {
                 write_out(&format!("{problems}\n"))?;
-                eprintln!("{} problems", problems.0.len());
+                eprintln!("{}", counted(problems.0.len(), "problem"));
                 Err(Shown.into())
             }
             None => {

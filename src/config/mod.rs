@@ -515,6 +515,7 @@ fn routes(
             }
         }
     }
+    route::name_routes(&mut routes);
     route::check_conflicts(&routes, &mut |route, message| {
         let (document, index) = places[route];
         problems.push(document.problem_at(&list.index(index), message));

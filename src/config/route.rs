@@ -1,6 +1,6 @@
 //! `[[route]]` and `[group.NAME]`: what is served, and what several routes share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -36,7 +36,7 @@ pub(super) struct RawGroup {
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRoute {
-    /// Name, used as a metric label; default: the path.
+    /// Name, used as a metric label; default: the path, with the methods before it where several routes have that path.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     /// Group whose keys it takes over.
@@ -135,6 +135,8 @@ struct Shared {
 pub struct Route {
     /// Its name.
     pub name: RouteName,
+    /// Whether the name was given, or made of the path.
+    named: bool,
     /// Where it is written.
     pub location: Location,
     /// Its path, the group's prefix included.
@@ -331,6 +333,7 @@ impl RawRoute {
         }
         Some(Route {
             name: RouteName::new(&id),
+            named: self.id.is_some(),
             location: scope.locate(at),
             methods,
             hosts,
@@ -607,6 +610,35 @@ fn prefix_template(text: &str) -> Result<(), String> {
         Err(format!("{text:?}: a prefix has no tail"))
     } else {
         Ok(())
+    }
+}
+
+/// Makes names that were not given tell routes of one path apart: by their methods, else by a number. A route alone on
+/// its path keeps the path as its name, so that another route elsewhere does not rename its metrics.
+pub(super) fn name_routes(routes: &mut [Route]) {
+    let mut taken: HashSet<String> = HashSet::with_capacity(routes.len());
+    let mut paths: HashMap<String, usize> = HashMap::new();
+    for route in &*routes {
+        if route.named {
+            taken.insert(route.name.to_string());
+        } else {
+            *paths.entry(route.name.to_string()).or_default() += 1;
+        }
+    }
+    for route in routes.iter_mut().filter(|route| !route.named) {
+        let path = route.name.to_string();
+        let mut name = path.clone();
+        if paths.get(&path).is_some_and(|count| *count > 1) && !route.methods.is_empty() {
+            let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+            name = format!("{} {path}", methods.join(","));
+        }
+        let wanted = name.clone();
+        let mut number = 1;
+        while !taken.insert(name.clone()) {
+            number += 1;
+            name = format!("{wanted} #{number}");
+        }
+        route.name = RouteName::new(&name);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -47,7 +47,7 @@ impl Admission {
             address: None,
             listener: Arc::clone(listener),
         };
-        if let Some(address) = address {
+        if let Some(address) = address.map(subscriber) {
             let mut counts = self.shard(address).lock();
             let count = counts.entry(address).or_default();
             if *count >= limits.max_connections_per_ip {
@@ -66,6 +66,17 @@ impl Admission {
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
         &self.by_address[(self.hasher.hash_one(address) % SHARDS as u64) as usize]
+    }
+}
+
+/// Whom an address stands for: a subscriber gets a whole IPv6 /64 (RFC 6177), and could come from each of its addresses.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
     }
 }
 
@@ -119,5 +130,15 @@ mod tests {
         drop((a, b, c));
         assert_eq!((admission.open(), listener.connections.value()), (0, 0));
         assert!(enter(3).is_some());
+        let enter = |text: &str| {
+            let address: IpAddr = text.parse().expect("address");
+            admission.enter(Some(address), &limits, &listener)
+        };
+        let _kept = (
+            enter("2001:db8::1").expect("first"),
+            enter("2001:db8::2").expect("second"),
+        );
+        assert!(enter("2001:db8::3").is_none(), "one /64 counts as one");
+        assert!(enter("2001:db8:0:1::1").is_some());
     }
 }

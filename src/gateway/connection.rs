@@ -21,7 +21,7 @@ use super::client::{ClientIo, NoHead, Socket};
 use super::ctx::{Ctx, Lane, Peer, Start};
 use super::http1::body::BodyGuard;
 use super::http1::head::{self, Head, Scan};
-use super::http1::session::Exchange;
+use super::http1::session::Http1Session;
 use super::reply;
 use super::snapshot::Snapshot;
 use super::state::State;
@@ -215,8 +215,8 @@ where
         request: std::ptr::from_ref(&*request).addr(),
         head,
     });
-    let exchange = Exchange::new(request, head, Arc::clone(client));
-    let session = ServerSession::new_custom(Box::new(exchange));
+    let session = Http1Session::new(request, head, Arc::clone(client));
+    let session = ServerSession::new_custom(Box::new(session));
     let mut serving = door.app.process_new_http(session, &door.shutdown);
     let serving = poll_fn(|cx| {
         door.lane

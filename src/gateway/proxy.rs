@@ -190,9 +190,9 @@ impl ProxyHttp for Gateway {
         };
         let error_code = refusal.reason.status();
         report(e, ctx, refusal.reason);
-        let began = session
-            .response_written()
-            .is_some_and(|head| !head.status.is_informational());
+        let began = session.response_written().is_some_and(|head| {
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+        });
         if began {
             ctx.refusal = Some(refusal);
             return FailToProxy {

@@ -36,10 +36,19 @@ impl Rotation {
             return None;
         }
         let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
+        self.from(turn, admits)
+    }
+
+    /// The same without taking a turn: for a second try, which must not move where the next request begins. Otherwise
+    /// of two endpoints, one of them dead, every request would meet the dead one first.
+    pub fn spare(&self, admits: impl Fn(u32) -> bool) -> Option<u32> {
+        self.from(self.position(), admits)
+    }
+
+    fn from(&self, turn: usize, admits: impl Fn(u32) -> bool) -> Option<u32> {
         let len = self.order.len();
-        let start = turn % len;
         (0..len)
-            .map(|step| self.order[(start + step) % len])
+            .map(|step| self.order[(turn % len + step) % len])
             .find(|index| admits(*index))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,27 @@ pub(super) struct RuntimeDir {
     path: PathBuf,
 }
 
+/// Whoever can write to the directory could put a socket of his own there and answer in our name.
+fn check_private(path: &Path) -> anyhow::Result<()> {
+    let facts = fs::metadata(path).with_context(|| format!("runtime_dir {}", path.display()))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if facts.uid() != me && facts.uid() != 0 {
+        bail!(
+            "runtime_dir {} belongs to user {}, not to the one this runs as ({me})",
+            path.display(),
+            facts.uid()
+        );
+    }
+    if facts.mode() & 0o022 != 0 {
+        bail!(
+            "runtime_dir {} can be written by others (mode {:o}); it must be private: chmod go-w",
+            path.display(),
+            facts.mode() & 0o7777
+        );
+    }
+    Ok(())
+}
+
 impl RuntimeDir {
     /// Creates the directory and writes the pid file. Refuses when a live gateway has it.
     pub(super) fn claim(path: &Path) -> anyhow::Result<Self> {
@@ -24,6 +45,7 @@ impl RuntimeDir {
             let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
             created.with_context(|| format!("runtime_dir {} cannot be created", path.display()))?;
         }
+        check_private(path)?;
         let socket = path.join(ADMIN_SOCKET);
         if UnixStream::connect(&socket).is_ok() {
             bail!(

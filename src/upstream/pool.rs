@@ -133,12 +133,17 @@ impl Pool {
         self.tick(now);
         let members = self.members.load();
         let fresh = |index: u32| !tried.contains(&members.all[index as usize].endpoint.address);
-        let index = members
-            .primaries
-            .next(fresh)
-            .or_else(|| members.backups.next(fresh))
-            .or_else(|| members.primaries.next(|_| true))
-            .or_else(|| members.backups.next(|_| true))?;
+        let index = if tried.is_empty() {
+            let first = members.primaries.next(|_| true);
+            first.or_else(|| members.backups.next(|_| true))
+        } else {
+            let (primaries, backups) = (&members.primaries, &members.backups);
+            primaries
+                .spare(fresh)
+                .or_else(|| backups.spare(fresh))
+                .or_else(|| primaries.spare(|_| true))
+                .or_else(|| backups.spare(|_| true))
+        }?;
         let member = &members.all[index as usize];
         Some(Pick {
             endpoint: Arc::clone(&member.endpoint),

@@ -73,6 +73,34 @@ fn two_routes_of_one_id_are_an_error() {
 }
 
 #[test]
+fn routes_of_one_path_get_names_of_their_own() {
+    let route =
+        |more: &str| format!("[[route]]\npath = \"/x\"\n{more}respond = {{ status = 204 }}\n");
+    let text = [
+        route("methods = [\"GET\"]\n"),
+        route("methods = [\"PUT\", \"POST\"]\n"),
+        route("methods = [\"PUT\"]\nheaders = { x-a = \"1\" }\n"),
+        route("methods = [\"PUT\"]\nheaders = { x-a = \"2\" }\n"),
+        route(""),
+        "[[route]]\npath = \"/y\"\nrespond = { status = 204 }\n".to_owned(),
+    ];
+    let listener = "[[listener]]\naddress = \"127.0.0.1:8080\"\n";
+    let folder = Folder::with(&format!("{listener}{}", text.concat()));
+    let listed = folder.run(&["routes"], &["--json"]).expect(0).json();
+    let mut names: Vec<&str> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|route| route["id"].as_str().expect("an id"))
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["/x", "/y", "GET /x", "PUT /x", "PUT /x #2", "PUT,POST /x"]
+    );
+}
+
+#[test]
 fn the_gateway_serves_what_was_included() {
     let gateway = Gateway::with("include = [\"parts/*.toml\"]\n")
         .file(

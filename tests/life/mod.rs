@@ -49,6 +49,21 @@ fn a_second_gateway_does_not_take_the_runtime_directory_of_a_living_one() {
 }
 
 #[test]
+fn a_runtime_directory_that_others_can_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let elsewhere = Gateway::with(HELLO).start();
+    let open = elsewhere.dir().join("open");
+    std::fs::create_dir(&open).expect("directory");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("mode");
+    let text = format!("[server]\nruntime_dir = \"{}\"\n{HELLO}", open.display());
+    Gateway::with(&text)
+        .fails_to_start()
+        .expect(1)
+        .says("runtime_dir")
+        .says("777");
+}
+
+#[test]
 fn what_a_killed_gateway_left_behind_is_no_obstacle() {
     let first = Gateway::with(HELLO).start();
     first.signal(Signal::SIGKILL);

@@ -1,6 +1,6 @@
 //! Following a request body: where it ends, and whether its chunks are written as every parser reads them.
 
-use super::head::Framing;
+use super::head::{Framing, is_token};
 
 /// What is left of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,9 @@ enum At {
     DataLf,
     /// First byte of a trailer line.
     TrailerStart,
-    /// Within a trailer line.
+    /// Within the name of a trailer.
+    TrailerName,
+    /// Behind its colon.
     Trailer,
     /// LF of a trailer line.
     TrailerLf,
@@ -161,10 +163,11 @@ impl Chunks {
             },
             (At::TrailerStart, b'\r') => At::LastLf,
             // Neither a fold nor an empty name.
-            (At::TrailerStart, 0x21..=0x39 | 0x3b..=0x7e) => {
+            (At::TrailerStart | At::TrailerName, _) if is_token(byte) => {
                 self.count()?;
-                At::Trailer
+                At::TrailerName
             }
+            (At::TrailerName, b':') => At::Trailer,
             (At::Trailer, b'\r') => At::TrailerLf,
             (At::TrailerLf, b'\n') => At::TrailerStart,
             (At::LastLf, b'\n') => return Ok(true),
@@ -233,6 +236,9 @@ mod tests {
             b"0\r\n\n",
             b"0\r\n fold\r\n\r\n",
             b"0\r\n: v\r\n\r\n",
+            b"0\r\nno colon\r\n\r\n",
+            b"0\r\nname\r\n\r\n",
+            b"0\r\na b: v\r\n\r\n",
         ] {
             assert_eq!(read(body, 1), Err(Malformed), "{body:?}");
             assert_eq!(read(body, 64), Err(Malformed), "{body:?}");

@@ -488,7 +488,10 @@ fn is_authority(text: &[u8]) -> bool {
     let port_fine = match port {
         [] => true,
         [b':', digits @ ..] => {
-            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+            let number = |sum: u32, digit: &u8| sum * 10 + u32::from(digit - b'0');
+            (1..=5).contains(&digits.len())
+                && digits.iter().all(u8::is_ascii_digit)
+                && digits.iter().fold(0, number) <= u32::from(u16::MAX)
         }
         _ => false,
     };
@@ -496,7 +499,7 @@ fn is_authority(text: &[u8]) -> bool {
 }
 
 /// RFC 9110 §5.6.2 `tchar`.
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     const TOKEN: [bool; 256] = {
         let mut table = [false; 256];
         let mut byte = 0;
@@ -674,6 +677,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a:x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n",
             "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {

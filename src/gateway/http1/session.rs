@@ -25,7 +25,7 @@ use super::head::{Framing, Head};
 use crate::gateway::client::ClientIo;
 
 /// Request and answer of one exchange over a client's connection.
-pub(crate) struct Exchange {
+pub(crate) struct Http1Session {
     request: Box<RequestHeader>,
     head: Head,
     client: Arc<ClientIo>,
@@ -61,7 +61,7 @@ struct Kept {
 /// Most that is kept of a body that was not buffered, as the framework's own session keeps.
 const KEPT: usize = 64 << 10;
 
-impl Exchange {
+impl Http1Session {
     pub(crate) fn new(request: Box<RequestHeader>, head: Head, client: Arc<ClientIo>) -> Self {
         Self {
             request,
@@ -224,7 +224,7 @@ fn write_error(error: &io::Error) -> Box<Error> {
 }
 
 #[async_trait]
-impl Session for Exchange {
+impl Session for Http1Session {
     fn req_header(&self) -> &RequestHeader {
         &self.request
     }

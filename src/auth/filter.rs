@@ -50,10 +50,13 @@ impl RequestFilter for AuthFilter {
                 "The request carries two kinds of signature; send one.",
             ));
         }
-        match (self.presented(exchange), self.authenticators.first()) {
-            (Some(auth), _) => auth.check(exchange),
-            (None, Some(first)) => Verdict::Refuse(first.missing()),
-            (None, None) => Verdict::Continue,
+        let mut authenticators = self.authenticators.iter();
+        match authenticators.find_map(|auth| auth.check_presented(exchange)) {
+            Some(verdict) => verdict,
+            None => match self.authenticators.first() {
+                Some(first) => Verdict::Refuse(first.missing()),
+                None => Verdict::Continue,
+            },
         }
     }
 

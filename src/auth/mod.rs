@@ -41,6 +41,11 @@ pub trait Authenticator: Send + Sync {
     /// Decides by the head, or asks for the body. Sets the principal when it continues.
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
 
+    /// Decides if the request brings credentials of this kind.
+    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
+        self.presented(exchange).then(|| self.check(exchange))
+    }
+
     /// Decides once the body is there; only after [`Verdict::NeedBody`].
     fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict;
 

@@ -125,6 +125,8 @@ const READ_BODY: usize = 32 << 10;
 /// Most read and dropped of a request that was refused, and for how long (contract §11).
 const LINGER_BYTES: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
+/// How long after its time is over an exchange may end by itself.
+const OVERDUE: Duration = Duration::from_millis(500);
 
 impl ClientIo {
     pub(super) fn new(socket: Socket) -> Arc<Self> {
@@ -156,10 +158,12 @@ impl ClientIo {
         })
     }
 
-    /// Lets `look` see the bytes of the next head, and reads more while it says so, until `due`.
+    /// Lets `look` see the bytes of the next head, and reads more while it says so, until so long after `since`, or
+    /// after the last exchange.
     pub(super) async fn read_head(
         &self,
-        due: Instant,
+        since: Option<Instant>,
+        limit: Duration,
         mut look: impl FnMut(&BytesMut) -> bool,
     ) -> Result<(), NoHead> {
         poll_fn(|cx| {
@@ -172,6 +176,7 @@ impl ClientIo {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Gone)),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
+                        let due = since.unwrap_or(state.ended) + limit;
                         std::task::ready!(state.poll_until(cx, due));
                         return Poll::Ready(Err(NoHead::TimedOut));
                     }
@@ -222,11 +227,6 @@ impl ClientIo {
         self.state.lock().ended = now;
     }
 
-    /// Since when nothing is under way.
-    pub(super) fn idle_since(&self) -> Instant {
-        self.state.lock().ended
-    }
-
     /// Whether bytes of a next request are here already.
     pub(super) fn has_ahead(&self) -> bool {
         !self.state.lock().ahead.is_empty()
@@ -240,11 +240,6 @@ impl ClientIo {
     /// Whether an answer began.
     pub(super) fn answered(&self) -> bool {
         self.state.lock().answered
-    }
-
-    /// Whether the whole request was read from the socket.
-    pub(super) fn body_read(&self) -> bool {
-        self.state.lock().guard == BodyGuard::Done
     }
 
     /// Whether the whole request was read and handed on.
@@ -273,15 +268,11 @@ impl ClientIo {
         self.state.lock().persistent = false;
     }
 
-    /// The answer is whole.
-    pub(super) fn complete(&self) {
-        self.state.lock().complete = true;
-    }
-
-    /// Whether the next request can be read after a whole answer.
+    /// Whether the next request can be read: after a whole answer, when nothing of this request is left.
     pub(super) fn goes_on(&self) -> bool {
         let state = self.state.lock();
-        state.persistent && state.complete && !state.closed && state.outgoing.is_empty()
+        let answered = state.complete && !state.closed && state.outgoing.is_empty();
+        state.persistent && answered && state.guard == BodyGuard::Done
     }
 
     /// What the answer is to carry besides its own fields.
@@ -343,6 +334,21 @@ impl ClientIo {
         poll_fn(|cx| self.state.lock().poll_idle(cx)).await
     }
 
+    /// Ready when the exchange should have ended by itself: a while after its deadline, or after a tunnel's silence. The
+    /// framework does not listen to the client while it waits for an upstream that takes nothing more.
+    pub(super) fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let tunnel = state.silence.filter(|_| state.guard == BodyGuard::Raw);
+        let silence = tunnel.zip(state.silent).map(|(limit, since)| since + limit);
+        let Some(due) = state.deadline.or(silence) else {
+            return Poll::Pending;
+        };
+        std::task::ready!(state.poll_until(cx, due + OVERDUE));
+        state.fault = Some(Fault::Deadline);
+        state.persistent = false;
+        Poll::Ready(())
+    }
+
     /// Reads the whole body and keeps it for the framework.
     pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
         let mut payload = BytesMut::new();
@@ -380,9 +386,19 @@ impl ClientIo {
     }
 
     /// Adds to what is to be written.
-    pub(super) fn queue(&self, write: impl FnOnce(&mut BytesMut, &Extra, bool)) {
+    pub(super) fn queue(&self, write: impl FnOnce(&mut BytesMut)) {
         let state = &mut *self.state.lock();
         state.answered = true;
+        write(&mut state.outgoing);
+    }
+
+    /// Begins the final answer. The connection ends with it when it `ends`, or when some of the request is unread: that
+    /// would be taken for the next one. `write` is told what the head carries besides, and whether the connection goes
+    /// on.
+    pub(super) fn queue_head(&self, ends: bool, write: impl FnOnce(&mut BytesMut, &Extra, bool)) {
+        let state = &mut *self.state.lock();
+        state.answered = true;
+        state.persistent &= !ends && state.guard == BodyGuard::Done;
         write(&mut state.outgoing, &state.extra, state.persistent);
     }
 
@@ -403,6 +419,17 @@ impl ClientIo {
     /// Writes what is queued, as far as the client takes it in time.
     pub(super) async fn flush(&self) -> io::Result<()> {
         poll_fn(|cx| self.state.lock().poll_flush(cx)).await
+    }
+
+    /// Writes what is queued, the last of a whole answer.
+    pub(super) async fn flush_last(&self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            std::task::ready!(state.poll_flush(cx))?;
+            state.complete = true;
+            Poll::Ready(Ok(()))
+        })
+        .await
     }
 
     /// Writes bytes of ours.
@@ -452,6 +479,8 @@ impl State {
             }
             Err(_) => {
                 self.fault = Some(Fault::Framing);
+                self.persistent = false;
+                self.ahead = BytesMut::new();
                 Err(())
             }
         }
@@ -501,6 +530,9 @@ impl State {
         if let Some(body) = self.buffered.take() {
             return Poll::Ready(Ok((!body.is_empty()).then_some(body)));
         }
+        if self.guard == BodyGuard::Broken {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         loop {
             if !self.ahead.is_empty() && self.guard != BodyGuard::Done {
                 let payload = self.take_payload()?;
@@ -511,6 +543,8 @@ impl State {
             }
             if self.guard == BodyGuard::Done {
                 self.paused = None;
+                // The upstream's silence counts from now.
+                self.silent = None;
                 return Poll::Ready(Ok(None));
             }
             match self.fill_body(cx) {
@@ -614,7 +648,7 @@ impl State {
                 Poll::Ready(written) => written?,
                 Poll::Pending => return self.stalled(cx),
             };
-            self.stalled = None;
+            self.unstalled();
             self.outgoing.advance(written.min(gathered));
             if written > gathered {
                 return Poll::Ready(Ok(written - gathered));
@@ -637,12 +671,19 @@ impl State {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.stalled = None;
+            self.unstalled();
             self.outgoing.advance(written);
         }
         // Idle connections hold no buffer.
         self.outgoing = BytesMut::new();
         Poll::Ready(Ok(()))
+    }
+
+    /// The client takes something. While it took nothing nobody listened to the upstream.
+    fn unstalled(&mut self) {
+        if self.stalled.take().is_some() && self.silent.is_some() {
+            self.silent = Some(Instant::now());
+        }
     }
 
     /// The client takes nothing; it has `write_timeout` to change that.

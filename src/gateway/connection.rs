@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -22,9 +23,9 @@ use super::ctx::{Ctx, Lane, Peer, Start};
 use super::http1::body::BodyGuard;
 use super::http1::head::{self, Head, Scan};
 use super::http1::session::Http1Session;
-use super::reply;
 use super::snapshot::Snapshot;
 use super::state::State;
+use super::{failure, reply};
 use crate::config::{ClientLimits, ErrorFormat};
 use crate::filter::{Reason, Refusal, Scheme};
 use crate::primitives::trace::TraceId;
@@ -123,8 +124,7 @@ async fn next_head(
         seen: 0,
         found: None,
     };
-    let idle_until = client.idle_since() + limits.keepalive_timeout;
-    let first = client.read_head(idle_until, |bytes| {
+    let first = client.read_head(None, limits.keepalive_timeout, |bytes| {
         looking.at(bytes, limits);
         true
     });
@@ -137,8 +137,10 @@ async fn next_head(
         return Next::Closed;
     }
     if looking.found.is_none() {
-        let due = Instant::now() + limits.header_timeout;
-        let whole = client.read_head(due, |bytes| looking.at(bytes, limits));
+        let begun = Some(Instant::now());
+        let whole = client.read_head(begun, limits.header_timeout, |bytes| {
+            looking.at(bytes, limits)
+        });
         match whole.await {
             Ok(()) => {}
             Err(NoHead::Gone) => return Next::Closed,
@@ -192,6 +194,9 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
     if bytes.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
+/// Most time an exchange may take on the admin listener.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Hands one message to the framework. Says whether the connection can go on.
 async fn one_request<A>(
     client: &Arc<ClientIo>,
@@ -218,31 +223,52 @@ where
     let session = Http1Session::new(request, head, Arc::clone(client));
     let session = ServerSession::new_custom(Box::new(session));
     let mut serving = door.app.process_new_http(session, &door.shutdown);
-    let serving = poll_fn(|cx| {
-        door.lane
-            .handing_over(&mut start, || serving.as_mut().poll(cx))
-    });
-    if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-        after_panic(client, format).await;
-        return false;
+    if !door.public {
+        client.set_deadline(Instant::now() + LONGEST);
     }
-    let whole = client.body_read() || client.drop_body();
-    if client.goes_on() && whole && !door.state.draining() {
+    let outcome = AssertUnwindSafe(poll_fn(|cx| {
+        let polled = door
+            .lane
+            .handing_over(&mut start, || serving.as_mut().poll(cx));
+        match polled {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => client.poll_overdue(cx).map(|()| false),
+        }
+    }));
+    let outcome = outcome.catch_unwind().await;
+    // Abandons an exchange that is overdue; its record is written.
+    drop(serving);
+    match outcome {
+        Ok(true) => {}
+        Ok(false) => {
+            answer_for(client, format, &failure::deadline()).await;
+            return false;
+        }
+        Err(_) => {
+            let trace = client.trace().unwrap_or_else(TraceId::random);
+            log::error!(trace_id = trace.as_str(); "a request ended in a panic");
+            answer_for(client, format, &reply::internal()).await;
+            return false;
+        }
+    }
+    if !door.public {
+        client.ended(Instant::now());
+    }
+    if client.goes_on() && !door.state.draining() {
         return true;
     }
+    let whole = client.drop_body();
     if !client.upgraded() && (!whole || client.has_ahead()) {
         client.linger().await;
     }
     false
 }
 
-/// A panic took the request with it; its record is written (see [`Ctx`]) and the panic logged. The client still gets
-/// an answer, unless one had begun.
-async fn after_panic(client: &ClientIo, format: ErrorFormat) {
-    let trace = client.trace().unwrap_or_else(TraceId::random);
-    log::error!(trace_id = trace.as_str(); "a request ended in a panic");
+/// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
+async fn answer_for(client: &ClientIo, format: ErrorFormat, refusal: &Refusal) {
     if !client.answered() {
-        let answer = reply::raw(&reply::internal(), format, "/", &trace, false);
+        let trace = client.trace().unwrap_or_else(TraceId::random);
+        let answer = reply::raw(refusal, format, "/", &trace, false);
         let _ = client.write(&answer).await;
     }
     client.linger().await;

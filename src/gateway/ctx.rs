@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::client::ClientIo;
+use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use crate::filter::{Principal, Quota, Reason, Refusal, Scheme, Ticket};
+use crate::filter::{Principal, Quota, Refusal, Scheme, Ticket};
 use crate::observe::Record;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
@@ -242,21 +242,22 @@ impl Ctx {
 
 impl Drop for Ctx {
     fn drop(&mut self) {
-        if !self.logged && self.start.is_some() {
-            let panicking = std::thread::panicking();
-            if panicking {
-                self.refusal = Some(Refusal::new(Reason::Internal, ""));
-            }
-            self.record(
-                if panicking {
-                    Reason::Internal.status()
-                } else {
-                    0
-                },
-                0,
-                None,
-                None,
-            );
+        if !self.logged
+            && let Some(start) = &self.start
+        {
+            let client = Arc::clone(&start.client);
+            let overdue = client.fault() == Some(Fault::Deadline);
+            let refusal = if std::thread::panicking() {
+                Some(super::reply::internal())
+            } else {
+                overdue.then(super::failure::deadline)
+            };
+            // The connection answers in place of a request that is gone.
+            let status = refusal.as_ref().map(|refusal| refusal.reason.status());
+            let status = status.filter(|_| !client.answered()).unwrap_or(0);
+            client.note(self.trace);
+            self.refusal = refusal.or(self.refusal.take());
+            self.record(status, 0, None, None);
         }
         self.leave_endpoint();
         if let Some(route) = &self.route {

@@ -179,7 +179,12 @@ fn take_parts(head: &mut RequestHeader) -> Parts {
 /// Removes headers that only we may set, and their twins with `_` for `-`, which some origins read alike.
 fn strip_identity(headers: &mut HeaderMap, start: &Start) {
     let identity = &start.snapshot.identity_headers;
-    let forwarding = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+    let forwarding = [
+        X_FORWARDED_FOR,
+        X_FORWARDED_PROTO,
+        X_FORWARDED_HOST,
+        X_REAL_IP,
+    ];
     let protected = |name: &HeaderName| {
         if identity.contains(name) {
             return true;

@@ -251,6 +251,9 @@ impl ProxyHttp for Gateway {
     }
 }
 
+/// Most time a request that is answered here may take, its body included.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+
 /// What becomes of a request.
 enum Decision {
     Forward,
@@ -267,7 +270,7 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
     let Some(start) = &ctx.start else {
         return Decision::Refuse(reply::internal());
     };
-    let (snapshot, client) = (Arc::clone(&start.snapshot), Arc::clone(&start.client));
+    let snapshot = Arc::clone(&start.snapshot);
     let scheme = start.peer.scheme;
     ctx.client_ip = decide::client_ip(
         start.peer.address,
@@ -276,7 +279,6 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
     );
     let (trace, parent) = decide::trace(head, ctx.trace);
     (ctx.trace, ctx.parent) = (trace, Some(parent));
-    client.note(trace);
     (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
     let received = head.raw_path();
     let Ok(received) = std::str::from_utf8(received) else {
@@ -321,10 +323,15 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
         tickets: Vec::new(),
         dry_run: false,
     };
-    if let Target::Forward { deadline, .. } = &route.target {
-        let at = ctx.began + *deadline;
-        ctx.forward.deadline = Some(at);
-        client.set_deadline(at);
+    let deadline = match &route.target {
+        Target::Forward { deadline, .. } => {
+            ctx.forward.deadline = Some(ctx.began + *deadline);
+            *deadline
+        }
+        Target::Respond(_) => LONGEST_ANSWER,
+    };
+    if let Some(start) = &ctx.start {
+        start.client.set_deadline(ctx.began + deadline);
     }
     let mut decision = None;
     for filter in route.chain.filters() {

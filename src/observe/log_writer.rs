@@ -184,8 +184,9 @@ impl LogHandle {
             Level::Error => log::LevelFilter::Error,
             Level::Warn => log::LevelFilter::Warn,
             Level::Info => log::LevelFilter::Info,
-            Level::Debug => log::LevelFilter::Debug,
-            Level::Trace => log::LevelFilter::Trace,
+            // What is said at "trace" is the framework's, which evaluates its arguments before anyone asks whether they
+            // are wanted, and panics over some of them (pingora-core, v1/client.rs).
+            Level::Debug | Level::Trace => log::LevelFilter::Debug,
         });
     }
 }
@@ -236,7 +237,13 @@ impl<'kvs> VisitSource<'kvs> for Fields {
 }
 
 /// Where a kind of line goes.
-enum Output {
+struct Output {
+    sink: OpenSink,
+    /// A write failed on the way: the last line may be cut off.
+    torn: bool,
+}
+
+enum OpenSink {
     Stdout,
     Stderr,
     File(File),
@@ -245,29 +252,41 @@ enum Output {
 
 impl Output {
     fn open(sink: &Sink) -> io::Result<Self> {
-        Ok(match sink {
-            Sink::Stdout => Self::Stdout,
-            Sink::Stderr => Self::Stderr,
-            Sink::Off => Self::Off,
+        let sink = match sink {
+            Sink::Stdout => OpenSink::Stdout,
+            Sink::Stderr => OpenSink::Stderr,
+            Sink::Off => OpenSink::Off,
             Sink::File(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 let named = |error: io::Error| {
                     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
                 };
-                Self::File(file.map_err(named)?)
+                OpenSink::File(file.map_err(named)?)
             }
-        })
+        };
+        Ok(Self { sink, torn: false })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Stdout => io::stdout()
+    /// Writes whole lines; the first after a failure does not continue what was cut off.
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        let written = if self.torn {
+            self.put(b"\n").and_then(|()| self.put(lines))
+        } else {
+            self.put(lines)
+        };
+        self.torn = written.is_err();
+        written
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.sink {
+            OpenSink::Stdout => io::stdout()
                 .lock()
                 .write_all(bytes)
                 .and_then(|()| io::stdout().lock().flush()),
-            Self::Stderr => io::stderr().lock().write_all(bytes),
-            Self::File(file) => file.write_all(bytes),
-            Self::Off => Ok(()),
+            OpenSink::Stderr => io::stderr().lock().write_all(bytes),
+            OpenSink::File(file) => file.write_all(bytes),
+            OpenSink::Off => Ok(()),
         }
     }
 }
@@ -328,8 +347,7 @@ impl Writer {
         let settings = self.shared.settings.load_full();
         let shared = Arc::clone(&self.shared);
         shared.lines.take(&mut self.spare, |lines| {
-            let written = write(&mut self.access, lines, &settings);
-            if written.is_err() {
+            if write(&mut self.access, lines, &settings).is_err() {
                 shared.dropped_access.add(count(lines));
             }
         });

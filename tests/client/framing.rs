@@ -1,7 +1,7 @@
 //! Requests that two readers could read differently: refused, and never forwarded.
 
 use super::strict;
-use crate::harness::{Gateway, Origin, Outcome, seconds};
+use crate::harness::{Gateway, Origin, Outcome, millis, seconds};
 
 /// What an attacker hopes to have taken for a request of its own.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -463,4 +463,27 @@ fn a_body_is_never_a_request() {
         (None, None)
     );
     assert_eq!(origin.count_of(|s| s.target == "/smuggled"), 0);
+}
+
+#[test]
+fn what_follows_a_malformed_chunk_is_never_a_request() {
+    let origin = Origin::start();
+    let gateway = strict(&origin, "");
+    // The data holds what would end the body, and a request, were it read again from the wrong place.
+    let data = format!("\r\n0\r\n\r\n{SMUGGLED}");
+    for head in ["POST /x", "GET /x"] {
+        let mut connection = gateway.client().connect();
+        let size = format!("{:x}\r\n", data.len());
+        let begin =
+            format!("{head} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{size}");
+        connection.write(begin).unwrap();
+        std::thread::sleep(millis(150));
+        let _ = connection.write(format!("{data}G"));
+        if let Outcome::Answered(response) = connection.outcome("POST") {
+            assert_eq!(response.status, 400, "{response:?}");
+            assert_eq!(response.header("connection"), Some("close"), "{response:?}");
+        }
+        assert!(connection.closes_within(seconds(3)));
+    }
+    assert_eq!(origin.count_of(|seen| seen.target.contains("smuggled")), 0);
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{before, to};
-use crate::harness::{Answer, Gateway, Origin, Response, millis, seconds};
+use super::{before, endpoint, to};
+use crate::harness::{Answer, Gateway, Origin, Response, eventually, millis, seconds};
 
 fn timeouts(origin: &Origin, lines: &str) -> Gateway {
     before(
@@ -103,4 +103,43 @@ fn a_client_that_sends_slowly_is_not_the_upstreams_fault() {
         connection.write(piece).unwrap();
     }
     assert_eq!(connection.response("POST").unwrap().seen().body, b"hello");
+}
+
+/// Accepts connections and never reads from one.
+fn wedged() -> (std::net::TcpListener, std::net::SocketAddr) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address");
+    (listener, address)
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_holds_no_request_for_ever() {
+    let (listener, address) = wedged();
+    let gateway = before(
+        &endpoint(address, ""),
+        "[upstream.api.timeout]\nread = \"300ms\"\nwrite = \"300ms\"\nrequest = \"1s\"\n[upstream.api.retry]\nattempts = 0\n",
+    )
+    .append("[server.client]\nmax_body = \"1GiB\"\n")
+    .start();
+    let connection = gateway.client().connect();
+    let writer = connection.writer();
+    let sending = std::thread::spawn(move || {
+        use std::io::Write;
+        let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut writer = &*writer;
+        let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+        let mut sent = writer.write_all(head.as_bytes());
+        for _ in 0..1000 {
+            sent = sent.and_then(|()| writer.write_all(chunk.as_bytes()));
+        }
+        let _ = sent;
+    });
+    eventually(seconds(5), "the request is served", || {
+        gateway.info()["in_flight"] == 1
+    });
+    eventually(seconds(5), "and given up", || {
+        gateway.info()["in_flight"] == 0
+    });
+    drop((connection, listener));
+    sending.join().expect("the client");
 }

@@ -225,3 +225,17 @@ fn retries_stay_within_their_budget() {
         sent - requests
     );
 }
+
+#[test]
+fn a_body_of_no_chunks_ends_in_the_second_try_too() {
+    let bad = Origin::scripted("bad", |_| Answer::reset());
+    let good = Origin::named("good");
+    let timeout = "[upstream.api.timeout]\nread = \"2s\"\n";
+    let gateway = before(&(to(&bad) + &to(&good)), &format!("{NO_EJECTION}{timeout}")).start();
+    for _ in 0..4 {
+        let nothing: [&str; 0] = [];
+        let seen = gateway.client().get("/").chunked(&nothing).send().seen();
+        assert_eq!((seen.origin.as_str(), seen.body.len()), ("good", 0));
+    }
+    assert!(bad.count() > 0);
+}

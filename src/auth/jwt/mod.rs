@@ -97,13 +97,20 @@ impl Authenticator for JwtAuthenticator {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        match self.authenticate(exchange) {
+        self.check_presented(exchange)
+            .unwrap_or_else(|| Verdict::Refuse(self.missing()))
+    }
+
+    /// Looks for the token once, where the two questions would look twice.
+    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
+        Some(match self.authenticate(exchange) {
             Ok(principal) => {
                 exchange.principal = Some(principal);
                 Verdict::Continue
             }
+            Err(Flaw::Missing) => return None,
             Err(flaw) => Verdict::Refuse(flaw.refusal()),
-        }
+        })
     }
 
     fn check_body(&self, _exchange: &mut Exchange<'_>, _body: &[u8]) -> Verdict {

@@ -13,6 +13,8 @@ pub(crate) enum BodyGuard {
     Chunked(Chunks),
     /// No HTTP any more: the connection was upgraded.
     Raw,
+    /// The coding was malformed: where the body ends is not known any more, and nothing that follows is a request.
+    Broken,
 }
 
 /// The chunked coding is malformed.
@@ -81,6 +83,7 @@ impl BodyGuard {
         match self {
             Self::Done => Ok(0),
             Self::Raw => Ok(bytes.len()),
+            Self::Broken => Err(Malformed),
             Self::Length(left) => {
                 let taken = bytes
                     .len()
@@ -92,13 +95,18 @@ impl BodyGuard {
                 }
                 Ok(taken)
             }
-            Self::Chunked(chunks) => {
-                let (taken, done) = chunks.follow(bytes, data)?;
-                if done {
-                    *self = Self::Done;
+            Self::Chunked(chunks) => match chunks.follow(bytes, data) {
+                Ok((taken, done)) => {
+                    if done {
+                        *self = Self::Done;
+                    }
+                    Ok(taken)
                 }
-                Ok(taken)
-            }
+                Err(malformed) => {
+                    *self = Self::Broken;
+                    Err(malformed)
+                }
+            },
         }
     }
 }
@@ -245,6 +253,14 @@ mod tests {
         }
         let long = [b"1;".to_vec(), vec![b'x'; MOST_EXTRA as usize + 1]].concat();
         assert_eq!(read(&long, 4096), Err(Malformed));
+    }
+
+    #[test]
+    fn what_follows_a_malformed_chunk_is_never_the_end() {
+        let mut guard = BodyGuard::new(Framing::Chunked);
+        assert_eq!(guard.admit(b"1\r\nx?", |_| {}), Err(Malformed));
+        assert_eq!(guard.admit(b"\r\n0\r\n\r\n", |_| {}), Err(Malformed));
+        assert_eq!(guard, BodyGuard::Broken);
     }
 
     proptest! {

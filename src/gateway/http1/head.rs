@@ -143,7 +143,10 @@ pub(crate) fn parse(
     }
     let head = Head {
         framing,
-        expects_continue: fields.expects_continue && framing != Framing::None,
+        // HTTP/1.0 knows no interim answers (RFC 9110 §10.1.1).
+        expects_continue: fields.expects_continue
+            && framing != Framing::None
+            && line.version == Version::HTTP_11,
         underscores: fields.underscores,
         version: line.version,
         persistent: !fields.close && (line.version == Version::HTTP_11 || fields.keep_alive),

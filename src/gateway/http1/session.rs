@@ -85,7 +85,7 @@ impl Http1Session {
             // HTTP/1.0 does not know them (RFC 9110 §15.2).
             if self.head.version == Version::HTTP_11 {
                 self.client
-                    .queue(|out, _, _| answer::write_informational(&head, out));
+                    .queue(|out| answer::write_informational(&head, out));
                 self.flush().await?;
             }
             return Ok(());
@@ -94,12 +94,10 @@ impl Http1Session {
         let delimited = Delimited::of(&head, self.head.version, head_only);
         if head.status == 101 {
             self.client.upgrade();
-        } else if delimited == Delimited::Close || !self.client.body_read() {
-            // What is left of the request would be taken for the next one.
-            self.client.end_after();
         }
         let version = self.head.version;
-        self.client.queue(|out, extra, persistent| {
+        let ends = delimited == Delimited::Close;
+        self.client.queue_head(ends, |out, extra, persistent| {
             answer::write(&head, delimited, extra, persistent, version, out);
         });
         self.answer = Some(head);
@@ -132,10 +130,9 @@ impl Http1Session {
                 self.sent += data.len();
                 let size = format!("{:X}\r\n", data.len());
                 self.client
-                    .queue(|out, _, _| out.extend_from_slice(size.as_bytes()));
+                    .queue(|out| out.extend_from_slice(size.as_bytes()));
                 let sent = self.client.send(data).await;
-                self.client
-                    .queue(|out, _, _| out.extend_from_slice(b"\r\n"));
+                self.client.queue(|out| out.extend_from_slice(b"\r\n"));
                 sent
             }
         };
@@ -157,14 +154,12 @@ impl Http1Session {
                 let error = Error::explain(ErrorType::WriteError, "the answer ends too early");
                 return Err(error.into_down());
             }
-            Delimited::Chunked => self
-                .client
-                .queue(|out, _, _| out.extend_from_slice(b"0\r\n\r\n")),
+            Delimited::Chunked => self.client.queue(|out| out.extend_from_slice(b"0\r\n\r\n")),
             _ => {}
         }
         self.body = Body::Done;
-        self.flush().await?;
-        self.client.complete();
+        let flushed = self.client.flush_last().await;
+        flushed.map_err(|error| write_error(&error))?;
         if self.was_upgraded() {
             self.client.end_reading();
         }
@@ -179,8 +174,15 @@ impl Http1Session {
         )
     }
 
+    /// Whether nothing more is to be read of the request, nor of a tunnel.
+    fn read_all(&self) -> bool {
+        let bodiless = self.head.framing == Framing::None && !self.was_upgraded();
+        bodiless || self.client.body_done()
+    }
+
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        let buffered = self.client.buffered();
+        let kept = self.kept.is_some();
+        let buffered = kept.then(|| self.client.buffered()).flatten();
         let piece = self.client.read_body().await;
         let piece = piece.map_err(|error| read_error(&error))?;
         if let Some(piece) = &piece {
@@ -339,7 +341,7 @@ impl Session for Http1Session {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.client.body_done()
+        self.read_all()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -347,11 +349,12 @@ impl Session for Http1Session {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.head.framing == Framing::None
+        // Chunks may turn out to hold nothing; a second try must know, or it would wait for a body that never comes.
+        self.head.framing == Framing::None || (self.read == 0 && self.client.body_done())
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if no_body_expected || self.client.body_done() {
+        if no_body_expected || self.read_all() {
             return Err(read_error(&self.client.idle().await));
         }
         self.read_piece().await

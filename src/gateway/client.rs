@@ -330,8 +330,8 @@ impl ClientIo {
     }
 
     /// Waits for the client to go away, or for the exchange to take too long.
-    pub(super) async fn idle(&self) -> io::Error {
-        poll_fn(|cx| self.state.lock().poll_idle(cx)).await
+    pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.state.lock().poll_idle(cx)
     }
 
     /// Ready when the exchange should have ended by itself: a while after its deadline, or after a tunnel's silence. The

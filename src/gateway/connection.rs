@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -81,16 +81,20 @@ where
     let client = ClientIo::new(socket);
     drop(snapshot);
     let mut word = door.closing.clone();
-    let mut closing = std::pin::pin!(async move {
-        let _ = word.wait_for(|closing| *closing).await;
-    });
+    let mut closing = Closing {
+        changed: door.closing.clone(),
+        waiting: std::pin::pin!(async move {
+            let _ = word.wait_for(|closing| *closing).await;
+        }),
+        waker: Waker::noop().clone(),
+    };
     let mut served = 0;
     let mut clean = true;
     while clean {
         let Some(snapshot) = door.state.snapshot() else {
             break;
         };
-        clean = match next_head(&client, &snapshot, closing.as_mut()).await {
+        clean = match next_head(&client, &snapshot, &mut closing).await {
             Next::Request(request, head) => {
                 served += 1;
                 let last = served >= snapshot.config.server.client.keepalive_requests;
@@ -106,6 +110,28 @@ where
     drop(place);
 }
 
+/// The word that no further request should begin. It comes once in the life of a process and is waited for before each
+/// request, so while it would wake the same task it is only looked at.
+struct Closing<'c, F> {
+    changed: watch::Receiver<bool>,
+    waiting: Pin<&'c mut F>,
+    waker: Waker,
+}
+
+impl<F: Future<Output = ()>> Closing<'_, F> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.waker.will_wake(cx.waker()) {
+            self.waker.clone_from(cx.waker());
+            // Unconstrained: a task that used up its turn would be told "not yet" without its waker being taken.
+            return Pin::new(&mut tokio::task::unconstrained(self.waiting.as_mut())).poll(cx);
+        }
+        match self.changed.has_changed() {
+            Ok(false) => Poll::Pending,
+            Ok(true) | Err(_) => Poll::Ready(()),
+        }
+    }
+}
+
 enum Next {
     Request(Box<RequestHeader>, Head),
     /// With what there was of the head.
@@ -117,7 +143,7 @@ enum Next {
 async fn next_head(
     client: &ClientIo,
     snapshot: &Snapshot,
-    closing: Pin<&mut impl Future<Output = ()>>,
+    closing: &mut Closing<'_, impl Future<Output = ()>>,
 ) -> Next {
     let limits = &snapshot.config.server.client;
     let mut looking = Looking {
@@ -131,7 +157,7 @@ async fn next_head(
     let begun = tokio::select! {
         biased;
         begun = first => begun,
-        () = closing => return Next::Closed,
+        () = poll_fn(|cx| closing.poll(cx)) => return Next::Closed,
     };
     if begun.is_err() {
         return Next::Closed;

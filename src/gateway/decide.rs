@@ -59,7 +59,7 @@ pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
     let named = head
         .headers
         .get(header::HOST)
-        .and_then(|value| value.to_str().ok());
+        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
     let authority = named
         .or_else(|| head.uri.authority().map(|a| a.as_str()))
         .unwrap_or_default();

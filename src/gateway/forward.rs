@@ -135,8 +135,10 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     if let Some(target) = &ctx.outgoing {
         head.set_raw_path(target.as_bytes())?;
     }
+    let trusted = &start.snapshot.config.server.trusted_proxies;
+    let believed = !trusted.is_empty() && trusted.contains(start.peer.address);
     let mut parts = take_parts(head);
-    strip_identity(&mut parts.headers, start);
+    strip_identity(&mut parts.headers, start, believed);
     if !route.upstream_filters.is_empty() {
         *head = RequestHeader::from(parts);
         for filter in &route.upstream_filters {
@@ -145,7 +147,7 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
         parts = take_parts(head);
     }
     let headers = &mut parts.headers;
-    set_forwarded(headers, start, ctx);
+    set_forwarded(headers, start, ctx, believed);
     set_host(headers, ctx)?;
     if ctx.buffered {
         headers.remove(header::EXPECT);
@@ -176,8 +178,8 @@ fn take_parts(head: &mut RequestHeader) -> Parts {
     std::mem::replace(head, RequestHeader::from(nothing)).into()
 }
 
-/// Removes headers that only we may set, and their twins with `_` for `-`, which some origins read alike.
-fn strip_identity(headers: &mut HeaderMap, start: &Start) {
+/// Removes headers that only we may set, what a client that is no trusted proxy claims to be, and their twins with `_` for `-`, which some origins read alike.
+fn strip_identity(headers: &mut HeaderMap, start: &Start, believed: bool) {
     let identity = &start.snapshot.identity_headers;
     let forwarding = [
         X_FORWARDED_FOR,
@@ -186,7 +188,8 @@ fn strip_identity(headers: &mut HeaderMap, start: &Start) {
         X_REAL_IP,
     ];
     let protected = |name: &HeaderName| {
-        if identity.contains(name) {
+        let claims_address = *name == header::FORWARDED || *name == X_REAL_IP;
+        if identity.contains(name) || (claims_address && !believed) {
             return true;
         }
         start.head.underscores && name.as_str().contains('_') && {
@@ -205,9 +208,7 @@ fn strip_identity(headers: &mut HeaderMap, start: &Start) {
 }
 
 /// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
-fn set_forwarded(headers: &mut HeaderMap, start: &Start, ctx: &Ctx) {
-    let trusted = &start.snapshot.config.server.trusted_proxies;
-    let believed = !trusted.is_empty() && trusted.contains(start.peer.address);
+fn set_forwarded(headers: &mut HeaderMap, start: &Start, ctx: &Ctx, believed: bool) {
     if believed {
         let mut chain = String::new();
         for field in headers.get_all(X_FORWARDED_FOR) {
@@ -222,8 +223,6 @@ fn set_forwarded(headers: &mut HeaderMap, start: &Start, ctx: &Ctx) {
         }
     } else {
         headers.insert(X_FORWARDED_FOR, start.peer.text.clone());
-        headers.remove(header::FORWARDED);
-        headers.remove(X_REAL_IP);
     }
     if !believed || !headers.contains_key(X_FORWARDED_PROTO) {
         let scheme = HeaderValue::from_static(start.peer.scheme.as_str());

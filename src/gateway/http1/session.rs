@@ -4,6 +4,7 @@
 //! it twice costs a microsecond), because every byte of the body is followed anyway, and because one timer of the
 //! connection does for all waits.
 
+use std::future::{poll_fn, ready};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -344,8 +346,16 @@ impl Session for Http1Session {
         self.read_all()
     }
 
-    async fn finish(&mut self) -> Result<()> {
-        self.end().await
+    /// By hand, as the next: most answers have ended when the framework asks, twice, and a future that says so is small.
+    fn finish<'s, 'f>(&'s mut self) -> BoxFuture<'f, Result<()>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        match self.body {
+            Body::Sending(_) => Box::pin(self.end()),
+            Body::Unsent | Body::Done => Box::pin(ready(Ok(()))),
+        }
     }
 
     fn is_body_empty(&mut self) -> bool {
@@ -353,11 +363,21 @@ impl Session for Http1Session {
         self.head.framing == Framing::None || (self.read == 0 && self.client.body_done())
     }
 
-    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+    fn read_body_or_idle<'s, 'f>(
+        &'s mut self,
+        no_body_expected: bool,
+    ) -> BoxFuture<'f, Result<Option<Bytes>>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
         if no_body_expected || self.read_all() {
-            return Err(read_error(&self.client.idle().await));
+            let client = &self.client;
+            return Box::pin(poll_fn(|cx| {
+                client.poll_idle(cx).map(|error| Err(read_error(&error)))
+            }));
         }
-        self.read_piece().await
+        Box::pin(self.read_piece())
     }
 
     fn body_bytes_sent(&self) -> usize {

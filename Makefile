@@ -37,7 +37,7 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint install release install-deps
+.PHONY: help demo test bench lint install plain release install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
@@ -45,7 +45,9 @@ help:
 	@echo 'make test      run every test'
 	@echo 'make bench     measure the gateway against a bare Pingora proxy, the quick scenarios'
 	@echo 'make lint      check format and lints'
-	@echo 'make release   build target/release/tollgate'
+	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
+	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
+	@echo 'make plain     the same without a profile: a few minutes'
 	@echo 'make install   install binary, manual page, completions, and the configuration if there is none'
 	@echo '               PREFIX=/usr/local, DESTDIR= for packagers'
 	@echo 'make install-deps   install what any of these needs, and nothing else'
@@ -69,17 +71,25 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-release:
+# The optimised build without a profile.
+plain:
 	$(call need,$(BUILD_PACKAGES))
 	cargo build --release --bin tollgate
 
-# `sudo make install` after `make release` works where root has no cargo; the configuration keeps what an operator wrote.
+release:
+	$(call need,$(BENCH_PACKAGES))
+	bench/release
+
+# `sudo make install` after `make release` works where root has no cargo, and takes the program that is there unless the
+# sources are newer; the configuration keeps what an operator wrote.
 # In a fresh one the example secrets give way to random ones, so that a file left as it is opens nothing.
 install: BINARY := $(TARGET)/release/tollgate
 install: ETC := $(DESTDIR)/etc/tollgate
 install: SHARE := $(DESTDIR)$(PREFIX)/share
 install:
-	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory release; fi
+	@if command -v cargo >/dev/null && { [ ! -x $(BINARY) ] || \
+	  [ -n "$$(find src build.rs Cargo.toml Cargo.lock -newer $(BINARY) -print -quit)" ]; }; then \
+	  $(MAKE) --no-print-directory plain; fi
 	@test -x $(BINARY) || { echo 'install: there is no $(BINARY); run `make release` first' >&2; exit 1; }
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/tollgate
 	install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \

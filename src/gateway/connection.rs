@@ -271,7 +271,7 @@ where
             return false;
         }
         Err(_) => {
-            let trace = client.trace().unwrap_or_else(TraceId::random);
+            let trace = client.trace().unwrap_or_else(fresh_trace);
             log::error!(trace_id = trace.as_str(); "a request ended in a panic");
             answer_for(client, format, &reply::internal()).await;
             return false;
@@ -290,10 +290,14 @@ where
     false
 }
 
+fn fresh_trace() -> TraceId {
+    TraceId::random(&mut rand::rng())
+}
+
 /// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
 async fn answer_for(client: &ClientIo, format: ErrorFormat, refusal: &Refusal) {
     if !client.answered() {
-        let trace = client.trace().unwrap_or_else(TraceId::random);
+        let trace = client.trace().unwrap_or_else(fresh_trace);
         let answer = reply::raw(refusal, format, "/", &trace, false);
         let _ = client.write(&answer).await;
     }
@@ -326,7 +330,7 @@ async fn refuse<A>(
         let _ = client.write(&answer).await;
         ctx.record(status, answer.len() as u64, None, None);
     } else {
-        let answer = reply::raw(&refusal, format, "/", &TraceId::random(), head_only);
+        let answer = reply::raw(&refusal, format, "/", &fresh_trace(), head_only);
         let _ = client.write(&answer).await;
     }
     client.linger().await;

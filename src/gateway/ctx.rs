@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method, Uri, Version};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
 use super::client::{ClientIo, Fault};
@@ -19,9 +21,10 @@ use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
 
 /// What a worker has for itself.
-#[derive(Default)]
 pub struct Lane {
     index: usize,
+    /// For identifiers: they have to differ, not to be secret.
+    numbers: Mutex<SmallRng>,
     /// What the request that begins at this moment begins with, see [`Lane::handing_over`].
     beginning: Mutex<Option<Start>>,
 }
@@ -31,6 +34,7 @@ impl Lane {
     pub fn new(index: usize) -> Self {
         Self {
             index,
+            numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
         }
     }
@@ -84,6 +88,8 @@ pub struct Ctx {
     pub(super) at: Duration,
     pub(super) trace: TraceId,
     pub(super) parent: Option<TraceParent>,
+    /// Of the first try; each further one has the next.
+    pub(super) span: u64,
     pub(super) client_ip: IpAddr,
     pub(super) method: Method,
     pub(super) uri: Uri,
@@ -125,6 +131,10 @@ pub(super) struct Forward {
 impl Ctx {
     pub(super) fn new(state: Arc<State>, lane: &Lane) -> Self {
         state.request_began();
+        let (trace, span) = {
+            let numbers = &mut *lane.numbers.lock();
+            (TraceId::random(numbers), numbers.next_u64())
+        };
         let began = Instant::now();
         let at = state.wall.at(began);
         Self {
@@ -133,7 +143,8 @@ impl Ctx {
             start: lane.beginning.lock().take(),
             began,
             at,
-            trace: TraceId::random(),
+            trace,
+            span,
             parent: None,
             client_ip: IpAddr::from([0, 0, 0, 0]),
             method: Method::GET,

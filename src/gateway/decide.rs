@@ -241,8 +241,11 @@ mod tests {
     #[test]
     fn one_identifier_per_request() {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let id =
-            |fields: &[(&'static str, &str)]| trace(&head(fields), TraceId::random()).0.to_string();
+        let id = |fields: &[(&'static str, &str)]| {
+            trace(&head(fields), TraceId::random(&mut rand::rng()))
+                .0
+                .to_string()
+        };
         assert_eq!(id(&[("x-trace-id", "abc")]), "abc");
         assert_eq!(id(&[("x-trace-id", "abc"), ("traceparent", PARENT)]), "abc");
         assert_eq!(

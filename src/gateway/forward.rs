@@ -155,8 +155,9 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     if let Ok(id) = HeaderValue::from_bytes(ctx.trace.as_bytes()) {
         headers.insert(X_TRACE_ID, id);
     }
+    let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
     if let Some(parent) = &ctx.parent
-        && let Ok(value) = HeaderValue::from_bytes(&parent.child())
+        && let Ok(value) = HeaderValue::from_bytes(&parent.child(span))
     {
         headers.insert(TRACEPARENT, value);
     }

@@ -36,17 +36,18 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// Boxed: the framework moves it several times.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(Arc::clone(&self.state), &self.lane)
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(Arc::clone(&self.state), &self.lane))
     }
 
     /// No module is needed by default; the framework's idle compressor would cost every request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Whether the connection goes on after this request.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
         ctx.start = ctx
             .start
             .take()
@@ -61,7 +62,7 @@ impl ProxyHttp for Gateway {
     }
 
     /// Route, filters, and answers of our own.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match decide_request(session, ctx).await {
             Decision::Forward => Ok(false),
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
@@ -80,7 +81,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
@@ -95,7 +96,11 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Box<HttpPeer>> {
         forward::choose(ctx).await
     }
 
@@ -103,7 +108,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         mut e: Box<Error>,
     ) -> Box<Error> {
         forward::connect_failed(ctx, &mut e);
@@ -117,7 +122,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         forward::connected(ctx, reused);
         Ok(())
@@ -127,7 +132,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         head: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         forward::prepare(head, ctx)
     }
@@ -136,7 +141,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         forward::answered(session, head, ctx)
     }
@@ -146,7 +151,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
         if !end {
             forward::heard(ctx);
@@ -158,7 +163,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
             reply::decorate(session, ctx, head, true);
@@ -171,7 +176,7 @@ impl ProxyHttp for Gateway {
         peer: &HttpPeer,
         session: &mut Session,
         e: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("Peer: {peer}"));
@@ -180,7 +185,12 @@ impl ProxyHttp for Gateway {
     }
 
     /// Tells the client, if it is there and nothing was sent yet.
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        e: &Error,
+        ctx: &mut Box<Ctx>,
+    ) -> FailToProxy {
         let gone = FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
@@ -210,7 +220,7 @@ impl ProxyHttp for Gateway {
     }
 
     /// One record for metrics and log.
-    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
         let status = session
             .response_written()
             .map_or(0, |head| head.status.as_u16());
@@ -225,7 +235,7 @@ impl ProxyHttp for Gateway {
     }
 
     /// Never the query: it may hold what must not be logged.
-    fn request_summary(&self, session: &Session, ctx: &Ctx) -> String {
+    fn request_summary(&self, session: &Session, ctx: &Box<Ctx>) -> String {
         format!(
             "{} {}, trace {}",
             session.req_header().method,
@@ -235,14 +245,14 @@ impl ProxyHttp for Gateway {
     }
 
     /// What went wrong is logged by [`report`], with the request's identifier.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        ctx: &Ctx,
+        ctx: &Box<Ctx>,
         error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {

@@ -68,7 +68,7 @@ impl Record<'_> {
         out.extend_from_slice(self.trace_id.as_bytes());
         out.push(b'"');
         put_some(out, b",\"route\":", self.route);
-        put_text(out, b",\"method\":", self.method.as_str());
+        put_plain(out, b",\"method\":\"", self.method.as_str());
         let path = masked_target(self.target, mask);
         put_text(out, b",\"path\":", cut(&path));
         if self.status > 0 {
@@ -88,10 +88,12 @@ impl Record<'_> {
         put_some(out, b",\"consumer\":", consumer);
         put_number(out, b",\"bytes_in\":", self.bytes_in);
         put_number(out, b",\"bytes_out\":", self.bytes_out);
-        put_text(out, b",\"protocol\":", protocol(self.version));
+        put_plain(out, b",\"protocol\":\"", protocol(self.version));
         let user_agent = self.user_agent.map(text);
         put_some(out, b",\"user_agent\":", user_agent.as_deref().map(cut));
-        put_some(out, b",\"reason\":", self.reason.map(Reason::code));
+        if let Some(reason) = self.reason {
+            put_plain(out, b",\"reason\":\"", reason.code());
+        }
         out.extend_from_slice(b"}\n");
     }
 
@@ -132,6 +134,13 @@ fn put_text(out: &mut Vec<u8>, name: &[u8], text: &str) {
         // Writing text to memory cannot fail.
         let _ = serde_json::to_writer(out, text);
     }
+}
+
+/// Text that holds nothing to escape: a method is a token, a protocol and a code are ours.
+fn put_plain(out: &mut Vec<u8>, name: &[u8], text: &str) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 fn put_some(out: &mut Vec<u8>, name: &[u8], text: Option<&str>) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rand::RngCore;
+
 /// Longest identifier taken from a client.
 const LONGEST: usize = 64;
 
@@ -14,9 +16,11 @@ pub struct TraceId {
 
 impl TraceId {
     /// A new random identifier: 32 hex digits, usable as a W3C trace id.
-    pub fn random() -> Self {
+    pub fn random(numbers: &mut impl RngCore) -> Self {
         let mut bytes = [0; LONGEST];
-        write_hex(&mut bytes[..32], &nonzero::<16>());
+        let (high, low) = (numbers.next_u64(), numbers.next_u64().max(1));
+        write_hex(&mut bytes[..16], &high.to_be_bytes());
+        write_hex(&mut bytes[16..32], &low.to_be_bytes());
         Self { length: 32, bytes }
     }
 
@@ -125,11 +129,11 @@ impl TraceParent {
         TraceId { length: 32, bytes }
     }
 
-    /// The header for the upstream: same trace, new span.
-    pub fn child(&self) -> [u8; TRACEPARENT] {
+    /// The header for the upstream: same trace, this span.
+    pub fn child(&self, span: u64) -> [u8; TRACEPARENT] {
         let mut out = *b"00-00000000000000000000000000000000-0000000000000000-00";
         out[3..35].copy_from_slice(&self.trace_id);
-        write_hex(&mut out[36..52], &nonzero::<8>());
+        write_hex(&mut out[36..52], &span.max(1).to_be_bytes());
         out[53..].copy_from_slice(&self.flags);
         out
     }
@@ -174,7 +178,7 @@ mod tests {
         for bad in [&b""[..], b"a b", b"a\nb", &[b'a'; 65], "\u{e9}".as_bytes()] {
             assert!(TraceId::parse(bad).is_none());
         }
-        assert_eq!(TraceId::random().as_str().len(), 32);
+        assert_eq!(TraceId::random(&mut rand::rng()).as_str().len(), 32);
     }
 
     #[test]
@@ -184,7 +188,7 @@ mod tests {
             parent.trace_id().as_str(),
             "4bf92f3577b34da6a3ce929d0e0e4736"
         );
-        let child = parent.child();
+        let child = parent.child(0x0123_4567_89ab_cdef);
         assert_eq!(&child[..36], &VALID[..36]);
         assert_ne!(&child[36..52], &VALID[36..52]);
         assert_eq!(&child[52..], &VALID[52..]);

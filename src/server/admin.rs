@@ -22,7 +22,7 @@ use super::worker::{accept, after_failure};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Question, RouteRuntime, Socket, State, Target, explain, serve,
+    Admission, Door, Lane, Question, RouteRuntime, Socket, State, Target, explain, serve,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::clock;
@@ -67,7 +67,7 @@ impl AdminWorker {
             state,
             shutdown: shutdown.clone(),
             closing: closing.clone(),
-            lane: Arc::default(),
+            lane: Arc::new(Lane::new(0)),
             public: false,
         }
     }

@@ -7,7 +7,7 @@ RELEASE ?=
 PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
-TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl valgrind
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 wrk
 
 # Installs what of the packages $(1) is missing. Each is known by what is used of it, so that nothing is asked of apt where

@@ -9,6 +9,7 @@ PROFILE := $(if $(RELEASE), --release)
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
 TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl valgrind
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 wrk
+PEER_PACKAGES := nginx-light haproxy
 
 # Installs what of the packages $(1) is missing. Each is known by what is used of it, so that nothing is asked of apt where
 # the tools came another way.
@@ -20,6 +21,7 @@ for package in $(1); do \
     build-essential) command -v cc && command -v c++ && command -v make ;; \
     ca-certificates) test -e /etc/ssl/certs/ca-certificates.crt ;; \
     nginx-light) test -x /usr/sbin/nginx ;; \
+    haproxy) test -x /usr/sbin/haproxy ;; \
     python3-jwt) /usr/bin/python3 -c 'import jwt' ;; \
     python3-cryptography) /usr/bin/python3 -c 'import cryptography' ;; \
     *) command -v $$package ;; \
@@ -37,13 +39,14 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint install plain release install-deps
+.PHONY: help demo test bench bench-full lint install plain release install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
 	@echo '               RELEASE=1: the optimised build, which takes longer'
 	@echo 'make test      run every test'
 	@echo 'make bench     measure the gateway against a bare Pingora proxy, the quick scenarios'
+	@echo 'make bench-full   every scenario, and nginx and HAProxy beside them: ten minutes'
 	@echo 'make lint      check format and lints'
 	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
 	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
@@ -60,6 +63,11 @@ demo:
 test:
 	$(call need,$(TEST_PACKAGES))
 	cargo test
+
+bench-full:
+	$(call need,$(BENCH_PACKAGES) $(PEER_PACKAGES))
+	cargo build --release --bin tollgate --examples
+	bench/run --rounds 11 --seconds 2
 
 bench:
 	$(call need,$(BENCH_PACKAGES))
@@ -109,4 +117,4 @@ install:
 	fi
 
 install-deps:
-	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES)))
+	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES) $(PEER_PACKAGES)))

@@ -18,12 +18,13 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
 use super::admission::Place;
-use super::client::{ClientIo, NoHead, Socket};
+use super::client::{ClientIo, NoHead};
 use super::ctx::{Ctx, Lane, Peer, Start};
 use super::http1::body::BodyGuard;
 use super::http1::head::{self, Head, Scan};
 use super::http1::session::Http1Session;
 use super::snapshot::Snapshot;
+use super::socket::Socket;
 use super::state::State;
 use super::{failure, reply};
 use crate::config::{ClientLimits, ErrorFormat};

@@ -131,8 +131,8 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address| address.to_canonical())
 }
 
-const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The request's identifier and trace (contract §6); `fresh` is the identifier of a request that brings none.
 pub(super) fn trace(head: &RequestHeader, fresh: TraceId) -> (TraceId, TraceParent) {

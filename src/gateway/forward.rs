@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::{Ctx, Start};
+use super::decide::{TRACEPARENT, X_TRACE_ID};
 use super::failure;
 use super::snapshot::Target;
 use crate::filter::{Reason, Refusal};
@@ -122,8 +123,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
 
 /// Writes the head that goes out: what the client may not say is removed, what we know is set. On the map itself: the
@@ -179,7 +178,8 @@ fn take_parts(head: &mut RequestHeader) -> Parts {
     std::mem::replace(head, RequestHeader::from(nothing)).into()
 }
 
-/// Removes headers that only we may set, what a client that is no trusted proxy claims to be, and their twins with `_` for `-`, which some origins read alike.
+/// Removes headers that only we may set, what a client that is no trusted proxy claims to be, and their twins with `_` for
+/// `-`, which some origins read alike.
 fn strip_identity(headers: &mut HeaderMap, start: &Start, believed: bool) {
     let identity = &start.snapshot.identity_headers;
     let forwarding = [

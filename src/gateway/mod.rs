@@ -18,13 +18,14 @@ mod http1;
 mod proxy;
 mod reply;
 mod snapshot;
+mod socket;
 mod state;
 
 pub use admission::{Admission, Place};
-pub use client::Socket;
 pub use connection::{Door, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use proxy::Gateway;
 pub use snapshot::{Material, RouteRuntime, Snapshot, Target};
+pub use socket::Socket;
 pub use state::State;

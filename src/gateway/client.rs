@@ -317,7 +317,18 @@ impl ClientIo {
 
     /// The next piece of the body's payload; `None` behind the last.
     pub(super) async fn read_body(&self) -> io::Result<Option<Bytes>> {
-        poll_fn(|cx| self.state.lock().poll_body(cx)).await
+        poll_fn(|cx| self.poll_body(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        self.state.lock().poll_body(cx)
+    }
+
+    /// Ready when the upstream took nothing until `due`, or the exchange's time is over.
+    pub(super) fn poll_silence(&self, cx: &mut Context<'_>, due: Instant) -> Poll<io::Error> {
+        let mut state = self.state.lock();
+        state.poll_due(cx, Some((due, Fault::Silence)))
     }
 
     /// Waits for the client to go away, or for the exchange to take too long.
@@ -397,30 +408,42 @@ impl ClientIo {
     pub(super) async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let mut at = 0;
         poll_fn(|cx| {
-            let mut state = self.state.lock();
-            state.answered = true;
             while at < bytes.len() {
-                at += std::task::ready!(state.poll_write(cx, &bytes[at..]))?;
+                at += std::task::ready!(self.poll_send(cx, &bytes[at..]))?;
             }
             Poll::Ready(Ok(()))
         })
         .await
     }
 
+    /// The same for some of `bytes`: says how many.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.state.lock();
+        state.answered = true;
+        state.poll_write(cx, bytes)
+    }
+
     /// Writes what is queued, as far as the client takes it in time.
     pub(super) async fn flush(&self) -> io::Result<()> {
-        poll_fn(|cx| self.state.lock().poll_flush(cx)).await
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.lock().poll_flush(cx)
     }
 
     /// Writes what is queued, the last of a whole answer.
     pub(super) async fn flush_last(&self) -> io::Result<()> {
-        poll_fn(|cx| {
-            let mut state = self.state.lock();
-            std::task::ready!(state.poll_flush(cx))?;
-            state.complete = true;
-            Poll::Ready(Ok(()))
-        })
-        .await
+        poll_fn(|cx| self.poll_flush_last(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_flush_last(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.lock();
+        std::task::ready!(state.poll_flush(cx))?;
+        state.complete = true;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes bytes of ours.

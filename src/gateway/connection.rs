@@ -447,7 +447,7 @@ mod tests {
             response_filters: Vec::new(),
         });
         state.publish(&Arc::new(snapshot));
-        let lane = Arc::new(Lane::new(0));
+        let lane = Arc::new(Lane::new(0, 8));
         let app = Arc::new(http_proxy(
             &Arc::new(ServerConf::default()),
             Gateway::new(Arc::clone(&state), Arc::clone(&lane)),

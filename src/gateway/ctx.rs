@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use rand::rngs::SmallRng;
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
 use crate::filter::{Principal, Quota, Refusal, Scheme, Ticket};
@@ -27,15 +28,26 @@ pub struct Lane {
     numbers: Mutex<SmallRng>,
     /// What the request that begins at this moment begins with, see [`Lane::handing_over`].
     beginning: Mutex<Option<Start>>,
+    /// Connections to endpoints.
+    pub(super) kept: KeptConnections,
 }
 
 impl Lane {
-    /// The lane of worker number `index`.
-    pub fn new(index: usize) -> Self {
+    /// The lane of worker number `index`, which keeps so many idle connections to endpoints.
+    pub fn new(index: usize, kept: usize) -> Self {
         Self {
             index,
+            kept: KeptConnections::new(kept),
             numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
+        }
+    }
+
+    /// Closes connections to endpoints that nobody needed for too long, once a second. Runs until dropped.
+    pub async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.kept.sweep(Instant::now());
         }
     }
 
@@ -105,6 +117,9 @@ pub struct Ctx {
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,
     pub(super) body_in: u64,
+    /// Status of an answer that was relayed, and how much of its body was.
+    pub(super) relayed: Option<StatusCode>,
+    pub(super) bytes_out: u64,
     pub(super) forward: Forward,
     logged: bool,
 }
@@ -158,6 +173,8 @@ impl Ctx {
             refusal: None,
             buffered: false,
             body_in: 0,
+            relayed: None,
+            bytes_out: 0,
             forward: Forward {
                 deadline: None,
                 current: None,

@@ -131,17 +131,17 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address| address.to_canonical())
 }
 
-pub(super) const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The request's identifier and trace (contract §6); `fresh` is the identifier of a request that brings none.
 pub(super) fn trace(head: &RequestHeader, fresh: TraceId) -> (TraceId, TraceParent) {
-    let mut given = head.headers.get_all(X_TRACE_ID).iter();
+    let mut given = head.headers.get_all(&X_TRACE_ID).iter();
     let id = given
         .next()
         .filter(|_| given.next().is_none())
         .and_then(|value| TraceId::parse(value.as_bytes()));
-    let mut parents = head.headers.get_all(TRACEPARENT).iter();
+    let mut parents = head.headers.get_all(&TRACEPARENT).iter();
     let parent = parents
         .next()
         .filter(|_| parents.next().is_none())

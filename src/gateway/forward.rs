@@ -3,34 +3,27 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderName, StatusCode, header};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 
 use super::client::Fault;
-use super::ctx::{Ctx, Start};
-use super::decide::{TRACEPARENT, X_TRACE_ID};
+use super::ctx::Ctx;
 use super::failure;
 use super::snapshot::Target;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
-use crate::upstream::Outcome;
+use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
-pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
+pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
         return Err(refused(ctx, super::reply::internal()));
     };
     let pool = Arc::clone(pool);
-    let left = |ctx: &Ctx, now: Instant| {
-        ctx.forward
-            .deadline
-            .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
-    };
     let mut now = Instant::now();
     if ctx.forward.attempts > 0 {
         let factor = 1 << (ctx.forward.attempts - 1).min(10);
@@ -47,17 +40,38 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     } else {
         pool.request(ctx.state.clock.at(now));
     }
-    let left = left(ctx, now);
-    if left.is_zero() {
+    if left(ctx, now).is_zero() {
         return Err(refused(ctx, failure::deadline()));
     }
     ctx.leave_endpoint();
-    let Some(pick) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
+    let Some(endpoint) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
     };
-    let mut peer = pick.peer;
+    endpoint.counts.stats.in_flight.up();
+    if let Some(start) = &ctx.start {
+        start
+            .client
+            .bound_silence(pool.settings().timeout.read, now);
+    }
+    let forward = &mut ctx.forward;
+    forward.tried.push(endpoint.address);
+    forward.current = Some((pool, Arc::clone(&endpoint)));
+    forward.attempts += 1;
+    forward.sent = Some(now);
+    forward.took = None;
+    forward.reported = false;
+    forward.retry = false;
+    ctx.body_in = 0;
+    Ok(endpoint)
+}
+
+/// How the framework reaches the endpoint of this try.
+pub(super) fn peer(endpoint: &Endpoint, ctx: &Ctx) -> Option<Box<HttpPeer>> {
+    let (pool, _) = ctx.forward.current.as_ref()?;
+    let mut peer = pool.peer(endpoint);
+    let left = left(ctx, Instant::now());
     for limit in [
         &mut peer.options.connection_timeout,
         &mut peer.options.total_connection_timeout,
@@ -65,25 +79,30 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     ] {
         *limit = limit.map(|limit| limit.min(left));
     }
-    pick.endpoint.counts.stats.in_flight.up();
-    if let Some(start) = &ctx.start {
-        let silence = pool.settings().timeout.read;
-        start.client.bound_silence(silence, now);
-        if start.head.end_to_end {
-            // Nothing is left to strip: looking for it would cost every request.
-            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-        }
+    if ctx
+        .start
+        .as_ref()
+        .is_some_and(|start| start.head.end_to_end)
+    {
+        // Nothing is left to strip: looking for it would cost every request.
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     }
-    let forward = &mut ctx.forward;
-    forward.tried.push(pick.endpoint.address);
-    forward.current = Some((pool, pick.endpoint));
-    forward.attempts += 1;
-    forward.sent = Some(now);
-    forward.took = None;
-    forward.reported = false;
-    forward.retry = false;
-    ctx.body_in = 0;
-    Ok(peer)
+    Some(peer)
+}
+
+/// How long a connection to an endpoint may take to open.
+pub(super) fn connect_within(ctx: &Ctx, pool: &Pool) -> Duration {
+    pool.settings()
+        .timeout
+        .connect
+        .min(left(ctx, Instant::now()))
+}
+
+/// Time that is left of the exchange.
+fn left(ctx: &Ctx, now: Instant) -> Duration {
+    ctx.forward
+        .deadline
+        .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
 }
 
 /// A connection stands. A new one took its time, which is not the endpoint's to answer.
@@ -119,193 +138,57 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
     )
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
-
-/// Writes the head that goes out: what the client may not say is removed, what we know is set. On the map itself: the
-/// framework's own methods would parse each name again.
-pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
-    let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else {
-        return Ok(());
-    };
-    if let Some(target) = &ctx.outgoing {
-        head.set_raw_path(target.as_bytes())?;
-    }
-    let trusted = &start.snapshot.config.server.trusted_proxies;
-    let believed = !trusted.is_empty() && trusted.contains(start.peer.address);
-    let mut parts = take_parts(head);
-    strip_identity(&mut parts.headers, start, believed);
-    if !route.upstream_filters.is_empty() {
-        *head = RequestHeader::from(parts);
-        for filter in &route.upstream_filters {
-            filter.apply(head);
-        }
-        parts = take_parts(head);
-    }
-    let headers = &mut parts.headers;
-    set_forwarded(headers, start, ctx, believed);
-    set_host(headers, ctx)?;
-    if ctx.buffered {
-        headers.remove(header::EXPECT);
-    }
-    if let Ok(id) = HeaderValue::from_bytes(ctx.trace.as_bytes()) {
-        headers.insert(X_TRACE_ID, id);
-    }
-    let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
-    if let Some(parent) = &ctx.parent
-        && let Ok(value) = HeaderValue::from_bytes(&parent.child(span))
-    {
-        headers.insert(TRACEPARENT, value);
-    }
-    if let Some(principal) = &ctx.principal {
-        if let Some(value) = &principal.consumer_header {
-            headers.insert(X_CONSUMER, value.clone());
-        }
-        for (name, value) in &principal.forward {
-            headers.insert(name, value.clone());
-        }
-    }
-    *head = RequestHeader::from(parts);
-    Ok(())
-}
-
-/// Takes the head apart. Its target is in origin form by now, so the framework's type holds nothing beyond these parts.
-fn take_parts(head: &mut RequestHeader) -> Parts {
-    let (nothing, ()) = http::Request::new(()).into_parts();
-    std::mem::replace(head, RequestHeader::from(nothing)).into()
-}
-
-/// Removes headers that only we may set, what a client that is no trusted proxy claims to be, and their twins with `_` for
-/// `-`, which some origins read alike.
-fn strip_identity(headers: &mut HeaderMap, start: &Start, believed: bool) {
-    let identity = &start.snapshot.identity_headers;
-    let forwarding = [
-        X_FORWARDED_FOR,
-        X_FORWARDED_PROTO,
-        X_FORWARDED_HOST,
-        X_REAL_IP,
-    ];
-    let protected = |name: &HeaderName| {
-        let claims_address = *name == header::FORWARDED || *name == X_REAL_IP;
-        if identity.contains(name) || (claims_address && !believed) {
-            return true;
-        }
-        start.head.underscores && name.as_str().contains('_') && {
-            let twin = name.as_str().replace('_', "-");
-            identity
-                .names()
-                .iter()
-                .chain(&forwarding)
-                .any(|known| known.as_str() == twin)
-        }
-    };
-    // Most requests have none.
-    while let Some(name) = headers.keys().find(|name| protected(name)).cloned() {
-        headers.remove(name);
-    }
-}
-
-/// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
-fn set_forwarded(headers: &mut HeaderMap, start: &Start, ctx: &Ctx, believed: bool) {
-    if believed {
-        let mut chain = String::new();
-        for field in headers.get_all(X_FORWARDED_FOR) {
-            if let Ok(text) = field.to_str() {
-                chain.push_str(text);
-                chain.push_str(", ");
-            }
-        }
-        chain.push_str(start.peer.text.to_str().unwrap_or_default());
-        if let Ok(chain) = HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)) {
-            headers.insert(X_FORWARDED_FOR, chain);
-        }
-    } else {
-        headers.insert(X_FORWARDED_FOR, start.peer.text.clone());
-    }
-    if !believed || !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = HeaderValue::from_static(start.peer.scheme.as_str());
-        headers.insert(X_FORWARDED_PROTO, scheme);
-    }
-    if !believed || !headers.contains_key(X_FORWARDED_HOST) {
-        let authority = ctx
-            .uri
-            .authority()
-            .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        match headers.get(header::HOST).cloned().or(authority) {
-            Some(host) => {
-                headers.insert(X_FORWARDED_HOST, host);
-            }
-            None => {
-                headers.remove(X_FORWARDED_HOST);
-            }
-        }
-    }
-}
-
-/// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
-fn set_host(headers: &mut HeaderMap, ctx: &Ctx) -> pingora::Result<()> {
-    let Some((pool, endpoint)) = &ctx.forward.current else {
-        return Ok(());
-    };
-    let host = match &pool.settings().host {
-        Some(host) => host.as_str(),
-        None if headers.contains_key(header::HOST) => return Ok(()),
-        None => &endpoint.label,
-    };
-    let host = HeaderValue::from_str(host)
-        .map_err(|_| Error::explain(ErrorType::InvalidHTTPHeader, "the upstream's host"))?;
-    headers.insert(header::HOST, host);
-    Ok(())
-}
-
-/// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again.
-pub(super) fn connect_failed(ctx: &mut Ctx, error: &mut Error) {
+/// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again; says whether
+/// it is.
+pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
-    let cause = failure::cause(error).unwrap_or(RetryCause::Connect);
-    let again = may_retry(ctx, |retry| retry.on_connect, cause);
-    error.set_retry(again);
+    may_retry(ctx, |retry| retry.on_connect, cause)
 }
 
-/// The try was sent and failed. Decides whether it is sent again.
-pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, reused: bool) {
+/// A try that was sent and failed.
+pub(super) struct Broken {
+    /// What kind of failure it is; `None` for an answer that makes no sense.
+    pub(super) cause: Option<RetryCause>,
+    /// It failed on the client's side.
+    pub(super) downstream: bool,
+    /// The client has no answer, and what was read of its body can be sent again.
+    pub(super) replayable: bool,
+    /// The connection had been kept open and was found closed.
+    pub(super) stale: bool,
+}
+
+/// The try was sent and failed. Says whether it is sent again.
+pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     if ctx.forward.retry {
-        error.set_retry(true);
-        return;
+        return true;
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     // Noticed on the client's side, where the one timer is; the endpoint is to blame.
     let silence = fault == Some(Fault::Silence);
-    let clients_fault = ctx.refusal.is_some()
-        || (!silence && (*error.esource() == ErrorSource::Downstream || fault.is_some()));
+    let clients_fault =
+        ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
     if clients_fault || ctx.forward.reported {
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
             count_error(ctx);
         }
-        error.set_retry(false);
-        return;
+        return false;
     }
-    let nothing_answered = session.response_written().is_none();
-    let replayable = nothing_answered && !session.retry_buffer_truncated() && resendable(ctx);
+    let replayable = broken.replayable && resendable(ctx);
     // A connection that was kept open and is found closed says nothing about the endpoint.
-    let was_stale = reused && error.retry_if_reused();
-    if was_stale && replayable && !ctx.forward.stale {
+    if broken.stale && replayable && !ctx.forward.stale {
         ctx.forward.stale = true;
         ctx.forward.tried.pop();
         ctx.forward.attempts -= 1;
-        error.set_retry(true);
-        return;
+        return true;
     }
-    if !was_stale {
+    if !broken.stale {
         report(ctx, Outcome::Bad, ctx.now());
     }
     let cause = if silence {
         Some(RetryCause::Timeout)
     } else {
-        failure::cause(error)
+        broken.cause
     };
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
@@ -313,28 +196,21 @@ pub(super) fn try_failed(session: &Session, ctx: &mut Ctx, error: &mut Error, re
         Some(RetryCause::Timeout) => retry.on_timeout,
         Some(RetryCause::Status) | None => false,
     };
-    let again = replayable && may_retry(ctx, wanted, cause.unwrap_or(RetryCause::Reset));
-    error.set_retry(again);
+    replayable && may_retry(ctx, wanted, cause.unwrap_or(RetryCause::Reset))
 }
 
-/// An answer's head came. An error means: drop this answer and try again.
-pub(super) fn answered(
-    session: &Session,
-    head: &mut ResponseHeader,
-    ctx: &mut Ctx,
-) -> pingora::Result<()> {
-    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-        ctx.forward.informational += 1;
-        if ctx.forward.informational > MOST_INFORMATIONAL {
-            return Err(invalid("too many informational answers"));
-        }
-        return Ok(());
+/// An informational answer came.
+pub(super) fn informed(ctx: &mut Ctx) -> pingora::Result<()> {
+    ctx.forward.informational += 1;
+    if ctx.forward.informational > MOST_INFORMATIONAL {
+        return Err(invalid("too many informational answers"));
     }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
-        return Err(invalid("an upgrade that nobody asked for"));
-    }
-    check_framing(head)?;
-    let status = head.status.as_u16();
+    Ok(())
+}
+
+/// The head of the final answer came. An error means: drop this answer and try again, which is possible when the try is
+/// `replayable`.
+pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora::Result<()> {
     let now = Instant::now();
     if let Some(start) = &ctx.start {
         start.client.heard(now);
@@ -350,23 +226,41 @@ pub(super) fn answered(
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
     report(ctx, outcome, ctx.state.clock.at(now));
-    if again {
-        let replayable = session.response_written().is_none()
-            && !session.retry_buffer_truncated()
-            && resendable(ctx);
-        if replayable && has_other(ctx) && may_retry(ctx, |_| true, RetryCause::Status) {
-            ctx.forward.retry = true;
-            let mut error = Error::new_up(ErrorType::HTTPStatus(status));
-            error.set_retry(true);
-            return Err(error);
-        }
+    if again
+        && replayable
+        && resendable(ctx)
+        && has_other(ctx)
+        && may_retry(ctx, |_| true, RetryCause::Status)
+    {
+        ctx.forward.retry = true;
+        let mut error = Error::new_up(ErrorType::HTTPStatus(status));
+        error.set_retry(true);
+        return Err(error);
     }
+    Ok(())
+}
+
+/// The same for an answer that comes through the framework, which reads heads less strictly.
+pub(super) fn answered_through_framework(
+    session: &Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Ctx,
+) -> pingora::Result<()> {
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return informed(ctx);
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
+        return Err(invalid("an upgrade that nobody asked for"));
+    }
+    check_framing(head)?;
+    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
+    answered(ctx, head.status.as_u16(), replayable)?;
     strip_nominated(head);
     Ok(())
 }
 
 /// An answer that cannot be passed on.
-fn invalid(why: &'static str) -> Box<Error> {
+pub(super) fn invalid(why: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
 }
 
@@ -446,7 +340,7 @@ fn count_error(ctx: &Ctx) {
 }
 
 /// Whether the method may be sent twice.
-fn resendable(ctx: &Ctx) -> bool {
+pub(super) fn resendable(ctx: &Ctx) -> bool {
     ctx.forward
         .current
         .as_ref()
@@ -481,15 +375,4 @@ fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: R
         pool.stats().retried(cause);
     }
     again
-}
-
-/// Whether an error asks to be repeated when the connection had been kept open.
-trait RetryIfReused {
-    fn retry_if_reused(&self) -> bool;
-}
-
-impl RetryIfReused for Error {
-    fn retry_if_reused(&self) -> bool {
-        matches!(self.retry, pingora::RetryType::ReusedOnly)
-    }
 }

@@ -11,14 +11,16 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorSource, Result, RetryType};
 
 use super::client::Unbuffered;
 use super::ctx::{Ctx, Lane};
+use super::forward::Broken;
 use super::snapshot::Target;
 use super::state::State;
-use super::{chain, decide, failure, forward, reply};
+use super::{chain, decide, failure, forward, outgoing_head, relay, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
+use crate::observe::stats::RetryCause;
 use crate::route::Asked;
 
 /// The gateway as the framework sees it.
@@ -64,6 +66,13 @@ impl ProxyHttp for Gateway {
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match decide_request(session, ctx).await {
+            Decision::Forward if relay::can(ctx) => {
+                let relayed = relay::forward(session.req_header(), ctx, &self.lane).await;
+                if let Err(error) = relayed {
+                    failed(session, ctx, &error).await;
+                }
+                Ok(true)
+            }
             Decision::Forward => Ok(false),
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
                 .await
@@ -101,7 +110,8 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
-        forward::choose(ctx).await
+        let endpoint = forward::choose(ctx).await?;
+        forward::peer(&endpoint, ctx).ok_or_else(|| forward::refused(ctx, reply::internal()))
     }
 
     fn fail_to_connect(
@@ -111,7 +121,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        forward::connect_failed(ctx, &mut e);
+        let cause = failure::cause(&e).unwrap_or(RetryCause::Connect);
+        e.set_retry(forward::connect_failed(ctx, cause));
         e
     }
 
@@ -134,7 +145,7 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::prepare(head, ctx)
+        outgoing_head::prepare(head, ctx)
     }
 
     async fn upstream_response_filter(
@@ -143,7 +154,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::answered(session, head, ctx)
+        forward::answered_through_framework(session, head, ctx)
     }
 
     fn upstream_response_body_filter(
@@ -166,7 +177,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-            reply::decorate(session, ctx, head, true);
+            reply::filter(session.req_header(), ctx, head);
+            reply::announce(ctx);
         }
         Ok(())
     }
@@ -180,7 +192,13 @@ impl ProxyHttp for Gateway {
         reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("Peer: {peer}"));
-        forward::try_failed(session, ctx, &mut e, reused);
+        let broken = Broken {
+            cause: failure::cause(&e),
+            downstream: *e.esource() == ErrorSource::Downstream,
+            replayable: session.response_written().is_none() && !session.retry_buffer_truncated(),
+            stale: reused && matches!(e.retry, RetryType::ReusedOnly),
+        };
+        e.set_retry(forward::try_failed(ctx, &broken));
         e
     }
 
@@ -191,45 +209,23 @@ impl ProxyHttp for Gateway {
         e: &Error,
         ctx: &mut Box<Ctx>,
     ) -> FailToProxy {
-        let gone = FailToProxy {
-            error_code: 0,
-            can_reuse_downstream: false,
-        };
-        let Some(refusal) = failure::refusal(e, ctx) else {
-            return gone;
-        };
-        let error_code = refusal.reason.status();
-        report(e, ctx, refusal.reason);
-        let began = session.response_written().is_some_and(|head| {
-            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
-        });
-        if began {
-            ctx.refusal = Some(refusal);
-            return FailToProxy {
-                error_code,
-                can_reuse_downstream: false,
-            };
-        }
         // Whether the connection goes on is ours to say: the framework drops every one whose upstream failed, and with
         // an upstream down that would cost each client a new one for each request.
-        let _ = reply::refuse(session, ctx, refusal).await;
         FailToProxy {
-            error_code,
+            error_code: failed(session, ctx, e).await,
             can_reuse_downstream: false,
         }
     }
 
     /// One record for metrics and log.
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
-        let status = session
-            .response_written()
-            .map_or(0, |head| head.status.as_u16());
+        let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
         let headers = &session.req_header().headers;
         let (user_agent, referer) = (
             headers.get(header::USER_AGENT),
             headers.get(header::REFERER),
         );
-        let bytes_out = session.body_bytes_sent() as u64;
+        let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
         ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
         ctx.record(status, bytes_out, user_agent, referer);
     }
@@ -259,6 +255,30 @@ impl ProxyHttp for Gateway {
         log::debug!(trace_id = ctx.trace.as_str(); "tried again: {}", describe(error));
         true
     }
+}
+
+/// Status of the final answer, if it began.
+fn answer_status(session: &Session, ctx: &Ctx) -> Option<StatusCode> {
+    let written = || session.response_written().map(|head| head.status);
+    ctx.relayed
+        .or_else(written)
+        .filter(|status| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS)
+}
+
+/// Forwarding failed: tells the client, if it is there and nothing was sent yet. Returns the status it would have, 0 when
+/// it is gone.
+async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
+    let Some(refusal) = failure::refusal(error, ctx) else {
+        return 0;
+    };
+    let status = refusal.reason.status();
+    report(error, ctx, refusal.reason);
+    if answer_status(session, ctx).is_some() {
+        ctx.refusal = Some(refusal);
+    } else {
+        let _ = reply::refuse(session, ctx, refusal).await;
+    }
+    status
 }
 
 /// Most time a request that is answered here may take, its body included.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
 use serde_json::json;
@@ -67,7 +67,10 @@ async fn send(
     if let Some(start) = &ctx.start {
         start.client.drop_body();
     }
-    decorate(session, ctx, &mut head, filtered);
+    if filtered {
+        filter(session.req_header(), ctx, &mut head);
+    }
+    announce(ctx);
     let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
     session
         .write_response_header(Box::new(head), silent)
@@ -78,16 +81,26 @@ async fn send(
     session.finish_body().await
 }
 
-/// What every answer carries, whoever made it.
-pub(super) fn decorate(session: &Session, ctx: &Ctx, head: &mut ResponseHeader, filtered: bool) {
-    if let Some(route) = ctx.route.as_ref().filter(|_| filtered)
+/// Whether the route changes its answers.
+pub(super) fn has_filters(ctx: &Ctx) -> bool {
+    let route = ctx.route.as_ref();
+    route.is_some_and(|route| !route.response_filters.is_empty())
+}
+
+/// Applies the route's changes to an answer.
+pub(super) fn filter(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) {
+    if let Some(route) = &ctx.route
         && !route.response_filters.is_empty()
     {
-        let origin = session.req_header().headers.get(header::ORIGIN);
+        let origin = request.headers.get(header::ORIGIN);
         for filter in &route.response_filters {
             filter.apply(origin, head);
         }
     }
+}
+
+/// What every answer carries, whoever made it.
+pub(super) fn announce(ctx: &Ctx) {
     let Some(start) = &ctx.start else { return };
     if ctx.state.draining() {
         start.client.end_after();

@@ -280,7 +280,8 @@ impl ProtectedNames {
     }
 }
 
-fn length_bit(name: &HeaderName) -> u64 {
+/// One bit for the length of a name: names of other lengths cannot be equal. The last bit stands for all longer ones.
+pub(super) fn length_bit(name: &HeaderName) -> u64 {
     1 << name.as_str().len().min(63)
 }
 

@@ -67,7 +67,7 @@ impl AdminWorker {
             state,
             shutdown: shutdown.clone(),
             closing: closing.clone(),
-            lane: Arc::new(Lane::new(0)),
+            lane: Arc::new(Lane::new(0, 0)),
             public: false,
         }
     }

@@ -58,7 +58,10 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         _per_fd: usize,
     ) {
-        let lane = Arc::new(Lane::new(self.index));
+        let kept = self.conf.upstream_keepalive_pool_size;
+        let lane = Arc::new(Lane::new(self.index, kept));
+        let tidying = Arc::clone(&lane);
+        let tidying = tokio::spawn(async move { tidying.tidy().await });
         let app = Arc::new(http_proxy(
             &self.conf,
             Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),
@@ -97,6 +100,7 @@ impl Service for Worker {
                 std::process::exit(1);
             }
         }
+        tidying.abort();
         app.http_cleanup().await;
     }
 

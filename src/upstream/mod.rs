@@ -14,7 +14,7 @@ mod resolve;
 
 pub use endpoint::{Endpoint, EndpointFacts};
 pub use peer::{PeerTemplate, TlsError};
-pub use pool::{Outcome, Pick, Pool};
+pub use pool::{Outcome, Pool};
 pub use resolve::Names;
 
 use std::sync::Arc;

@@ -45,15 +45,6 @@ struct Member {
     backup: bool,
     /// One of several addresses that may share a label.
     named: bool,
-    peer: HttpPeer,
-}
-
-/// A chosen endpoint.
-pub struct Pick {
-    /// Which.
-    pub endpoint: Arc<Endpoint>,
-    /// How to reach it.
-    pub peer: Box<HttpPeer>,
 }
 
 /// How a try ended, as far as it tells something about the endpoint. A client that leaves tells nothing.
@@ -118,6 +109,11 @@ impl Pool {
         &self.settings
     }
 
+    /// How the framework reaches an endpoint of this upstream.
+    pub fn peer(&self, endpoint: &Endpoint) -> Box<HttpPeer> {
+        Box::new(self.peers.at(endpoint.address))
+    }
+
     /// The peer of this upstream without an address.
     pub(super) fn peer_template(&self) -> HttpPeer {
         self.peers.at(SocketAddr::from(([0, 0, 0, 0], 1)))
@@ -129,7 +125,7 @@ impl Pool {
     }
 
     /// The next endpoint, none of `tried` while another is usable. `None` when no endpoint is usable.
-    pub fn pick(&self, now: u64, tried: &[SocketAddr]) -> Option<Pick> {
+    pub fn pick(&self, now: u64, tried: &[SocketAddr]) -> Option<Arc<Endpoint>> {
         self.tick(now);
         let members = self.members.load();
         let fresh = |index: u32| !tried.contains(&members.all[index as usize].endpoint.address);
@@ -144,11 +140,7 @@ impl Pool {
                 .or_else(|| primaries.spare(|_| true))
                 .or_else(|| backups.spare(|_| true))
         }?;
-        let member = &members.all[index as usize];
-        Some(Pick {
-            endpoint: Arc::clone(&member.endpoint),
-            peer: Box::new(member.peer.clone()),
-        })
+        Some(Arc::clone(&members.all[index as usize].endpoint))
     }
 
     /// Takes endpoints back whose ejection has run out. One load when there are none; called by every pick, and once a
@@ -294,7 +286,6 @@ impl Pool {
                     weight: endpoint.weight.get(),
                     backup: endpoint.backup,
                     named: matches!(endpoint.address, EndpointAddress::Named(..)),
-                    peer: self.peers.at(address),
                 });
             }
         }
@@ -381,7 +372,7 @@ mod tests {
     fn ports(pool: &Pool, now: u64, times: usize) -> Vec<u16> {
         (0..times)
             .filter_map(|_| pool.pick(now, &[]))
-            .map(|pick| pick.endpoint.address.port())
+            .map(|endpoint| endpoint.address.port())
             .collect()
     }
 
@@ -416,7 +407,7 @@ mod tests {
     #[test]
     fn uses_backups_only_when_no_primary_is_left() {
         let pool = pool(BACKED);
-        let pick = |tried: &[SocketAddr]| pool.pick(1, tried).map(|pick| pick.endpoint.address);
+        let pick = |tried: &[SocketAddr]| pool.pick(1, tried).map(|endpoint| endpoint.address);
         let (one, two) = (pick(&[]).expect("first"), pick(&[]).expect("second"));
         assert_ne!(one, two);
         assert!([one.port(), two.port()].iter().all(|port| *port < 3));
@@ -428,7 +419,7 @@ mod tests {
     fn puts_a_failing_endpoint_aside_and_lets_it_back() {
         let pool = pool(BACKED);
         let second = 1_000_000_000;
-        let first = pool.pick(second, &[]).expect("pick").endpoint;
+        let first = pool.pick(second, &[]).expect("pick");
         pool.report(&first, Outcome::Bad, second);
         assert!(first.usable(second));
         pool.report(&first, Outcome::Bad, second);
@@ -446,7 +437,7 @@ mod tests {
     #[test]
     fn never_puts_the_last_one_aside() {
         let pool = pool("endpoints = [{ address = \"127.0.0.1:1\" }]\npassive = { max_fails = 1 }");
-        let only = pool.pick(1, &[]).expect("pick").endpoint;
+        let only = pool.pick(1, &[]).expect("pick");
         (0..10).for_each(|_| pool.report(&only, Outcome::Bad, 1));
         assert!(only.usable(1));
     }
@@ -454,7 +445,7 @@ mod tests {
     #[test]
     fn a_good_check_ends_an_ejection_and_a_bad_one_takes_it_out() {
         let pool = pool(BACKED);
-        let first = pool.pick(1, &[]).expect("pick").endpoint;
+        let first = pool.pick(1, &[]).expect("pick");
         (0..2).for_each(|_| pool.report(&first, Outcome::Bad, 1));
         pool.checked(&first, true, 2);
         assert!(first.usable(2));
@@ -470,7 +461,7 @@ mod tests {
         assert!(!pool.learn("origin.internal", Vec::new(), 3));
         assert_eq!(
             pool.pick(3, &[])
-                .map(|p| p.endpoint.address.to_string())
+                .map(|endpoint| endpoint.address.to_string())
                 .as_deref(),
             Some("10.0.0.1:80")
         );

@@ -1,7 +1,9 @@
 //! The head of an answer as bytes, and how its body is delimited.
 
+use std::fmt::Write;
+
 use bytes::{BufMut, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{Version, header};
 use pingora::http::{HeaderNameVariant, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 
@@ -33,14 +35,43 @@ pub(crate) enum Delimited {
     Close,
 }
 
+/// The head of an answer, whoever parsed it.
+pub(crate) trait AnswerHead {
+    /// Its status.
+    fn status(&self) -> u16;
+    /// Its reason phrase.
+    fn reason(&self) -> &str;
+    /// Shows each field in turn.
+    fn each(&self, show: impl FnMut(&[u8], &[u8]));
+}
+
+impl AnswerHead for ResponseHeader {
+    fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    fn reason(&self) -> &str {
+        self.get_reason_phrase().unwrap_or_default()
+    }
+
+    fn each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        let _ = self.map(|name, value| {
+            match name {
+                HeaderNameVariant::Case(name) => show(name.as_slice(), value.as_bytes()),
+                HeaderNameVariant::Titled(name) => show(name.as_bytes(), value.as_bytes()),
+            }
+            Ok(())
+        });
+    }
+}
+
 impl Delimited {
     /// How the body of this answer is sent to a client that speaks `version`, and asked for the head only or not.
     pub(crate) fn of(answer: &ResponseHeader, version: Version, head_only: bool) -> Self {
         if answer.status == 101 {
             return Self::Close;
         }
-        let status = answer.status.as_u16();
-        if head_only || status < 200 || matches!(status, 204 | 304) {
+        if has_no_body(answer.status.as_u16(), head_only) {
             return Self::Absent;
         }
         let (mut length, mut coded) = (None, false);
@@ -51,7 +82,12 @@ impl Delimited {
                 coded = true;
             }
         }
-        match length.filter(|_| !coded) {
+        Self::with(length.filter(|_| !coded), version)
+    }
+
+    /// How a body is sent whose length is known or not.
+    pub(crate) fn with(length: Option<u64>, version: Version) -> Self {
+        match length {
             Some(length) => Self::Length(length),
             None if version == Version::HTTP_11 => Self::Chunked,
             None => Self::Close,
@@ -59,12 +95,23 @@ impl Delimited {
     }
 }
 
+/// Whether an answer has no body whatever its fields say (RFC 9112 §6.3).
+pub(crate) fn has_no_body(status: u16, head_only: bool) -> bool {
+    head_only || status < 200 || matches!(status, 204 | 304)
+}
+
+/// Writes the line before a chunk of `length` bytes.
+pub(crate) fn put_chunk_size(out: &mut BytesMut, length: usize) {
+    // At most 16 digits and the line's end: no allocation.
+    let _ = write!(out, "{length:X}\r\n");
+}
+
 /// Writes an informational head: nothing of ours is in it.
-pub(crate) fn write_informational(answer: &ResponseHeader, out: &mut BytesMut) {
+pub(crate) fn write_informational(answer: &impl AnswerHead, out: &mut BytesMut) {
     write_status(answer, out);
-    for_each_field(answer, |name, value| {
+    answer.each(|name, value| {
         if !is_of_connection(name, false) {
-            write_field(out, name, value.as_bytes());
+            write_field(out, name, value);
         }
     });
     out.put_slice(b"\r\n");
@@ -72,7 +119,7 @@ pub(crate) fn write_informational(answer: &ResponseHeader, out: &mut BytesMut) {
 
 /// Writes a final head.
 pub(crate) fn write(
-    answer: &ResponseHeader,
+    answer: &impl AnswerHead,
     delimited: Delimited,
     extra: &Extra,
     persistent: bool,
@@ -81,11 +128,11 @@ pub(crate) fn write(
 ) {
     out.reserve(1024);
     write_status(answer, out);
-    let status = answer.status.as_u16();
+    let status = answer.status();
     let upgraded = status == 101;
     let with_length = !matches!(delimited, Delimited::Chunked | Delimited::Close) && status != 204;
     let mut dated = false;
-    for_each_field(answer, |name, value| {
+    answer.each(|name, value| {
         let ours = match name.len() {
             4 if name.eq_ignore_ascii_case(b"date") => {
                 dated = true;
@@ -103,7 +150,7 @@ pub(crate) fn write(
             _ => false,
         };
         if !ours && !is_of_connection(name, upgraded) {
-            write_field(out, name, value.as_bytes());
+            write_field(out, name, value);
         }
     });
     if !dated {
@@ -138,11 +185,11 @@ pub(crate) fn whole_seconds(duration: std::time::Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-fn write_status(answer: &ResponseHeader, out: &mut BytesMut) {
+fn write_status(answer: &impl AnswerHead, out: &mut BytesMut) {
     out.put_slice(b"HTTP/1.1 ");
-    out.put_slice(answer.status.as_str().as_bytes());
+    out.put_slice(itoa::Buffer::new().format(answer.status()).as_bytes());
     out.put_u8(b' ');
-    out.put_slice(answer.get_reason_phrase().unwrap_or_default().as_bytes());
+    out.put_slice(answer.reason().as_bytes());
     out.put_slice(b"\r\n");
 }
 
@@ -173,16 +220,6 @@ fn is_of_connection(name: &[u8], upgraded: bool) -> bool {
         _ => return false,
     };
     known.iter().any(|known| name.eq_ignore_ascii_case(known))
-}
-
-fn for_each_field(answer: &ResponseHeader, mut each: impl FnMut(&[u8], &HeaderValue)) {
-    let _ = answer.map(|name, value| {
-        match name {
-            HeaderNameVariant::Case(name) => each(name.as_slice(), value),
-            HeaderNameVariant::Titled(name) => each(name.as_bytes(), value),
-        }
-        Ok(())
-    });
 }
 
 #[cfg(test)]

@@ -6,4 +6,5 @@
 pub(super) mod answer;
 pub(super) mod body;
 pub(super) mod head;
+pub(super) mod replay;
 pub(super) mod session;

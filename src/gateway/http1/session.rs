@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Version, header};
@@ -22,8 +22,9 @@ use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 
-use super::answer::{self, Delimited};
+use super::answer::{self, Delimited, put_chunk_size};
 use super::head::{Framing, Head};
+use super::replay::Replay;
 use crate::gateway::client::ClientIo;
 
 /// Request and answer of one exchange over a client's connection.
@@ -33,7 +34,7 @@ pub(crate) struct Http1Session {
     client: Arc<ClientIo>,
     answer: Option<Box<ResponseHeader>>,
     body: Body,
-    kept: Option<Kept>,
+    replay: Option<Replay>,
     /// Payload bytes.
     sent: usize,
     read: usize,
@@ -51,18 +52,6 @@ enum Body {
     Done,
 }
 
-/// A copy of what was read of the request body, for another try.
-struct Kept {
-    bytes: BytesMut,
-    /// There was more than is kept; it cannot be sent again.
-    truncated: bool,
-    /// The body as it was buffered: kept anyway, whatever its length.
-    whole: Option<Bytes>,
-}
-
-/// Most that is kept of a body that was not buffered, as the framework's own session keeps.
-const KEPT: usize = 64 << 10;
-
 impl Http1Session {
     pub(crate) fn new(request: Box<RequestHeader>, head: Head, client: Arc<ClientIo>) -> Self {
         Self {
@@ -71,7 +60,7 @@ impl Http1Session {
             client,
             answer: None,
             body: Body::Unsent,
-            kept: None,
+            replay: None,
             sent: 0,
             read: 0,
             drain_limit: None,
@@ -87,7 +76,7 @@ impl Http1Session {
             // HTTP/1.0 does not know them (RFC 9110 §15.2).
             if self.head.version == Version::HTTP_11 {
                 self.client
-                    .queue(|out| answer::write_informational(&head, out));
+                    .queue(|out| answer::write_informational(&*head, out));
                 self.flush().await?;
             }
             return Ok(());
@@ -100,7 +89,7 @@ impl Http1Session {
         let version = self.head.version;
         let ends = delimited == Delimited::Close;
         self.client.queue_head(ends, |out, extra, persistent| {
-            answer::write(&head, delimited, extra, persistent, version, out);
+            answer::write(&*head, delimited, extra, persistent, version, out);
         });
         self.answer = Some(head);
         self.body = Body::Sending(delimited);
@@ -130,9 +119,7 @@ impl Http1Session {
             }
             Delimited::Chunked => {
                 self.sent += data.len();
-                let size = format!("{:X}\r\n", data.len());
-                self.client
-                    .queue(|out| out.extend_from_slice(size.as_bytes()));
+                self.client.queue(|out| put_chunk_size(out, data.len()));
                 let sent = self.client.send(data).await;
                 self.client.queue(|out| out.extend_from_slice(b"\r\n"));
                 sent
@@ -183,33 +170,21 @@ impl Http1Session {
     }
 
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        let kept = self.kept.is_some();
-        let buffered = kept.then(|| self.client.buffered()).flatten();
+        let replay = self.replay.is_some();
+        let buffered = replay.then(|| self.client.buffered()).flatten();
         let piece = self.client.read_body().await;
         let piece = piece.map_err(|error| read_error(&error))?;
         if let Some(piece) = &piece {
             self.read += piece.len();
-            if let Some(kept) = self.kept.as_mut() {
-                kept.add(piece, buffered);
+            if let Some(replay) = self.replay.as_mut() {
+                replay.add(piece, buffered);
             }
         }
         Ok(piece)
     }
 }
 
-impl Kept {
-    fn add(&mut self, piece: &Bytes, buffered: Option<Bytes>) {
-        if buffered.is_some() {
-            self.whole = buffered;
-        } else if self.bytes.len() + piece.len() > KEPT {
-            self.truncated = true;
-        } else if !self.truncated {
-            self.bytes.extend_from_slice(piece);
-        }
-    }
-}
-
-fn read_error(error: &io::Error) -> Box<Error> {
+pub(crate) fn read_error(error: &io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => ErrorType::ReadTimedout,
         io::ErrorKind::InvalidData => ErrorType::InvalidHTTPHeader,
@@ -219,7 +194,7 @@ fn read_error(error: &io::Error) -> Box<Error> {
     Error::explain(kind, "reading from the client").into_down()
 }
 
-fn write_error(error: &io::Error) -> Box<Error> {
+pub(crate) fn write_error(error: &io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
         _ => ErrorType::WriteError,
@@ -409,25 +384,17 @@ impl Session for Http1Session {
     }
 
     fn enable_retry_buffering(&mut self) {
-        if self.head.framing != Framing::None && self.kept.is_none() {
-            self.kept = Some(Kept {
-                bytes: BytesMut::new(),
-                truncated: false,
-                whole: None,
-            });
+        if self.head.framing != Framing::None {
+            self.replay.get_or_insert_with(|| Replay::new(true));
         }
     }
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| kept.truncated)
+        self.replay.as_ref().is_some_and(|replay| !replay.whole())
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        let kept = self.kept.as_ref().filter(|kept| !kept.truncated)?;
-        if kept.whole.is_some() {
-            return kept.whole.clone();
-        }
-        (!kept.bytes.is_empty()).then(|| Bytes::copy_from_slice(&kept.bytes))
+        self.replay.as_ref().and_then(Replay::bytes)
     }
 
     async fn finish_custom(&mut self) -> Result<()> {

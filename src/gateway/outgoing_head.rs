@@ -1,0 +1,298 @@
+//! The request head that goes out: what the client may not say is left out, what we know is added.
+//!
+//! What we add is found once ([`Own`]) and applied in one of two ways: to the header map of the framework, or straight
+//! into the bytes of a request that is [relayed](super::relay).
+
+use bytes::{BufMut, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
+use smallvec::SmallVec;
+
+use super::ctx::{Ctx, Start};
+use super::decide::{TRACEPARENT, X_TRACE_ID};
+use super::snapshot::length_bit;
+
+static HOST: HeaderName = header::HOST;
+static EXPECT: HeaderName = header::EXPECT;
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
+
+/// Changes the framework's head for the current try.
+pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+    let Some(start) = &ctx.start else {
+        return Ok(());
+    };
+    if let Some(target) = &ctx.outgoing {
+        head.set_raw_path(target.as_bytes())?;
+    }
+    let client = Client::of(start);
+    filter(head, ctx, &client);
+    let mut parts = take_parts(head);
+    let own: Vec<_> = {
+        let made = Made::of(ctx, &client, &parts.headers);
+        let own = Own::of(ctx, &client, &parts.headers, &made);
+        let fields = own.fields.iter();
+        fields
+            .map(|(name, value)| ((*name).clone(), value.map(HeaderValue::from_bytes)))
+            .collect()
+    };
+    for (name, value) in own {
+        let value = value.transpose().map_err(|_| {
+            Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
+        })?;
+        match value {
+            Some(value) => parts.headers.insert(name, value),
+            None => parts.headers.remove(name),
+        };
+    }
+    *head = RequestHeader::from(parts);
+    Ok(())
+}
+
+/// Writes the head of the current try as bytes. `request` is as the client sent it.
+pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
+    let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else {
+        return;
+    };
+    out.put_slice(request.method.as_str().as_bytes());
+    out.put_u8(b' ');
+    match &ctx.outgoing {
+        Some(target) => out.put_slice(target.as_bytes()),
+        None => out.put_slice(request.raw_path()),
+    }
+    out.put_slice(b" HTTP/1.1\r\n");
+    let client = Client::of(start);
+    let changed = (!route.upstream_filters.is_empty()).then(|| {
+        let mut head = request.clone();
+        filter(&mut head, ctx, &client);
+        head
+    });
+    let headers = &changed.as_ref().unwrap_or(request).headers;
+    let made = Made::of(ctx, &client, headers);
+    let own = Own::of(ctx, &client, headers, &made);
+    for (name, value) in headers {
+        if !own.names(name) && (changed.is_some() || !client.may_not_say(name)) {
+            write_field(out, name, value.as_bytes());
+        }
+    }
+    for (name, value) in &own.fields {
+        if let Some(value) = value {
+            write_field(out, name, value);
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Takes out what the client may not say, then applies the route's own changes.
+fn filter(head: &mut RequestHeader, ctx: &Ctx, client: &Client<'_>) {
+    let mut parts = take_parts(head);
+    let headers = &mut parts.headers;
+    // Most requests have none.
+    while let Some(name) = headers.keys().find(|name| client.may_not_say(name)) {
+        let name = name.clone();
+        headers.remove(name);
+    }
+    *head = RequestHeader::from(parts);
+    if let Some(route) = &ctx.route {
+        for filter in &route.upstream_filters {
+            filter.apply(head);
+        }
+    }
+}
+
+/// Takes the head apart: the framework's own methods would parse each name again. Its target is in origin form by now,
+/// so its type holds nothing beyond these parts.
+fn take_parts(head: &mut RequestHeader) -> Parts {
+    let (nothing, ()) = http::Request::new(()).into_parts();
+    std::mem::replace(head, RequestHeader::from(nothing)).into()
+}
+
+/// Names are written as most programs write them: each word begins with a capital.
+fn write_field(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+    let name = name.as_str().as_bytes();
+    out.reserve(name.len() + value.len() + 4);
+    let start = out.len();
+    out.put_slice(name);
+    let written = &mut out[start..];
+    written[..1].make_ascii_uppercase();
+    for dash in memchr::memchr_iter(b'-', name) {
+        written[dash + 1..(dash + 2).min(name.len())].make_ascii_uppercase();
+    }
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Who sent the request, and whether it is believed what it says about others.
+struct Client<'a> {
+    start: &'a Start,
+    believed: bool,
+}
+
+impl<'a> Client<'a> {
+    fn of(start: &'a Start) -> Self {
+        let trusted = &start.snapshot.config.server.trusted_proxies;
+        Self {
+            start,
+            believed: !trusted.is_empty() && trusted.contains(start.peer.address),
+        }
+    }
+
+    /// Whether a field is one that only we may set, or that a client that is no trusted proxy may not claim, or the twin
+    /// of such a one with `_` for `-`, which some origins read alike.
+    fn may_not_say(&self, name: &HeaderName) -> bool {
+        let identity = &self.start.snapshot.identity_headers;
+        if identity.contains(name) {
+            return true;
+        }
+        if !self.believed && (*name == header::FORWARDED || *name == X_REAL_IP) {
+            return true;
+        }
+        self.start.head.underscores && name.as_str().contains('_') && {
+            let twin = name.as_str().replace('_', "-");
+            let forwarding = [
+                &X_FORWARDED_FOR,
+                &X_FORWARDED_PROTO,
+                &X_FORWARDED_HOST,
+                &X_REAL_IP,
+            ];
+            let mut known = identity.names().iter().chain(forwarding);
+            known.any(|known| known.as_str() == twin)
+        }
+    }
+}
+
+/// Values that are made for one try.
+struct Made {
+    traceparent: Option<[u8; 55]>,
+    /// `X-Forwarded-For` behind a trusted proxy: what it said, and its own address.
+    chain: Option<String>,
+}
+
+impl Made {
+    fn of(ctx: &Ctx, client: &Client<'_>, headers: &HeaderMap) -> Self {
+        let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
+        Self {
+            traceparent: ctx.parent.as_ref().map(|parent| parent.child(span)),
+            chain: client.believed.then(|| {
+                let mut chain = String::new();
+                for field in headers.get_all(&X_FORWARDED_FOR) {
+                    if let Ok(text) = field.to_str() {
+                        chain.push_str(text);
+                        chain.push_str(", ");
+                    }
+                }
+                chain.push_str(client.start.peer.text.to_str().unwrap_or_default());
+                chain
+            }),
+        }
+    }
+}
+
+type Field<'a> = (&'a HeaderName, Option<&'a [u8]>);
+
+/// The fields that are ours. One without a value is removed.
+struct Own<'a> {
+    fields: SmallVec<[Field<'a>; 12]>,
+    /// Bit n: one of their names has n bytes; the last bit stands for all longer ones.
+    lengths: u64,
+}
+
+impl<'a> Own<'a> {
+    fn of(ctx: &'a Ctx, client: &Client<'a>, headers: &'a HeaderMap, made: &'a Made) -> Self {
+        let mut own = Self {
+            fields: SmallVec::new(),
+            lengths: 0,
+        };
+        own.host(ctx, headers);
+        own.forwarded(ctx, client, headers, made);
+        if ctx.buffered {
+            own.add(&EXPECT, None);
+        }
+        own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
+        if let Some(parent) = &made.traceparent {
+            own.add(&TRACEPARENT, Some(parent));
+        }
+        if let Some(principal) = &ctx.principal {
+            if let Some(value) = &principal.consumer_header {
+                own.add(&X_CONSUMER, Some(value.as_bytes()));
+            }
+            for (name, value) in &principal.forward {
+                own.add(name, Some(value.as_bytes()));
+            }
+        }
+        own
+    }
+
+    fn add(&mut self, name: &'a HeaderName, value: Option<&'a [u8]>) {
+        self.lengths |= length_bit(name);
+        self.fields.push((name, value));
+    }
+
+    /// Whether `name` is one of them.
+    fn names(&self, name: &HeaderName) -> bool {
+        self.lengths & length_bit(name) != 0 && self.fields.iter().any(|(own, _)| *own == name)
+    }
+
+    /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
+    fn host(&mut self, ctx: &'a Ctx, headers: &HeaderMap) {
+        let Some((pool, endpoint)) = &ctx.forward.current else {
+            return;
+        };
+        match &pool.settings().host {
+            Some(host) => self.add(&HOST, Some(host.as_bytes())),
+            None if headers.contains_key(&HOST) => {}
+            None => self.add(&HOST, Some(endpoint.label.as_bytes())),
+        }
+    }
+
+    /// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
+    fn forwarded(
+        &mut self,
+        ctx: &'a Ctx,
+        client: &Client<'a>,
+        headers: &'a HeaderMap,
+        made: &'a Made,
+    ) {
+        let start = client.start;
+        let chain = made.chain.as_ref().map(String::as_bytes);
+        self.add(&X_FORWARDED_FOR, chain.or(Some(start.peer.text.as_bytes())));
+        if !client.believed || !headers.contains_key(&X_FORWARDED_PROTO) {
+            self.add(
+                &X_FORWARDED_PROTO,
+                Some(start.peer.scheme.as_str().as_bytes()),
+            );
+        }
+        if !client.believed || !headers.contains_key(&X_FORWARDED_HOST) {
+            let named = headers.get(&HOST).map(HeaderValue::as_bytes);
+            let authority = || ctx.uri.authority().map(|host| host.as_str().as_bytes());
+            self.add(&X_FORWARDED_HOST, named.or_else(authority));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_word_of_a_name_begins_with_a_capital() {
+        for (name, expected) in [
+            ("x-request-id", "X-Request-Id: v\r\n"),
+            ("host", "Host: v\r\n"),
+            ("x--a-", "X--A-: v\r\n"),
+            ("-", "-: v\r\n"),
+            ("1_a-b", "1_a-B: v\r\n"),
+        ] {
+            let mut out = BytesMut::new();
+            let name = name.parse::<HeaderName>().expect("name");
+            write_field(&mut out, &name, b"v");
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! One try: the request goes out and the answer comes back, both at the same time.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, BufMut};
+use http::{Method, StatusCode, Version};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
+use tokio::net::TcpStream;
+
+use super::answer::{self, Answer, Invalid};
+use super::origin::Origin;
+use super::upload::{Stopped, Upload};
+use crate::gateway::client::ClientIo;
+use crate::gateway::ctx::Ctx;
+use crate::gateway::http1::answer::{
+    AnswerHead, Delimited, put_chunk_size, write, write_informational,
+};
+use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::session::{read_error, write_error};
+use crate::gateway::{chain, forward, reply};
+
+/// A request being sent to an endpoint, and its answer.
+pub(super) struct Exchange<'e> {
+    request: &'e RequestHeader,
+    ctx: &'e mut Ctx,
+    client: &'e ClientIo,
+    origin: Origin,
+    upload: &'e mut Upload,
+    stage: Stage,
+    /// The endpoint will take another request.
+    persistent: bool,
+    /// Sending to the endpoint failed so.
+    unsent: Option<io::Error>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The head of the answer is awaited.
+    Head,
+    /// Its body comes, and is delimited for the client so.
+    Body(BodyGuard, Delimited),
+    /// All of it is queued.
+    Flush,
+    /// It was delivered.
+    Done,
+}
+
+/// A try that failed.
+pub(super) struct Failed {
+    pub(super) error: Box<Error>,
+    /// The answer had begun.
+    pub(super) began: bool,
+    /// The connection had been kept from before and was closed without a word.
+    pub(super) stale: bool,
+}
+
+impl<'e> Exchange<'e> {
+    /// An exchange over `origin`; `upload` has begun.
+    pub(super) fn new(
+        request: &'e RequestHeader,
+        ctx: &'e mut Ctx,
+        client: &'e ClientIo,
+        origin: Origin,
+        upload: &'e mut Upload,
+    ) -> Self {
+        Self {
+            request,
+            ctx,
+            client,
+            origin,
+            upload,
+            stage: Stage::Head,
+            persistent: false,
+            unsent: None,
+        }
+    }
+
+    /// The connection, if it can serve another request.
+    pub(super) fn reusable(self) -> Option<TcpStream> {
+        let clean = self.persistent && self.unsent.is_none() && self.upload.sent();
+        clean.then(|| self.origin.into_socket()).flatten()
+    }
+
+    /// Goes on as far as it can without waiting.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        let outcome = self.poll_stages(cx);
+        outcome.map_err(|error| Failed {
+            began: !matches!(self.stage, Stage::Head),
+            stale: self.origin.stale(),
+            error,
+        })
+    }
+
+    fn poll_stages(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Error>>> {
+        self.poll_upload(cx)?;
+        loop {
+            let next = match self.stage {
+                Stage::Head => self.poll_head(cx),
+                Stage::Body(guard, delimited) => self.poll_body(cx, guard, delimited),
+                Stage::Flush => self.poll_end(cx),
+                Stage::Done => return Poll::Ready(Ok(())),
+            };
+            match next {
+                Poll::Ready(next) => self.stage = next?,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Sends the request on. That the endpoint takes no more of it does not end the exchange: it may have answered.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Box<Error>> {
+        if self.upload.sent() {
+            return Ok(());
+        }
+        match self
+            .upload
+            .poll(cx, &mut self.origin, self.client, self.ctx)
+        {
+            Poll::Ready(Err(Stopped::Origin(error))) => {
+                self.upload.abandon();
+                self.unsent = Some(error);
+                Ok(())
+            }
+            Poll::Ready(Err(Stopped::Client(error))) => Err(read_error(&error)),
+            Poll::Ready(Err(Stopped::TooLarge)) => {
+                let most = self
+                    .ctx
+                    .route
+                    .as_ref()
+                    .map_or(u64::MAX, |route| route.max_body);
+                Err(forward::refused(self.ctx, chain::too_large(most)))
+            }
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
+        loop {
+            if !self.origin.incoming.is_empty()
+                && let Some(stage) = self.take_head()?
+            {
+                return Poll::Ready(Ok(stage));
+            }
+            match self.origin.poll_read(cx, 0) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken_off())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unreadable(error))),
+                Poll::Pending => return self.poll_client(cx),
+            }
+        }
+    }
+
+    /// Reads the heads that are here. `None`: the final one is not.
+    fn take_head(&mut self) -> Result<Option<Stage>, Box<Error>> {
+        loop {
+            let Self {
+                request,
+                ctx,
+                client,
+                origin,
+                upload,
+                ..
+            } = self;
+            let mut room = answer::room();
+            let Some((answer, length)) =
+                Answer::parse(&origin.incoming, &mut room).map_err(invalid)?
+            else {
+                return Ok(None);
+            };
+            if (100..200).contains(&answer.status()) {
+                if answer.status() == 101 {
+                    return Err(invalid(Invalid("an upgrade that nobody asked for")));
+                }
+                forward::informed(ctx)?;
+                // HTTP/1.0 does not know them (RFC 9110 §15.2).
+                if ctx.version == Version::HTTP_11 {
+                    client.queue(|out| write_informational(&answer, out));
+                }
+                drop(answer);
+                origin.incoming.advance(length);
+                continue;
+            }
+            let replayable = upload.replayable();
+            forward::answered(ctx, answer.status(), replayable)?;
+            let head_only = request.method == Method::HEAD;
+            let guard = answer.body(head_only);
+            let delimited = match guard {
+                BodyGuard::Done if answer.length() != Some(0) => Delimited::Absent,
+                BodyGuard::Done => Delimited::Length(0),
+                _ => Delimited::with(answer.length(), ctx.version),
+            };
+            reply::announce(ctx);
+            let filtered = reply::has_filters(ctx).then(|| answer.to_header());
+            let filtered = filtered.transpose().map_err(invalid)?;
+            let ends = delimited == Delimited::Close;
+            let version = ctx.version;
+            match filtered {
+                Some(mut head) => {
+                    reply::filter(request, ctx, &mut head);
+                    client.queue_head(ends, |out, extra, persistent| {
+                        write(&head, delimited, extra, persistent, version, out);
+                    });
+                }
+                None => client.queue_head(ends, |out, extra, persistent| {
+                    write(&answer, delimited, extra, persistent, version, out);
+                }),
+            }
+            ctx.relayed = StatusCode::from_u16(answer.status()).ok();
+            self.persistent = answer.persistent() && guard != BodyGuard::Raw;
+            drop(answer);
+            origin.incoming.advance(length);
+            return Ok(Some(Stage::Body(guard, delimited)));
+        }
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut guard: BodyGuard,
+        delimited: Delimited,
+    ) -> Poll<Result<Stage, Box<Error>>> {
+        loop {
+            let delivered = self.poll_deliver(cx, &mut guard, delimited);
+            self.stage = Stage::Body(guard, delimited);
+            std::task::ready!(delivered)?;
+            if guard == BodyGuard::Done {
+                return Poll::Ready(Ok(self.end(delimited)));
+            }
+            let expected = match guard {
+                BodyGuard::Length(left) => left,
+                _ => u64::MAX,
+            };
+            match self.origin.poll_read(cx, expected) {
+                Poll::Ready(Ok(0)) if guard == BodyGuard::Raw => {
+                    return Poll::Ready(Ok(self.end(delimited)));
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken_off())),
+                Poll::Ready(Ok(_)) => self.client.heard(Instant::now()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unreadable(error))),
+                Poll::Pending => return self.poll_client(cx),
+            }
+        }
+    }
+
+    /// Passes on what was read of the body.
+    fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        guard: &mut BodyGuard,
+        delimited: Delimited,
+    ) -> Poll<Result<(), Box<Error>>> {
+        let incoming = &mut self.origin.incoming;
+        let sent = &mut self.ctx.bytes_out;
+        while !incoming.is_empty() && *guard != BodyGuard::Done {
+            if delimited != Delimited::Chunked
+                && let BodyGuard::Length(_) | BodyGuard::Raw = guard
+            {
+                let most = match guard {
+                    BodyGuard::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+                    _ => usize::MAX,
+                };
+                let piece = &incoming[..incoming.len().min(most)];
+                let taken = std::task::ready!(self.client.poll_send(cx, piece))
+                    .map_err(|error| write_error(&error))?;
+                let _ = guard.admit(&incoming[..taken], |_| {});
+                *sent += taken as u64;
+                incoming.advance(taken);
+                continue;
+            }
+            // Pieces are framed anew, or lose their frames: copied behind what the client took.
+            std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
+            let mut taken = Ok(incoming.len());
+            self.client.queue(|out| {
+                let put = |piece: &[u8]| {
+                    *sent += piece.len() as u64;
+                    if delimited == Delimited::Chunked {
+                        put_chunk_size(out, piece.len());
+                    }
+                    out.extend_from_slice(piece);
+                    if delimited == Delimited::Chunked {
+                        out.put_slice(b"\r\n");
+                    }
+                };
+                if *guard == BodyGuard::Raw {
+                    let mut put = put;
+                    put(incoming);
+                } else {
+                    taken = guard.admit(incoming, put);
+                }
+            });
+            let taken = taken.map_err(|_| invalid(Invalid("the answer's chunks are malformed")))?;
+            incoming.advance(taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn end(&self, delimited: Delimited) -> Stage {
+        if delimited == Delimited::Chunked {
+            self.client.queue(|out| out.put_slice(b"0\r\n\r\n"));
+        }
+        Stage::Flush
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
+        let flushed = std::task::ready!(self.client.poll_flush_last(cx));
+        Poll::Ready(match flushed {
+            Ok(()) => Ok(Stage::Done),
+            Err(error) => Err(write_error(&error)),
+        })
+    }
+
+    /// The endpoint has nothing more at the moment: what is queued goes to the client, and it is watched whether it
+    /// leaves.
+    fn poll_client<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Box<Error>>> {
+        std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
+        // While its body is read, or the endpoint takes nothing, the upload is waited for.
+        if self.upload.sent() {
+            let gone = std::task::ready!(self.client.poll_idle(cx));
+            return Poll::Ready(Err(read_error(&gone)));
+        }
+        Poll::Pending
+    }
+
+    /// The endpoint closed the connection before its answer was whole.
+    fn broken_off(&mut self) -> Box<Error> {
+        match self.unsent.take() {
+            Some(error) => Error::because(ErrorType::WriteError, "sending to the upstream", error),
+            None => Error::explain(ErrorType::ConnectionClosed, "the upstream broke off"),
+        }
+        .into_up()
+    }
+
+    fn unreadable(&mut self, error: io::Error) -> Box<Error> {
+        let error = self.unsent.take().unwrap_or(error);
+        Error::because(ErrorType::ReadError, "reading from the upstream", error).into_up()
+    }
+}
+
+/// An answer that cannot be passed on.
+fn invalid(why: Invalid) -> Box<Error> {
+    forward::invalid(why.0)
+}

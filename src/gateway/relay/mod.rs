@@ -1,0 +1,109 @@
+//! The short way: HTTP/1 from the client to HTTP/1 of the upstream, without the framework in between.
+//!
+//! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
+//! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
+//! whose upstream is reached over plain TCP, and which asks for nothing that concerns the connection itself, is
+//! forwarded here. Upgrades, TLS towards upstreams and everything else go through the framework. Both ways ask
+//! [`forward`] which endpoint is next and whether a failure is tried again.
+
+mod answer;
+mod exchange;
+mod kept;
+mod origin;
+mod upload;
+
+pub(super) use kept::KeptConnections;
+
+use std::sync::Arc;
+
+use pingora::Error;
+use pingora::http::RequestHeader;
+
+use self::exchange::{Exchange, Failed};
+use self::kept::Keeping;
+use self::origin::Origin;
+use super::ctx::{Ctx, Lane};
+use super::forward::{self, Broken};
+use super::snapshot::Target;
+use super::{failure, reply};
+use crate::observe::stats::RetryCause;
+
+/// Whether this request can take the short way.
+pub(super) fn can(ctx: &Ctx) -> bool {
+    let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
+        return false;
+    };
+    let plain = pool.settings().tls.is_none();
+    plain
+        && ctx
+            .start
+            .as_ref()
+            .is_some_and(|start| start.head.end_to_end)
+}
+
+/// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
+pub(super) async fn forward(
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    lane: &Lane,
+) -> Result<(), Box<Error>> {
+    let Some(start) = &ctx.start else {
+        return Err(forward::refused(ctx, reply::internal()));
+    };
+    let client = Arc::clone(&start.client);
+    let mut upload = upload::Upload::new(start.head.framing);
+    loop {
+        let endpoint = forward::choose(ctx).await?;
+        let Some((pool, _)) = &ctx.forward.current else {
+            return Err(forward::refused(ctx, reply::internal()));
+        };
+        let pool = Arc::clone(pool);
+        let keeping = Keeping::of(pool.settings());
+        let kept = keeping
+            .as_ref()
+            .and_then(|_| lane.kept.take(endpoint.address));
+        let origin = match kept {
+            Some(socket) => Ok(Origin::kept(socket)),
+            None => Origin::connect(endpoint.address, forward::connect_within(ctx, &pool)).await,
+        };
+        let origin = match origin {
+            Ok(origin) => origin,
+            Err(error) => {
+                let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
+                if forward::connect_failed(ctx, cause) {
+                    continue;
+                }
+                return Err(error);
+            }
+        };
+        forward::connected(ctx, origin.reused());
+        upload.begin(request, ctx);
+        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload);
+        let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
+        match outcome {
+            Ok(()) => {
+                if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
+                    lane.kept.put(endpoint.address, socket, &keeping);
+                }
+                return Ok(());
+            }
+            Err(Failed {
+                error,
+                began,
+                stale,
+            }) => {
+                drop(exchange);
+                let broken = Broken {
+                    cause: failure::cause(&error),
+                    downstream: *error.esource() == pingora::ErrorSource::Downstream,
+                    replayable: !began && upload.replayable(),
+                    stale,
+                };
+                if !forward::try_failed(ctx, &broken) {
+                    return Err(error);
+                }
+                log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The request on its way to the endpoint: its head, and its body as the client sends it.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use pingora::http::RequestHeader;
+
+use super::origin::Origin;
+use crate::gateway::client::ClientIo;
+use crate::gateway::ctx::Ctx;
+use crate::gateway::http1::answer::put_chunk_size;
+use crate::gateway::http1::head::Framing;
+use crate::gateway::http1::replay::Replay;
+use crate::gateway::{forward, outgoing_head};
+
+/// What was not sent yet, and where the body stands.
+pub(super) struct Upload {
+    framing: Framing,
+    /// Head, or what frames a piece of the body; goes before `piece`.
+    framed: BytesMut,
+    piece: Bytes,
+    body: Body,
+    /// A chunk was sent.
+    within_chunks: bool,
+    replay: Option<Replay>,
+    /// The endpoint takes nothing since then.
+    blocked: Option<Instant>,
+    patience: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    /// What an earlier try read of it comes first.
+    Again,
+    /// The client sends it.
+    Coming,
+    /// All of it was read.
+    Read,
+}
+
+/// Why nothing more is sent.
+pub(super) enum Stopped {
+    /// The endpoint takes nothing more; it may have answered all the same.
+    Origin(io::Error),
+    /// The client broke off, or took too long.
+    Client(io::Error),
+    /// The body is longer than the route takes.
+    TooLarge,
+}
+
+impl Upload {
+    /// An upload that did not begin.
+    pub(super) fn new(framing: Framing) -> Self {
+        Self {
+            framing,
+            framed: BytesMut::new(),
+            piece: Bytes::new(),
+            body: Body::Coming,
+            within_chunks: false,
+            replay: None,
+            blocked: None,
+            patience: Duration::MAX,
+        }
+    }
+
+    /// Begins a try.
+    pub(super) fn begin(&mut self, request: &RequestHeader, ctx: &Ctx) {
+        self.framed.clear();
+        self.framed.reserve(1024);
+        outgoing_head::write(request, ctx, &mut self.framed);
+        self.piece = Bytes::new();
+        self.within_chunks = false;
+        self.blocked = None;
+        if let Some((pool, _)) = &ctx.forward.current {
+            self.patience = pool.settings().timeout.write;
+        }
+        if self.framing == Framing::None {
+            self.body = Body::Read;
+            return;
+        }
+        self.body = if self.replay.is_some() {
+            Body::Again
+        } else {
+            Body::Coming
+        };
+        self.replay
+            .get_or_insert_with(|| Replay::new(forward::resendable(ctx)));
+    }
+
+    /// Whether another try could send the same again.
+    pub(super) fn replayable(&self) -> bool {
+        self.replay.as_ref().is_none_or(Replay::whole)
+    }
+
+    /// Whether all was sent.
+    pub(super) fn sent(&self) -> bool {
+        self.body == Body::Read && self.framed.is_empty() && self.piece.is_empty()
+    }
+
+    /// Gives up: nothing more is sent.
+    pub(super) fn abandon(&mut self) {
+        self.framed.clear();
+        self.piece = Bytes::new();
+        self.body = Body::Read;
+    }
+
+    /// Sends what can be sent now.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        origin: &mut Origin,
+        client: &ClientIo,
+        ctx: &mut Ctx,
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            std::task::ready!(self.poll_send(cx, origin, client))?;
+            let piece = match self.body {
+                Body::Read => return Poll::Ready(Ok(())),
+                Body::Again => {
+                    self.body = Body::Coming;
+                    let kept = self.replay.as_ref().and_then(Replay::bytes);
+                    let Some(kept) = kept else { continue };
+                    kept
+                }
+                Body::Coming => {
+                    let buffered = client.buffered();
+                    let piece = std::task::ready!(client.poll_body(cx)).map_err(Stopped::Client)?;
+                    let Some(piece) = piece else {
+                        self.body = Body::Read;
+                        if self.framing == Framing::Chunked {
+                            self.end_chunk();
+                            self.framed.put_slice(b"0\r\n\r\n");
+                        }
+                        continue;
+                    };
+                    if let Some(replay) = &mut self.replay {
+                        replay.add(&piece, buffered);
+                    }
+                    piece
+                }
+            };
+            ctx.body_in += piece.len() as u64;
+            let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
+            if ctx.body_in > most {
+                return Poll::Ready(Err(Stopped::TooLarge));
+            }
+            self.frame(piece);
+        }
+    }
+
+    fn frame(&mut self, piece: Bytes) {
+        if self.framing == Framing::Chunked {
+            self.end_chunk();
+            put_chunk_size(&mut self.framed, piece.len());
+            self.within_chunks = true;
+        }
+        self.piece = piece;
+    }
+
+    /// The end of a chunk goes out with what follows it: alone it would be a packet of its own.
+    fn end_chunk(&mut self) {
+        if self.within_chunks {
+            self.framed.put_slice(b"\r\n");
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        origin: &mut Origin,
+        client: &ClientIo,
+    ) -> Poll<Result<(), Stopped>> {
+        while !self.framed.is_empty() || !self.piece.is_empty() {
+            let written = match origin.poll_write(cx, &self.framed, &self.piece) {
+                Poll::Ready(written) => written.map_err(Stopped::Origin)?,
+                Poll::Pending => {
+                    let since = *self.blocked.get_or_insert_with(Instant::now);
+                    let Some(due) = since.checked_add(self.patience) else {
+                        return Poll::Pending;
+                    };
+                    let overdue = std::task::ready!(client.poll_silence(cx, due));
+                    return Poll::Ready(Err(Stopped::Client(overdue)));
+                }
+            };
+            if written == 0 {
+                let error = io::ErrorKind::WriteZero.into();
+                return Poll::Ready(Err(Stopped::Origin(error)));
+            }
+            self.blocked = None;
+            let framed = written.min(self.framed.len());
+            self.framed.advance(framed);
+            self.piece.advance(written - framed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

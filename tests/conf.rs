@@ -12,9 +12,8 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 9] = [
+const NOT_SUPPORTED_YET: [&str; 8] = [
     "limit.NAME.scope",
-    "listener[].tls",
     "route[].class",
     "route[].fallback",
     "route[].mirror",
@@ -25,10 +24,16 @@ const NOT_SUPPORTED_YET: [&str; 9] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 6] = [
+const SHOWN_IN_COMMENTS: [&str; 12] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
+    "listener[].tls",
+    "listener[].tls.certificates",
+    "listener[].tls.certificates[].cert",
+    "listener[].tls.certificates[].key",
+    "listener[].tls.client_ca",
+    "listener[].tls.min_version",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms by floor.
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("main", 6),
     ("cli", 6),
     ("server", 5),
@@ -22,6 +22,7 @@ const FLOORS: [(&str, u8); 13] = [
     ("limit", 3),
     ("upstream", 3),
     ("transform", 3),
+    ("tls", 3),
     ("filter", 2),
     ("observe", 2),
     ("config", 1),

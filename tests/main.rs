@@ -23,5 +23,6 @@ mod log;
 mod metrics;
 mod route;
 mod signature;
+mod tls;
 mod upstream;
 mod websocket;

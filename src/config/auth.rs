@@ -222,7 +222,7 @@ const SKEW: &str = "300s";
 /// Nonces remembered unless told otherwise.
 const NONCE_CAPACITY: u32 = 2_000_000;
 /// Headers a claim may never be written to: they frame or route the request.
-const NOT_FORWARDABLE: [&str; 9] = [
+const NOT_FORWARDABLE: [&str; 12] = [
     "host",
     "connection",
     "content-length",
@@ -232,6 +232,9 @@ const NOT_FORWARDABLE: [&str; 9] = [
     "trailer",
     "keep-alive",
     "expect",
+    "x-trace-id",
+    "traceparent",
+    "x-consumer",
 ];
 
 impl RawAuth {
@@ -299,9 +302,17 @@ impl RawAuth {
         let headers = at.key("forward_claims");
         let mut forward_claims = Vec::new();
         for (claim, header) in &self.forward_claims {
-            if let Some(header) = scope.read(&headers.key(claim), header, forwardable) {
-                forward_claims.push((claim.clone(), header));
+            let Some(header) = scope.read(&headers.key(claim), header, forwardable) else {
+                continue;
+            };
+            let earlier = forward_claims.iter().find(|(_, known)| *known == header);
+            if let Some((other, _)) = earlier {
+                scope.problem(
+                    &headers.key(claim),
+                    format!("{header:?} is the header of the claim {other:?} already"),
+                );
             }
+            forward_claims.push((claim.clone(), header));
         }
         let audience = self.audience.clone();
         if audience.iter().any(String::is_empty)
@@ -579,7 +590,7 @@ fn forwardable(text: &str) -> Result<HeaderName, String> {
         .map_err(|_| format!("{text:?} is no header name"))?;
     if NOT_FORWARDABLE.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
         return Err(format!(
-            "{text:?} frames or routes the request and cannot carry a claim"
+            "{text:?} has a meaning of its own and cannot carry a claim"
         ));
     }
     Ok(name)

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document::At;
-use super::raw::Later;
 use super::scope::Scope;
+use super::tls::{ListenerTls, RawListenerTls};
 use crate::primitives::ListenerName;
 
 /// An address to accept connections on.
@@ -25,9 +25,9 @@ pub(super) struct RawListener {
     /// PROXY protocol. Not supported yet.
     #[serde(default)]
     proxy_protocol: bool,
-    /// TLS. Not supported yet.
+    /// TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tls: Option<Later>,
+    tls: Option<RawListenerTls>,
 }
 
 /// A listener, validated.
@@ -37,11 +37,12 @@ pub struct Listener {
     pub name: ListenerName,
     /// Address to bind.
     pub address: SocketAddr,
+    /// TLS, when spoken.
+    pub tls: Option<ListenerTls>,
 }
 
 impl RawListener {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Listener> {
-        scope.later(&at.key("tls"), self.tls.as_ref());
         if self.http2 {
             scope.problem(&at.key("http2"), "HTTP/2 is not supported yet");
         }
@@ -53,7 +54,11 @@ impl RawListener {
         }
         let address = scope.read(&at.key("address"), &self.address, socket_address)?;
         let name = ListenerName::new(self.name.as_deref().unwrap_or(&self.address));
-        Some(Listener { name, address })
+        let tls = match &self.tls {
+            Some(tls) => Some(tls.validate(&at.key("tls"), scope)?),
+            None => None,
+        };
+        Some(Listener { name, address, tls })
     }
 }
 

@@ -18,6 +18,7 @@ mod route;
 mod schema;
 mod scope;
 mod server;
+mod tls;
 mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +40,7 @@ pub use respond::Respond;
 pub use route::{Action, HostPattern, Route};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
+pub use tls::{CertificateFiles, ListenerTls};
 pub use upstream::{
     Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
 };

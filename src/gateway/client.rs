@@ -266,6 +266,19 @@ impl ClientIo {
         state.persistent && answered && state.guard == BodyGuard::Done
     }
 
+    /// Whether the client takes nothing at the moment.
+    pub(super) fn stalled(&self) -> bool {
+        self.state.lock().stalled.is_some()
+    }
+
+    /// Ends the connection so that the client sees that something is missing.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state.lock();
+        state.persistent = false;
+        state.closed = true;
+        state.socket.break_off();
+    }
+
     /// What the answer is to carry besides its own fields.
     pub(super) fn set_extra(&self, extra: Extra) {
         self.state.lock().extra = extra;

@@ -28,7 +28,7 @@ use super::socket::Socket;
 use super::state::State;
 use super::{failure, reply};
 use crate::config::{ClientLimits, ErrorFormat};
-use crate::filter::{Reason, Refusal, Scheme};
+use crate::filter::{Reason, Refusal};
 use crate::primitives::trace::TraceId;
 
 /// What all connections of a worker share: the application that answers, the state, and the word to stop.
@@ -77,7 +77,7 @@ where
     let peer = Arc::new(Peer {
         address,
         text,
-        scheme: Scheme::Http,
+        scheme: socket.scheme(),
     });
     let client = ClientIo::new(socket);
     drop(snapshot);
@@ -447,7 +447,7 @@ mod tests {
             response_filters: Vec::new(),
         });
         state.publish(&Arc::new(snapshot));
-        let lane = Arc::new(Lane::new(0, 8));
+        let lane = Arc::new(Lane::new(0, 1));
         let app = Arc::new(http_proxy(
             &Arc::new(ServerConf::default()),
             Gateway::new(Arc::clone(&state), Arc::clone(&lane)),

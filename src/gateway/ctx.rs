@@ -33,11 +33,11 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// The lane of worker number `index`, which keeps so many idle connections to endpoints.
-    pub fn new(index: usize, kept: usize) -> Self {
+    /// The lane of worker number `index`, one of so many.
+    pub fn new(index: usize, workers: usize) -> Self {
         Self {
             index,
-            kept: KeptConnections::new(kept),
+            kept: KeptConnections::new(workers),
             numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
         }
@@ -140,6 +140,8 @@ pub(super) struct Forward {
     pub(super) retry: bool,
     /// A connection kept from before was found dead once; such a try does not count.
     pub(super) stale: bool,
+    /// The next try waits for nothing.
+    pub(super) at_once: bool,
     pub(super) informational: u32,
 }
 
@@ -185,6 +187,7 @@ impl Ctx {
                 reported: false,
                 retry: false,
                 stale: false,
+                at_once: false,
                 informational: 0,
             },
             logged: false,
@@ -282,10 +285,11 @@ impl Drop for Ctx {
             };
             // The connection answers in place of a request that is gone.
             let status = refusal.as_ref().map(|refusal| refusal.reason.status());
-            let status = status.filter(|_| !client.answered()).unwrap_or(0);
+            let status = status.filter(|_| !client.answered());
+            let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
             self.refusal = refusal.or(self.refusal.take());
-            self.record(status, 0, None, None);
+            self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None, None);
         }
         self.leave_endpoint();
         if let Some(route) = &self.route {

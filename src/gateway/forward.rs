@@ -33,7 +33,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
             .backoff
             .saturating_mul(factor)
             .min(left(ctx, now));
-        if !wait.is_zero() && !ctx.forward.stale {
+        if !wait.is_zero() && !ctx.forward.at_once {
             tokio::time::sleep(wait).await;
             now = Instant::now();
         }
@@ -63,7 +63,10 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     forward.took = None;
     forward.reported = false;
     forward.retry = false;
-    ctx.body_in = 0;
+    forward.at_once = false;
+    if !ctx.buffered {
+        ctx.body_in = 0;
+    }
     Ok(endpoint)
 }
 
@@ -178,6 +181,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     // A connection that was kept open and is found closed says nothing about the endpoint.
     if broken.stale && replayable && !ctx.forward.stale {
         ctx.forward.stale = true;
+        ctx.forward.at_once = true;
         ctx.forward.tried.pop();
         ctx.forward.attempts -= 1;
         return true;

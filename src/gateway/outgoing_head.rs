@@ -12,10 +12,12 @@ use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
 use super::decide::{TRACEPARENT, X_TRACE_ID};
+use super::http1::head::Framing;
 use super::snapshot::length_bit;
 
 static HOST: HeaderName = header::HOST;
 static EXPECT: HeaderName = header::EXPECT;
+static TRANSFER_ENCODING: HeaderName = header::TRANSFER_ENCODING;
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -214,6 +216,9 @@ impl<'a> Own<'a> {
         if ctx.buffered {
             own.add(&EXPECT, None);
         }
+        if client.start.head.framing == Framing::Chunked {
+            own.add(&TRANSFER_ENCODING, Some(b"chunked"));
+        }
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
@@ -229,7 +234,11 @@ impl<'a> Own<'a> {
         own
     }
 
+    /// Adds a field in place of an earlier one of that name.
     fn add(&mut self, name: &'a HeaderName, value: Option<&'a [u8]>) {
+        if self.names(name) {
+            self.fields.retain(|(own, _)| *own != name);
+        }
         self.lengths |= length_bit(name);
         self.fields.push((name, value));
     }

@@ -92,7 +92,9 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if !ctx.buffered {
+            ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
         let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
         if ctx.body_in > most
             && !ctx

@@ -15,8 +15,9 @@ use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter}
 use crate::limit;
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
-use crate::primitives::{AuthName, LimitName, RouteName, UpstreamName};
+use crate::primitives::{AuthName, LimitName, ListenerName, RouteName, UpstreamName, clock};
 use crate::route::{Outgoing, RouteTable};
+use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
 use crate::upstream::{PeerTemplate, Pool};
 
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub table: RouteTable,
     /// What a found route does, in the order of the table.
     pub routes: Vec<Arc<RouteRuntime>>,
+    /// TLS of the listeners that speak it.
+    pub tls: BTreeMap<ListenerName, ListenerConfig>,
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
@@ -135,6 +138,7 @@ impl Snapshot {
             }
         }
         let pools = pools(&config, state, material, &mut wrong);
+        let tls = tls(&config, state, material, &mut wrong);
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -164,6 +168,7 @@ impl Snapshot {
             identity_headers: identity_headers(&config),
             token_parameters: token_parameters(&config),
             secrets: secrets.into_inner(),
+            tls,
             pools,
             admin_token,
             sources,
@@ -212,6 +217,38 @@ impl RouteRuntime {
             response_filters,
         }
     }
+}
+
+/// TLS of the listeners that speak it.
+fn tls(
+    config: &Config,
+    state: &State,
+    material: &dyn Material,
+    wrong: &mut dyn FnMut(&str, &str),
+) -> BTreeMap<ListenerName, ListenerConfig> {
+    let mut built = BTreeMap::new();
+    let starting = state.log.is_some() && state.snapshot().is_none();
+    let expired = if starting {
+        Expired::Served
+    } else {
+        Expired::Refused
+    };
+    let now = (clock::unix_now(), expired);
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let Some(tls) = &listener.tls else { continue };
+        match tls::build(tls, &state.tls, now, &|path| material.file(path)) {
+            Ok(tls) => {
+                built.insert(listener.name.clone(), tls);
+            }
+            Err(errors) => {
+                for error in errors {
+                    let key = format!("listener[{index}].tls.{}", error.key);
+                    wrong(&key, &error.to_string());
+                }
+            }
+        }
+    }
+    built
 }
 
 /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,

@@ -4,10 +4,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::filter::Scheme;
 
 /// An accepted socket.
 #[derive(Debug)]
@@ -16,9 +20,29 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Socket {
+    /// How the client would name what it speaks.
+    pub(super) fn scheme(&self) -> Scheme {
+        match self {
+            Self::Tls(_) => Scheme::Https,
+            Self::Tcp(_) | Self::Unix(_) => Scheme::Http,
+        }
+    }
+
+    /// Lets closing tell the other side that something is missing: a reset, and over TLS no word of an end.
+    pub(super) fn break_off(&self) {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return,
+        };
+        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -27,6 +51,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 
@@ -39,6 +64,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
             Self::Unix(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
+            Self::Tls(stream) => std::pin::pin!(stream.read_buf(buf)).poll(cx),
         }
     }
 
@@ -50,6 +76,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -61,6 +88,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -68,6 +96,7 @@ impl Socket {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::auth::AuthFacts;
 use crate::limit::LimitFacts;
 use crate::observe::{LogHandle, Metrics, Windows};
 use crate::primitives::clock::{self, Clock, WallClock};
+use crate::tls::TlsFacts;
 use crate::upstream::EndpointFacts;
 
 /// Facts of the running process. Made once in `server` and handed down.
@@ -32,6 +33,8 @@ pub struct State {
     pub limits: LimitFacts,
     /// Nonces and verified tokens.
     pub auth: AuthFacts,
+    /// What is remembered of TLS handshakes.
+    pub tls: TlsFacts,
     /// What is known about endpoints.
     pub endpoints: Arc<EndpointFacts>,
     /// The log; `None` in commands that serve nothing.
@@ -55,6 +58,7 @@ impl State {
             admission: Arc::default(),
             limits: LimitFacts::new(),
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
+            tls: TlsFacts::default(),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
             log,
             snapshot: ArcSwapOption::empty(),
@@ -74,6 +78,11 @@ impl State {
     pub fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
+        for (listener, tls) in &snapshot.tls {
+            let shown = tls.shown.iter();
+            let certificates = shown.map(|shown| (shown.name.clone(), shown.not_after));
+            self.metrics.certificates(listener, certificates.collect());
+        }
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         self.limits.retain(snapshot.config.limits.values());
         self.auth.retain(snapshot.config.auths.values());

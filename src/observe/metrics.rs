@@ -63,6 +63,8 @@ impl EndpointCounts {
 pub struct ListenerStats {
     /// Connections open now.
     pub connections: Level,
+    /// Certificates shown: name, and end of validity in seconds since 1970.
+    certificates: Mutex<Vec<(String, i64)>>,
 }
 
 impl Metrics {
@@ -138,6 +140,11 @@ impl Metrics {
     /// The counts of a listener.
     pub fn listener(&self, name: &ListenerName) -> Arc<ListenerStats> {
         Arc::clone(self.listeners.lock().entry(name.clone()).or_default())
+    }
+
+    /// The certificates that a listener shows.
+    pub fn certificates(&self, listener: &ListenerName, shown: Vec<(String, i64)>) {
+        *self.listener(listener).certificates.lock() = shown;
     }
 
     /// Every route's counts, the unmatched included.
@@ -315,11 +322,22 @@ impl Metrics {
             }
         }
         let mut connections = gauge("gateway_connections_active", "Connections open now");
+        let mut certificates = gauge(
+            "gateway_tls_cert_not_after_seconds",
+            "End of validity of each certificate, seconds since 1970",
+        );
         for (listener, stats) in self.listeners.lock().iter() {
+            let listener = listener.as_str();
             connections.push(
-                labels(&[("listener", listener.as_str())]),
+                labels(&[("listener", listener)]),
                 stats.connections.value() as f64,
             );
+            for (name, not_after) in stats.certificates.lock().iter() {
+                certificates.push(
+                    labels(&[("listener", listener), ("name", name)]),
+                    *not_after as f64,
+                );
+            }
         }
         let mut dropped = counter(
             "gateway_log_dropped_total",
@@ -331,7 +349,12 @@ impl Metrics {
         ] {
             dropped.push(labels(&[("sink", sink)]), count.value() as f64);
         }
-        vec![decisions.done(), connections.done(), dropped.done()]
+        vec![
+            decisions.done(),
+            connections.done(),
+            certificates.done(),
+            dropped.done(),
+        ]
     }
 }
 

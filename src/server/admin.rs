@@ -67,7 +67,7 @@ impl AdminWorker {
             state,
             shutdown: shutdown.clone(),
             closing: closing.clone(),
-            lane: Arc::new(Lane::new(0, 0)),
+            lane: Arc::new(Lane::new(0, 1)),
             public: false,
         }
     }
@@ -96,6 +96,7 @@ impl Service for AdminWorker {
                     door,
                     Arc::clone(&admission),
                     Arc::clone(&stats),
+                    None,
                 )));
             }
             Some(Err(error)) => log::error!("[admin].address cannot be served: {error}"),

@@ -20,6 +20,8 @@ pub(super) struct Listening {
     pub name: ListenerName,
     /// Its socket.
     pub socket: TcpListener,
+    /// Connections begin with a TLS handshake.
+    pub tls: bool,
 }
 
 /// All sockets.
@@ -47,6 +49,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
             worker.push(Listening {
                 name: listener.name.clone(),
                 socket,
+                tls: listener.tls.is_some(),
             });
         }
     }

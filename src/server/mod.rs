@@ -122,9 +122,10 @@ fn serve(
         fixed,
         Arc::clone(&names),
     ));
+    let bound_workers = bound.workers.len();
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
-            index,
+            (index, bound_workers),
             listeners,
             Arc::clone(state),
             Arc::clone(&conf),

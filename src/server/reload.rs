@@ -3,6 +3,7 @@
 //! One build at a time; what asks meanwhile shares the next one, so a storm of signals builds a few times and ends on
 //! the last file. A build that fails changes nothing.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::load::{Host, Loaded, load};
 use super::log_settings_of;
 use super::signals::Signals;
-use crate::config::{Config, Listener};
+use crate::config::Config;
 use crate::gateway::{Snapshot, State};
-use crate::primitives::clock;
+use crate::primitives::{ListenerName, clock};
 use crate::upstream::Names;
 
 /// Least time between two builds.
@@ -30,12 +31,12 @@ pub(super) const FIRST_NAMES: Duration = Duration::from_secs(3);
 /// What a reload cannot change in place.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fixed {
-    /// Listeners.
-    pub listeners: Vec<Listener>,
+    /// Listeners: name, address, and whether TLS is spoken. Certificates are read again by each reload.
+    pub listeners: Vec<(ListenerName, SocketAddr, bool)>,
     /// Worker threads as configured.
     pub threads: Option<u16>,
     /// Admin address.
-    pub admin: Option<std::net::SocketAddr>,
+    pub admin: Option<SocketAddr>,
     /// Runtime directory.
     pub runtime_dir: PathBuf,
 }
@@ -44,7 +45,14 @@ impl Fixed {
     /// What of `config` is fixed for the life of the process.
     pub(super) fn of(config: &Config) -> Self {
         Self {
-            listeners: config.listeners.clone(),
+            listeners: config
+                .listeners
+                .iter()
+                .map(|listener| {
+                    let tls = listener.tls.is_some();
+                    (listener.name.clone(), listener.address, tls)
+                })
+                .collect(),
             threads: config.server.threads,
             admin: config.admin.address,
             runtime_dir: config.server.runtime_dir.clone(),

@@ -12,10 +12,12 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
 use crate::gateway::{Admission, Door, Gateway, Lane, Socket, State, serve};
 use crate::observe::ListenerStats;
+use crate::primitives::ListenerName;
 
 /// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -23,6 +25,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// One worker.
 pub(super) struct Worker {
     index: usize,
+    workers: usize,
     name: String,
     listeners: Vec<Listening>,
     state: Arc<State>,
@@ -31,9 +34,9 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Worker number `index` with its sockets.
+    /// Worker number `index` of so many, with its sockets.
     pub(super) fn new(
-        index: usize,
+        (index, workers): (usize, usize),
         listeners: Vec<Listening>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
@@ -41,6 +44,7 @@ impl Worker {
     ) -> Self {
         Self {
             index,
+            workers,
             name: format!("worker {index}"),
             listeners,
             state,
@@ -58,8 +62,7 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         _per_fd: usize,
     ) {
-        let kept = self.conf.upstream_keepalive_pool_size;
-        let lane = Arc::new(Lane::new(self.index, kept));
+        let lane = Arc::new(Lane::new(self.index, self.workers));
         let tidying = Arc::clone(&lane);
         let tidying = tokio::spawn(async move { tidying.tidy().await });
         let app = Arc::new(http_proxy(
@@ -75,8 +78,9 @@ impl Service for Worker {
             public: true,
         };
         let mut loops = Vec::new();
-        for Listening { name, socket } in self.listeners.drain(..) {
+        for Listening { name, socket, tls } in self.listeners.drain(..) {
             let stats = self.state.metrics.listener(&name);
+            let tls = tls.then_some(name.clone());
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let admission = Arc::clone(&self.state.admission);
@@ -85,6 +89,7 @@ impl Service for Worker {
                         door.clone(),
                         admission,
                         stats,
+                        tls,
                     )));
                 }
                 Err(error) => {
@@ -117,12 +122,14 @@ impl Service for Worker {
     }
 }
 
-/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away.
+/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away. `tls` names the
+/// listener whose certificates are shown.
 pub(super) async fn accept<A>(
     listener: TcpListener,
     mut door: Door<A>,
     admission: Arc<Admission>,
     stats: Arc<ListenerStats>,
+    tls: Option<ListenerName>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -133,13 +140,15 @@ pub(super) async fn accept<A>(
             _ = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((stream, address)) => welcome(stream, address, &mut door, &admission, &stats),
+            Ok((stream, address)) => {
+                welcome(stream, address, &mut door, &admission, &stats, tls.as_ref());
+            }
             Err(error) => after_failure(&error).await,
         }
     }
     while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept())
     {
-        welcome(stream, address, &mut door, &admission, &stats);
+        welcome(stream, address, &mut door, &admission, &stats, tls.as_ref());
     }
 }
 
@@ -149,6 +158,7 @@ fn welcome<A>(
     door: &mut Door<A>,
     admission: &Arc<Admission>,
     stats: &Arc<ListenerStats>,
+    tls: Option<&ListenerName>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -161,7 +171,23 @@ fn welcome<A>(
         return;
     };
     let _ = stream.set_nodelay(true);
-    tokio::spawn(serve(Socket::Tcp(stream), Some(ip), door.clone(), place));
+    let Some(listener) = tls else {
+        tokio::spawn(serve(Socket::Tcp(stream), Some(ip), door.clone(), place));
+        return;
+    };
+    let Some(config) = snapshot.tls.get(listener) else {
+        return;
+    };
+    let acceptor = TlsAcceptor::from(Arc::clone(&config.server));
+    let within = snapshot.config.server.client.header_timeout;
+    let door = door.clone();
+    tokio::spawn(async move {
+        match tokio::time::timeout(within, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => serve(Socket::Tls(Box::new(stream)), Some(ip), door, place).await,
+            Ok(Err(error)) => log::debug!("TLS handshake with {ip}: {error}"),
+            Err(_) => log::debug!("TLS handshake with {ip} took too long"),
+        }
+    });
 }
 
 pub(super) async fn after_failure(error: &io::Error) {

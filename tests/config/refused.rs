@@ -12,10 +12,6 @@ fn refuses_for_now(ran: Ran, key: &str) {
 #[test]
 fn listener_keys_of_later_releases_are_refused() {
     for (key, line) in [
-        (
-            "tls",
-            "[listener.tls]\ncertificates = [{ cert = \"/x.pem\", key = \"/x.key\" }]",
-        ),
         ("http2", "http2 = true"),
         ("proxy_protocol", "proxy_protocol = true"),
     ] {

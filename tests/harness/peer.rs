@@ -90,6 +90,11 @@ impl Peer {
 
     /// A certificate authority with a server and a client certificate, as PEM: `ca`, `server`, `server_key`, `client`,
     /// `client_key`.
+    /// The same, the server's valid for so many days; negative: it is over.
+    pub(crate) fn certificates_for(server_name: &str, days: i32) -> Value {
+        Self::answer(&json!({ "op": "certificates", "name": server_name, "days": days }))
+    }
+
     pub(crate) fn certificates(server_name: &str) -> Value {
         Self::answer(&json!({ "op": "certificates", "name": server_name }))
     }

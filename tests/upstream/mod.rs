@@ -7,6 +7,7 @@ mod deadline;
 mod error;
 mod health;
 mod passive;
+mod relay;
 mod retry;
 mod tls;
 

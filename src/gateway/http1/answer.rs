@@ -110,7 +110,8 @@ pub(crate) fn put_chunk_size(out: &mut BytesMut, length: usize) {
 pub(crate) fn write_informational(answer: &impl AnswerHead, out: &mut BytesMut) {
     write_status(answer, out);
     answer.each(|name, value| {
-        if !is_of_connection(name, false) {
+        // It has no body, and may not speak of one (RFC 9110 §8.6).
+        if !is_of_connection(name, false) && !name.eq_ignore_ascii_case(b"content-length") {
             write_field(out, name, value);
         }
     });

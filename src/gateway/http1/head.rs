@@ -387,10 +387,11 @@ impl<'b> Fields<'b> {
                 check_coding(coding).map(|()| Framing::Chunked)
             }
             (Some(_), None) if self.lengths > 1 => Err(bad("Content-Length stands twice")),
-            (Some(length), None) => Ok(match content_length(length)? {
-                0 => Framing::None,
-                length => Framing::Length(length),
-            }),
+            (Some(length), None) => match content_length(length) {
+                None => Err(bad("Content-Length is malformed")),
+                Some(0) => Ok(Framing::None),
+                Some(length) => Ok(Framing::Length(length)),
+            },
             (None, None) => Ok(Framing::None),
         }
     }
@@ -415,7 +416,8 @@ impl<'b> Fields<'b> {
     }
 }
 
-fn content_length(text: &[u8]) -> Result<u64, Refusal> {
+/// A length as every parser reads it.
+pub(crate) fn content_length(text: &[u8]) -> Option<u64> {
     let digits = !text.is_empty()
         && text.iter().all(u8::is_ascii_digit)
         && (text.len() == 1 || text[0] != b'0');
@@ -423,9 +425,7 @@ fn content_length(text: &[u8]) -> Result<u64, Refusal> {
         .ok()
         .filter(|_| digits)
         .and_then(|text| text.parse::<u64>().ok());
-    number
-        .filter(|length| *length <= i64::MAX as u64)
-        .ok_or_else(|| bad("Content-Length is malformed"))
+    number.filter(|length| *length <= i64::MAX as u64)
 }
 
 /// Fields that concern one connection, besides `Connection` itself (RFC 9110 §7.6.1).

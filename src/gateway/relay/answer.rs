@@ -12,10 +12,12 @@ use smallvec::SmallVec;
 
 use crate::gateway::http1::answer::{AnswerHead, has_no_body};
 use crate::gateway::http1::body::BodyGuard;
-use crate::gateway::http1::head::Framing;
+use crate::gateway::http1::head::{Framing, content_length};
 
 /// Most fields of an answer.
 const MOST_FIELDS: usize = 256;
+/// Most fields that its `Connection` may name.
+const MOST_NOMINATED: usize = 32;
 /// Most bytes of its head.
 pub(super) const MOST_BYTES: usize = 64 << 10;
 
@@ -38,6 +40,8 @@ pub(super) struct Answer<'b> {
     chunked: bool,
     /// The endpoint will take another request.
     persistent: bool,
+    /// It said that it will not.
+    closes: bool,
 }
 
 /// Why a head is no answer.
@@ -69,6 +73,7 @@ impl<'b> Answer<'b> {
             length: None,
             chunked: false,
             persistent: parsed.version == Some(1),
+            closes: false,
         };
         answer.judge(parsed.version == Some(1))?;
         Ok(Some((answer, length)))
@@ -83,9 +88,7 @@ impl<'b> Answer<'b> {
             let (name, value) = (field.name.as_bytes(), field.value);
             match name.len() {
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
-                    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-                    let text = std::str::from_utf8(value).ok().filter(|_| digits);
-                    let length = text.and_then(|text| text.parse().ok());
+                    let length = content_length(value);
                     if self.length.is_some() || self.chunked || length.is_none() {
                         return Err(AMBIGUOUS);
                     }
@@ -98,23 +101,27 @@ impl<'b> Answer<'b> {
                     }
                     self.chunked = true;
                 }
-                10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value),
+                10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value)?,
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn connection(&mut self, value: &'b [u8]) {
+    fn connection(&mut self, value: &'b [u8]) -> Result<(), Invalid> {
         for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if token.eq_ignore_ascii_case(b"close") {
-                self.persistent = false;
+                self.closes = true;
             } else if token.eq_ignore_ascii_case(b"keep-alive") {
                 self.persistent = true;
             } else if !token.is_empty() && !token.eq_ignore_ascii_case(b"content-length") {
                 self.nominated.push(token);
             }
         }
+        if self.nominated.len() > MOST_NOMINATED {
+            return Err(Invalid("the answer's Connection names too many fields"));
+        }
+        Ok(())
     }
 
     /// How the endpoint delimits the body, to be followed as it comes; `Raw`: by the end of the connection.
@@ -137,7 +144,7 @@ impl<'b> Answer<'b> {
 
     /// Whether the endpoint will take another request on this connection.
     pub(super) fn persistent(&self) -> bool {
-        self.persistent
+        self.persistent && !self.closes
     }
 
     /// The head as the framework knows it, for filters.
@@ -236,6 +243,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 7\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 7, 7\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +7\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 007\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
@@ -277,6 +286,10 @@ mod tests {
         .expect("an answer");
         assert_eq!(names, ["Connection", "X-Kept", "Content-Length"]);
         assert!(!persistent);
+        let both = b"HTTP/1.1 200 OK\r\nConnection: close, keep-alive\r\n\r\n";
+        assert_eq!(parsed(both, |answer| answer.persistent()), Ok(false));
+        let many = format!("HTTP/1.1 200 OK\r\nConnection: {}\r\n\r\n", "a,".repeat(33));
+        assert!(body(many.as_bytes()).is_err());
         let old = b"HTTP/1.0 200 OK\r\n\r\n";
         assert_eq!(parsed(old, |answer| answer.persistent()), Ok(false));
     }

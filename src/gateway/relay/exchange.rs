@@ -34,6 +34,10 @@ pub(super) struct Exchange<'e> {
     persistent: bool,
     /// Sending to the endpoint failed so.
     unsent: Option<io::Error>,
+    /// The endpoint closed the connection.
+    closed: bool,
+    /// An informational answer is queued.
+    informed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +52,22 @@ enum Stage {
     Done,
 }
 
+/// What a head turned out to be.
+enum Heads {
+    /// More of it has to come.
+    Partial,
+    /// Another will follow.
+    Informational,
+    Final(Stage),
+}
+
 /// A try that failed.
 pub(super) struct Failed {
     pub(super) error: Box<Error>,
     /// The answer had begun.
     pub(super) began: bool,
+    /// Nothing but the end of the connection tells the client where the answer's body ends.
+    pub(super) until_close: bool,
     /// The connection had been kept from before and was closed without a word.
     pub(super) stale: bool,
 }
@@ -75,6 +90,8 @@ impl<'e> Exchange<'e> {
             stage: Stage::Head,
             persistent: false,
             unsent: None,
+            closed: false,
+            informed: false,
         }
     }
 
@@ -89,7 +106,8 @@ impl<'e> Exchange<'e> {
         let outcome = self.poll_stages(cx);
         outcome.map_err(|error| Failed {
             began: !matches!(self.stage, Stage::Head),
-            stale: self.origin.stale(),
+            until_close: matches!(self.stage, Stage::Body(_, Delimited::Close)),
+            stale: self.closed && self.origin.stale(),
             error,
         })
     }
@@ -139,10 +157,18 @@ impl<'e> Exchange<'e> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
         loop {
-            if !self.origin.incoming.is_empty()
-                && let Some(stage) = self.take_head()?
-            {
-                return Poll::Ready(Ok(stage));
+            // No further head is looked at before the client took those it was sent.
+            if self.informed {
+                std::task::ready!(self.client.poll_flush(cx))
+                    .map_err(|error| write_error(&error))?;
+                self.informed = false;
+            }
+            if !self.origin.incoming.is_empty() {
+                match self.take_head()? {
+                    Heads::Final(stage) => return Poll::Ready(Ok(stage)),
+                    Heads::Informational => continue,
+                    Heads::Partial => {}
+                }
             }
             match self.origin.poll_read(cx, 0) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken_off())),
@@ -153,67 +179,65 @@ impl<'e> Exchange<'e> {
         }
     }
 
-    /// Reads the heads that are here. `None`: the final one is not.
-    fn take_head(&mut self) -> Result<Option<Stage>, Box<Error>> {
-        loop {
-            let Self {
-                request,
-                ctx,
-                client,
-                origin,
-                upload,
-                ..
-            } = self;
-            let mut room = answer::room();
-            let Some((answer, length)) =
-                Answer::parse(&origin.incoming, &mut room).map_err(invalid)?
-            else {
-                return Ok(None);
-            };
-            if (100..200).contains(&answer.status()) {
-                if answer.status() == 101 {
-                    return Err(invalid(Invalid("an upgrade that nobody asked for")));
-                }
-                forward::informed(ctx)?;
-                // HTTP/1.0 does not know them (RFC 9110 §15.2).
-                if ctx.version == Version::HTTP_11 {
-                    client.queue(|out| write_informational(&answer, out));
-                }
-                drop(answer);
-                origin.incoming.advance(length);
-                continue;
+    /// Reads the head that is here, if it is whole.
+    fn take_head(&mut self) -> Result<Heads, Box<Error>> {
+        let Self {
+            request,
+            ctx,
+            client,
+            origin,
+            upload,
+            ..
+        } = self;
+        let mut room = answer::room();
+        let Some((answer, length)) = Answer::parse(&origin.incoming, &mut room).map_err(invalid)?
+        else {
+            return Ok(Heads::Partial);
+        };
+        if (100..200).contains(&answer.status()) {
+            if answer.status() == 101 {
+                return Err(invalid(Invalid("an upgrade that nobody asked for")));
             }
-            let replayable = upload.replayable();
-            forward::answered(ctx, answer.status(), replayable)?;
-            let head_only = request.method == Method::HEAD;
-            let guard = answer.body(head_only);
-            let delimited = match guard {
-                BodyGuard::Done if answer.length() != Some(0) => Delimited::Absent,
-                BodyGuard::Done => Delimited::Length(0),
-                _ => Delimited::with(answer.length(), ctx.version),
-            };
-            reply::announce(ctx);
-            let filtered = reply::has_filters(ctx).then(|| answer.to_header());
-            let filtered = filtered.transpose().map_err(invalid)?;
-            let ends = delimited == Delimited::Close;
-            let version = ctx.version;
-            match filtered {
-                Some(mut head) => {
-                    reply::filter(request, ctx, &mut head);
-                    client.queue_head(ends, |out, extra, persistent| {
-                        write(&head, delimited, extra, persistent, version, out);
-                    });
-                }
-                None => client.queue_head(ends, |out, extra, persistent| {
-                    write(&answer, delimited, extra, persistent, version, out);
-                }),
+            forward::informed(ctx)?;
+            // HTTP/1.0 does not know them (RFC 9110 §15.2).
+            if ctx.version == Version::HTTP_11 {
+                client.queue(|out| write_informational(&answer, out));
+                self.informed = true;
             }
-            ctx.relayed = StatusCode::from_u16(answer.status()).ok();
-            self.persistent = answer.persistent() && guard != BodyGuard::Raw;
             drop(answer);
             origin.incoming.advance(length);
-            return Ok(Some(Stage::Body(guard, delimited)));
+            return Ok(Heads::Informational);
         }
+        let replayable = upload.replayable();
+        forward::answered(ctx, answer.status(), replayable)?;
+        let head_only = request.method == Method::HEAD;
+        let guard = answer.body(head_only);
+        let delimited = match guard {
+            BodyGuard::Done if answer.length() != Some(0) => Delimited::Absent,
+            BodyGuard::Done => Delimited::Length(0),
+            _ => Delimited::with(answer.length(), ctx.version),
+        };
+        reply::announce(ctx);
+        let filtered = reply::has_filters(ctx).then(|| answer.to_header());
+        let filtered = filtered.transpose().map_err(invalid)?;
+        let ends = delimited == Delimited::Close;
+        let version = ctx.version;
+        match filtered {
+            Some(mut head) => {
+                reply::filter(request, ctx, &mut head);
+                client.queue_head(ends, |out, extra, persistent| {
+                    write(&head, delimited, extra, persistent, version, out);
+                });
+            }
+            None => client.queue_head(ends, |out, extra, persistent| {
+                write(&answer, delimited, extra, persistent, version, out);
+            }),
+        }
+        ctx.relayed = StatusCode::from_u16(answer.status()).ok();
+        self.persistent = answer.persistent() && guard != BodyGuard::Raw;
+        drop(answer);
+        origin.incoming.advance(length);
+        Ok(Heads::Final(Stage::Body(guard, delimited)))
     }
 
     fn poll_body(
@@ -326,6 +350,7 @@ impl<'e> Exchange<'e> {
 
     /// The endpoint closed the connection before its answer was whole.
     fn broken_off(&mut self) -> Box<Error> {
+        self.closed = true;
         match self.unsent.take() {
             Some(error) => Error::because(ErrorType::WriteError, "sending to the upstream", error),
             None => Error::explain(ErrorType::ConnectionClosed, "the upstream broke off"),
@@ -335,6 +360,12 @@ impl<'e> Exchange<'e> {
 
     fn unreadable(&mut self, error: io::Error) -> Box<Error> {
         let error = self.unsent.take().unwrap_or(error);
+        self.closed = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        );
         Error::because(ErrorType::ReadError, "reading from the upstream", error).into_up()
     }
 }

@@ -10,87 +10,125 @@ use rustc_hash::FxHashMap;
 use tokio::net::TcpStream;
 
 use crate::config::Upstream;
+use crate::primitives::UpstreamName;
 
 /// How connections of an upstream are kept.
-pub(super) struct Keeping {
+pub(super) struct Keeping<'u> {
+    upstream: &'u UpstreamName,
     most: usize,
     idle: Duration,
 }
 
-impl Keeping {
-    /// As the upstream says; `None` when it keeps nothing.
-    pub(super) fn of(upstream: &Upstream) -> Option<Self> {
-        (upstream.keepalive > 0).then_some(Self {
-            most: upstream.keepalive as usize,
-            idle: upstream.idle_timeout,
-        })
-    }
-}
-
-/// Kept connections by address. The one used last is used next, so that those not needed grow old and go.
+/// Kept connections by upstream and address.
 pub(crate) struct KeptConnections {
-    state: Mutex<State>,
-    /// Most of all together.
-    most: usize,
+    workers: usize,
+    upstreams: Mutex<FxHashMap<UpstreamName, Kept>>,
 }
 
+/// What is kept of one upstream. The connection used last is used next, so that those not needed grow old and go.
 #[derive(Default)]
-struct State {
-    by_address: FxHashMap<SocketAddr, VecDeque<Kept>>,
+struct Kept {
+    by_address: FxHashMap<SocketAddr, VecDeque<Idle>>,
     count: usize,
 }
 
-struct Kept {
+struct Idle {
     socket: TcpStream,
     until: Instant,
 }
 
+/// Addresses looked at for the oldest connection. More would cost each request of an upstream with many endpoints.
+const LOOKED_AT: usize = 16;
+
 impl KeptConnections {
-    /// Room for `most` connections.
-    pub(crate) fn new(most: usize) -> Self {
+    /// Nothing is kept. The process has so many workers, each of which keeps its share.
+    pub(crate) fn new(workers: usize) -> Self {
         Self {
-            state: Mutex::default(),
-            most,
+            workers: workers.max(1),
+            upstreams: Mutex::default(),
         }
     }
 
+    /// How connections of this upstream are kept; `None` when they are not.
+    pub(super) fn keeping<'u>(&self, upstream: &'u Upstream) -> Option<Keeping<'u>> {
+        (upstream.keepalive > 0).then_some(Keeping {
+            upstream: &upstream.name,
+            most: (upstream.keepalive as usize).div_ceil(self.workers),
+            idle: upstream.idle_timeout,
+        })
+    }
+
     /// A connection to `address` that is still open, as far as this side knows.
-    pub(super) fn take(&self, address: SocketAddr) -> Option<TcpStream> {
-        let state = &mut *self.state.lock();
-        let kept = state.by_address.get_mut(&address)?;
-        while let Some(last) = kept.pop_back() {
-            state.count -= 1;
-            if is_open(&last.socket) {
+    pub(super) fn take(&self, keeping: &Keeping<'_>, address: SocketAddr) -> Option<TcpStream> {
+        let upstreams = &mut *self.upstreams.lock();
+        let kept = upstreams.get_mut(keeping.upstream)?;
+        let connections = kept.by_address.get_mut(&address)?;
+        let now = Instant::now();
+        while let Some(last) = connections.pop_back() {
+            kept.count -= 1;
+            if now < last.until && is_open(&last.socket) {
                 return Some(last.socket);
             }
         }
         None
     }
 
-    /// Keeps a connection, if there is room. When there is none the new one goes: a place is worth most to whoever
-    /// uses it again soonest, and the oldest leave by themselves.
-    pub(super) fn put(&self, address: SocketAddr, socket: TcpStream, keeping: &Keeping) {
-        let state = &mut *self.state.lock();
-        let kept = state.by_address.entry(address).or_default();
-        if state.count < self.most && kept.len() < keeping.most {
-            kept.push_back(Kept {
-                socket,
-                until: Instant::now() + keeping.idle,
-            });
-            state.count += 1;
+    /// Keeps a connection; the oldest goes when there are too many.
+    pub(super) fn put(&self, keeping: &Keeping<'_>, address: SocketAddr, socket: TcpStream) {
+        let upstreams = &mut *self.upstreams.lock();
+        if !upstreams.contains_key(keeping.upstream) {
+            upstreams.insert(keeping.upstream.clone(), Kept::default());
+        }
+        let Some(kept) = upstreams.get_mut(keeping.upstream) else {
+            return;
+        };
+        let until = Instant::now() + keeping.idle;
+        let idle = Idle { socket, until };
+        kept.by_address.entry(address).or_default().push_back(idle);
+        kept.count += 1;
+        while kept.count > keeping.most {
+            kept.drop_oldest();
+        }
+    }
+
+    /// Closes all connections to `address`.
+    pub(super) fn forget(&self, keeping: &Keeping<'_>, address: SocketAddr) {
+        if let Some(kept) = self.upstreams.lock().get_mut(keeping.upstream)
+            && let Some(closed) = kept.by_address.remove(&address)
+        {
+            kept.count -= closed.len();
         }
     }
 
     /// Closes what is too old, or was closed by the endpoint.
     pub(crate) fn sweep(&self, now: Instant) {
-        let state = &mut *self.state.lock();
-        let mut count = 0;
-        state.by_address.retain(|_, kept| {
-            kept.retain(|kept| now < kept.until && is_open(&kept.socket));
-            count += kept.len();
-            !kept.is_empty()
+        self.upstreams.lock().retain(|_, kept| {
+            kept.by_address.retain(|_, connections| {
+                connections.retain(|idle| now < idle.until && is_open(&idle.socket));
+                !connections.is_empty()
+            });
+            kept.count = kept.by_address.values().map(VecDeque::len).sum();
+            kept.count > 0
         });
-        state.count = count;
+    }
+}
+
+impl Kept {
+    /// Closes the oldest connection of the first few addresses.
+    fn drop_oldest(&mut self) {
+        let oldest = self
+            .by_address
+            .iter_mut()
+            .filter(|(_, connections)| !connections.is_empty())
+            .take(LOOKED_AT)
+            .min_by_key(|(_, connections)| connections.front().map(|idle| idle.until));
+        match oldest {
+            Some((_, connections)) => {
+                connections.pop_front();
+                self.count -= 1;
+            }
+            None => self.count = 0,
+        }
     }
 }
 

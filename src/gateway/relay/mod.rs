@@ -20,7 +20,6 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
-use self::kept::Keeping;
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
@@ -58,10 +57,12 @@ pub(super) async fn forward(
             return Err(forward::refused(ctx, reply::internal()));
         };
         let pool = Arc::clone(pool);
-        let keeping = Keeping::of(pool.settings());
+        let keeping = lane.kept.keeping(pool.settings());
+        // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
         let kept = keeping
             .as_ref()
-            .and_then(|_| lane.kept.take(endpoint.address));
+            .filter(|_| !ctx.forward.stale)
+            .and_then(|keeping| lane.kept.take(keeping, endpoint.address));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
             None => Origin::connect(endpoint.address, forward::connect_within(ctx, &pool)).await,
@@ -83,22 +84,33 @@ pub(super) async fn forward(
         match outcome {
             Ok(()) => {
                 if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
-                    lane.kept.put(endpoint.address, socket, &keeping);
+                    lane.kept.put(&keeping, endpoint.address, socket);
                 }
                 return Ok(());
             }
             Err(Failed {
                 error,
                 began,
+                until_close,
                 stale,
             }) => {
                 drop(exchange);
+                if began {
+                    // What came of the answer belongs to the client; that it is not all must show.
+                    let _ = client.flush().await;
+                    if until_close {
+                        client.break_off();
+                    }
+                }
                 let broken = Broken {
                     cause: failure::cause(&error),
                     downstream: *error.esource() == pingora::ErrorSource::Downstream,
                     replayable: !began && upload.replayable(),
                     stale,
                 };
+                if let Some(keeping) = keeping.filter(|_| stale) {
+                    lane.kept.forget(&keeping, endpoint.address);
+                }
                 if !forward::try_failed(ctx, &broken) {
                     return Err(error);
                 }

@@ -90,17 +90,16 @@ impl Origin {
         read
     }
 
-    /// Writes from two pieces that follow each other.
+    /// Writes from pieces that follow each other.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
+        pieces: [&[u8]; 3],
     ) -> Poll<io::Result<usize>> {
         let socket = Pin::new(&mut self.socket);
-        if second.is_empty() {
-            return socket.poll_write(cx, first);
+        match pieces {
+            [only, [], []] => socket.poll_write(cx, only),
+            pieces => socket.poll_write_vectored(cx, &pieces.map(io::IoSlice::new)),
         }
-        socket.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
     }
 }

@@ -21,9 +21,9 @@ pub(super) struct Upload {
     /// Head, or what frames a piece of the body; goes before `piece`.
     framed: BytesMut,
     piece: Bytes,
+    /// Behind the piece.
+    tail: &'static [u8],
     body: Body,
-    /// A chunk was sent.
-    within_chunks: bool,
     replay: Option<Replay>,
     /// The endpoint takes nothing since then.
     blocked: Option<Instant>,
@@ -57,8 +57,8 @@ impl Upload {
             framing,
             framed: BytesMut::new(),
             piece: Bytes::new(),
+            tail: b"",
             body: Body::Coming,
-            within_chunks: false,
             replay: None,
             blocked: None,
             patience: Duration::MAX,
@@ -71,7 +71,7 @@ impl Upload {
         self.framed.reserve(1024);
         outgoing_head::write(request, ctx, &mut self.framed);
         self.piece = Bytes::new();
-        self.within_chunks = false;
+        self.tail = b"";
         self.blocked = None;
         if let Some((pool, _)) = &ctx.forward.current {
             self.patience = pool.settings().timeout.write;
@@ -96,14 +96,19 @@ impl Upload {
 
     /// Whether all was sent.
     pub(super) fn sent(&self) -> bool {
-        self.body == Body::Read && self.framed.is_empty() && self.piece.is_empty()
+        self.body == Body::Read && self.unsent() == 0
     }
 
     /// Gives up: nothing more is sent.
     pub(super) fn abandon(&mut self) {
         self.framed.clear();
         self.piece = Bytes::new();
+        self.tail = b"";
         self.body = Body::Read;
+    }
+
+    fn unsent(&self) -> usize {
+        self.framed.len() + self.piece.len() + self.tail.len()
     }
 
     /// Sends what can be sent now.
@@ -130,7 +135,6 @@ impl Upload {
                     let Some(piece) = piece else {
                         self.body = Body::Read;
                         if self.framing == Framing::Chunked {
-                            self.end_chunk();
                             self.framed.put_slice(b"0\r\n\r\n");
                         }
                         continue;
@@ -141,7 +145,9 @@ impl Upload {
                     piece
                 }
             };
-            ctx.body_in += piece.len() as u64;
+            if !ctx.buffered {
+                ctx.body_in += piece.len() as u64;
+            }
             let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
             if ctx.body_in > most {
                 return Poll::Ready(Err(Stopped::TooLarge));
@@ -152,18 +158,10 @@ impl Upload {
 
     fn frame(&mut self, piece: Bytes) {
         if self.framing == Framing::Chunked {
-            self.end_chunk();
             put_chunk_size(&mut self.framed, piece.len());
-            self.within_chunks = true;
+            self.tail = b"\r\n";
         }
         self.piece = piece;
-    }
-
-    /// The end of a chunk goes out with what follows it: alone it would be a packet of its own.
-    fn end_chunk(&mut self) {
-        if self.within_chunks {
-            self.framed.put_slice(b"\r\n");
-        }
     }
 
     fn poll_send(
@@ -172,9 +170,14 @@ impl Upload {
         origin: &mut Origin,
         client: &ClientIo,
     ) -> Poll<Result<(), Stopped>> {
-        while !self.framed.is_empty() || !self.piece.is_empty() {
-            let written = match origin.poll_write(cx, &self.framed, &self.piece) {
+        while self.unsent() > 0 {
+            let written = match origin.poll_write(cx, [&self.framed, &self.piece, self.tail]) {
                 Poll::Ready(written) => written.map_err(Stopped::Origin)?,
+                // Nobody reads what the endpoint says while the client takes nothing: that is not the endpoint's to answer.
+                Poll::Pending if client.stalled() => {
+                    self.blocked = None;
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     let since = *self.blocked.get_or_insert_with(Instant::now);
                     let Some(due) = since.checked_add(self.patience) else {
@@ -191,7 +194,9 @@ impl Upload {
             self.blocked = None;
             let framed = written.min(self.framed.len());
             self.framed.advance(framed);
-            self.piece.advance(written - framed);
+            let piece = (written - framed).min(self.piece.len());
+            self.piece.advance(piece);
+            self.tail = &self.tail[written - framed - piece..];
         }
         Poll::Ready(Ok(()))
     }

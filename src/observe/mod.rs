@@ -10,7 +10,7 @@ mod metrics;
 pub mod stats;
 mod windows;
 
-pub use access_log::Record;
+pub use access_log::{Record, Timestamp};
 pub use log_writer::{LogHandle, LogSettings, install};
 pub use metrics::{EndpointCounts, ListenerStats, Metrics};
 pub use windows::{RouteWindows, Window, Windows};

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::listeners::Listening;
+use super::usage::Pulse;
 use crate::gateway::{Admission, Door, Gateway, Lane, Socket, State, serve};
 use crate::observe::ListenerStats;
 
@@ -25,6 +26,7 @@ pub(super) struct Worker {
     index: usize,
     name: String,
     listeners: Vec<Listening>,
+    pulse: Arc<Pulse>,
     state: Arc<State>,
     conf: Arc<ServerConf>,
     closing: watch::Receiver<bool>,
@@ -35,6 +37,7 @@ impl Worker {
     pub(super) fn new(
         index: usize,
         listeners: Vec<Listening>,
+        pulse: Arc<Pulse>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
         closing: watch::Receiver<bool>,
@@ -43,6 +46,7 @@ impl Worker {
             index,
             name: format!("worker {index}"),
             listeners,
+            pulse,
             state,
             conf,
             closing,
@@ -58,6 +62,8 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         _per_fd: usize,
     ) {
+        // Ends with this thread, whose work it watches.
+        tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
         let lane = Arc::new(Lane::new(self.index));
         let app = Arc::new(http_proxy(
             &self.conf,

@@ -8,12 +8,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::primitives::digest::key128;
+use crate::primitives::sync::Mutex;
+use crate::primitives::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Shards: a power of two well above the number of workers.
 const SHARDS: usize = 64;

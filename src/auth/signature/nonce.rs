@@ -381,6 +381,20 @@ mod tests {
     }
 
     #[test]
+    fn a_million_nonces_leave_as_many_as_there_is_room_for() {
+        let store = store(200_000);
+        let a = store.share("a", 1);
+        let fresh =
+            (0..1_000_000u64).filter(|i| store.claim(&a, &i.to_string(), SECOND + i).is_fresh());
+        assert_eq!(fresh.count(), 200_000);
+        assert_eq!(store.export(2 * SECOND).len(), 200_000);
+        assert_eq!(store.claim(&a, "0", 2 * SECOND), Claim::Seen);
+        let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
+        assert_eq!(store.claim(&a, "0", later), Claim::Fresh);
+        assert!(store.export(later).len() == 1, "all at once are gone");
+    }
+
+    #[test]
     fn one_application_leaves_room_for_the_others() {
         let store = store(100);
         let (a, b) = (store.share("a", 2), store.share("b", 2));

@@ -31,11 +31,8 @@ struct Kind {
     make: fn(u32) -> Box<dyn std::any::Any>,
 }
 
-const KINDS: [Kind; 9] = [
-    kind("route to an upstream", 10_000, |count| routes(count, false)),
-    kind("route that has answered", 10_000, |count| {
-        routes(count, true)
-    }),
+const KINDS: [Kind; 8] = [
+    kind("route to an upstream", 10_000, routes),
     kind("endpoint of an upstream", 10_000, |count| {
         Box::new(balancer::pool(count))
     }),
@@ -71,10 +68,12 @@ const fn kind(name: &'static str, count: u32, make: fn(u32) -> Box<dyn std::any:
 pub(crate) fn table(kind: Option<&str>) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     if let Some(kind) = kind.and_then(|kind| KINDS.get(kind.parse::<usize>().ok()?)) {
+        // A few first: what is taken once, and what the making leaves behind, is not counted.
+        let few = (kind.make)(100);
         let before = resident();
         let kept = (kind.make)(kind.count);
         let bytes = resident().saturating_sub(before) as f64;
-        black_box(&*kept);
+        black_box((&*few, &*kept));
         return writeln!(
             out,
             "| {} | {} | {:.1} MiB | {:.1} |",
@@ -106,7 +105,7 @@ fn resident() -> u64 {
 }
 
 /// A snapshot in which this many routes lead to one upstream, as it is after a start.
-fn routes(count: u32, answered: bool) -> Box<dyn std::any::Any> {
+fn routes(count: u32) -> Box<dyn std::any::Any> {
     let mut text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
         [upstream.u]\nendpoints = [{ address = \"127.0.0.1:9000\" }]\n"
         .to_owned();
@@ -124,11 +123,6 @@ fn routes(count: u32, answered: bool) -> Box<dyn std::any::Any> {
     let state = State::new(metrics, None);
     let snapshot = Snapshot::build(config, sources, &state, &Nothing)
         .unwrap_or_else(|problems| panic!("{problems}"));
-    if answered {
-        for route in &snapshot.routes {
-            route.stats.served("GET", 200, Duration::from_millis(3));
-        }
-    }
     Box::new((state, snapshot))
 }
 

@@ -101,7 +101,8 @@ fn contended(group: &mut Group<'_>, filter: &dyn Fn() -> Arc<dyn RequestFilter>)
                 together(threads, times, |thread, i| {
                     // The second thread starts half a walk ahead, so that they meet by chance only.
                     let client = (i + thread * keys / 2) % keys;
-                    assert!(ask(&*filter, &asking, client as u32, START + i * GAP));
+                    // Each sample begins with the same time again, so that a bucket may be empty at last.
+                    black_box(ask(&*filter, &asking, client as u32, START + i * GAP));
                 })
             });
         });

@@ -264,7 +264,7 @@ fn least(tables: [&RouteTable; 2]) -> [f64; 2] {
     least
 }
 
-/// The goal is 1.1 in a release build, where `bench/micro/route_match.rs` shows it; the room above it is for noise.
+/// The goal is 1.1 in a release build, where `cargo bench --bench micro -- route_match` shows it; the room above it is for noise.
 #[test]
 fn ten_thousand_routes_cost_what_ten_do() {
     let (few, many) = (many_routes(10), many_routes(10_000));

@@ -15,6 +15,7 @@ mod client;
 mod config;
 mod explain;
 mod harness;
+mod headroom;
 mod identity;
 mod jwt;
 mod life;

@@ -1,86 +1,58 @@
-//! What finding a route costs, with 10 routes and with 10 000.
+//! Finding a route, with 10 routes and with 10 000.
 //!
-//! Prints nanoseconds a look-up, the least of many batches: `hot` asks for the same ten paths over and over, `spread`
-//! walks over every route of the table in an order no prefetcher guesses, so that its larger part is memory.
+//! `hot` asks for the same ten paths over and over, `spread` for every route of the table, far apart, so that its larger
+//! part is memory.
 
 use std::hint::black_box;
-use std::io::Write;
-use std::time::Instant;
 
+use criterion::Criterion;
 use http::{HeaderMap, Method};
-use tollgate::config::{self, Source};
 use tollgate::route::{Asked, RouteTable};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use super::request::{configuration, far_apart};
 
-const BATCHES: usize = 200;
-const LOOKUPS: usize = 20_000;
-
-fn main() -> anyhow::Result<()> {
+pub(crate) fn bench(criterion: &mut Criterion) {
     let (few, many) = (table(10), table(10_000));
     let hot: Vec<String> = (0..10).map(path).collect();
-    // 7919 has no factor in common with 10 000: every route once, far apart.
-    let spread: Vec<String> = (0..10_000).map(|i| path(i * 7919 % 10_000)).collect();
-    let mut least = [f64::MAX; 3];
-    for _ in 0..BATCHES {
-        for (least, (table, paths)) in
-            least
-                .iter_mut()
-                .zip([(&few, &hot), (&many, &hot), (&many, &spread)])
-        {
-            *least = least.min(batch(table, paths));
-        }
+    let spread: Vec<String> = (0..10_000).map(|i| path(far_apart(i, 10_000))).collect();
+    let mut group = criterion.benchmark_group("route_match");
+    for (name, table, paths) in [
+        ("10 routes, hot", &few, &hot),
+        ("10000 routes, hot", &many, &hot),
+        ("10000 routes, spread", &many, &spread),
+    ] {
+        let headers = HeaderMap::new();
+        let mut paths = paths.iter().cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let asked = Asked {
+                    method: &Method::GET,
+                    host: "api.example.com",
+                    path: paths.next().map_or("", String::as_str),
+                    query: None,
+                    headers: &headers,
+                };
+                assert!(table.find(black_box(&asked)).is_ok());
+            });
+        });
     }
-    let [few, many, spread] = least;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "   10 routes, hot     {few:6.1} ns")?;
-    writeln!(
-        out,
-        "10000 routes, hot     {many:6.1} ns   ratio {:.3}",
-        many / few
-    )?;
-    writeln!(
-        out,
-        "10000 routes, spread  {spread:6.1} ns   ratio {:.3}",
-        spread / few
-    )?;
-    Ok(())
+    group.finish();
 }
 
-fn path(i: usize) -> String {
+fn path(i: u64) -> String {
     format!("/svc/s{i}/items/42")
 }
 
-fn table(routes: usize) -> RouteTable {
-    let mut text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n".to_owned();
-    for i in 0..routes {
-        text += &format!(
+/// Routes as gateways have them: below one prefix, told apart by the second segment.
+pub(crate) fn routes(count: u32) -> String {
+    let one = |i| {
+        format!(
             "[[route]]\nid = \"r{i}\"\npath = \"/svc/s{i}/items/{{id}}\"\nrespond = {{ status = 204 }}\n"
-        );
-    }
-    let source = Source {
-        file: "bench.toml".into(),
-        text: text.into(),
+        )
     };
-    let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    RouteTable::new(config.routes)
+    (0..count).map(one).collect()
 }
 
-/// Nanoseconds a look-up.
-fn batch(table: &RouteTable, paths: &[String]) -> f64 {
-    let headers = HeaderMap::new();
-    let begun = Instant::now();
-    for path in paths.iter().cycle().take(LOOKUPS) {
-        let asked = Asked {
-            method: &Method::GET,
-            host: "api.example.com",
-            path,
-            query: None,
-            headers: &headers,
-        };
-        let found = table.find(black_box(&asked));
-        assert!(black_box(found).is_ok());
-    }
-    begun.elapsed().as_nanos() as f64 / LOOKUPS as f64
+fn table(count: u32) -> RouteTable {
+    RouteTable::new(configuration(&routes(count)).routes)
 }

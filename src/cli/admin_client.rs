@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, write_out};
+use super::{Shown, headroom, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -43,7 +43,7 @@ pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
 }
 
 /// `tollgate status`.
-pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
+pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<()> {
     let directory = match server::load(path) {
         Ok(loaded) => loaded.config.server.runtime_dir,
         // A file that is broken now was good when the gateway read it, and this is when one wants to see its status.
@@ -52,13 +52,25 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<()> {
     let (_, info) = call(&directory, "GET", "/info")?;
     let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
     let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
+    let headroom = match headroom {
+        true => Some(call(&directory, "GET", "/api/v1/headroom")?.1),
+        false => None,
+    };
     if json {
         let mut all = info;
         all["routes"] = routes;
         all["upstreams"] = upstreams;
+        if let Some(headroom) = headroom {
+            all["headroom"] = headroom;
+        }
         return write_out(&format!("{all:#}\n"));
     }
-    write_out(&render(&info, &routes, &upstreams))
+    let mut out = render(&info);
+    if let Some(headroom) = &headroom {
+        out.push_str(&headroom::render(headroom));
+    }
+    render_tables(&routes, &upstreams, &mut out);
+    write_out(&out)
 }
 
 /// The runtime directory of the gateway that runs with the file at `path`: asked of every admin socket of this host that
@@ -83,12 +95,13 @@ fn running(path: &Path) -> Option<PathBuf> {
     directories.into_iter().find(runs_it).map(Path::to_owned)
 }
 
-fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn render(info: &Value) -> String {
     let mut out = format!(
         "tollgate {} ({}), pid {}, up {} s, {}\nconfiguration {}, {} in flight on {} connections\n",
         text(&info["version"]),
@@ -114,6 +127,10 @@ fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {
             out.push_str(&format!("  {}\n", error.replace('\n', "\n  ")));
         }
     }
+    out
+}
+
+fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
     out.push_str("\nROUTE                          IN-FLIGHT  REQ/S 10s  5xx 10s   p50 ms   p99 ms  REQ/S 5m\n");
     for route in routes.as_array().into_iter().flatten() {
         let (short, long) = (&route["last_10s"], &route["last_5m"]);
@@ -144,7 +161,6 @@ fn render(info: &Value, routes: &Value, upstreams: &Value) -> String {
             ));
         }
     }
-    out
 }
 
 /// One request to the admin socket: status and JSON body.

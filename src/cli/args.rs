@@ -53,6 +53,9 @@ pub(super) enum Command {
     Reload,
     /// Show version, configuration hash, routes and upstream health of the running gateway.
     Status {
+        /// Also estimate how much more this host can take.
+        #[arg(long)]
+        headroom: bool,
         /// As JSON.
         #[arg(long)]
         json: bool,

@@ -4,6 +4,7 @@
 mod admin_client;
 mod args;
 mod demo;
+mod headroom;
 mod inspect;
 mod man;
 mod mint;
@@ -42,7 +43,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run => server::run(&path),
         Command::Check { format } => check(&path, format),
         Command::Reload => admin_client::reload(&path),
-        Command::Status { json } => admin_client::status(&path, json),
+        Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
         Command::Routes { json } => inspect::routes(&path, json),
         Command::Config {
             command: ConfigCommand::Show,

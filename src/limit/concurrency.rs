@@ -6,13 +6,13 @@
 //! would be no limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::limiter::Meter;
 use super::shards::Shards;
 use super::table::Table;
 use crate::filter::{Exchange, Reason, Refusal, Verdict};
+use crate::primitives::sync::atomic::{AtomicUsize, Ordering};
 
 /// Nobody knows when a request will end; a second is the least that can be said.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! One thing split into many, each behind its own lock, so that workers seldom meet.
 
-use parking_lot::{Mutex, MutexGuard};
+use crate::primitives::sync::{Mutex, MutexGuard};
 
 /// Most parts; with a million keys each holds four thousand, so that even growing one takes well under a millisecond.
 const MOST: usize = 256;

@@ -9,11 +9,12 @@
 //! admitted requests in a window no more than 1.7, and mostly none. A limit of a few requests a day over a busy
 //! gateway is therefore for `token_bucket`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pingora_limits::estimator::Estimator;
+
+use crate::primitives::sync::Mutex;
+use crate::primitives::sync::atomic::{AtomicU64, Ordering};
 
 /// Rows of a sketch: a key is over-counted only when it shares a counter in each.
 const ROWS: usize = 4;

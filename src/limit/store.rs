@@ -9,10 +9,9 @@
 //!
 //! A decision is a look-up and a few additions under one of up to 256 locks.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::shards::Shards;
 use super::table::Table;
+use crate::primitives::sync::atomic::{AtomicUsize, Ordering};
 
 /// Places looked at for idle keys whenever a key is added: more than one, so that they go faster than new ones come.
 const SWEEP: usize = 8;

@@ -164,6 +164,35 @@ mod tests {
         fn len(&self) -> usize {
             self.len
         }
+
+        /// Places looked at to find `key`.
+        fn probes(&self, key: u64) -> usize {
+            let found = self.find(key).expect("a key that is there");
+            (found.wrapping_sub(self.home(key)) & (self.places.len() - 1)) + 1
+        }
+    }
+
+    /// Fill differs between sizes, so the fullest each can be is compared: where it is about to grow.
+    #[test]
+    fn a_key_is_found_as_fast_among_a_million() {
+        use std::hash::{BuildHasher, RandomState};
+        let seed = RandomState::new();
+        let probes = |count: u64| {
+            let mut table = Table::default();
+            let keys = || (0..count).map(|i| seed.hash_one(i).max(1));
+            keys().for_each(|key| table.insert(key, 1));
+            let all = keys().map(|key| table.probes(key));
+            let (sum, longest) = all.fold((0, 0), |(sum, longest), one| {
+                (sum + one, usize::max(longest, one))
+            });
+            (sum as f64 / count as f64, longest)
+        };
+        let ((few, _), (many, longest)) = (probes(3 << 12), probes(3 << 18));
+        assert!(
+            few < 3.5 && many < 3.5,
+            "{few:.2} and {many:.2} places a look-up"
+        );
+        assert!(longest < 2000, "{longest} places at worst");
     }
 
     proptest! {

@@ -1,8 +1,7 @@
 //! Where workers write lines that another thread takes: a buffer for each, so that they never meet.
 
-use parking_lot::Mutex;
-
 use super::access_log::Timestamp;
+use crate::primitives::sync::Mutex;
 
 /// Buffers; workers beyond this number share them.
 const BUFFERS: usize = 32;

@@ -4,13 +4,15 @@
 //! makes a system call happens in the background, so that being seen never delays a request.
 
 mod access_log;
+mod headroom;
 mod line_buffers;
 mod log_writer;
 mod metrics;
 pub mod stats;
 mod windows;
 
-pub use access_log::Record;
+pub use access_log::{Record, Timestamp};
+pub use headroom::{Headroom, Processors, Reading, Readings};
 pub use log_writer::{LogHandle, LogSettings, install};
 pub use metrics::{EndpointCounts, ListenerStats, Metrics};
-pub use windows::{RouteWindows, Window, Windows};
+pub use windows::{RouteWindows, Sums, Window, Windows};

@@ -12,16 +12,17 @@ use serde::Serialize;
 use super::metrics::Metrics;
 use super::stats::{BUCKETS, RouteStats};
 
-/// Sums of one route at one moment.
-#[derive(Clone, Copy, Default)]
-struct Sums {
+/// Answers up to one moment, by latency.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sums {
     total: u64,
     errors: u64,
     buckets: [u64; BUCKETS.len() + 1],
 }
 
 impl Sums {
-    fn of(stats: &RouteStats) -> Self {
+    /// Those of one route.
+    pub(super) fn of(stats: &RouteStats) -> Self {
         let mut sums = Self::default();
         for (_, class, histogram) in stats.latencies() {
             for (sum, count) in sums.buckets.iter_mut().zip(histogram.counts()) {
@@ -33,7 +34,13 @@ impl Sums {
         sums
     }
 
-    fn since(&self, before: &Self) -> Self {
+    /// All answers.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What came after `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
         let mut buckets = self.buckets;
         buckets
             .iter_mut()
@@ -44,6 +51,15 @@ impl Sums {
             errors: self.errors.saturating_sub(before.errors),
             buckets,
         }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.total += more.total;
+        self.errors += more.errors;
+        self.buckets
+            .iter_mut()
+            .zip(more.buckets)
+            .for_each(|(sum, more)| *sum += more);
     }
 }
 
@@ -110,6 +126,8 @@ pub struct Windows {
 #[derive(Default)]
 struct State {
     ticks: u64,
+    /// Of all routes, those that are gone included, so that it only grows.
+    served: Sums,
     routes: HashMap<Arc<str>, Rings>,
 }
 
@@ -121,6 +139,7 @@ impl Windows {
         state.ticks += 1;
         let tick = state.ticks;
         let long_step = tick.is_multiple_of(LONG_STEP);
+        let mut served = Sums::default();
         for (route, stats) in &routes {
             let sums = Sums::of(stats);
             if sums.total == 0 && !state.routes.contains_key(route) {
@@ -130,17 +149,24 @@ impl Windows {
                 .routes
                 .entry(Arc::clone(route))
                 .or_insert_with(|| Rings::new(tick));
+            served.add(&sums.since(&rings.now.1));
             push(&mut rings.short, rings.now, SHORT);
             if long_step {
                 push(&mut rings.long, rings.now, LONG);
             }
             rings.now = (tick, sums);
         }
+        state.served.add(&served);
         if state.routes.len() > routes.len() {
             state
                 .routes
                 .retain(|name, _| routes.iter().any(|(route, _)| route == name));
         }
+    }
+
+    /// Answers of all routes up to the last tick.
+    pub fn served(&self) -> Sums {
+        self.state.lock().served
     }
 
     /// The windows of one route; zeros when it had no traffic.
@@ -183,7 +209,7 @@ fn window(ring: &VecDeque<Reading>, (tick, now): Reading) -> Window {
 }
 
 /// The value below which a share `q` lies, in seconds, linear within the bucket (as Prometheus' `histogram_quantile`).
-fn quantile(sums: &Sums, q: f64) -> f64 {
+pub(super) fn quantile(sums: &Sums, q: f64) -> f64 {
     let rank = q * sums.total as f64;
     let mut below = 0.0;
     for (index, count) in sums.buckets.iter().enumerate() {

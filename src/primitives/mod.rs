@@ -13,6 +13,7 @@ pub mod query;
 pub mod ranges;
 pub mod rotation;
 pub mod secret;
+pub mod sync;
 pub mod template;
 pub mod trace;
 pub mod units;

@@ -4,7 +4,7 @@
 //! Its picks repeat with period Σ weights, so the order is computed once per set of usable endpoints and workers share
 //! only a counter: the sequence is the same, the shares are exact over any number of threads, and a pick is one add.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use super::sync::atomic::{AtomicUsize, Ordering};
 
 /// Longest order kept. Larger sums of weights are scaled down, which moves a share by at most one part in this number.
 const LONGEST: u64 = 1 << 16;

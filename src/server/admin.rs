@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::reload::Reloader;
+use super::usage::Usage;
 use super::worker::{accept, after_failure};
 use super::{COMMIT, VERSION, load};
 use crate::config;
@@ -33,6 +34,7 @@ pub(super) struct AdminWorker {
     tcp: Option<std::net::TcpListener>,
     state: Arc<State>,
     reloader: Arc<Reloader>,
+    usage: Arc<Usage>,
 }
 
 impl AdminWorker {
@@ -42,12 +44,14 @@ impl AdminWorker {
         tcp: Option<std::net::TcpListener>,
         state: Arc<State>,
         reloader: Arc<Reloader>,
+        usage: Arc<Usage>,
     ) -> Self {
         Self {
             unix: Some(unix),
             tcp,
             state,
             reloader,
+            usage,
         }
     }
 
@@ -62,6 +66,7 @@ impl AdminWorker {
             app: Arc::new(Admin {
                 state: Arc::clone(&state),
                 reloader,
+                usage: Arc::clone(&self.usage),
                 trusted,
             }),
             state,
@@ -149,6 +154,7 @@ async fn accept_unix(
 pub(super) struct Admin {
     state: Arc<State>,
     reloader: Arc<Reloader>,
+    usage: Arc<Usage>,
     trusted: bool,
 }
 
@@ -345,6 +351,9 @@ impl Admin {
             ("GET", ["routes"]) => self.routes(),
             ("GET", ["upstreams"]) => self.upstreams(),
             ("GET", ["config"]) => self.config(),
+            ("GET", ["headroom"]) => {
+                Page::ok(&serde_json::to_value(self.usage.headroom()).unwrap_or_default())
+            }
             ("POST", ["reload"]) => self.reload().await,
             ("POST", ["explain"]) => self.explain(body),
             (
@@ -360,10 +369,12 @@ impl Admin {
             ("PUT", ["routes", _, "level"]) => {
                 Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
             }
-            (_, ["routes" | "upstreams" | "config" | "reload" | "explain"]) => Page::error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "another method is served here",
-            ),
+            (_, ["routes" | "upstreams" | "config" | "headroom" | "reload" | "explain"]) => {
+                Page::error(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "another method is served here",
+                )
+            }
             _ => Page::error(StatusCode::NOT_FOUND, "no such call"),
         }
     }

@@ -1,4 +1,4 @@
-//! What goes on beside serving: windows of metrics once a second, and the keepers of every pool's knowledge.
+//! What goes on beside serving: windows of metrics and what the workers use once a second, and the keepers of every pool's knowledge.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::reload::Reloader;
+use super::usage::Usage;
 use crate::gateway::State;
 use crate::upstream::{self, Names, Pool};
 
@@ -20,16 +21,23 @@ pub(super) struct Housekeeping {
     state: Arc<State>,
     names: Arc<Names>,
     published: watch::Receiver<u64>,
+    usage: Arc<Usage>,
     keepers: Mutex<HashMap<usize, (Arc<Pool>, AbortHandle)>>,
 }
 
 impl Housekeeping {
     /// Follows what `reloader` publishes.
-    pub(super) fn new(state: Arc<State>, names: Arc<Names>, reloader: &Reloader) -> Self {
+    pub(super) fn new(
+        state: Arc<State>,
+        names: Arc<Names>,
+        reloader: &Reloader,
+        usage: Arc<Usage>,
+    ) -> Self {
         Self {
             state,
             names,
             published: reloader.published(),
+            usage,
             keepers: Mutex::default(),
         }
     }
@@ -59,6 +67,7 @@ impl Housekeeping {
 
     fn tick(&self) {
         self.state.windows.tick(&self.state.metrics);
+        self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
         if let Some(snapshot) = self.state.snapshot() {

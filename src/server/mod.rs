@@ -6,9 +6,11 @@ mod life;
 mod listeners;
 mod load;
 mod offline;
+mod processors;
 mod reload;
 mod runtime_dir;
 mod signals;
+mod usage;
 mod worker;
 
 use std::path::Path;
@@ -35,6 +37,7 @@ use listeners::Bound;
 use load::Host;
 use reload::{Fixed, Reloader};
 use runtime_dir::RuntimeDir;
+use usage::Usage;
 use worker::Worker;
 
 /// This build: version and commit.
@@ -122,11 +125,13 @@ fn serve(
         fixed,
         Arc::clone(&names),
     ));
-    let bound_workers = bound.workers.len();
+    let workers = bound.workers.len();
+    let usage = Arc::new(Usage::new(workers));
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
-            (index, bound_workers),
+            (index, workers),
             listeners,
+            usage.pulse(index),
             Arc::clone(state),
             Arc::clone(&conf),
             closing.clone(),
@@ -138,6 +143,7 @@ fn serve(
         bound.admin,
         Arc::clone(state),
         Arc::clone(&reloader),
+        Arc::clone(&usage),
     ));
     server.add_service(background_service(
         "reload",
@@ -145,7 +151,7 @@ fn serve(
     ));
     server.add_service(background_service(
         "housekeeping",
-        Housekeeping::new(Arc::clone(state), names, &reloader),
+        Housekeeping::new(Arc::clone(state), names, &reloader, usage),
     ));
     server.bootstrap();
     let life = Life::new(Arc::clone(state), closing_sender, signals);

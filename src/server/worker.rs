@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
+use super::usage::Pulse;
 use crate::gateway::{Admission, Door, Gateway, Lane, Socket, State, serve};
 use crate::observe::ListenerStats;
 use crate::primitives::ListenerName;
@@ -28,6 +29,7 @@ pub(super) struct Worker {
     workers: usize,
     name: String,
     listeners: Vec<Listening>,
+    pulse: Arc<Pulse>,
     state: Arc<State>,
     conf: Arc<ServerConf>,
     closing: watch::Receiver<bool>,
@@ -38,6 +40,7 @@ impl Worker {
     pub(super) fn new(
         (index, workers): (usize, usize),
         listeners: Vec<Listening>,
+        pulse: Arc<Pulse>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
         closing: watch::Receiver<bool>,
@@ -47,6 +50,7 @@ impl Worker {
             workers,
             name: format!("worker {index}"),
             listeners,
+            pulse,
             state,
             conf,
             closing,
@@ -65,6 +69,8 @@ impl Service for Worker {
         let lane = Arc::new(Lane::new(self.index, self.workers));
         let tidying = Arc::clone(&lane);
         let tidying = tokio::spawn(async move { tidying.tidy().await });
+        // Ends with this thread, whose work it watches.
+        tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
         let app = Arc::new(http_proxy(
             &self.conf,
             Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),

@@ -1,7 +1,8 @@
 //! The retry budget: retries may be a share of live requests, so that a dead upstream meets no storm.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cmp::Ordering::{Equal, Greater, Less};
 
+use crate::primitives::sync::atomic::{AtomicU64, Ordering};
 use crate::primitives::units::Percent;
 
 /// Seconds over which requests and retries are compared.
@@ -10,46 +11,54 @@ const WINDOW: usize = 10;
 const FLOOR: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
 
-/// Counts per second in a ring; a slot is taken over by the second that needs it.
+/// Counts per second in a ring; a slot is taken over by the second that needs it. Second and count are one number, so that
+/// of several who find a slot of the past none starts it again when another has counted.
 #[derive(Debug, Default)]
 struct Ring {
-    slots: [Slot; WINDOW],
+    slots: [AtomicU64; WINDOW],
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    second: AtomicU64,
-    count: AtomicU64,
-}
+/// The upper half of a slot is its second, the lower its count.
+const COUNT_BITS: u32 = 32;
 
 impl Ring {
     fn up(&self, second: u64) {
-        let slot = &self.slots[(second % WINDOW as u64) as usize];
-        if slot.second.load(Ordering::Relaxed) != second
-            && slot.second.swap(second, Ordering::Relaxed) != second
-        {
-            slot.count.store(0, Ordering::Relaxed);
+        let slot = self.slot(second);
+        if split(slot.load(Ordering::Relaxed)).0 == second {
+            slot.fetch_add(1, Ordering::Relaxed);
+            return;
         }
-        slot.count.fetch_add(1, Ordering::Relaxed);
+        // Whoever comes so late that the slot has gone on to another second is not counted.
+        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
+            match split(value).0.cmp(&second) {
+                Less => Some(second << COUNT_BITS | 1),
+                Equal => Some(value + 1),
+                Greater => None,
+            }
+        });
     }
 
     fn sum(&self, second: u64) -> u64 {
-        let live = |slot: &&Slot| slot.second.load(Ordering::Relaxed) + WINDOW as u64 > second;
-        self.slots
-            .iter()
-            .filter(live)
-            .map(|slot| slot.count.load(Ordering::Relaxed))
-            .sum()
+        let values = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
+        let live = values
+            .map(split)
+            .filter(|(of, _)| of + WINDOW as u64 > second);
+        live.map(|(_, count)| count).sum()
     }
 
     fn at(&self, second: u64) -> u64 {
-        let slot = &self.slots[(second % WINDOW as u64) as usize];
-        if slot.second.load(Ordering::Relaxed) == second {
-            slot.count.load(Ordering::Relaxed)
-        } else {
-            0
-        }
+        let (of, count) = split(self.slot(second).load(Ordering::Relaxed));
+        if of == second { count } else { 0 }
     }
+
+    fn slot(&self, second: u64) -> &AtomicU64 {
+        &self.slots[(second % WINDOW as u64) as usize]
+    }
+}
+
+/// Second and count of a slot.
+fn split(value: u64) -> (u64, u64) {
+    (value >> COUNT_BITS, value & ((1 << COUNT_BITS) - 1))
 }
 
 /// The budget of one upstream. Times are nanoseconds of the process clock.

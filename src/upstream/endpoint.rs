@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::config::Passive;
 use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
 use crate::primitives::clock::nanos;
+use crate::primitives::sync::Mutex;
+use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An address requests are sent to, with what is known about it.
 #[derive(Debug)]
@@ -89,17 +88,23 @@ impl Endpoint {
 
     /// Ends an ejection. Says whether there was one.
     pub(super) fn readmit(&self) -> bool {
-        *self.fails.lock() = Fails::default();
-        self.failing.store(false, Ordering::Relaxed);
+        self.forgive();
         self.ejected_until.swap(0, Ordering::Relaxed) != 0
     }
 
     /// A request succeeded: forget failures. One relaxed load when there are none.
     pub(super) fn succeeded(&self) {
         if self.failing.load(Ordering::Relaxed) {
-            *self.fails.lock() = Fails::default();
-            self.failing.store(false, Ordering::Relaxed);
+            self.forgive();
         }
+    }
+
+    /// Count and flag change under one lock: a failure in between would be counted and not flagged, and the successes
+    /// after it overlooked.
+    fn forgive(&self) {
+        let mut fails = self.fails.lock();
+        *fails = Fails::default();
+        self.failing.store(false, Ordering::Relaxed);
     }
 
     /// A request failed at `now`: whether that is one too many. After an ejection has run out a single failure is

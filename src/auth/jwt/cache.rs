@@ -163,6 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn a_million_tokens_leave_as_many_as_there_is_room_for() {
+        let cache = TokenCache::new(100_000);
+        let principal = someone("a");
+        let token = |i: u32| format!("head.payload.{i:064x}");
+        for i in 0..1_000_000 {
+            cache.keep(token(i).as_bytes(), Arc::clone(&principal), until(10), 0);
+        }
+        assert!((90_000..=100_000).contains(&len(&cache)), "{}", len(&cache));
+        assert!(cache.find(token(999_999).as_bytes()).is_some());
+        assert!(cache.find(token(0).as_bytes()).is_none());
+        for shard in &cache.shards {
+            let shard = shard.lock();
+            assert_eq!(shard.order.len(), shard.entries.len());
+        }
+    }
+
+    #[test]
     fn what_has_ended_makes_room_first() {
         let cache = TokenCache::new(1);
         let mut shard = cache.shards[0].lock();

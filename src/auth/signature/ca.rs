@@ -97,10 +97,15 @@ pub fn sign(
         headers: &headers,
         ..*message
     };
-    let text = string_to_sign(&message, &REQUIRED, VARIANTS[0]);
+    let text = signed_text(&message, &REQUIRED);
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &text);
     added.push((CA_HEADER, STANDARD.encode(tag)));
     Ok(added)
+}
+
+/// The text that [`sign`] and a verifier compute the signature over, when the client lists the headers `listed`.
+pub fn signed_text(message: &Message<'_>, listed: &[&str]) -> Vec<u8> {
+    string_to_sign(message, listed, VARIANTS[0])
 }
 
 /// What a head claims.

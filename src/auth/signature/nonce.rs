@@ -8,12 +8,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::primitives::digest::key128;
+use crate::primitives::sync::Mutex;
+use crate::primitives::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Shards: a power of two well above the number of workers.
 const SHARDS: usize = 64;
@@ -379,6 +378,20 @@ mod tests {
         assert_eq!(store.peek(&a, "one more", later), Claim::Fresh);
         assert_eq!(store.claim(&a, "one more", later), Claim::Fresh);
         assert_eq!(store.live.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_million_nonces_leave_as_many_as_there_is_room_for() {
+        let store = store(200_000);
+        let a = store.share("a", 1);
+        let fresh =
+            (0..1_000_000u64).filter(|i| store.claim(&a, &i.to_string(), SECOND + i).is_fresh());
+        assert_eq!(fresh.count(), 200_000);
+        assert_eq!(store.export(2 * SECOND).len(), 200_000);
+        assert_eq!(store.claim(&a, "0", 2 * SECOND), Claim::Seen);
+        let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
+        assert_eq!(store.claim(&a, "0", later), Claim::Fresh);
+        assert!(store.export(later).len() == 1, "all at once are gone");
     }
 
     #[test]

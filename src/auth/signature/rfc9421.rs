@@ -234,7 +234,11 @@ impl super::Proof for Proof<'_> {
 }
 
 /// What is signed; `None` when a component is unknown or not in the message.
-fn signature_base(message: &Message<'_>, covered: &[&str], parameters: &[u8]) -> Option<Vec<u8>> {
+pub fn signature_base(
+    message: &Message<'_>,
+    covered: &[&str],
+    parameters: &[u8],
+) -> Option<Vec<u8>> {
     let mut base = Vec::with_capacity(512);
     for name in covered {
         base.extend_from_slice(format!("\"{name}\": ").as_bytes());

@@ -1,0 +1,110 @@
+"""Reloads: under load, counting failed requests; and of many routes, counting CPU time."""
+
+import concurrent.futures
+import http.client
+import signal
+import subprocess
+import time
+
+from .measure import Bench
+from .process import note, wait_for
+from .proxy import Misbehaves, Proxy, Refused
+from .scenario import Scenario
+
+PAUSE = 0.05  # between two reloads, beyond the time that one takes
+QUICK_COUNT = 10
+
+
+def measure_reload(bench: Bench, scenario: Scenario) -> dict:
+    """Every program by itself: the same load without and with reloads."""
+    count = min(scenario.count, QUICK_COUNT) if bench.settings.quick else scenario.count
+    result: dict = {"programs": {}, "missing": {}}
+    for variant in scenario.without:
+        reason = bench.takes_part(variant)
+        if not reason:
+            try:
+                result["programs"][variant] = under_load(bench, variant, scenario, count)
+            except (Refused, Misbehaves) as problem:
+                reason = str(problem)
+                note(f"{scenario.name}: {variant} is left out: {reason}")
+        if reason:
+            result["missing"][variant] = reason
+    return result
+
+
+def under_load(bench: Bench, variant: str, scenario: Scenario, count: int) -> dict:
+    proxy = bench.proxy(variant, scenario, start=bench.peers[variant].reload_start or None)
+    load = bench.load(scenario)
+    load.run(proxy.port, bench.settings.warm_up)
+    began = time.monotonic()
+    reload_once(proxy)
+    seconds = max(2, round(count * (time.monotonic() - began + PAUSE) * 1.5) + 1)
+    without = load.run(proxy.port, seconds)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(load.run, proxy.port, seconds)
+        took = []
+        for _ in range(count):
+            began = time.monotonic()
+            reload_once(proxy)
+            took.append((time.monotonic() - began) * 1e3)
+            time.sleep(PAUSE)
+        overran = running.done()
+        counted = running.result()
+    bench.stop(proxy)
+    if overran:
+        note(f"{scenario.name}: {variant}: the last reloads came after the load had ended")
+    note(f"{scenario.name}: {variant}: {counted['failed'] + counted['late']} failed in {count} reloads")
+    return {
+        "reloads": count, "failed": counted["failed"] + counted["late"], "requests": counted["requests"], "overran": overran,
+        "in_force_ms": took, "p99_us": counted["p99_us"], "p99_us_without": without["p99_us"],
+        "p999_us": counted["p999_us"], "p999_us_without": without["p999_us"],
+        "p99_ratio": counted["p99_us"] / without["p99_us"],
+    }
+
+
+def reload_once(proxy: Proxy) -> None:
+    """The next generation of its files, and the wait until an answer shows it."""
+    proxy.generation += 1
+    proxy.values["GENERATION"] = proxy.generation
+    proxy.write()
+    signal_reload(proxy)
+    wanted = f"generation-{proxy.generation}".encode()
+
+    def in_force() -> bool:
+        try:
+            return wanted in proxy.ask("/generation")[1]
+        except (OSError, http.client.HTTPException):
+            return False
+
+    if not wait_for(in_force, 15):
+        raise Misbehaves(f"a reload did not come into force\n{proxy.said()}")
+
+
+def signal_reload(proxy: Proxy) -> None:
+    if proxy.peer.reload_signal:
+        proxy.child.send_signal(signal.Signals[proxy.peer.reload_signal])
+    if proxy.peer.reload_command:
+        command = proxy.command(proxy.peer.reload_command)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=proxy.directory)
+        if done.returncode:
+            raise Misbehaves(f"{command[0]}: {done.stderr}")
+
+
+def measure_reload_cost(bench: Bench, scenario: Scenario) -> dict:
+    """CPU time of reading all routes again, from the signal until 0.2 s after the new ones answer."""
+    proxy = bench.proxy("tollgate", scenario)
+    found = []
+    for _ in range(3 if bench.settings.quick else scenario.count):
+        time.sleep(0.5)
+        idle, idle_began = sum(proxy.cpu()), time.monotonic()
+        time.sleep(0.5)
+        before, began = sum(proxy.cpu()), time.monotonic()
+        idle_share = (before - idle) / 1e6 / (began - idle_began)
+        reload_once(proxy)
+        seen = time.monotonic() - began
+        time.sleep(0.2)
+        spent = (sum(proxy.cpu()) - before) / 1e3
+        found.append({"cpu_ms": spent, "in_force_ms": seen * 1e3, "idle_share": idle_share})
+        note(f"{scenario.name}: {spent:.0f} ms of CPU")
+    bench.stop(proxy)
+    return {"programs": {"tollgate": found}, "missing": {}}

@@ -31,7 +31,6 @@ class Peer:
     reload_signal: str = ""
     reload_command: list[str] = dataclasses.field(default_factory=list)
     reload_start: list[str] = dataclasses.field(default_factory=list)  # how it is started for reloads, if otherwise
-    reload_file: str = ""  # what it watches, where that is not the configuration itself
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     ours: bool = False
     quick: bool = False

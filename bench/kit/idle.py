@@ -5,8 +5,9 @@ import time
 
 from .measure import Bench
 from .process import note, raise_limit
-from .proxy import Misbehaves, Proxy, Refused, unverified
+from .proxy import Misbehaves, Proxy, unverified
 from .scenario import Scenario
+from .setup import Refused
 
 ADDRESSES = 20  # one client may hold 1000 connections by default
 ANSWER = 128

@@ -70,11 +70,11 @@ class Load:
         command = ["h2load", "-t", "1", "-c", str(self.connections // streams), "-m", str(streams), "-D", str(seconds)]
         said = self.call([*command, f"--log-file={log}", *self.headers(), self.url(port)])
         took = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
-        good = int(re.search(r"status codes: (\d+) 2xx", said)[1])
-        counts = re.search(r"requests: (\d+) total.* (\d+) failed, (\d+) errored", said)
+        good, *bad = (int(count) for count in re.search(r"codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", said).groups())
+        broken = int(re.search(r"(\d+) failed,", said)[1])
         return {
             "seconds": seconds, "requests": good, "per_second": good / seconds,
-            "failed": int(counts[2]) + len(took) - good, "late": 0, **percentiles(took),
+            "failed": sum(bad) + broken, "late": 0, **percentiles(took),
         }
 
     def oha(self, port: int, seconds: int, rate: int = 0) -> Counted:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 
-from . import peer, plots, record, report, scenario
+from . import check, peer, plots, record, report, scenario
 from .idle import measure_idle
 from .measure import Bench, Settings, measure_load
 from .process import note
@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds in a scenario (7; quick: 3)")
     parser.add_argument("--seconds", type=int, help="length of one measurement (3; quick: 1)")
     parser.add_argument("--list", action="store_true", help="name the scenarios and who takes part, and end")
+    parser.add_argument("--check", action="store_true", help="only see whether every program takes its files, and end")
     parser.add_argument("--no-build", action="store_true", help="measure the programs as they are")
     parser.add_argument("--no-record", action="store_true", help="leave nothing in bench/runs")
     parser.add_argument("--programs", type=pathlib.Path, help="where the programs are (target/release)")
@@ -65,6 +66,9 @@ def main() -> None:
     if given.list:
         print("\n".join(f"{one.name:18} {one.title}: {', '.join(one.without)}" for one in known))
         return
+    if given.check:
+        found = check.problems(known, peer.load_all(), settings_of(given).programs)
+        sys.exit("\n".join(found) or 0)
     if given.report:
         show(record.load(given.report), given.report)
         return

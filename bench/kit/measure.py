@@ -10,8 +10,9 @@ from .identity import Identity
 from .load import Load
 from .peer import Peer, peer_of
 from .process import ALL_CORES, LOAD_CORE, Process, free_port, note, wait_for
-from .proxy import Misbehaves, Proxy, Refused
+from .proxy import Misbehaves, Proxy
 from .scenario import Scenario
+from .setup import Refused, Setup
 
 Measured = dict[str, float]
 
@@ -61,8 +62,12 @@ class Bench:
         """Starts a program, and has it prove that it does the work."""
         self.started += 1
         directory = self.directory / f"{self.started}-{scenario.name}-{variant}"
-        setting = {"ORIGIN": f"127.0.0.1:{self.origin_port}", "ORIGIN_PORT": self.origin_port}
-        proxy = Proxy(variant, scenario, self.peers, self.identity, setting, directory, self.settings.programs, repeat, start)
+        setup = Setup(
+            variant, scenario, self.peers, self.identity, self.origin_port, directory, self.settings.programs,
+            scenario.repeat if repeat is None else repeat,
+        )
+        setup.check()
+        proxy = Proxy(setup, self.identity, start)
         self.processes.append(proxy)
         proxy.prove()
         return proxy

@@ -37,6 +37,7 @@ class Peer:
     apt: str = ""
     pip: str = ""
     cargo: list[str] = dataclasses.field(default_factory=list)
+    build_apt: str = ""  # what its build needs
 
     def find(self, programs: pathlib.Path) -> pathlib.Path | None:
         """Where the program is; `programs` holds what cargo builds here."""

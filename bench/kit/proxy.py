@@ -1,21 +1,13 @@
-"""A program under test: its configuration filled in, judged by its own check, started, asked whether it does the work."""
+"""A program under test: started with its files, asked whether it does the work."""
 
 import http.client
 import os
-import pathlib
 import socket
 import ssl
-import subprocess
 
-from . import template
 from .identity import Identity
-from .peer import Peer, peer_of
-from .process import ALL_CORES, PROXY_CORE, Process, free_port, wait_for
-from .scenario import Scenario
-
-
-class Refused(Exception):
-    """The program's own check, or its start, refuses the configuration."""
+from .process import ALL_CORES, PROXY_CORE, Process, wait_for
+from .setup import Refused, Setup
 
 
 class Misbehaves(Exception):
@@ -23,61 +15,21 @@ class Misbehaves(Exception):
 
 
 class Proxy(Process):
-    """A running program that answers as the scenario wants it."""
+    """A running program that answers."""
 
-    def __init__(
-        self, variant: str, scenario: Scenario, peers: dict[str, Peer], identity: Identity, setting: dict[str, object],
-        directory: pathlib.Path, programs: pathlib.Path, repeat: int | None = None, start: list[str] | None = None,
-    ) -> None:
-        self.variant, self.scenario, self.peer, self.identity = variant, scenario, peer_of(variant, peers), identity
-        self.directory = directory
-        directory.mkdir(parents=True)
-        self.port = free_port()
-        self.generation = 0
-        self.repeat = scenario.repeat if repeat is None else repeat
-        self.values = {
-            **identity.values(), **setting, "DIRECTORY": directory, "LISTEN": f"127.0.0.1:{self.port}", "LISTEN_PORT": self.port,
-            "ADMIN_PORT": free_port(), "WORKERS": scenario.workers, "PROGRAM": self.peer.find(programs), "GENERATION": 0,
-        }
-        self.source = scenario.file(variant, self.peer)
-        self.file = directory / (variant + self.peer.suffix)
-        self.values["FILE"] = self.file
-        self.extras = scenario.extras(variant, self.peer, peers) if self.peer.suffix else []
-        self.write()
-        self.output = open(directory / "output.log", "ab")
-        self.check()
-        environment = {**os.environ, **{name: self.filled(value) for name, value in self.peer.environment.items()}}
-        cores = PROXY_CORE if scenario.pinned else ALL_CORES
-        super().__init__(self.command(start or self.start_words()), cores, self.output, env=environment, cwd=directory)
+    def __init__(self, setup: Setup, identity: Identity, start: list[str] | None = None) -> None:
+        self.setup, self.identity = setup, identity
+        self.variant, self.scenario, self.port, self.directory = setup.variant, setup.scenario, setup.port, setup.directory
+        self.output = open(self.directory / "output.log", "ab")
+        cores = PROXY_CORE if self.scenario.pinned else ALL_CORES
+        command = setup.command(start or setup.peer.start)
+        if self.scenario.request.tls and not setup.peer.suffix:
+            command += setup.command(["@CERTIFICATE@", "@KEY@"])
+        super().__init__(command, cores, self.output, env={**os.environ, **setup.environment()}, cwd=self.directory)
         if not wait_for(lambda: self.answers() or not self.alive(), 60) or not self.alive():
             said = self.said()
             self.stop()
             raise Refused(f"does not answer: {said}")
-
-    def write(self) -> None:
-        """Its files, filled in. A watched file must never be seen half written, so each comes into place by a rename."""
-        sources = [(self.source, self.file)] if self.peer.suffix else []
-        for source, file in sources + [(extra, self.directory / extra.name) for extra in self.extras]:
-            written = file.with_name(f".{file.name}.new")
-            written.write_text(template.fill(source.read_text(), self.values, self.repeat))
-            written.rename(file)
-
-    def start_words(self) -> list[str]:
-        tls = ["@CERTIFICATE@", "@KEY@"] if self.scenario.request.tls and not self.peer.suffix else []
-        return self.peer.start + tls
-
-    def filled(self, word: str) -> str:
-        return template.fill(word, self.values, 0).strip()
-
-    def command(self, words: list[str]) -> list[str]:
-        return [self.filled(word) for word in words]
-
-    def check(self) -> None:
-        if not self.peer.check:
-            return
-        done = subprocess.run(self.command(self.peer.check), capture_output=True, text=True, cwd=self.directory)
-        if done.returncode:
-            raise Refused((done.stdout + done.stderr).replace(f"{self.directory}/", "").strip())
 
     def answers(self) -> bool:
         try:
@@ -104,7 +56,7 @@ class Proxy(Process):
     def prove(self) -> None:
         """That it refuses what it has to refuse: who is compared does the work. The bare proxy forwards everything."""
         request = self.scenario.request
-        if not self.peer.suffix:
+        if not self.setup.peer.suffix:
             return
         if request.token:
             token = self.identity.token(request.token)
@@ -116,7 +68,7 @@ class Proxy(Process):
         elif request.script == "signed":
             self.expect(request.path, {}, (401, 403))
         if request.not_found:
-            self.expect(request.not_found, {}, (404,))
+            self.expect(request.not_found, {}, (404, 500))  # 500 is what Pingap says
 
     def expect(self, path: str, headers: dict[str, str], statuses: tuple[int, ...]) -> None:
         got = self.status(path, headers)
@@ -142,9 +94,8 @@ class Proxy(Process):
 
     def forget_logs(self) -> None:
         """Logs grow by gigabytes otherwise."""
-        for file in (self.directory / "access.log", self.directory / "output.log"):
-            if file.exists():
-                os.truncate(file, 0)
+        for file in [*self.directory.glob("access.log*"), self.directory / "output.log"]:
+            os.truncate(file, 0)
 
 
 def unverified() -> ssl.SSLContext:

@@ -8,11 +8,13 @@ import time
 
 from .measure import Bench
 from .process import note, wait_for
-from .proxy import Misbehaves, Proxy, Refused
+from .proxy import Misbehaves, Proxy
 from .scenario import Scenario
+from .setup import Refused
 
 PAUSE = 0.05  # between two reloads, beyond the time that one takes
 QUICK_COUNT = 10
+LONGEST = 40.0  # seconds: who is slow to reload does it less often
 
 
 def measure_reload(bench: Bench, scenario: Scenario) -> dict:
@@ -38,7 +40,9 @@ def under_load(bench: Bench, variant: str, scenario: Scenario, count: int) -> di
     load.run(proxy.port, bench.settings.warm_up)
     began = time.monotonic()
     reload_once(proxy)
-    seconds = max(2, round(count * (time.monotonic() - began + PAUSE) * 1.5) + 1)
+    each = time.monotonic() - began + PAUSE
+    count = min(count, max(QUICK_COUNT, round(LONGEST / each)))
+    seconds = round(count * each * 1.5) + 2
     without = load.run(proxy.port, seconds)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         running = pool.submit(load.run, proxy.port, seconds)
@@ -64,15 +68,14 @@ def under_load(bench: Bench, variant: str, scenario: Scenario, count: int) -> di
 
 def reload_once(proxy: Proxy) -> None:
     """The next generation of its files, and the wait until an answer shows it."""
-    proxy.generation += 1
-    proxy.values["GENERATION"] = proxy.generation
-    proxy.write()
+    proxy.setup.generation += 1
+    proxy.setup.write()
     signal_reload(proxy)
-    wanted = f"generation-{proxy.generation}".encode()
+    wanted = f"generation-{proxy.setup.generation}".encode()
 
     def in_force() -> bool:
         try:
-            return wanted in proxy.ask("/generation")[1]
+            return proxy.ask("/generation")[1].strip() == wanted
         except (OSError, http.client.HTTPException):
             return False
 
@@ -81,10 +84,11 @@ def reload_once(proxy: Proxy) -> None:
 
 
 def signal_reload(proxy: Proxy) -> None:
-    if proxy.peer.reload_signal:
-        proxy.child.send_signal(signal.Signals[proxy.peer.reload_signal])
-    if proxy.peer.reload_command:
-        command = proxy.command(proxy.peer.reload_command)
+    peer = proxy.setup.peer
+    if peer.reload_signal:
+        proxy.child.send_signal(signal.Signals[peer.reload_signal])
+    if peer.reload_command:
+        command = proxy.setup.command(peer.reload_command)
         done = subprocess.run(command, capture_output=True, text=True, cwd=proxy.directory)
         if done.returncode:
             raise Misbehaves(f"{command[0]}: {done.stderr}")

@@ -54,7 +54,7 @@ class Scenario:
     request: Request
     kind: str = "load"
     quick: bool = False
-    like: str = ""  # whose files serve where this folder has none
+    like: tuple[str, ...] = ()  # whose files serve where this folder has none
     repeat: int = 0  # how often blocks in its files are repeated
     connections: int = 64
     workers: int = 1
@@ -67,8 +67,8 @@ class Scenario:
     goals: tuple[Goal, ...] = ()
 
     def file(self, variant: str, peer: Peer) -> pathlib.Path:
-        """The program's configuration: its own folder first, then that of the scenario it is like."""
-        places = [FOLDER / name / f"{variant}{peer.suffix}" for name in (self.name, self.like) if name]
+        """The program's configuration: in the scenario's own folder, or in one that it is like."""
+        places = [FOLDER / name / f"{variant}{peer.suffix}" for name in (self.name, *self.like)]
         return next((place for place in places if place.exists()), places[0])
 
     def extras(self, variant: str, peer: Peer, peers: dict[str, Peer]) -> list[pathlib.Path]:
@@ -88,7 +88,7 @@ def load(file: pathlib.Path) -> Scenario:
     table = tomllib.loads(file.read_text())
     request = Request(**table.pop("request", {}))
     goals = tuple(Goal(**goal) for goal in table.pop("goal", []))
-    values = tuple(table.pop("values", ()))
-    scenario = Scenario(name=file.parent.name, request=request, goals=goals, values=values, **table)
+    lists = {key: tuple(table.pop(key, ())) for key in ("like", "values")}
+    scenario = Scenario(name=file.parent.name, request=request, goals=goals, **lists, **table)
     assert scenario.kind in KINDS, f"{file}: kind {scenario.kind!r}"
     return scenario

@@ -21,9 +21,8 @@ def measure_idle(bench: Bench, scenario: Scenario) -> dict:
         reason = bench.takes_part(variant)
         if not reason:
             try:
-                proxy = bench.proxy(variant, scenario)
-                result["programs"][variant] = hold(proxy, scenario.connections)
-                bench.stop(proxy)
+                with bench.running(variant, scenario) as proxy:
+                    result["programs"][variant] = hold(proxy, scenario.connections)
                 note(f"{scenario.name}: {variant}: {result['programs'][variant]['kib_per_connection']:.1f} KiB")
             except (Refused, Misbehaves, OSError) as problem:
                 reason = str(problem)

@@ -4,16 +4,20 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 
 from . import check, peer, plots, record, report, scenario
+from .goals import OURS
 from .idle import measure_idle
 from .measure import Bench, Settings, measure_load
 from .process import note
+from .proxy import Misbehaves
 from .reload import measure_reload, measure_reload_cost
 from .scenario import Scenario
+from .setup import Refused
 from .sweep import measure_offered, measure_sweep
 
 MEASURES = {
@@ -61,6 +65,8 @@ def wanted(given: argparse.Namespace, known: list[Scenario]) -> list[Scenario]:
 
 
 def main() -> None:
+    # Ending early must end what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = arguments()
     known = scenario.load_all()
     if given.list:
@@ -77,22 +83,30 @@ def main() -> None:
     commit = record.commit_of(settings.programs) + commit_note
     kept = {key: value for key, value in vars(given).items() if value and key != "programs"}
     made = record.begin(kept, plain(settings), commit, record.versions(chosen, peers, settings.programs), peers)
+    place = None if given.no_record or settings.training else record.folder(commit)
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as directory:
         with Bench(settings, peers, pathlib.Path(directory)) as bench:
             for one in chosen:
                 note(f"{one.name}: {one.title}")
-                result = MEASURES[one.kind](bench, one)
-                made["scenarios"][one.name] = {"scenario": dataclasses.asdict(one), "result": result}
-            made["disturbed"] = bench.disturbed
-    made["load_average"]["after"] = os.getloadavg()
-    if settings.training:
-        return
-    if given.no_record:
+                made["scenarios"][one.name] = {"scenario": dataclasses.asdict(one), "result": measured(bench, one)}
+                made["disturbed"], made["load_average"]["after"] = bench.disturbed, os.getloadavg()
+                if place:
+                    record.save(made, place)
+    if place:
+        show(made, place)
+    elif not settings.training:
         print(report.report(made, []))
-        return
-    place = record.folder(commit)
-    record.save(made, place)
-    show(made, place)
+
+
+def measured(bench: Bench, one: Scenario) -> dict:
+    """A scenario that fails as a whole says so in the report; an hour's figures are not lost for it."""
+    try:
+        return MEASURES[one.kind](bench, one)
+    except (Refused, Misbehaves, RuntimeError, OSError) as problem:
+        note(f"{one.name}: {problem}")
+        if bench.settings.training:
+            sys.exit(1)
+        return {"programs": {}, "values": {}, "over": one.over, "generator": "", "missing": {OURS: str(problem)}}
 
 
 def show(made: dict, place: pathlib.Path) -> None:

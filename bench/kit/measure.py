@@ -1,10 +1,12 @@
 """One run: the origin, the programs of a scenario, rounds over them, what was measured."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import socket
 import sys
+from collections.abc import Iterator
 
 from .identity import Identity
 from .load import Load
@@ -69,8 +71,21 @@ class Bench:
         setup.check()
         proxy = Proxy(setup, self.identity, start)
         self.processes.append(proxy)
-        proxy.prove()
+        try:
+            proxy.prove()
+        except Misbehaves:
+            self.stop(proxy)
+            raise
         return proxy
+
+    @contextlib.contextmanager
+    def running(self, variant: str, scenario: Scenario, start: list[str] | None = None) -> Iterator[Proxy]:
+        """A program by itself, stopped whatever happens."""
+        proxy = self.proxy(variant, scenario, start=start)
+        try:
+            yield proxy
+        finally:
+            self.stop(proxy)
 
     def takes_part(self, variant: str) -> str:
         """Why a program is not measured here; empty when it is."""
@@ -155,10 +170,21 @@ def measure_load(bench: Bench, scenario: Scenario) -> dict:
     if scenario.request.tls:
         result["resumes"] = {name: proxies[name].resumes() for name in found}
     if load.fits_oha() and not bench.settings.quick and not bench.settings.training:
-        result["oha"] = {name: bench.measure(proxies[name], load, bench.settings.seconds, "oha") for name in found}
+        result["oha"] = once_more(bench, {name: proxies[name] for name in found}, load)
     for proxy in proxies.values():
         bench.stop(proxy)
     return result
+
+
+def once_more(bench: Bench, proxies: dict[str, Proxy], load: Load) -> dict[str, Measured]:
+    """By oha, one measurement each."""
+    found = {}
+    for name, proxy in proxies.items():
+        try:
+            found[name] = bench.measure(proxy, load, bench.settings.seconds, "oha")
+        except (Misbehaves, RuntimeError) as problem:
+            note(f"{proxy.scenario.name}: {name}: oha: {problem}")
+    return found
 
 
 def listens(port: int) -> bool:

@@ -25,7 +25,8 @@ def measure_reload(bench: Bench, scenario: Scenario) -> dict:
         reason = bench.takes_part(variant)
         if not reason:
             try:
-                result["programs"][variant] = under_load(bench, variant, scenario, count)
+                with bench.running(variant, scenario, bench.peers[variant].reload_start or None) as proxy:
+                    result["programs"][variant] = under_load(bench, scenario, proxy, count)
             except (Refused, Misbehaves) as problem:
                 reason = str(problem)
                 note(f"{scenario.name}: {variant} is left out: {reason}")
@@ -34,8 +35,7 @@ def measure_reload(bench: Bench, scenario: Scenario) -> dict:
     return result
 
 
-def under_load(bench: Bench, variant: str, scenario: Scenario, count: int) -> dict:
-    proxy = bench.proxy(variant, scenario, start=bench.peers[variant].reload_start or None)
+def under_load(bench: Bench, scenario: Scenario, proxy: Proxy, count: int) -> dict:
     load = bench.load(scenario)
     load.run(proxy.port, bench.settings.warm_up)
     began = time.monotonic()
@@ -54,10 +54,9 @@ def under_load(bench: Bench, variant: str, scenario: Scenario, count: int) -> di
             time.sleep(PAUSE)
         overran = running.done()
         counted = running.result()
-    bench.stop(proxy)
     if overran:
-        note(f"{scenario.name}: {variant}: the last reloads came after the load had ended")
-    note(f"{scenario.name}: {variant}: {counted['failed'] + counted['late']} failed in {count} reloads")
+        note(f"{scenario.name}: {proxy.variant}: the last reloads came after the load had ended")
+    note(f"{scenario.name}: {proxy.variant}: {counted['failed'] + counted['late']} failed in {count} reloads")
     return {
         "reloads": count, "failed": counted["failed"] + counted["late"], "requests": counted["requests"], "overran": overran,
         "in_force_ms": took, "p99_us": counted["p99_us"], "p99_us_without": without["p99_us"],
@@ -96,19 +95,18 @@ def signal_reload(proxy: Proxy) -> None:
 
 def measure_reload_cost(bench: Bench, scenario: Scenario) -> dict:
     """CPU time of reading all routes again, from the signal until 0.2 s after the new ones answer."""
-    proxy = bench.proxy("tollgate", scenario)
     found = []
-    for _ in range(3 if bench.settings.quick else scenario.count):
-        time.sleep(0.5)
-        idle, idle_began = sum(proxy.cpu()), time.monotonic()
-        time.sleep(0.5)
-        before, began = sum(proxy.cpu()), time.monotonic()
-        idle_share = (before - idle) / 1e6 / (began - idle_began)
-        reload_once(proxy)
-        seen = time.monotonic() - began
-        time.sleep(0.2)
-        spent = (sum(proxy.cpu()) - before) / 1e3
-        found.append({"cpu_ms": spent, "in_force_ms": seen * 1e3, "idle_share": idle_share})
-        note(f"{scenario.name}: {spent:.0f} ms of CPU")
-    bench.stop(proxy)
+    with bench.running("tollgate", scenario) as proxy:
+        for _ in range(3 if bench.settings.quick else scenario.count):
+            time.sleep(0.5)
+            idle, idle_began = sum(proxy.cpu()), time.monotonic()
+            time.sleep(0.5)
+            before, began = sum(proxy.cpu()), time.monotonic()
+            idle_share = (before - idle) / 1e6 / (began - idle_began)
+            reload_once(proxy)
+            seen = time.monotonic() - began
+            time.sleep(0.2)
+            spent = (sum(proxy.cpu()) - before) / 1e3
+            found.append({"cpu_ms": spent, "in_force_ms": seen * 1e3, "idle_share": idle_share})
+            note(f"{scenario.name}: {spent:.0f} ms of CPU")
     return {"programs": {"tollgate": found}, "missing": {}}

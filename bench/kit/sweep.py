@@ -8,6 +8,7 @@ from .scenario import Scenario
 STEP, QUICK_STEP = 1.25, 2  # from one offered load to the next
 SATURATED = 0.95  # share of the offered load that is still answered
 QUICK_SECONDS, SECONDS = 1, 3
+FILLED_PER_SECOND = 20_000  # keys are all seen once before the rounds
 
 
 def measure_sweep(bench: Bench, scenario: Scenario) -> dict:
@@ -18,7 +19,10 @@ def measure_sweep(bench: Bench, scenario: Scenario) -> dict:
         proxy = bench.proxy("tollgate", scenario, repeat=value if scenario.over == "routes" else 0)
         keys = value if scenario.over == "keys" else 1
         connections = value if scenario.over == "connections" else 0
-        proxies[str(value)] = (proxy, bench.load(scenario, keys=keys, connections=connections))
+        load = bench.load(scenario, keys=keys, connections=connections)
+        if keys > 1 and not bench.settings.quick:
+            load.run(proxy.port, keys // FILLED_PER_SECOND + 1)
+        proxies[str(value)] = (proxy, load)
     found = bench.rounds(scenario, proxies, missing, 1 if bench.settings.quick else None)
     for proxy, _ in proxies.values():
         bench.stop(proxy)

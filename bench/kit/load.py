@@ -50,7 +50,8 @@ class Load:
         request = self.scenario.request
         script = request.script or ("body" if request.body else "report")
         environment = {
-            **os.environ, "BENCH_LUA": str(LUA), "BENCH_BODY": str(request.body), "BENCH_KEYS": str(self.keys), "BENCH_APP": APP,
+            **os.environ, "BENCH_LUA": str(LUA), "BENCH_METHOD": request.method, "BENCH_BODY": str(request.body),
+            "BENCH_KEYS": str(self.keys), "BENCH_APP": APP,
         }
         if script == "signed":
             signed = self.directory / "signed"

@@ -129,6 +129,14 @@ def label_ends(axes, ends: list[tuple[float, float, str, str]]) -> None:
                       arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.5}, annotation_clip=False)
 
 
+def short(value: int) -> str:
+    """1, 100, 1k, 1M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if value >= size and value % size == 0:
+            return f"{value // size}{letter}"
+    return str(value)
+
+
 def cost(pyplot, record: dict):
     """CPU per request of the gateway against how many there are of something."""
     found = [(scenario, result) for scenario, result in of_kind(record, "sweep") if any(result["values"].values())]
@@ -143,7 +151,7 @@ def cost(pyplot, record: dict):
             axes.plot([x, x], [min(values), max(values)], color=INK, linewidth=0.8)
             axes.annotate(f"{statistics.median(values):.1f}", (x, max(values)), (0, 5), textcoords="offset points", ha="center", fontsize=8)
         axes.set_xscale("log")
-        axes.set_xticks(across, [f"{value:,}".replace(",", " ") for value in across])
+        axes.set_xticks(across, map(short, across))
         axes.minorticks_off()
         axes.margins(x=0.12)
         axes.set_title(THINGS[result["over"]])

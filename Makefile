@@ -8,8 +8,9 @@ PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
 TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl valgrind
-BENCH_PACKAGES := $(BUILD_PACKAGES) python3 wrk
+BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl wrk
 PEER_PACKAGES := nginx-light haproxy
+MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler
 
 # Installs what of the packages $(1) is missing. Each is known by what is used of it, so that nothing is asked of apt where
 # the tools came another way.
@@ -22,6 +23,10 @@ for package in $(1); do \
     ca-certificates) test -e /etc/ssl/certs/ca-certificates.crt ;; \
     nginx-light) test -x /usr/sbin/nginx ;; \
     haproxy) test -x /usr/sbin/haproxy ;; \
+    nghttp2-client) command -v h2load ;; \
+    protobuf-compiler) command -v protoc ;; \
+    python3-matplotlib) /usr/bin/python3 -c 'import matplotlib' ;; \
+    python3-venv) /usr/bin/python3 -c 'import ensurepip' ;; \
     python3-jwt) /usr/bin/python3 -c 'import jwt' ;; \
     python3-cryptography) /usr/bin/python3 -c 'import cryptography' ;; \
     *) command -v $$package ;; \
@@ -45,8 +50,9 @@ help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
 	@echo '               RELEASE=1: the optimised build, which takes longer'
 	@echo 'make test      run every test'
-	@echo 'make bench     measure the gateway against a bare Pingora proxy, the quick scenarios'
-	@echo 'make bench-full   every scenario, and nginx and HAProxy beside them: ten minutes'
+	@echo 'make bench     measure the gateway beside nginx, HAProxy and a bare Pingora proxy, the main scenarios: two minutes'
+	@echo '               after the build; table on the terminal, record, report and plots in bench/runs'
+	@echo 'make bench-full   every scenario, and Envoy, Caddy and Pingap too, which it installs: an hour after the builds'
 	@echo 'make lint      check format and lints'
 	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
 	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
@@ -64,13 +70,15 @@ test:
 	$(call need,$(TEST_PACKAGES))
 	cargo test
 
+# A peer that cannot be had is left out of the report, which says so.
 bench-full:
-	$(call need,$(BENCH_PACKAGES) $(PEER_PACKAGES))
+	$(call need,$(BENCH_PACKAGES) $(MORE_PEER_PACKAGES))
+	-bench/peers/install
 	cargo build --release --bin tollgate --examples
-	bench/run --rounds 11 --seconds 2
+	bench/run
 
 bench:
-	$(call need,$(BENCH_PACKAGES))
+	$(call need,$(BENCH_PACKAGES) $(PEER_PACKAGES))
 	cargo build --release --bin tollgate --examples
 	bench/run --quick
 
@@ -117,4 +125,4 @@ install:
 	fi
 
 install-deps:
-	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES) $(PEER_PACKAGES)))
+	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES) $(MORE_PEER_PACKAGES)))

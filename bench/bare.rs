@@ -3,12 +3,14 @@
 //! Tuned like the gateway: mimalloc, one service with one thread, no work stealing, no compression module, a 4 KiB read
 //! buffer a connection, 1024 idle upstream connections.
 //!
-//! Usage: `bare LISTEN UPSTREAM`, both as `address:port`.
+//! Usage: `bare LISTEN UPSTREAM [CERTIFICATE KEY]`, the first two as `address:port`. With the other two, PEM files, it speaks
+//! TLS to clients, HTTP/2 where they ask for it.
 
 use std::net::SocketAddr;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
@@ -42,9 +44,11 @@ impl ProxyHttp for Bare {
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: bare LISTEN UPSTREAM";
+    let usage = "usage: bare LISTEN UPSTREAM [CERTIFICATE KEY]";
     let listen: SocketAddr = arguments.next().context(usage)?.parse().context(usage)?;
     let upstream: SocketAddr = arguments.next().context(usage)?.parse().context(usage)?;
+    let certificate = arguments.next();
+    let key = arguments.next();
     let settings = ServerConf {
         threads: 1,
         work_stealing: false,
@@ -56,7 +60,13 @@ fn main() -> anyhow::Result<()> {
     let mut server = Server::new_with_opt_and_conf(None, settings);
     let mut service = http_proxy_service(&server.configuration, Bare { upstream });
     let buffer = L4BufferSettings::default().read(4096);
-    service.add_listener(ListenerConfig::tcp(listen.to_string()).l4_buffer(buffer));
+    let mut listener = ListenerConfig::tcp(listen.to_string()).l4_buffer(buffer);
+    if let (Some(certificate), Some(key)) = (certificate, key) {
+        let mut tls = TlsSettings::intermediate(&certificate, &key)?;
+        tls.enable_h2();
+        listener = listener.tls(tls);
+    }
+    service.add_listener(listener);
     service.threads = Some(1);
     server.add_service(service);
     server.bootstrap();

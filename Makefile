@@ -44,7 +44,7 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-full lint install plain release install-deps
+.PHONY: help demo test bench bench-full micro lint install plain release install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
@@ -53,6 +53,7 @@ help:
 	@echo 'make bench     measure the gateway beside nginx, HAProxy and a bare Pingora proxy, the main scenarios: two minutes'
 	@echo '               after the build; table on the terminal, record, report and plots in bench/runs'
 	@echo 'make bench-full   every scenario, and Envoy, Caddy and Pingap too, which it installs: an hour after the builds'
+	@echo 'make micro     time the pieces alone: route match, limits, tokens, signatures, picks, log lines'
 	@echo 'make lint      check format and lints'
 	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
 	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
@@ -81,6 +82,10 @@ bench:
 	$(call need,$(BENCH_PACKAGES) $(PEER_PACKAGES))
 	cargo build --release --bin tollgate --examples
 	bench/run --quick
+
+micro:
+	$(call need,$(BUILD_PACKAGES))
+	cargo bench --bench micro
 
 lint:
 	$(call need,$(BUILD_PACKAGES))

@@ -1,4 +1,4 @@
-"""Load generators: wrk for most, h2load for HTTP/2, oha beside wrk and for a fixed offered load.
+"""Load generators: wrk for most, h2load for HTTP/2, openssl for handshakes, oha beside wrk and for a fixed offered load.
 
 Each says what it counted in the same words: requests, seconds, per_second, p50_us to max_us; failed: requests that were
 not answered as they should; late: answers that took over two seconds.
@@ -36,15 +36,18 @@ class Load:
 
     def run(self, port: int, seconds: int) -> Counted:
         """As the scenario has it."""
-        return self.h2load(port, seconds) if self.scenario.request.http2 else self.wrk(port, seconds)
+        return {"h2load": self.h2load, "openssl": self.handshakes, "wrk": self.wrk}[self.generator()](port, seconds)
 
     def generator(self) -> str:
-        return "h2load" if self.scenario.request.http2 else "wrk"
+        request = self.scenario.request
+        if request.http2:
+            return "h2load"
+        return "openssl" if request.tls and request.close else "wrk"
 
     def fits_oha(self) -> bool:
         """oha is installed, and sends what the scenario asks for: it makes one request over HTTP/1."""
         request = self.scenario.request
-        return bool(tool("oha")) and not request.script and not request.http2
+        return bool(tool("oha")) and not request.script and self.generator() == "wrk"
 
     def wrk(self, port: int, seconds: int) -> Counted:
         request = self.scenario.request
@@ -78,6 +81,22 @@ class Load:
             "failed": sum(bad) + broken, "late": 0, **percentiles(took),
         }
 
+    def handshakes(self, port: int, seconds: int) -> Counted:
+        """A new connection for each request, and never a resumed session: openssl's own client, several at once."""
+        clients = 4
+        command = ["openssl", "s_time", "-new", "-connect", f"127.0.0.1:{port}", "-www", self.scenario.request.path]
+        command += ["-time", str(seconds), "-tls1_3"]
+        started = [self.start(command) for _ in range(clients)]
+        counted = 0
+        for client in started:
+            said, complaint = client.communicate()
+            found = re.search(r"(\d+) connections in \d+ real seconds, (\d+) bytes read per connection", said)
+            if client.returncode or not found or int(found[2]) == 0:
+                raise RuntimeError(f"openssl ended with {client.returncode}\n{said[-1000:]}{complaint[-1000:]}")
+            counted += int(found[1])
+        # It takes no times of its own.
+        return {"seconds": seconds, "requests": counted, "per_second": counted / seconds, "failed": 0, "late": 0}
+
     def oha(self, port: int, seconds: int, rate: int = 0) -> Counted:
         """As fast as it goes, or at a fixed rate: then waiting for a free connection counts as latency."""
         request = self.scenario.request
@@ -110,14 +129,20 @@ class Load:
         return found + (["-H", "Connection: close"] if request.close else [])
 
     def call(self, command: list[str], environment: dict[str, str] | None = None) -> str:
-        """What the generator says; it runs on its own core, or on all when the scenario pins nothing."""
+        """What the generator says."""
+        generator = self.start(command, environment)
+        said, complaint = generator.communicate()
+        if generator.returncode:
+            raise RuntimeError(f"{command[0]} ended with {generator.returncode}\n{said[-1000:]}{complaint[-1000:]}")
+        return said
+
+    def start(self, command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts the generator on its own core, or on all when the scenario pins nothing."""
         cores = (LOAD_CORE & ALL_CORES or ALL_CORES) if self.scenario.pinned else ALL_CORES
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, cores)
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} ended with {done.returncode}\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-        return done.stdout
 
 
 def percentiles(took: list[int]) -> Counted:

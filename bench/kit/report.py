@@ -194,7 +194,8 @@ def span(rounds: list[dict], key: str) -> str:
 
 
 def ms(rounds: list[dict], key: str) -> str:
-    return f"{median(rounds, key) / 1e3:.2f}"
+    """A dash where the generator tells no times."""
+    return f"{median(rounds, key) / 1e3:.2f}" if all(key in one for one in rounds) else "–"
 
 
 def table(head: list[str], rows: Rows) -> str:

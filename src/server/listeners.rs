@@ -43,9 +43,10 @@ pub(super) fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
                 listener.address
             )
         };
+        // It is not listened on: who connects meanwhile would be turned away.
         drop(socket(listener.address, false).with_context(named)?);
         for worker in &mut bound {
-            let socket = socket(listener.address, true).with_context(named)?;
+            let socket = listening(listener.address, true).with_context(named)?;
             worker.push(Listening {
                 name: listener.name.clone(),
                 socket,
@@ -54,7 +55,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
         }
     }
     let admin = config.admin.address.map(|address| {
-        socket(address, false)
+        listening(address, false)
             .with_context(|| format!("[admin].address cannot be bound to {address}"))
     });
     Ok(Bound {
@@ -63,7 +64,14 @@ pub(super) fn bind(config: &Config, workers: usize) -> anyhow::Result<Bound> {
     })
 }
 
-fn socket(address: SocketAddr, shared: bool) -> anyhow::Result<TcpListener> {
+fn listening(address: SocketAddr, shared: bool) -> anyhow::Result<TcpListener> {
+    let socket = socket(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket bound to `address`.
+fn socket(address: SocketAddr, shared: bool) -> anyhow::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -85,6 +93,5 @@ fn socket(address: SocketAddr, shared: bool) -> anyhow::Result<TcpListener> {
             }
             _ => error.into(),
         })?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }

@@ -176,7 +176,7 @@ pub(super) struct Token {
 /// What `-V` says.
 pub(super) fn long_version() -> String {
     format!(
-        "tollgate {}\ncommit: {}\nfeatures: jwt, signatures (ca, rfc9421), limits, health checks\nTLS: rustls (ring)\nPingora: 0.9.1\n",
+        "tollgate {}\ncommit: {}\nfeatures: jwt, signatures (ca, rfc9421), limits, health checks\nTLS: rustls (aws-lc-rs to clients, ring to upstreams)\nPingora: 0.9.1\n",
         server::VERSION,
         server::COMMIT
     )

@@ -19,9 +19,9 @@ pub(super) struct RawListener {
     name: Option<String>,
     /// IP address and port, as "0.0.0.0:8080" or "[::]:8080".
     address: String,
-    /// HTTP/2. Not supported yet.
-    #[serde(default)]
-    http2: bool,
+    /// HTTP/2: agreed upon in the TLS handshake, or by prior knowledge where there is none. Default: where TLS is on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http2: Option<bool>,
     /// PROXY protocol. Not supported yet.
     #[serde(default)]
     proxy_protocol: bool,
@@ -37,15 +37,14 @@ pub struct Listener {
     pub name: ListenerName,
     /// Address to bind.
     pub address: SocketAddr,
+    /// HTTP/2 is spoken beside HTTP/1.
+    pub http2: bool,
     /// TLS, when spoken.
     pub tls: Option<ListenerTls>,
 }
 
 impl RawListener {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Listener> {
-        if self.http2 {
-            scope.problem(&at.key("http2"), "HTTP/2 is not supported yet");
-        }
         if self.proxy_protocol {
             scope.problem(
                 &at.key("proxy_protocol"),
@@ -58,7 +57,12 @@ impl RawListener {
             Some(tls) => Some(tls.validate(&at.key("tls"), scope)?),
             None => None,
         };
-        Some(Listener { name, address, tls })
+        Some(Listener {
+            name,
+            address,
+            http2: self.http2.unwrap_or(tls.is_some()),
+            tls,
+        })
     }
 }
 

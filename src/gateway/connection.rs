@@ -1,4 +1,4 @@
-//! One connection: heads are read and examined here, each message is handed to the framework, and the end is clean.
+//! One connection: what it speaks, the exchanges on it, and answers in place of requests that are gone.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
@@ -18,17 +17,19 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
 use super::admission::Place;
-use super::client::{ClientIo, NoHead};
+use super::client::ClientIo;
 use super::ctx::{Ctx, Lane, Peer, Start};
+use super::http1::answer::{Delimited, Extra};
 use super::http1::body::BodyGuard;
-use super::http1::head::{self, Head, Scan};
-use super::http1::session::Http1Session;
+use super::http1::connection::Ended;
+use super::http1::head::Head;
+use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::socket::Socket;
 use super::state::State;
-use super::{failure, reply};
-use crate::config::{ClientLimits, ErrorFormat};
-use crate::filter::{Reason, Refusal};
+use super::{failure, http1, http2, reply};
+use crate::config::ErrorFormat;
+use crate::filter::Refusal;
 use crate::primitives::trace::TraceId;
 
 /// What all connections of a worker share: the application that answers, the state, and the word to stop.
@@ -60,14 +61,27 @@ impl<A> Clone for Door<A> {
     }
 }
 
+/// Which protocols a connection may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1 alone.
+    Http1,
+    /// HTTP/2: agreed upon in the TLS handshake.
+    Http2,
+    /// HTTP/1, or HTTP/2 from a client that begins with its preface (RFC 9113 §3.3).
+    Either,
+}
+
 /// Serves a connection to its end.
-pub async fn serve<A>(socket: Socket, address: Option<IpAddr>, door: Door<A>, place: Place)
-where
+pub async fn serve<A>(
+    socket: Socket,
+    address: Option<IpAddr>,
+    speaks: Speaks,
+    door: Door<A>,
+    place: Place,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Some(snapshot) = door.state.snapshot() else {
-        return;
-    };
     let address = address
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
         .to_canonical();
@@ -79,8 +93,6 @@ where
         text,
         scheme: socket.scheme(),
     });
-    let client = ClientIo::new(socket);
-    drop(snapshot);
     let mut word = door.closing.clone();
     let mut closing = Closing {
         changed: door.closing.clone(),
@@ -89,38 +101,32 @@ where
         }),
         waker: Waker::noop().clone(),
     };
-    let mut served = 0;
-    let mut clean = true;
-    while clean {
-        let Some(snapshot) = door.state.snapshot() else {
-            break;
-        };
-        clean = match next_head(&client, &snapshot, &mut closing).await {
-            Next::Request(request, head) => {
-                served += 1;
-                let last = served >= snapshot.config.server.client.keepalive_requests;
-                one_request(&client, &peer, snapshot, (request, head), last, &door).await
+    let upgraded = match speaks {
+        Speaks::Http2 => Some((socket, bytes::Bytes::new())),
+        Speaks::Http1 | Speaks::Either => {
+            let either = speaks == Speaks::Either;
+            match http1::connection::serve(socket, &peer, either, &door, &mut closing).await {
+                Ended::Preface(socket, read) => Some((socket, read)),
+                Ended::Over => None,
             }
-            Next::Refused(refusal, bytes) => {
-                refuse(&client, &peer, &snapshot, refusal, &bytes, &door).await;
-                false
-            }
-            Next::Closed => break,
-        };
+        }
+    };
+    if let Some((socket, read)) = upgraded {
+        http2::connection::serve(socket, read, &peer, &door, &mut closing).await;
     }
     drop(place);
 }
 
 /// The word that no further request should begin. It comes once in the life of a process and is waited for before each
 /// request, so while it would wake the same task it is only looked at.
-struct Closing<'c, F> {
+pub(super) struct Closing<'c, F> {
     changed: watch::Receiver<bool>,
     waiting: Pin<&'c mut F>,
     waker: Waker,
 }
 
 impl<F: Future<Output = ()>> Closing<'_, F> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.waker.will_wake(cx.waker()) {
             self.waker.clone_from(cx.waker());
             // Unconstrained: a task that used up its turn would be told "not yet" without its waker being taken.
@@ -133,113 +139,30 @@ impl<F: Future<Output = ()>> Closing<'_, F> {
     }
 }
 
-enum Next {
-    Request(Box<RequestHeader>, Head),
-    /// With what there was of the head.
-    Refused(Refusal, Bytes),
-    Closed,
-}
-
-/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
-async fn next_head(
-    client: &ClientIo,
-    snapshot: &Snapshot,
-    closing: &mut Closing<'_, impl Future<Output = ()>>,
-) -> Next {
-    let limits = &snapshot.config.server.client;
-    let mut looking = Looking {
-        seen: 0,
-        found: None,
-    };
-    let first = client.read_head(None, limits.keepalive_timeout, |bytes| {
-        looking.at(bytes, limits);
-        true
-    });
-    let begun = tokio::select! {
-        biased;
-        begun = first => begun,
-        () = poll_fn(|cx| closing.poll(cx)) => return Next::Closed,
-    };
-    if begun.is_err() {
-        return Next::Closed;
-    }
-    if looking.found.is_none() {
-        let begun = Some(Instant::now());
-        let whole = client.read_head(begun, limits.header_timeout, |bytes| {
-            looking.at(bytes, limits)
-        });
-        match whole.await {
-            Ok(()) => {}
-            Err(NoHead::Gone) => return Next::Closed,
-            Err(NoHead::TimedOut) => {
-                let refusal =
-                    Refusal::new(Reason::RequestTimeout, "the request head took too long");
-                return Next::Refused(refusal, client.peek(Bytes::copy_from_slice));
-            }
-        }
-    }
-    match looking.found {
-        Some((start, Scan::Whole(length))) => {
-            let bytes = client.take_head(start, length);
-            match head::parse(&bytes, limits) {
-                Ok((request, head)) => Next::Request(request, head),
-                Err(refusal) => Next::Refused(refusal, bytes),
-            }
-        }
-        Some((_, Scan::TooLong(refusal))) => {
-            Next::Refused(refusal, client.peek(Bytes::copy_from_slice))
-        }
-        Some((_, Scan::Partial)) | None => Next::Closed,
-    }
-}
-
-/// What the bytes of a head amount to so far.
-struct Looking {
-    /// Bytes looked at without finding the end.
-    seen: usize,
-    /// Where the head begins, and what it is.
-    found: Option<(usize, Scan)>,
-}
-
-impl Looking {
-    /// Looks at all bytes read so far; `true` when it is known what they are. An empty line before a request line is
-    /// skipped when the head is taken (RFC 9112 §2.2).
-    fn at(&mut self, bytes: &BytesMut, limits: &ClientLimits) -> bool {
-        let start = leading_empty_line(bytes);
-        if bytes.len() <= start {
-            return false;
-        }
-        match head::scan(&bytes[start..], self.seen, limits) {
-            Scan::Partial => self.seen = bytes.len() - start,
-            found => self.found = Some((start, found)),
-        }
-        self.found.is_some()
-    }
-}
-
-fn leading_empty_line(bytes: &[u8]) -> usize {
-    if bytes.starts_with(b"\r\n") { 2 } else { 0 }
-}
-
 /// Most time an exchange may take on the admin listener.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Hands one message to the framework. Says whether the connection can go on.
-async fn one_request<A>(
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// By itself; its answer may be cut short.
+    Served,
+    /// Abandoned: the client was told instead, if it had no answer.
+    Abandoned,
+}
+
+/// Hands one message to the framework. `begin` was called on `client`.
+pub(super) async fn exchange<A>(
     client: &Arc<ClientIo>,
     peer: &Arc<Peer>,
     snapshot: Arc<Snapshot>,
     (request, head): (Box<RequestHeader>, Head),
-    last: bool,
     door: &Door<A>,
-) -> bool
+) -> Outcome
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let server = &snapshot.config.server;
-    let format = server.error_format;
-    let persistent = head.persistent && !last;
-    client.begin(BodyGuard::new(head.framing), persistent, &server.client);
+    let format = snapshot.config.server.error_format;
     let mut start = Some(Start {
         snapshot,
         client: Arc::clone(client),
@@ -247,7 +170,7 @@ where
         request: std::ptr::from_ref(&*request).addr(),
         head,
     });
-    let session = Http1Session::new(request, head, Arc::clone(client));
+    let session = ClientSession::new(request, head, Arc::clone(client));
     let session = ServerSession::new_custom(Box::new(session));
     let mut serving = door.app.process_new_http(session, &door.shutdown);
     if !door.public {
@@ -266,29 +189,20 @@ where
     // Abandons an exchange that is overdue; its record is written.
     drop(serving);
     match outcome {
-        Ok(true) => {}
-        Ok(false) => {
-            answer_for(client, format, &failure::deadline()).await;
-            return false;
+        Ok(true) => {
+            if !door.public {
+                client.ended(Instant::now());
+            }
+            return Outcome::Served;
         }
+        Ok(false) => answer_for(client, format, head.version, &failure::deadline()).await,
         Err(_) => {
             let trace = client.trace().unwrap_or_else(fresh_trace);
             log::error!(trace_id = trace.as_str(); "a request ended in a panic");
-            answer_for(client, format, &reply::internal()).await;
-            return false;
+            answer_for(client, format, head.version, &reply::internal()).await;
         }
     }
-    if !door.public {
-        client.ended(Instant::now());
-    }
-    if client.goes_on() && !door.state.draining() {
-        return true;
-    }
-    let whole = client.drop_body();
-    if !client.upgraded() && (!whole || client.has_ahead()) {
-        client.linger().await;
-    }
-    false
+    Outcome::Abandoned
 }
 
 fn fresh_trace() -> TraceId {
@@ -296,81 +210,78 @@ fn fresh_trace() -> TraceId {
 }
 
 /// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
-async fn answer_for(client: &ClientIo, format: ErrorFormat, refusal: &Refusal) {
+async fn answer_for(client: &ClientIo, format: ErrorFormat, version: Version, refusal: &Refusal) {
     if !client.answered() {
         let trace = client.trace().unwrap_or_else(fresh_trace);
-        let answer = reply::raw(refusal, format, "/", &trace, false);
-        let _ = client.write(&answer).await;
+        let asked = (Method::GET, version);
+        tell(client, refusal, format, "/", &trace, asked).await;
     }
-    client.linger().await;
 }
 
-/// Answers a head that is not fit to be forwarded; the connection ends with it.
-async fn refuse<A>(
+/// What can be told of a request whose head is not fit to be forwarded: for the log only.
+#[derive(Default)]
+pub(super) struct Gist {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+}
+
+/// Answers a head that is not fit to be forwarded; over HTTP/1 the connection ends with it.
+pub(super) async fn refuse<A>(
     client: &Arc<ClientIo>,
     peer: &Peer,
     snapshot: &Arc<Snapshot>,
     refusal: Refusal,
-    bytes: &[u8],
+    gist: Gist,
     door: &Door<A>,
 ) {
     client.begin(BodyGuard::Done, false, &snapshot.config.server.client);
-    let line = RequestLine::of(bytes);
     let format = snapshot.config.server.error_format;
-    let head_only = line.method == Method::HEAD;
+    let asked = (gist.method.clone(), gist.version);
     if door.public {
         let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
         ctx.began = Instant::now();
         ctx.client_ip = peer.address;
-        ctx.method = line.method;
-        ctx.uri = line.target.parse().unwrap_or_default();
-        ctx.version = line.version;
-        let answer = reply::raw(&refusal, format, ctx.uri.path(), &ctx.trace, head_only);
+        (ctx.method, ctx.uri, ctx.version) = (gist.method, gist.uri, gist.version);
+        let sent = tell(client, &refusal, format, ctx.uri.path(), &ctx.trace, asked).await;
         let status = refusal.reason.status();
         ctx.refusal = Some(refusal);
-        let _ = client.write(&answer).await;
-        ctx.record(status, answer.len() as u64, None, None);
+        ctx.record(status, sent, None, None);
     } else {
-        let answer = reply::raw(&refusal, format, "/", &fresh_trace(), head_only);
-        let _ = client.write(&answer).await;
+        tell(client, &refusal, format, "/", &fresh_trace(), asked).await;
     }
-    client.linger().await;
 }
 
-/// As much of a refused request line as can be told: for the log only.
-#[derive(Default)]
-struct RequestLine {
-    method: Method,
-    target: String,
-    version: Version,
-}
-
-impl RequestLine {
-    fn of(bytes: &[u8]) -> Self {
-        let line = bytes
-            .split(|byte| matches!(byte, b'\r' | b'\n'))
-            .next()
-            .unwrap_or_default();
-        let mut parts = line.split(|byte| *byte == b' ');
-        let method = parts
-            .next()
-            .and_then(|method| Method::from_bytes(method).ok())
-            .unwrap_or_default();
-        let target = parts
-            .next()
-            .and_then(|target| std::str::from_utf8(target).ok())
-            .unwrap_or("/");
-        let target = if target.starts_with('/') { target } else { "/" };
-        let version = if parts.next() == Some(b"HTTP/1.0") {
-            Version::HTTP_10
-        } else {
-            Version::HTTP_11
-        };
-        Self {
-            method,
-            target: target.chars().take(1024).collect(),
-            version,
+/// Sends a refusal that no session sends; says how many bytes its body has.
+async fn tell(
+    client: &ClientIo,
+    refusal: &Refusal,
+    format: ErrorFormat,
+    path: &str,
+    trace: &TraceId,
+    (method, version): (Method, Version),
+) -> u64 {
+    let Ok((head, body)) = reply::refusal(refusal, format, path, trace) else {
+        return 0;
+    };
+    client.end_after();
+    client.set_extra(Extra {
+        trace: Some(*trace),
+        ..Extra::default()
+    });
+    let delimited = Delimited::of(&head, version, method == Method::HEAD);
+    client.begin_answer(&head, delimited, version);
+    let length = body.len() as u64;
+    let sending = async {
+        if delimited != Delimited::Absent {
+            client.send(body).await?;
         }
+        client.end_answer(None);
+        client.flush_last().await
+    };
+    match sending.await {
+        Ok(()) if delimited != Delimited::Absent => length,
+        _ => 0,
     }
 }
 
@@ -385,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Source};
-    use crate::filter::{Exchange, RequestFilter, Verdict};
+    use crate::filter::{Exchange, Reason, RequestFilter, Verdict};
     use crate::gateway::chain::Chain;
     use crate::gateway::{Gateway, Material, RouteRuntime};
     use crate::observe::{ListenerStats, Metrics};
@@ -476,7 +387,13 @@ mod tests {
             .admission
             .enter(None, &limits, &Arc::new(ListenerStats::default()))
             .expect("place");
-        let serving = tokio::spawn(serve(Socket::Unix(ours), None, door.clone(), place));
+        let serving = tokio::spawn(serve(
+            Socket::Unix(ours),
+            None,
+            Speaks::Http1,
+            door.clone(),
+            place,
+        ));
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: a\r\nX-Trace-ID: known\r\nConnection: close\r\n\r\n"
         );

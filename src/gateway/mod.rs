@@ -6,6 +6,7 @@
 //! it begins and kept to its end; what outlives a configuration is in [`State`].
 
 mod admission;
+mod alarm;
 mod chain;
 mod client;
 mod connection;
@@ -15,16 +16,18 @@ mod explain;
 mod failure;
 mod forward;
 mod http1;
+mod http2;
 mod outgoing_head;
 mod proxy;
 mod relay;
 mod reply;
+mod session;
 mod snapshot;
 mod socket;
 mod state;
 
 pub use admission::{Admission, Place};
-pub use connection::{Door, serve};
+pub use connection::{Door, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use proxy::Gateway;

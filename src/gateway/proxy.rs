@@ -436,8 +436,7 @@ async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Bytes, Refusal> {
         return Err(chain::too_large(most));
     }
     if start.head.expects_continue && !start.client.has_ahead() {
-        let asked_on = start.client.write(b"HTTP/1.1 100 Continue\r\n\r\n").await;
-        asked_on.map_err(|_| reply::internal())?;
+        start.client.ask_on().await.map_err(|_| reply::internal())?;
     }
     let body = start
         .client

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
 use serde_json::json;
 
@@ -22,16 +21,28 @@ pub(super) async fn refuse(
     let format = ctx.start.as_ref().map_or(ErrorFormat::Problem, |start| {
         start.snapshot.config.server.error_format
     });
+    let (head, body) = self::refusal(&refusal, format, ctx.uri.path(), &ctx.trace)?;
+    ctx.refusal = Some(refusal);
+    send(session, ctx, head, body, true).await
+}
+
+/// A refusal as an answer.
+pub(super) fn refusal(
+    refusal: &Refusal,
+    format: ErrorFormat,
+    path: &str,
+    trace: &TraceId,
+) -> pingora::Result<(ResponseHeader, Bytes)> {
     let status =
         StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let (content_type, body) = body(&refusal, format, ctx.uri.path(), &ctx.trace);
+    let (content_type, body) = body(refusal, format, path, trace);
     let mut head = ResponseHeader::build(status, Some(10))?;
     head.insert_header(header::CONTENT_TYPE, content_type)?;
-    for (name, value) in extra(&refusal) {
+    for (name, value) in extra(refusal) {
         head.insert_header(name, value)?;
     }
-    ctx.refusal = Some(refusal);
-    send(session, ctx, head, body.into(), true).await
+    head.set_content_length(body.len())?;
+    Ok((head, body.into()))
 }
 
 /// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
@@ -113,36 +124,6 @@ pub(super) fn announce(ctx: &Ctx) {
     });
 }
 
-/// A refusal as bytes, for requests the framework never sees. The connection closes after it.
-pub(super) fn raw(
-    refusal: &Refusal,
-    format: ErrorFormat,
-    path: &str,
-    trace: &TraceId,
-    head_only: bool,
-) -> Vec<u8> {
-    use std::fmt::Write;
-    let status =
-        StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let (content_type, body) = body(refusal, format, path, trace);
-    let now = get_cached_date();
-    let now = now.to_str().unwrap_or_default();
-    let mut text = format!(
-        "HTTP/1.1 {} {}\r\nDate: {now}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nX-Trace-ID: {trace}\r\n",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or_default(),
-        body.len(),
-    );
-    for (name, value) in extra(refusal) {
-        let _ = write!(text, "{name}: {}\r\n", value.to_str().unwrap_or_default());
-    }
-    text.push_str("Connection: close\r\n\r\n");
-    if !head_only {
-        text.push_str(&body);
-    }
-    text.into_bytes()
-}
-
 /// Headers that go with the reason.
 fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
     let mut headers = Vec::new();
@@ -212,17 +193,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_a_whole_answer() {
+    fn becomes_a_whole_answer() {
         let refusal =
             Refusal::new(Reason::RateLimited, "later").retry_after(Duration::from_millis(1200));
         let trace = TraceId::parse(b"t").expect("id");
-        let text = String::from_utf8(raw(&refusal, ErrorFormat::Problem, "/a", &trace, false))
-            .expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
-        assert!(head.starts_with("HTTP/1.1 429 Too Many Requests\r\n"));
-        assert!(head.contains("\r\nRetry-After: 2\r\n") && head.ends_with("Connection: close"));
-        assert!(head.contains(&format!("Content-Length: {}", body.len())));
-        let body: serde_json::Value = serde_json::from_str(body).expect("json");
+        let (head, body) =
+            super::refusal(&refusal, ErrorFormat::Problem, "/a", &trace).expect("an answer");
+        let field = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        assert_eq!(head.status, 429);
+        assert_eq!(field("retry-after"), Some("2"));
+        assert_eq!(field("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            field("content-length"),
+            Some(body.len().to_string().as_str())
+        );
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("json");
         assert_eq!(
             (&body["code"], &body["instance"], &body["status"]),
             (&"rate_limited".into(), &"/a".into(), &429.into())

@@ -236,7 +236,9 @@ fn tls(
     let now = (clock::unix_now(), expired);
     for (index, listener) in config.listeners.iter().enumerate() {
         let Some(tls) = &listener.tls else { continue };
-        match tls::build(tls, &state.tls, now, &|path| material.file(path)) {
+        match tls::build(tls, listener.http2, &state.tls, now, &|path| {
+            material.file(path)
+        }) {
             Ok(tls) => {
                 built.insert(listener.name.clone(), tls);
             }

@@ -23,7 +23,7 @@ use super::worker::{accept, after_failure};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Socket, State, Target, explain, serve,
+    Admission, Door, Lane, Question, RouteRuntime, Socket, Speaks, State, Target, explain, serve,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::clock;
@@ -143,7 +143,8 @@ async fn accept_unix(
                 let Some(place) = admission.enter(None, limits, &stats) else {
                     continue;
                 };
-                tokio::spawn(serve(Socket::Unix(stream), None, door.clone(), place));
+                let socket = Socket::Unix(stream);
+                tokio::spawn(serve(socket, None, Speaks::Http1, door.clone(), place));
             }
             Err(error) => after_failure(&error).await,
         }

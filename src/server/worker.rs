@@ -16,9 +16,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
 use super::usage::Pulse;
-use crate::gateway::{Admission, Door, Gateway, Lane, Socket, State, serve};
+use crate::gateway::{Admission, Door, Gateway, Lane, Socket, Speaks, State, serve};
 use crate::observe::ListenerStats;
 use crate::primitives::ListenerName;
+use crate::tls::HTTP2;
 
 /// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
@@ -86,7 +87,10 @@ impl Service for Worker {
         let mut loops = Vec::new();
         for Listening { name, socket, tls } in self.listeners.drain(..) {
             let stats = self.state.metrics.listener(&name);
-            let tls = tls.then_some(name.clone());
+            let front = Some(Front {
+                name: name.clone(),
+                tls,
+            });
             match TcpListener::from_std(socket) {
                 Ok(listener) => {
                     let admission = Arc::clone(&self.state.admission);
@@ -95,7 +99,7 @@ impl Service for Worker {
                         door.clone(),
                         admission,
                         stats,
-                        tls,
+                        front,
                     )));
                 }
                 Err(error) => {
@@ -128,14 +132,21 @@ impl Service for Worker {
     }
 }
 
-/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away. `tls` names the
-/// listener whose certificates are shown.
+/// A configured listener.
+pub(super) struct Front {
+    name: ListenerName,
+    /// Connections begin with a TLS handshake.
+    tls: bool,
+}
+
+/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away. The admin listener
+/// has no `front`: HTTP/1 is spoken there, without TLS.
 pub(super) async fn accept<A>(
     listener: TcpListener,
     mut door: Door<A>,
     admission: Arc<Admission>,
     stats: Arc<ListenerStats>,
-    tls: Option<ListenerName>,
+    front: Option<Front>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -147,14 +158,28 @@ pub(super) async fn accept<A>(
         };
         match accepted {
             Ok((stream, address)) => {
-                welcome(stream, address, &mut door, &admission, &stats, tls.as_ref());
+                welcome(
+                    stream,
+                    address,
+                    &mut door,
+                    &admission,
+                    &stats,
+                    front.as_ref(),
+                );
             }
             Err(error) => after_failure(&error).await,
         }
     }
     while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept())
     {
-        welcome(stream, address, &mut door, &admission, &stats, tls.as_ref());
+        welcome(
+            stream,
+            address,
+            &mut door,
+            &admission,
+            &stats,
+            front.as_ref(),
+        );
     }
 }
 
@@ -164,7 +189,7 @@ fn welcome<A>(
     door: &mut Door<A>,
     admission: &Arc<Admission>,
     stats: &Arc<ListenerStats>,
-    tls: Option<&ListenerName>,
+    front: Option<&Front>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -177,11 +202,25 @@ fn welcome<A>(
         return;
     };
     let _ = stream.set_nodelay(true);
-    let Some(listener) = tls else {
-        tokio::spawn(serve(Socket::Tcp(stream), Some(ip), door.clone(), place));
+    let ip = Some(ip);
+    let Some(front) = front else {
+        let socket = Socket::Tcp(stream);
+        tokio::spawn(serve(socket, ip, Speaks::Http1, door.clone(), place));
         return;
     };
-    let Some(config) = snapshot.tls.get(listener) else {
+    if !front.tls {
+        let listeners = &snapshot.config.listeners;
+        let listener = listeners.iter().find(|known| known.name == front.name);
+        let speaks = if listener.is_some_and(|listener| listener.http2) {
+            Speaks::Either
+        } else {
+            Speaks::Http1
+        };
+        let socket = Socket::Tcp(stream);
+        tokio::spawn(serve(socket, ip, speaks, door.clone(), place));
+        return;
+    }
+    let Some(config) = snapshot.tls.get(&front.name) else {
         return;
     };
     let acceptor = TlsAcceptor::from(Arc::clone(&config.server));
@@ -189,9 +228,16 @@ fn welcome<A>(
     let door = door.clone();
     tokio::spawn(async move {
         match tokio::time::timeout(within, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => serve(Socket::Tls(Box::new(stream)), Some(ip), door, place).await,
-            Ok(Err(error)) => log::debug!("TLS handshake with {ip}: {error}"),
-            Err(_) => log::debug!("TLS handshake with {ip} took too long"),
+            Ok(Ok(stream)) => {
+                let speaks = match stream.get_ref().1.alpn_protocol() {
+                    Some(HTTP2) => Speaks::Http2,
+                    _ => Speaks::Http1,
+                };
+                let socket = Socket::Tls(Box::new(stream));
+                serve(socket, ip, speaks, door, place).await;
+            }
+            Ok(Err(error)) => log::debug!("TLS handshake with {address}: {error}"),
+            Err(_) => log::debug!("TLS handshake with {address} took too long"),
         }
     });
 }

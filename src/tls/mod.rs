@@ -70,6 +70,9 @@ impl Default for TlsFacts {
     }
 }
 
+/// HTTP/2 as the handshake names it (RFC 9113 §3.1).
+pub const HTTP2: &[u8] = b"h2";
+
 /// What becomes of a certificate that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
@@ -80,9 +83,10 @@ pub enum Expired {
 }
 
 /// Reads certificates and keys, checks that they belong together, and builds what serves them. `read` brings the content
-/// of a file; `now` is the time since 1970.
+/// of a file; `now` is the time since 1970. With `http2` it is offered in the handshake.
 pub fn build(
     tls: &ListenerTls,
+    http2: bool,
     facts: &TlsFacts,
     (now, expired): (Duration, Expired),
     read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
@@ -134,7 +138,7 @@ pub fn build(
         return Err(wrong);
     }
     let shown = certificates.iter().map(Certificate::shown).collect();
-    let server = server(tls, facts, provider, roots, certificates).map_err(|what| {
+    let server = server((tls, http2), facts, provider, roots, certificates).map_err(|what| {
         vec![TlsError {
             key: "certificates".into(),
             file: "TLS".into(),
@@ -148,7 +152,7 @@ pub fn build(
 }
 
 fn server(
-    tls: &ListenerTls,
+    (tls, http2): (&ListenerTls, bool),
     facts: &TlsFacts,
     provider: Arc<CryptoProvider>,
     roots: Option<RootCertStore>,
@@ -172,7 +176,11 @@ fn server(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Chooser::new(certificates)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // In the order in which we would have it (RFC 7301 §3.2).
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    if !http2 {
+        config.alpn_protocols.remove(0);
+    }
     if verified {
         // What an earlier list of authorities let in must not come back by a ticket: these live as long as the list.
         if let Ok(tickets) = aws_lc_rs::Ticketer::new() {

@@ -11,10 +11,7 @@ fn refuses_for_now(ran: Ran, key: &str) {
 
 #[test]
 fn listener_keys_of_later_releases_are_refused() {
-    for (key, line) in [
-        ("http2", "http2 = true"),
-        ("proxy_protocol", "proxy_protocol = true"),
-    ] {
+    for (key, line) in [("proxy_protocol", "proxy_protocol = true")] {
         let text = VALID.replacen(
             "address = \"127.0.0.1:8080\"\n",
             &format!("address = \"127.0.0.1:8080\"\n{line}\n"),

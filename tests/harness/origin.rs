@@ -264,8 +264,18 @@ impl Answer {
             head.push_str("\r\n");
         }
         head.push_str("\r\n");
-        steps.push(Step::Write(head.into_bytes()));
-        if seen.method != "HEAD" {
+        let mut head = head.into_bytes();
+        let pieces = if seen.method == "HEAD" {
+            Vec::new()
+        } else {
+            pieces
+        };
+        if pause.is_none() {
+            // In one piece: an origin that is killed has answered or it has not.
+            head.extend(pieces.concat());
+            steps.push(Step::Write(head));
+        } else {
+            steps.push(Step::Write(head));
             for piece in pieces {
                 steps.extend(pause.map(Step::Wait));
                 steps.push(Step::Write(piece));

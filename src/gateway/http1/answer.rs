@@ -29,7 +29,7 @@ pub(crate) enum Delimited {
     Absent,
     /// So many bytes.
     Length(u64),
-    /// Chunks.
+    /// Chunks; over HTTP/2 frames, which need no more.
     Chunked,
     /// By the end of the connection.
     Close,
@@ -89,8 +89,8 @@ impl Delimited {
     pub(crate) fn with(length: Option<u64>, version: Version) -> Self {
         match length {
             Some(length) => Self::Length(length),
-            None if version == Version::HTTP_11 => Self::Chunked,
-            None => Self::Close,
+            None if version == Version::HTTP_10 => Self::Close,
+            None => Self::Chunked,
         }
     }
 }
@@ -106,29 +106,23 @@ pub(crate) fn put_chunk_size(out: &mut BytesMut, length: usize) {
     let _ = write!(out, "{length:X}\r\n");
 }
 
-/// Writes an informational head: nothing of ours is in it.
-pub(crate) fn write_informational(answer: &impl AnswerHead, out: &mut BytesMut) {
-    write_status(answer, out);
+/// Shows the fields of an informational head: nothing of ours is in it.
+pub(crate) fn each_informational(answer: &impl AnswerHead, mut show: impl FnMut(&[u8], &[u8])) {
     answer.each(|name, value| {
         // It has no body, and may not speak of one (RFC 9110 §8.6).
         if !is_of_connection(name, false) && !name.eq_ignore_ascii_case(b"content-length") {
-            write_field(out, name, value);
+            show(name, value);
         }
     });
-    out.put_slice(b"\r\n");
 }
 
-/// Writes a final head.
-pub(crate) fn write(
+/// Shows the fields of a final head, but for those of the connection: the answer's own, then ours.
+pub(crate) fn each_final(
     answer: &impl AnswerHead,
     delimited: Delimited,
     extra: &Extra,
-    persistent: bool,
-    version: Version,
-    out: &mut BytesMut,
+    mut show: impl FnMut(&[u8], &[u8]),
 ) {
-    out.reserve(1024);
-    write_status(answer, out);
     let status = answer.status();
     let upgraded = status == 101;
     let with_length = !matches!(delimited, Delimited::Chunked | Delimited::Close) && status != 204;
@@ -151,30 +145,59 @@ pub(crate) fn write(
             _ => false,
         };
         if !ours && !is_of_connection(name, upgraded) {
-            write_field(out, name, value);
+            show(name, value);
         }
     });
     if !dated {
-        write_field(out, b"Date", get_cached_date().as_bytes());
+        show(b"Date", get_cached_date().as_bytes());
     }
+    if let Some(trace) = &extra.trace {
+        show(b"X-Trace-ID", trace.as_bytes());
+    }
+    if let Some(quota) = &extra.quota {
+        for (name, number) in [
+            (&b"X-RateLimit-Limit"[..], quota.limit),
+            (b"X-RateLimit-Remaining", quota.remaining),
+            (b"X-RateLimit-Reset", whole_seconds(quota.reset)),
+        ] {
+            show(name, itoa::Buffer::new().format(number).as_bytes());
+        }
+    }
+}
+
+/// Writes an informational head.
+pub(crate) fn write_informational(answer: &impl AnswerHead, out: &mut BytesMut) {
+    write_status(answer, out);
+    each_informational(answer, |name, value| write_field(out, name, value));
+    out.put_slice(b"\r\n");
+}
+
+/// Writes a final head.
+pub(crate) fn write(
+    answer: &impl AnswerHead,
+    delimited: Delimited,
+    extra: &Extra,
+    persistent: bool,
+    version: Version,
+    out: &mut BytesMut,
+) {
+    out.reserve(1024);
+    write_status(answer, out);
+    each_final(answer, delimited, extra, |name, value| {
+        write_field(out, name, value);
+    });
     if delimited == Delimited::Chunked {
         out.put_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if let Some(trace) = &extra.trace {
-        write_field(out, b"X-Trace-ID", trace.as_bytes());
-    }
-    if let Some(quota) = &extra.quota {
-        write_number(out, b"X-RateLimit-Limit: ", quota.limit);
-        write_number(out, b"X-RateLimit-Remaining: ", quota.remaining);
-        write_number(out, b"X-RateLimit-Reset: ", whole_seconds(quota.reset));
-    }
-    if !upgraded {
+    if answer.status() != 101 {
         if !persistent {
             out.put_slice(b"Connection: close\r\n");
         } else {
             out.put_slice(b"Connection: keep-alive\r\n");
             if let Some(seconds) = extra.keep_alive.filter(|_| version == Version::HTTP_11) {
-                write_number(out, b"Keep-Alive: timeout=", seconds);
+                out.put_slice(b"Keep-Alive: timeout=");
+                out.put_slice(itoa::Buffer::new().format(seconds).as_bytes());
+                out.put_slice(b"\r\n");
             }
         }
     }
@@ -199,12 +222,6 @@ fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(name);
     out.put_slice(b": ");
     out.put_slice(value);
-    out.put_slice(b"\r\n");
-}
-
-fn write_number(out: &mut BytesMut, name: &[u8], number: u64) {
-    out.put_slice(name);
-    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
     out.put_slice(b"\r\n");
 }
 
@@ -300,9 +317,8 @@ mod tests {
         assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
         assert_eq!(
             format!("{before}{after}"),
-            "HTTP/1.1 200 OK\r\nX-CamelCase: a\r\nTransfer-Encoding: chunked\r\nX-Trace-ID: ours\r\n\
-             X-RateLimit-Limit: 5\r\nX-RateLimit-Remaining: 4\r\nX-RateLimit-Reset: 2\r\nConnection: keep-alive\r\n\
-             Keep-Alive: timeout=75\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nX-CamelCase: a\r\nX-Trace-ID: ours\r\nX-RateLimit-Limit: 5\r\nX-RateLimit-Remaining: 4\r\n\
+             X-RateLimit-Reset: 2\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=75\r\n\r\n"
         );
         let head = answer(200, &[("X-Trace-ID", "theirs"), ("date", "then")]);
         let text = written(&head, Delimited::Absent, Extra::default(), false);

@@ -111,6 +111,18 @@ impl BodyGuard {
     }
 }
 
+impl BodyGuard {
+    /// So many bytes of payload went past, where payload is all there is.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(bytes as u64);
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+}
+
 impl Chunks {
     fn follow(
         &mut self,

@@ -28,7 +28,7 @@ pub(crate) struct Head {
     pub(crate) expects_continue: bool,
     /// Some field name has an underscore: it may be the twin of an identity header.
     pub(crate) underscores: bool,
-    /// HTTP/1.0 or HTTP/1.1.
+    /// What the client speaks.
     pub(crate) version: Version,
     /// The client wants the connection to go on (RFC 9112 §9.3).
     pub(crate) persistent: bool,
@@ -85,14 +85,14 @@ fn too_long(bytes: &[u8], limits: &ClientLimits) -> Option<Refusal> {
     }
 }
 
-fn uri_too_long(limits: &ClientLimits) -> Refusal {
+pub(crate) fn uri_too_long(limits: &ClientLimits) -> Refusal {
     Refusal::new(
         Reason::UriTooLong,
         format!("the request target may have {} bytes", limits.max_uri),
     )
 }
 
-fn headers_too_large(limits: &ClientLimits) -> Refusal {
+pub(crate) fn headers_too_large(limits: &ClientLimits) -> Refusal {
     let (bytes, fields) = (limits.max_header_bytes, limits.max_headers);
     Refusal::new(
         Reason::HeadersTooLarge,
@@ -100,8 +100,30 @@ fn headers_too_large(limits: &ClientLimits) -> Refusal {
     )
 }
 
-fn bad(detail: &'static str) -> Refusal {
+pub(crate) fn bad(detail: &'static str) -> Refusal {
     Refusal::new(Reason::BadRequest, detail)
+}
+
+pub(crate) fn host_invalid(detail: &'static str) -> Refusal {
+    Refusal::new(Reason::HostInvalid, detail)
+}
+
+pub(crate) fn two_hosts() -> Refusal {
+    host_invalid("Host and the request target name different hosts")
+}
+
+pub(crate) fn only_continue() -> Refusal {
+    Refusal::new(
+        Reason::ExpectationFailed,
+        "only 100-continue can be expected",
+    )
+}
+
+/// The refusal of CONNECT and TRACE.
+pub(crate) fn never_served() -> Refusal {
+    let mut refusal = Refusal::new(Reason::MethodNotAllowed, "this method is never served");
+    refusal.allow = Some("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS".to_owned());
+    refusal
 }
 
 /// Reads a whole head. Values share its bytes; a target in absolute form becomes one in origin form, its host being
@@ -137,9 +159,7 @@ pub(crate) fn parse(
     let framing = fields.framing(line.version)?;
     fields.check_host(&line)?;
     if line.tunnels {
-        let mut refusal = Refusal::new(Reason::MethodNotAllowed, "this method is never served");
-        refusal.allow = Some("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS".to_owned());
-        return Err(refusal);
+        return Err(never_served());
     }
     let head = Head {
         framing,
@@ -254,7 +274,10 @@ impl<'b> RequestLine<'b> {
 }
 
 /// Origin-form, absolute-form, or `*` for OPTIONS; returns the authority of the absolute form.
-fn check_target<'b>(method: &[u8], target: &'b [u8]) -> Result<Option<&'b [u8]>, Refusal> {
+pub(crate) fn check_target<'b>(
+    method: &[u8],
+    target: &'b [u8],
+) -> Result<Option<&'b [u8]>, Refusal> {
     // A backslash passes here: the path normalisation refuses it with its own reason.
     let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'#' | b'<' | b'>');
     if !target.iter().all(plain) {
@@ -323,10 +346,7 @@ impl<'b> Fields<'b> {
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Refusal::new(
-                        Reason::ExpectationFailed,
-                        "only 100-continue can be expected",
-                    ));
+                    return Err(only_continue());
                 }
                 self.expects_continue = true;
             }
@@ -397,7 +417,7 @@ impl<'b> Fields<'b> {
     }
 
     fn check_host(&self, line: &RequestLine<'_>) -> Result<(), Refusal> {
-        let invalid = |detail: &'static str| Err(Refusal::new(Reason::HostInvalid, detail));
+        let invalid = |detail: &'static str| Err(host_invalid(detail));
         match self.host {
             _ if self.hosts > 1 => invalid("Host stands twice"),
             None if line.version == Version::HTTP_10 => Ok(()),
@@ -407,9 +427,7 @@ impl<'b> Fields<'b> {
                 Some(authority) if !is_authority(authority) => {
                     invalid("the request target's host is malformed")
                 }
-                Some(authority) if !authority.eq_ignore_ascii_case(host) => {
-                    invalid("Host and the request target name different hosts")
-                }
+                Some(authority) if !authority.eq_ignore_ascii_case(host) => Err(two_hosts()),
                 _ => Ok(()),
             },
         }
@@ -465,7 +483,7 @@ fn check_coding(text: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Host and optional port: no user, no path, no list (RFC 9110 §7.2).
-fn is_authority(text: &[u8]) -> bool {
+pub(crate) fn is_authority(text: &[u8]) -> bool {
     let (host, port) = if text.starts_with(b"[") {
         let Some(end) = text.iter().position(|byte| *byte == b']') else {
             return false;

@@ -1,10 +1,11 @@
 //! HTTP/1 towards the client, read strictly and written by ourselves.
 //!
 //! Where two parsers could disagree (attacks.md §1) a message is refused: the head is judged as raw bytes, the body is
-//! followed byte by byte. [`session`] is what the framework sees of it: a request, its body, and somewhere to answer.
+//! followed byte by byte.
 
 pub(super) mod answer;
 pub(super) mod body;
+pub(super) mod connection;
 pub(super) mod head;
 pub(super) mod replay;
-pub(super) mod session;
+pub(super) mod wire;

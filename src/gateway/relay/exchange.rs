@@ -4,8 +4,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, BufMut};
-use http::{Method, StatusCode, Version};
+use bytes::Buf;
+use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use tokio::net::TcpStream;
@@ -15,11 +15,9 @@ use super::origin::Origin;
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
-use crate::gateway::http1::answer::{
-    AnswerHead, Delimited, put_chunk_size, write, write_informational,
-};
+use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
-use crate::gateway::http1::session::{read_error, write_error};
+use crate::gateway::session::{read_error, write_error};
 use crate::gateway::{chain, forward, reply};
 
 /// A request being sent to an endpoint, and its answer.
@@ -199,11 +197,8 @@ impl<'e> Exchange<'e> {
                 return Err(invalid(Invalid("an upgrade that nobody asked for")));
             }
             forward::informed(ctx)?;
-            // HTTP/1.0 does not know them (RFC 9110 §15.2).
-            if ctx.version == Version::HTTP_11 {
-                client.queue(|out| write_informational(&answer, out));
-                self.informed = true;
-            }
+            client.inform(&answer, ctx.version);
+            self.informed = true;
             drop(answer);
             origin.incoming.advance(length);
             return Ok(Heads::Informational);
@@ -220,18 +215,12 @@ impl<'e> Exchange<'e> {
         reply::announce(ctx);
         let filtered = reply::has_filters(ctx).then(|| answer.to_header());
         let filtered = filtered.transpose().map_err(invalid)?;
-        let ends = delimited == Delimited::Close;
-        let version = ctx.version;
         match filtered {
             Some(mut head) => {
                 reply::filter(request, ctx, &mut head);
-                client.queue_head(ends, |out, extra, persistent| {
-                    write(&head, delimited, extra, persistent, version, out);
-                });
+                client.begin_answer(&head, delimited, ctx.version);
             }
-            None => client.queue_head(ends, |out, extra, persistent| {
-                write(&answer, delimited, extra, persistent, version, out);
-            }),
+            None => client.begin_answer(&answer, delimited, ctx.version),
         }
         ctx.relayed = StatusCode::from_u16(answer.status()).ok();
         self.persistent = answer.persistent() && guard != BodyGuard::Raw;
@@ -251,7 +240,7 @@ impl<'e> Exchange<'e> {
             self.stage = Stage::Body(guard, delimited);
             std::task::ready!(delivered)?;
             if guard == BodyGuard::Done {
-                return Poll::Ready(Ok(self.end(delimited)));
+                return Poll::Ready(Ok(self.end()));
             }
             let expected = match guard {
                 BodyGuard::Length(left) => left,
@@ -259,7 +248,7 @@ impl<'e> Exchange<'e> {
             };
             match self.origin.poll_read(cx, expected) {
                 Poll::Ready(Ok(0)) if guard == BodyGuard::Raw => {
-                    return Poll::Ready(Ok(self.end(delimited)));
+                    return Poll::Ready(Ok(self.end()));
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken_off())),
                 Poll::Ready(Ok(_)) => self.client.heard(Instant::now()),
@@ -286,30 +275,23 @@ impl<'e> Exchange<'e> {
                     BodyGuard::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
                     _ => usize::MAX,
                 };
-                let piece = &incoming[..incoming.len().min(most)];
-                let taken = std::task::ready!(self.client.poll_send(cx, piece))
+                let sending = incoming.len().min(most);
+                let mut piece = Buf::take(&mut *incoming, sending);
+                let taken = std::task::ready!(self.client.poll_send(cx, &mut piece))
                     .map_err(|error| write_error(&error))?;
-                let _ = guard.admit(&incoming[..taken], |_| {});
+                guard.passed(taken);
                 *sent += taken as u64;
-                incoming.advance(taken);
                 continue;
             }
             // Pieces are framed anew, or lose their frames: copied behind what the client took.
             std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
             let mut taken = Ok(incoming.len());
-            self.client.queue(|out| {
-                let put = |piece: &[u8]| {
+            self.client.queue_pieces(|put| {
+                let mut put = |piece: &[u8]| {
                     *sent += piece.len() as u64;
-                    if delimited == Delimited::Chunked {
-                        put_chunk_size(out, piece.len());
-                    }
-                    out.extend_from_slice(piece);
-                    if delimited == Delimited::Chunked {
-                        out.put_slice(b"\r\n");
-                    }
+                    put(piece);
                 };
                 if *guard == BodyGuard::Raw {
-                    let mut put = put;
                     put(incoming);
                 } else {
                     taken = guard.admit(incoming, put);
@@ -321,10 +303,8 @@ impl<'e> Exchange<'e> {
         Poll::Ready(Ok(()))
     }
 
-    fn end(&self, delimited: Delimited) -> Stage {
-        if delimited == Delimited::Chunked {
-            self.client.queue(|out| out.put_slice(b"0\r\n\r\n"));
-        }
+    fn end(&self) -> Stage {
+        self.client.end_answer(None);
         Stage::Flush
     }
 

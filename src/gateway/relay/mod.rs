@@ -1,4 +1,4 @@
-//! The short way: HTTP/1 from the client to HTTP/1 of the upstream, without the framework in between.
+//! The short way: from the client to HTTP/1 of the upstream, without the framework in between.
 //!
 //! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
 //! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
@@ -16,6 +16,7 @@ pub(super) use kept::KeptConnections;
 
 use std::sync::Arc;
 
+use http::Version;
 use pingora::Error;
 use pingora::http::RequestHeader;
 
@@ -98,7 +99,7 @@ pub(super) async fn forward(
                 if began {
                     // What came of the answer belongs to the client; that it is not all must show.
                     let _ = client.flush().await;
-                    if until_close {
+                    if until_close || ctx.version == Version::HTTP_2 {
                         client.break_off();
                     }
                 }

@@ -1,8 +1,8 @@
 //! One exchange as the framework sees it: the request, its body, and somewhere to answer.
 //!
-//! The framework has an HTTP/1 session of its own. This one takes its place because the head was read already (parsing
-//! it twice costs a microsecond), because every byte of the body is followed anyway, and because one timer of the
-//! connection does for all waits.
+//! The framework has sessions of its own. This one takes their place because the head was read already (parsing it twice
+//! costs a microsecond), because every byte of the body is followed anyway, because one timer does for all waits, and
+//! because HTTP/1 and HTTP/2 are served alike.
 
 use std::future::{poll_fn, ready};
 use std::io;
@@ -22,13 +22,13 @@ use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 
-use super::answer::{self, Delimited, put_chunk_size};
-use super::head::{Framing, Head};
-use super::replay::Replay;
-use crate::gateway::client::ClientIo;
+use super::client::ClientIo;
+use super::http1::answer::Delimited;
+use super::http1::head::{Framing, Head};
+use super::http1::replay::Replay;
 
-/// Request and answer of one exchange over a client's connection.
-pub(crate) struct Http1Session {
+/// Request and answer of one exchange with a client.
+pub(super) struct ClientSession {
     request: Box<RequestHeader>,
     head: Head,
     client: Arc<ClientIo>,
@@ -52,8 +52,8 @@ enum Body {
     Done,
 }
 
-impl Http1Session {
-    pub(crate) fn new(request: Box<RequestHeader>, head: Head, client: Arc<ClientIo>) -> Self {
+impl ClientSession {
+    pub(super) fn new(request: Box<RequestHeader>, head: Head, client: Arc<ClientIo>) -> Self {
         Self {
             request,
             head,
@@ -73,59 +73,37 @@ impl Http1Session {
             return Ok(());
         }
         if head.status.is_informational() && head.status != 101 {
-            // HTTP/1.0 does not know them (RFC 9110 §15.2).
-            if self.head.version == Version::HTTP_11 {
-                self.client
-                    .queue(|out| answer::write_informational(&*head, out));
-                self.flush().await?;
-            }
-            return Ok(());
+            self.client.inform(&*head, self.head.version);
+            return self.flush().await;
         }
         let head_only = self.request.method == Method::HEAD;
         let delimited = Delimited::of(&head, self.head.version, head_only);
         if head.status == 101 {
             self.client.upgrade();
         }
-        let version = self.head.version;
-        let ends = delimited == Delimited::Close;
-        self.client.queue_head(ends, |out, extra, persistent| {
-            answer::write(&*head, delimited, extra, persistent, version, out);
-        });
+        self.client
+            .begin_answer(&*head, delimited, self.head.version);
         self.answer = Some(head);
         self.body = Body::Sending(delimited);
         Ok(())
     }
 
     /// Writes a piece of the body. More than the length that was said, or a body where none belongs, is dropped.
-    async fn write_piece(&mut self, data: &[u8]) -> Result<()> {
+    async fn write_piece(&mut self, mut data: Bytes) -> Result<()> {
         let Body::Sending(delimited) = &mut self.body else {
             return Ok(());
         };
-        if data.is_empty() {
-            return Ok(());
-        }
-        let written = match delimited {
+        match delimited {
             Delimited::Absent => return Ok(()),
             Delimited::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX);
-                let data = &data[..data.len().min(most)];
+                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= data.len() as u64;
-                self.sent += data.len();
-                self.client.send(data).await
             }
-            Delimited::Close => {
-                self.sent += data.len();
-                self.client.send(data).await
-            }
-            Delimited::Chunked => {
-                self.sent += data.len();
-                self.client.queue(|out| put_chunk_size(out, data.len()));
-                let sent = self.client.send(data).await;
-                self.client.queue(|out| out.extend_from_slice(b"\r\n"));
-                sent
-            }
-        };
-        written.map_err(|error| write_error(&error))
+            Delimited::Close | Delimited::Chunked => {}
+        }
+        self.sent += data.len();
+        let sent = self.client.send(data).await;
+        sent.map_err(|error| write_error(&error))
     }
 
     async fn flush(&self) -> Result<()> {
@@ -134,18 +112,15 @@ impl Http1Session {
     }
 
     /// Ends the answer, if it is one.
-    async fn end(&mut self) -> Result<()> {
+    async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
         let Body::Sending(delimited) = self.body else {
             return Ok(());
         };
-        match delimited {
-            Delimited::Length(left) if left > 0 => {
-                let error = Error::explain(ErrorType::WriteError, "the answer ends too early");
-                return Err(error.into_down());
-            }
-            Delimited::Chunked => self.client.queue(|out| out.extend_from_slice(b"0\r\n\r\n")),
-            _ => {}
+        if matches!(delimited, Delimited::Length(left) if left > 0) {
+            let error = Error::explain(ErrorType::WriteError, "the answer ends too early");
+            return Err(error.into_down());
         }
+        self.client.end_answer(trailers);
         self.body = Body::Done;
         let flushed = self.client.flush_last().await;
         flushed.map_err(|error| write_error(&error))?;
@@ -184,7 +159,7 @@ impl Http1Session {
     }
 }
 
-pub(crate) fn read_error(error: &io::Error) -> Box<Error> {
+pub(super) fn read_error(error: &io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => ErrorType::ReadTimedout,
         io::ErrorKind::InvalidData => ErrorType::InvalidHTTPHeader,
@@ -194,7 +169,7 @@ pub(crate) fn read_error(error: &io::Error) -> Box<Error> {
     Error::explain(kind, "reading from the client").into_down()
 }
 
-pub(crate) fn write_error(error: &io::Error) -> Box<Error> {
+pub(super) fn write_error(error: &io::Error) -> Box<Error> {
     let kind = match error.kind() {
         io::ErrorKind::TimedOut => ErrorType::WriteTimedout,
         _ => ErrorType::WriteError,
@@ -203,7 +178,7 @@ pub(crate) fn write_error(error: &io::Error) -> Box<Error> {
 }
 
 #[async_trait]
-impl Session for Http1Session {
+impl Session for ClientSession {
     fn req_header(&self) -> &RequestHeader {
         &self.request
     }
@@ -237,16 +212,16 @@ impl Session for Http1Session {
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.write_piece(&data).await?;
+        self.write_piece(data).await?;
         if end {
-            self.end().await
+            self.end(None).await
         } else {
             self.flush().await
         }
     }
 
-    async fn write_trailers(&mut self, _trailers: HeaderMap) -> Result<()> {
-        Ok(())
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.end(Some(trailers)).await
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
@@ -260,12 +235,15 @@ impl Session for Http1Session {
                 }
                 HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
                     if let Some(data) = data {
-                        self.write_piece(&data).await?;
+                        self.write_piece(data).await?;
                     }
                     end
                 }
-                // Trailers are dropped: the framework reads none over HTTP/1 either.
-                HttpTask::Trailer(_) | HttpTask::Done => true,
+                HttpTask::Trailer(trailers) => {
+                    self.end(trailers.map(|trailers| *trailers)).await?;
+                    true
+                }
+                HttpTask::Done => true,
                 HttpTask::Failed(error) => {
                     failed = Some(error);
                     break;
@@ -277,7 +255,7 @@ impl Session for Http1Session {
             return Err(error);
         }
         if end {
-            self.end().await?;
+            self.end(None).await?;
         } else {
             self.flush().await?;
         }
@@ -328,7 +306,7 @@ impl Session for Http1Session {
         Self: 'f,
     {
         match self.body {
-            Body::Sending(_) => Box::pin(self.end()),
+            Body::Sending(_) => Box::pin(self.end(None)),
             Body::Unsent | Body::Done => Box::pin(ready(Ok(()))),
         }
     }

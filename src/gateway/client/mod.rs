@@ -1,0 +1,627 @@
+//! The client's side of an exchange: the body it sends, the answer it is sent, and every time limit of both.
+//!
+//! [`ClientIo`] is shared by whoever serves the connection, the request being served, and the session that the framework
+//! drives. So a body can be buffered before it is forwarded, an answer can still be written when the framework has given
+//! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
+//! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
+
+mod waits;
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, Version};
+use parking_lot::Mutex;
+
+pub(super) use self::waits::Waits;
+
+use super::http1::answer::{AnswerHead, Delimited, Extra};
+use super::http1::body::BodyGuard;
+use super::http1::wire::Http1Wire;
+use super::http2::wire::Http2Wire;
+use super::socket::Socket;
+use crate::config::ClientLimits;
+use crate::primitives::trace::TraceId;
+
+/// Why an exchange was ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The chunked coding is malformed.
+    Framing,
+    /// The deadline of the exchange passed.
+    Deadline,
+    /// The client took nothing for too long.
+    Stalled,
+    /// The client paused too long within its body.
+    Paused,
+    /// The upstream said nothing for too long after it had the whole request.
+    Silence,
+}
+
+/// Why a body could not be buffered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unbuffered {
+    /// It is longer than allowed.
+    TooLarge,
+    /// It is malformed.
+    Malformed,
+    /// The client paused too long.
+    TimedOut,
+    /// The client went away.
+    Gone,
+}
+
+/// Why no head was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoHead {
+    /// The client went away.
+    Gone,
+    /// It took too long.
+    TimedOut,
+}
+
+/// The client's side of an exchange.
+pub(super) struct ClientIo {
+    state: Mutex<State>,
+}
+
+struct State {
+    wire: Wire,
+    waits: Waits,
+    /// The body, read before it is forwarded.
+    buffered: Option<Bytes>,
+    /// An answer began.
+    answered: bool,
+    /// The connection may go on after this answer.
+    persistent: bool,
+    /// The answer is whole.
+    complete: bool,
+    /// What the answer carries besides its own fields.
+    extra: Extra,
+    trace: Option<TraceId>,
+    /// When the last exchange ended, or the connection came.
+    ended: Instant,
+}
+
+/// What carries the exchange.
+enum Wire {
+    Http1(Http1Wire),
+    Http2(Http2Wire),
+}
+
+/// Most read and dropped of a request that was refused, and for how long (contract §11).
+const LINGER_BYTES: usize = 64 << 10;
+const LINGER: Duration = Duration::from_secs(1);
+/// How long after its time is over an exchange may end by itself.
+const OVERDUE: Duration = Duration::from_millis(500);
+
+impl ClientIo {
+    /// A connection of HTTP/1.
+    pub(super) fn new(socket: Socket) -> Arc<Self> {
+        Self::over(Wire::Http1(Http1Wire::new(socket)))
+    }
+
+    /// A stream of HTTP/2.
+    pub(super) fn stream(wire: Http2Wire) -> Arc<Self> {
+        Self::over(Wire::Http2(wire))
+    }
+
+    fn over(wire: Wire) -> Arc<Self> {
+        let state = State {
+            wire,
+            waits: Waits::new(LINGER),
+            buffered: None,
+            answered: false,
+            persistent: false,
+            complete: false,
+            extra: Extra::default(),
+            trace: None,
+            ended: Instant::now(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
+    }
+
+    /// A request begins whose body `guard` follows.
+    pub(super) fn begin(&self, guard: BodyGuard, persistent: bool, limits: &ClientLimits) {
+        let mut state = self.state.lock();
+        if let Wire::Http1(wire) = &mut state.wire {
+            wire.guard = guard;
+        }
+        state.waits.begin(limits);
+        state.buffered = None;
+        state.answered = false;
+        state.persistent = persistent;
+        state.complete = false;
+        state.extra = Extra::default();
+        state.trace = None;
+    }
+
+    /// The exchange ended.
+    pub(super) fn ended(&self, now: Instant) {
+        self.state.lock().ended = now;
+    }
+
+    /// Why the exchange was ended here, if it was.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.state.lock().waits.fault
+    }
+
+    /// Whether an answer began.
+    pub(super) fn answered(&self) -> bool {
+        self.state.lock().answered
+    }
+
+    /// Whether the answer is whole.
+    pub(super) fn complete(&self) -> bool {
+        self.state.lock().complete
+    }
+
+    /// Whether the whole request was read and handed on.
+    pub(super) fn body_done(&self) -> bool {
+        let state = self.state.lock();
+        state.wire.body_done() && state.buffered.is_none()
+    }
+
+    /// Drops what is here of the body already, without reading; says whether that is all of it.
+    pub(super) fn drop_body(&self) -> bool {
+        let mut state = self.state.lock();
+        state.buffered = None;
+        match &mut state.wire {
+            Wire::Http1(wire) => wire.drop_body(),
+            Wire::Http2(_) => true,
+        }
+    }
+
+    /// The connection ends with this answer.
+    pub(super) fn end_after(&self) {
+        self.state.lock().persistent = false;
+    }
+
+    /// Whether the client takes nothing at the moment.
+    pub(super) fn stalled(&self) -> bool {
+        self.state.lock().waits.is_stalled()
+    }
+
+    /// Ends the exchange so that the client sees that something is missing.
+    pub(super) fn break_off(&self) {
+        let mut state = self.state.lock();
+        state.persistent = false;
+        match &mut state.wire {
+            Wire::Http1(wire) => wire.break_off(),
+            Wire::Http2(wire) => wire.break_off(),
+        }
+    }
+
+    /// What the answer is to carry besides its own fields.
+    pub(super) fn set_extra(&self, extra: Extra) {
+        self.state.lock().extra = extra;
+    }
+
+    /// Remembers the identifier of the request being served, for an answer after a panic.
+    pub(super) fn note(&self, trace: TraceId) {
+        self.state.lock().trace = Some(trace);
+    }
+
+    /// The identifier of the request being served.
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        self.state.lock().trace
+    }
+
+    /// Ends the exchange when its time is over.
+    pub(super) fn set_deadline(&self, at: Instant) {
+        self.state.lock().waits.deadline = Some(at);
+    }
+
+    /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
+    /// The framework's own limit would need a timer for each request, and would blame the upstream for a client that
+    /// sends slowly.
+    pub(super) fn bound_silence(&self, limit: Duration, now: Instant) {
+        let mut state = self.state.lock();
+        let read = state.wire.body_done() && state.buffered.is_none();
+        state.waits.fault = None;
+        state.waits.silence = Some(limit);
+        state.waits.silent = read.then_some(now);
+    }
+
+    /// The upstream said something: its silence is counted anew.
+    pub(super) fn heard(&self, now: Instant) {
+        self.state.lock().waits.silent = Some(now);
+    }
+
+    /// The next piece of the body's payload; `None` behind the last.
+    pub(super) async fn read_body(&self) -> io::Result<Option<Bytes>> {
+        poll_fn(|cx| self.poll_body(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        self.state.lock().poll_body(cx)
+    }
+
+    /// Ready when the upstream took nothing until `due`, or the exchange's time is over.
+    pub(super) fn poll_silence(&self, cx: &mut Context<'_>, due: Instant) -> Poll<io::Error> {
+        let mut state = self.state.lock();
+        state.waits.poll_due(cx, Some((due, Fault::Silence)))
+    }
+
+    /// Waits for the client to go away, or for the exchange to take too long.
+    pub(super) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.state.lock().poll_idle(cx)
+    }
+
+    /// Ready when the exchange should have ended by itself: a while after its deadline, or after a tunnel's silence. The
+    /// framework does not listen to the client while it waits for an upstream that takes nothing more.
+    pub(super) fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let tunnel = state.waits.silence.filter(|_| state.wire.is_tunnel());
+        let silence = tunnel.zip(state.waits.silent);
+        let silence = silence.map(|(limit, since)| since + limit);
+        let Some(due) = state.waits.deadline.or(silence) else {
+            return Poll::Pending;
+        };
+        std::task::ready!(state.waits.poll_until(cx, due + OVERDUE));
+        state.waits.fault = Some(Fault::Deadline);
+        state.persistent = false;
+        Poll::Ready(())
+    }
+
+    /// Reads the whole body and keeps it for forwarding.
+    pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
+        let mut payload = BytesMut::new();
+        let read = poll_fn(|cx| {
+            let mut state = self.state.lock();
+            loop {
+                match std::task::ready!(state.poll_body(cx)) {
+                    Ok(Some(piece)) => payload.extend_from_slice(&piece),
+                    Ok(None) => return Poll::Ready(Ok(())),
+                    Err(error) => return Poll::Ready(Err((error, state.waits.fault))),
+                }
+                if payload.len() as u64 > most {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        });
+        if let Err((_, fault)) = read.await {
+            return Err(match fault {
+                Some(Fault::Framing) => Unbuffered::Malformed,
+                Some(_) => Unbuffered::TimedOut,
+                None => Unbuffered::Gone,
+            });
+        }
+        if payload.len() as u64 > most {
+            return Err(Unbuffered::TooLarge);
+        }
+        let payload = payload.freeze();
+        self.state.lock().buffered = Some(payload.clone());
+        Ok(payload)
+    }
+
+    /// The body that was buffered, while nobody took it.
+    pub(super) fn buffered(&self) -> Option<Bytes> {
+        self.state.lock().buffered.clone()
+    }
+
+    /// Says that the body may come, at once.
+    pub(super) async fn ask_on(&self) -> io::Result<()> {
+        match &mut self.state.lock().wire {
+            Wire::Http1(wire) => wire.ask_on(),
+            Wire::Http2(wire) => wire.ask_on(),
+        }
+        self.flush().await
+    }
+
+    /// Queues an informational head.
+    pub(super) fn inform(&self, head: &impl AnswerHead, version: Version) {
+        let state = &mut *self.state.lock();
+        match &mut state.wire {
+            Wire::Http1(wire) => {
+                state.answered |= version == Version::HTTP_11;
+                wire.inform(head, version);
+            }
+            Wire::Http2(wire) => wire.inform(head),
+        }
+    }
+
+    /// Queues the head of the final answer. The connection ends with it when its end delimits the body, or when some of
+    /// the request is unread: that would be taken for the next one.
+    pub(super) fn begin_answer(
+        &self,
+        head: &impl AnswerHead,
+        delimited: Delimited,
+        version: Version,
+    ) {
+        let state = &mut *self.state.lock();
+        state.answered = true;
+        state.persistent &= delimited != Delimited::Close && state.wire.body_done();
+        match &mut state.wire {
+            Wire::Http1(wire) => {
+                wire.begin_answer(head, delimited, &state.extra, state.persistent, version);
+            }
+            Wire::Http2(wire) => wire.begin_answer(head, delimited, &state.extra),
+        }
+    }
+
+    /// Queues pieces of the answer's body that `write` shows, behind what the client took: [`Self::poll_flush`] comes
+    /// first.
+    pub(super) fn queue_pieces<T>(&self, write: impl FnOnce(&mut dyn FnMut(&[u8])) -> T) -> T {
+        match &mut self.state.lock().wire {
+            Wire::Http1(wire) => write(&mut |piece| wire.queue(piece)),
+            Wire::Http2(wire) => {
+                let mut pieces = BytesMut::new();
+                let wrote = write(&mut |piece| pieces.extend_from_slice(piece));
+                if !pieces.is_empty() {
+                    wire.queue(pieces.freeze());
+                }
+                wrote
+            }
+        }
+    }
+
+    /// Writes what is queued and `piece`; little is only queued, and written by the next [`Self::flush`].
+    pub(super) async fn send(&self, mut piece: impl Buf) -> io::Result<()> {
+        poll_fn(|cx| {
+            while piece.has_remaining() {
+                std::task::ready!(self.poll_send(cx, &mut piece))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// The same for some of `piece`, which is taken from it: says how many bytes.
+    pub(super) fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        piece: &mut impl Buf,
+    ) -> Poll<io::Result<usize>> {
+        let State { wire, waits, .. } = &mut *self.state.lock();
+        match wire {
+            Wire::Http1(wire) => {
+                let sent = std::task::ready!(wire.poll_send(cx, piece.chunk(), waits))?;
+                piece.advance(sent);
+                Poll::Ready(Ok(sent))
+            }
+            Wire::Http2(wire) => wire.poll_send(cx, piece, waits),
+        }
+    }
+
+    /// Queues the end of the answer. Trailers go where the protocol carries them without being asked for.
+    pub(super) fn end_answer(&self, trailers: Option<HeaderMap>) {
+        match &mut self.state.lock().wire {
+            Wire::Http1(wire) => wire.end_answer(),
+            Wire::Http2(wire) => wire.end_answer(trailers),
+        }
+    }
+
+    /// Writes what is queued, as far as the client takes it in time.
+    pub(super) async fn flush(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state.lock().poll_flush(cx)
+    }
+
+    /// Writes what is queued, the last of a whole answer.
+    pub(super) async fn flush_last(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush_last(cx)).await
+    }
+
+    /// The same, for whoever waits for other things besides.
+    pub(super) fn poll_flush_last(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state.lock();
+        std::task::ready!(state.poll_flush(cx))?;
+        state.complete = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Closes the writing side.
+    pub(super) async fn shutdown(&self) {
+        let _ = poll_fn(|cx| self.state.lock().poll_shutdown(cx)).await;
+    }
+}
+
+/// What only a connection of HTTP/1 has: heads that come one after the other, upgrades, and an end. A stream has none of
+/// it, and says so.
+impl ClientIo {
+    /// Lets `look` see the bytes of the next head, and reads more while it says so, until so long after `since`, or
+    /// after the last exchange.
+    pub(super) async fn read_head(
+        &self,
+        since: Option<Instant>,
+        limit: Duration,
+        mut look: impl FnMut(&BytesMut) -> bool,
+    ) -> Result<(), NoHead> {
+        poll_fn(|cx| {
+            let State {
+                wire, waits, ended, ..
+            } = &mut *self.state.lock();
+            let Wire::Http1(wire) = wire else {
+                return Poll::Ready(Err(NoHead::Gone));
+            };
+            loop {
+                if !wire.ahead.is_empty() && look(&wire.ahead) {
+                    return Poll::Ready(Ok(()));
+                }
+                match wire.fill_ahead(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(NoHead::Gone)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => {
+                        let due = since.unwrap_or(*ended) + limit;
+                        std::task::ready!(waits.poll_until(cx, due));
+                        return Poll::Ready(Err(NoHead::TimedOut));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// What was read and not taken.
+    pub(super) fn peek(&self) -> Bytes {
+        match &self.state.lock().wire {
+            Wire::Http1(wire) => Bytes::copy_from_slice(&wire.ahead),
+            Wire::Http2(_) => Bytes::new(),
+        }
+    }
+
+    /// Takes the first `length` bytes read, which are a head; `skip` bytes before it are dropped.
+    pub(super) fn take_head(&self, skip: usize, length: usize) -> Bytes {
+        match &mut self.state.lock().wire {
+            Wire::Http1(wire) => wire.take_head(skip, length),
+            Wire::Http2(_) => Bytes::new(),
+        }
+    }
+
+    /// The socket, and what was read from it and not taken: the client goes on in another protocol.
+    pub(super) fn into_socket(self: Arc<Self>) -> Option<(Socket, Bytes)> {
+        match Arc::into_inner(self)?.state.into_inner().wire {
+            Wire::Http1(wire) => Some((wire.socket, wire.ahead.freeze())),
+            Wire::Http2(_) => None,
+        }
+    }
+
+    /// Whether bytes of a next request are here already.
+    pub(super) fn has_ahead(&self) -> bool {
+        match &self.state.lock().wire {
+            Wire::Http1(wire) => !wire.ahead.is_empty(),
+            Wire::Http2(_) => false,
+        }
+    }
+
+    /// Whether the next request can be read: after a whole answer, when nothing of this request is left.
+    pub(super) fn goes_on(&self) -> bool {
+        let state = self.state.lock();
+        match &state.wire {
+            Wire::Http1(wire) => state.persistent && state.complete && wire.is_clean(),
+            Wire::Http2(_) => false,
+        }
+    }
+
+    /// Whether the connection was upgraded.
+    pub(super) fn upgraded(&self) -> bool {
+        self.state.lock().wire.is_tunnel()
+    }
+
+    /// From here on the connection is no HTTP. Silence of both sides stays bounded.
+    pub(super) fn upgrade(&self) {
+        let mut state = self.state.lock();
+        if let Wire::Http1(wire) = &mut state.wire {
+            wire.guard = BodyGuard::Raw;
+        }
+        state.persistent = false;
+        state.waits.deadline = None;
+        state.waits.silent = Some(Instant::now());
+    }
+
+    /// What the client sends is not read any more: the other side of an upgraded connection has ended.
+    pub(super) fn end_reading(&self) {
+        if let Wire::Http1(wire) = &mut self.state.lock().wire {
+            wire.guard = BodyGuard::Done;
+        }
+    }
+
+    /// Says that no more will be sent, then reads and drops what the client still sends, within bounds: closing at
+    /// once would make the kernel reset the connection and the client lose our answer. Some clients lose it too when
+    /// their stream is reset at once.
+    pub(super) async fn linger(&self) {
+        let drain = async {
+            poll_fn(|cx| match &mut self.state.lock().wire {
+                Wire::Http1(_) => Poll::Ready(()),
+                Wire::Http2(wire) => wire.poll_drain(cx),
+            })
+            .await;
+            self.shutdown().await;
+            let mut dropped = 0;
+            while dropped < LINGER_BYTES {
+                let read = poll_fn(|cx| match &mut self.state.lock().wire {
+                    Wire::Http1(wire) => {
+                        wire.ahead.clear();
+                        wire.fill_ahead(cx)
+                    }
+                    Wire::Http2(_) => Poll::Ready(Ok(0)),
+                });
+                match read.await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => dropped += read,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER, drain).await;
+    }
+}
+
+impl Wire {
+    /// Whether all of the body was read.
+    fn body_done(&self) -> bool {
+        match self {
+            Self::Http1(wire) => wire.guard == BodyGuard::Done,
+            Self::Http2(wire) => wire.body_done(),
+        }
+    }
+
+    /// Whether it carries no HTTP any more.
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Http1(wire) if wire.guard == BodyGuard::Raw)
+    }
+}
+
+impl State {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(body) = self.buffered.take() {
+            return Poll::Ready(Ok((!body.is_empty()).then_some(body)));
+        }
+        let tunnel = self.wire.is_tunnel();
+        let read = match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_piece(cx),
+            Wire::Http2(wire) => wire.poll_piece(cx),
+        };
+        match read {
+            Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
+            Poll::Ready(Ok(Some(_))) => self.waits.body_goes_on(),
+            Poll::Ready(Ok(None)) if tunnel => {}
+            Poll::Ready(Ok(None)) => self.waits.body_ended(),
+            Poll::Ready(Err(ref error)) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.waits.fault = Some(Fault::Framing);
+                    self.persistent = false;
+                }
+            }
+            Poll::Pending => return self.waits.poll_body(cx, tunnel).map(Err),
+        }
+        read
+    }
+
+    /// The message is read; the framework only wants to know whether the client goes away.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let gone = match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_gone(cx),
+            Wire::Http2(wire) => wire.poll_gone(cx),
+        };
+        if gone.is_ready() {
+            return gone;
+        }
+        self.waits.poll_answer(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_flush(cx, &mut self.waits),
+            Wire::Http2(wire) => wire.poll_flush(cx, &mut self.waits),
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.wire {
+            Wire::Http1(wire) => wire.poll_shutdown(cx, &mut self.waits),
+            Wire::Http2(_) => Poll::Ready(Ok(())),
+        }
+    }
+}

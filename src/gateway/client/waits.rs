@@ -1,0 +1,131 @@
+//! Every time limit of an exchange, and the one timer that serves them all.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Fault;
+use crate::config::ClientLimits;
+use crate::gateway::alarm::Alarm;
+
+/// What is waited for, and since when.
+pub(in crate::gateway) struct Waits {
+    pub(super) fault: Option<Fault>,
+    pub(super) deadline: Option<Instant>,
+    /// How long the client may pause within its body, and since when it does.
+    pause: Duration,
+    paused: Option<Instant>,
+    /// How long the upstream may say nothing once the request is read, and since when it does.
+    pub(super) silence: Option<Duration>,
+    pub(super) silent: Option<Instant>,
+    /// How long the client may take nothing, and since when it does.
+    write_timeout: Duration,
+    stalled: Option<Instant>,
+    alarm: Alarm,
+}
+
+impl Waits {
+    /// Nothing is waited for. Until a request begins the client has so long to take what it is sent.
+    pub(super) fn new(write_timeout: Duration) -> Self {
+        Self {
+            fault: None,
+            deadline: None,
+            pause: Duration::MAX,
+            paused: None,
+            silence: None,
+            silent: None,
+            write_timeout,
+            stalled: None,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// An exchange begins.
+    pub(super) fn begin(&mut self, limits: &ClientLimits) {
+        self.fault = None;
+        self.deadline = None;
+        self.pause = limits.body_timeout;
+        self.paused = None;
+        self.silence = None;
+        self.silent = None;
+        self.write_timeout = limits.write_timeout;
+    }
+
+    /// Whether the client takes nothing at the moment.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    /// Something of the body came.
+    pub(super) fn body_goes_on(&mut self) {
+        self.paused = None;
+    }
+
+    /// All of the body came: the upstream's silence counts from now.
+    pub(super) fn body_ended(&mut self) {
+        self.paused = None;
+        self.silent = None;
+    }
+
+    /// Nothing comes at the moment: of a body, or through a `tunnel`, where silence of both sides is bounded.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, tunnel: bool) -> Poll<io::Error> {
+        let limit = if tunnel {
+            let limit = self.silence.zip(self.silent);
+            limit.map(|(limit, since)| (since + limit, Fault::Silence))
+        } else {
+            let since = *self.paused.get_or_insert_with(Instant::now);
+            let due = since.checked_add(self.pause);
+            due.map(|due| (due, Fault::Paused))
+        };
+        self.poll_due(cx, limit)
+    }
+
+    /// The request is read, and the upstream says nothing.
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let limit = self.silence.map(|limit| {
+            let since = *self.silent.get_or_insert_with(Instant::now);
+            (since + limit, Fault::Silence)
+        });
+        self.poll_due(cx, limit)
+    }
+
+    /// Ready when the exchange's time is over, or this limit's.
+    pub(super) fn poll_due(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Option<(Instant, Fault)>,
+    ) -> Poll<io::Error> {
+        let deadline = self.deadline.map(|at| (at, Fault::Deadline));
+        let first = match (deadline, limit) {
+            (Some(deadline), Some(limit)) if limit.0 < deadline.0 => Some(limit),
+            (deadline, limit) => deadline.or(limit),
+        };
+        let Some((due, fault)) = first else {
+            return Poll::Pending;
+        };
+        std::task::ready!(self.poll_until(cx, due));
+        self.fault = Some(fault);
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Ready when `due` has passed.
+    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        self.alarm.poll_until(cx, due)
+    }
+
+    /// The client takes something. While it took nothing nobody listened to the upstream.
+    pub(in crate::gateway) fn unstalled(&mut self) {
+        if self.stalled.take().is_some() && self.silent.is_some() {
+            self.silent = Some(Instant::now());
+        }
+    }
+
+    /// The client takes nothing; it has `write_timeout` to change that.
+    pub(in crate::gateway) fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let due = since + self.write_timeout;
+        std::task::ready!(self.poll_until(cx, due));
+        self.fault = Some(Fault::Stalled);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}

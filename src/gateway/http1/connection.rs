@@ -1,0 +1,214 @@
+//! A connection of HTTP/1: heads are read and examined here, each message is handed on, and the end is clean.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Version};
+use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
+
+use super::body::BodyGuard;
+use super::head::{self, Head, Scan};
+use crate::config::ClientLimits;
+use crate::filter::{Reason, Refusal};
+use crate::gateway::client::{ClientIo, NoHead};
+use crate::gateway::connection::{Closing, Door, Gist, Outcome, exchange, refuse};
+use crate::gateway::ctx::Peer;
+use crate::gateway::http2;
+use crate::gateway::snapshot::Snapshot;
+use crate::gateway::socket::Socket;
+
+/// How a connection ended.
+pub(crate) enum Ended {
+    /// There is nothing more to do.
+    Over,
+    /// It goes on in HTTP/2; with what was read of it.
+    Preface(Socket, Bytes),
+}
+
+/// Serves a connection to its end. With `either` it may turn out to speak HTTP/2.
+pub(crate) async fn serve<A>(
+    socket: Socket,
+    peer: &Arc<Peer>,
+    either: bool,
+    door: &Door<A>,
+    closing: &mut Closing<'_, impl Future<Output = ()>>,
+) -> Ended
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let client = ClientIo::new(socket);
+    let mut served = 0;
+    let mut clean = true;
+    while clean {
+        let Some(snapshot) = door.state.snapshot() else {
+            break;
+        };
+        clean = match next_head(&client, &snapshot, closing).await {
+            Next::Request(request, head) => {
+                served += 1;
+                let last = served >= snapshot.config.server.client.keepalive_requests;
+                one_request(&client, peer, snapshot, (request, head), last, door).await
+            }
+            Next::Refused(_, bytes) if either && served == 0 && http2::is_preface(&bytes) => {
+                let socket = client.into_socket();
+                return socket.map_or(Ended::Over, |(socket, rest)| {
+                    Ended::Preface(socket, [bytes, rest].concat().into())
+                });
+            }
+            Next::Refused(refusal, bytes) => {
+                let gist = gist(&bytes);
+                refuse(&client, peer, &snapshot, refusal, gist, door).await;
+                client.linger().await;
+                false
+            }
+            Next::Closed => break,
+        };
+    }
+    Ended::Over
+}
+
+enum Next {
+    Request(Box<RequestHeader>, Head),
+    /// With what there was of the head.
+    Refused(Refusal, Bytes),
+    Closed,
+}
+
+/// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
+async fn next_head(
+    client: &ClientIo,
+    snapshot: &Snapshot,
+    closing: &mut Closing<'_, impl Future<Output = ()>>,
+) -> Next {
+    let limits = &snapshot.config.server.client;
+    let mut looking = Looking {
+        seen: 0,
+        found: None,
+    };
+    let first = client.read_head(None, limits.keepalive_timeout, |bytes| {
+        looking.at(bytes, limits);
+        true
+    });
+    let begun = tokio::select! {
+        biased;
+        begun = first => begun,
+        () = poll_fn(|cx| closing.poll(cx)) => return Next::Closed,
+    };
+    if begun.is_err() {
+        return Next::Closed;
+    }
+    if looking.found.is_none() {
+        let begun = Some(Instant::now());
+        let whole = client.read_head(begun, limits.header_timeout, |bytes| {
+            looking.at(bytes, limits)
+        });
+        match whole.await {
+            Ok(()) => {}
+            Err(NoHead::Gone) => return Next::Closed,
+            Err(NoHead::TimedOut) => {
+                let refusal =
+                    Refusal::new(Reason::RequestTimeout, "the request head took too long");
+                return Next::Refused(refusal, client.peek());
+            }
+        }
+    }
+    match looking.found {
+        Some((start, Scan::Whole(length))) => {
+            let bytes = client.take_head(start, length);
+            match head::parse(&bytes, limits) {
+                Ok((request, head)) => Next::Request(request, head),
+                Err(refusal) => Next::Refused(refusal, bytes),
+            }
+        }
+        Some((_, Scan::TooLong(refusal))) => Next::Refused(refusal, client.peek()),
+        Some((_, Scan::Partial)) | None => Next::Closed,
+    }
+}
+
+/// What the bytes of a head amount to so far.
+struct Looking {
+    /// Bytes looked at without finding the end.
+    seen: usize,
+    /// Where the head begins, and what it is.
+    found: Option<(usize, Scan)>,
+}
+
+impl Looking {
+    /// Looks at all bytes read so far; `true` when it is known what they are. An empty line before a request line is
+    /// skipped when the head is taken (RFC 9112 §2.2).
+    fn at(&mut self, bytes: &BytesMut, limits: &ClientLimits) -> bool {
+        let start = leading_empty_line(bytes);
+        if bytes.len() <= start {
+            return false;
+        }
+        match head::scan(&bytes[start..], self.seen, limits) {
+            Scan::Partial => self.seen = bytes.len() - start,
+            found => self.found = Some((start, found)),
+        }
+        self.found.is_some()
+    }
+}
+
+fn leading_empty_line(bytes: &[u8]) -> usize {
+    if bytes.starts_with(b"\r\n") { 2 } else { 0 }
+}
+
+/// Serves one message. Says whether the connection can go on.
+async fn one_request<A>(
+    client: &Arc<ClientIo>,
+    peer: &Arc<Peer>,
+    snapshot: Arc<Snapshot>,
+    (request, head): (Box<RequestHeader>, Head),
+    last: bool,
+    door: &Door<A>,
+) -> bool
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let persistent = head.persistent && !last;
+    let limits = &snapshot.config.server.client;
+    client.begin(BodyGuard::new(head.framing), persistent, limits);
+    if exchange(client, peer, snapshot, (request, head), door).await == Outcome::Abandoned {
+        client.linger().await;
+        return false;
+    }
+    if client.goes_on() && !door.state.draining() {
+        return true;
+    }
+    let whole = client.drop_body();
+    if !client.upgraded() && (!whole || client.has_ahead()) {
+        client.linger().await;
+    }
+    false
+}
+
+/// As much of a refused request line as can be told.
+fn gist(bytes: &[u8]) -> Gist {
+    let line = bytes
+        .split(|byte| matches!(byte, b'\r' | b'\n'))
+        .next()
+        .unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    let method = parts
+        .next()
+        .and_then(|method| Method::from_bytes(method).ok())
+        .unwrap_or_default();
+    let target = parts
+        .next()
+        .and_then(|target| std::str::from_utf8(target).ok())
+        .unwrap_or("/");
+    let target = if target.starts_with('/') { target } else { "/" };
+    let target: String = target.chars().take(1024).collect();
+    Gist {
+        method,
+        uri: target.parse().unwrap_or_default(),
+        version: if parts.next() == Some(b"HTTP/1.0") {
+            Version::HTTP_10
+        } else {
+            Version::HTTP_11
+        },
+    }
+}

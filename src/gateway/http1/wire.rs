@@ -1,0 +1,288 @@
+//! An HTTP/1 connection as bytes: what was read and not handed on, and what is to be written.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::Version;
+use tokio::io::ReadBuf;
+
+use super::answer::{self, AnswerHead, Delimited, Extra, put_chunk_size};
+use super::body::BodyGuard;
+use crate::gateway::client::Waits;
+use crate::gateway::socket::Socket;
+
+/// The socket, and what was read from it but not handed on.
+pub(crate) struct Http1Wire {
+    pub(crate) socket: Socket,
+    /// Read, not yet looked at.
+    pub(crate) ahead: BytesMut,
+    pub(crate) guard: BodyGuard,
+    /// Answer bytes not yet written.
+    outgoing: BytesMut,
+    /// How the body of the answer is delimited.
+    delimited: Delimited,
+    /// No more is written.
+    closed: bool,
+}
+
+/// Answer bytes gathered before they are written.
+const GATHER: usize = 4096;
+/// Bytes read at a time: of a head, and of a body.
+const READ: usize = 4096;
+const READ_BODY: usize = 32 << 10;
+
+impl Http1Wire {
+    pub(crate) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            ahead: BytesMut::new(),
+            guard: BodyGuard::Done,
+            outgoing: BytesMut::new(),
+            delimited: Delimited::Absent,
+            closed: false,
+        }
+    }
+
+    /// Takes the first `length` bytes read, which are a head; `skip` bytes before it are dropped.
+    pub(crate) fn take_head(&mut self, skip: usize, length: usize) -> Bytes {
+        let ahead = &mut self.ahead;
+        ahead.advance(skip);
+        // Taken whole where it can be: an idle connection holds no buffer.
+        if ahead.len() == length {
+            std::mem::take(ahead).freeze()
+        } else {
+            ahead.split_to(length).freeze()
+        }
+    }
+
+    /// Whether all of an answer was written and nothing of the request is left.
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.closed && self.outgoing.is_empty() && self.guard == BodyGuard::Done
+    }
+
+    /// Drops what is here of the body already, without reading; says whether that is all of it.
+    pub(crate) fn drop_body(&mut self) -> bool {
+        if self.guard != BodyGuard::Raw {
+            let _ = self.admit(|_| {});
+        }
+        self.guard == BodyGuard::Done
+    }
+
+    /// Takes what belongs to this body from `ahead` and shows its payload.
+    fn admit(&mut self, data: impl FnMut(&[u8])) -> io::Result<()> {
+        match self.guard.admit(&self.ahead, data) {
+            Ok(taken) => {
+                self.ahead.advance(taken);
+                if self.ahead.is_empty() {
+                    // Idle connections hold no buffer.
+                    self.ahead = BytesMut::new();
+                }
+                Ok(())
+            }
+            Err(_) => {
+                self.ahead = BytesMut::new();
+                Err(io::ErrorKind::InvalidData.into())
+            }
+        }
+    }
+
+    /// The payload in `ahead`, without a copy where its bytes are nothing else.
+    fn take_payload(&mut self) -> io::Result<Bytes> {
+        if matches!(self.guard, BodyGuard::Chunked(_)) {
+            let mut payload = BytesMut::new();
+            self.admit(|data| payload.extend_from_slice(data))?;
+            return Ok(payload.freeze());
+        }
+        let taken = self.guard.admit(&self.ahead, |_| {});
+        let taken = taken.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        if taken == self.ahead.len() {
+            return Ok(std::mem::take(&mut self.ahead).freeze());
+        }
+        Ok(self.ahead.split_to(taken).freeze())
+    }
+
+    /// Reads what comes ahead of its turn.
+    pub(crate) fn fill_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut spare = [const { MaybeUninit::uninit() }; READ];
+        let mut buf = ReadBuf::uninit(&mut spare);
+        std::task::ready!(self.socket.poll_read(cx, &mut buf))?;
+        // Copied: what a request keeps of its head, it keeps until it is over, and the copy is as long as the head.
+        self.ahead.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// The same for a body: more at a time, and read to where it stays.
+    fn fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let most = match self.guard {
+            BodyGuard::Length(left) => usize::try_from(left).unwrap_or(READ_BODY).min(READ_BODY),
+            _ => READ_BODY,
+        };
+        self.ahead.reserve(most);
+        let read = self.socket.poll_read_buf(cx, &mut self.ahead);
+        if read.is_pending() && self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        read
+    }
+
+    /// The next piece of the body's payload; `None` behind the last. Invalid data: the chunks are malformed.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if self.guard == BodyGuard::Broken {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        loop {
+            if !self.ahead.is_empty() && self.guard != BodyGuard::Done {
+                let payload = self.take_payload()?;
+                if !payload.is_empty() {
+                    return Poll::Ready(Ok(Some(payload)));
+                }
+            }
+            if self.guard == BodyGuard::Done {
+                return Poll::Ready(Ok(None));
+            }
+            match std::task::ready!(self.fill_body(cx))? {
+                0 if self.guard == BodyGuard::Raw => return Poll::Ready(Ok(None)),
+                0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for the client to go away. What it sends ahead stays here, and no more of it is read until its turn.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.ahead.is_empty() {
+            match self.fill_ahead(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
+                Poll::Ready(Ok(_)) | Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Queues an informational head. HTTP/1.0 does not know them (RFC 9110 §15.2).
+    pub(crate) fn inform(&mut self, head: &impl AnswerHead, version: Version) {
+        if version == Version::HTTP_11 {
+            answer::write_informational(head, &mut self.outgoing);
+        }
+    }
+
+    /// Queues the head of the final answer.
+    pub(crate) fn begin_answer(
+        &mut self,
+        head: &impl AnswerHead,
+        delimited: Delimited,
+        extra: &Extra,
+        persistent: bool,
+        version: Version,
+    ) {
+        self.delimited = delimited;
+        let out = &mut self.outgoing;
+        answer::write(head, delimited, extra, persistent, version, out);
+    }
+
+    /// Queues a piece of the answer's body.
+    pub(crate) fn queue(&mut self, piece: &[u8]) {
+        if self.delimited == Delimited::Chunked {
+            put_chunk_size(&mut self.outgoing, piece.len());
+        }
+        self.outgoing.extend_from_slice(piece);
+        if self.delimited == Delimited::Chunked {
+            self.outgoing.put_slice(b"\r\n");
+        }
+    }
+
+    /// Writes what is queued and some of `piece`; little is only queued. Says how much of it.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &[u8],
+        waits: &mut Waits,
+    ) -> Poll<io::Result<usize>> {
+        if self.outgoing.len() + piece.len() <= GATHER {
+            self.queue(piece);
+            return Poll::Ready(Ok(piece.len()));
+        }
+        if self.delimited == Delimited::Chunked {
+            std::task::ready!(self.poll_flush(cx, waits))?;
+            self.queue(piece);
+            return Poll::Ready(Ok(piece.len()));
+        }
+        loop {
+            let slices = [io::IoSlice::new(&self.outgoing), io::IoSlice::new(piece)];
+            let gathered = self.outgoing.len();
+            let written = match self.socket.poll_write_vectored(cx, &slices) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => return waits.stalled(cx),
+            };
+            waits.unstalled();
+            self.outgoing.advance(written.min(gathered));
+            if written > gathered {
+                return Poll::Ready(Ok(written - gathered));
+            }
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+    }
+
+    /// Queues the end of the answer.
+    pub(crate) fn end_answer(&mut self) {
+        if self.delimited == Delimited::Chunked {
+            self.outgoing.put_slice(b"0\r\n\r\n");
+        }
+    }
+
+    /// Writes what is queued.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: &mut Waits,
+    ) -> Poll<io::Result<()>> {
+        if self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.outgoing.is_empty() {
+            let written = match self.socket.poll_write(cx, &self.outgoing) {
+                Poll::Ready(written) => written?,
+                Poll::Pending => return waits.stalled(cx),
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            waits.unstalled();
+            self.outgoing.advance(written);
+        }
+        // Idle connections hold no buffer.
+        self.outgoing = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Queues the word that the body may come (RFC 9110 §10.1.1).
+    pub(crate) fn ask_on(&mut self) {
+        self.outgoing.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
+    /// Ends the connection so that the client sees that something is missing.
+    pub(crate) fn break_off(&mut self) {
+        self.closed = true;
+        self.socket.break_off();
+    }
+
+    /// Closes the writing side, after what is queued.
+    pub(crate) fn poll_shutdown(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: &mut Waits,
+    ) -> Poll<io::Result<()>> {
+        if self.closed {
+            return Poll::Ready(Ok(()));
+        }
+        std::task::ready!(self.poll_flush(cx, waits))?;
+        std::task::ready!(self.socket.poll_shutdown(cx))?;
+        self.closed = true;
+        Poll::Ready(Ok(()))
+    }
+}

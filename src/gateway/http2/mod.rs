@@ -1,0 +1,18 @@
+//! HTTP/2 towards the client. The codec is the `h2` crate's, which reads frames strictly and bounds what floods of them
+//! can cost; what a stream asks for is judged like a message of HTTP/1, served by the same code, and held to the same
+//! time limits.
+
+pub(super) mod answer;
+pub(super) mod connection;
+pub(super) mod head;
+mod traffic;
+pub(super) mod wire;
+
+/// What a client begins with that knows the server to speak HTTP/2 (RFC 9113 §3.4), as far as it looks like a head of
+/// HTTP/1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Whether a head is the beginning of HTTP/2.
+pub(super) fn is_preface(head: &[u8]) -> bool {
+    head == PREFACE
+}

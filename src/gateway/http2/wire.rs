@@ -1,0 +1,261 @@
+//! A stream of an HTTP/2 connection: the body that comes, and the answer that goes.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response, StatusCode};
+
+use super::answer;
+use super::traffic::Open;
+use crate::gateway::client::Waits;
+use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra};
+
+/// One request's stream. Dropped before its answer is whole it is reset.
+pub(crate) struct Http2Wire {
+    /// The body, while something of it may come.
+    incoming: Option<RecvStream>,
+    sending: Sending,
+    /// Bytes of the answer's body that were announced and not sent yet; `None`: nobody knows.
+    left: Option<u64>,
+    /// Of the body, not yet handed to the codec: the client's window is not open for it.
+    pending: Bytes,
+    /// The answer ends behind `pending`, perhaps with trailers.
+    ending: Option<Option<HeaderMap>>,
+    open: Open,
+}
+
+enum Sending {
+    /// The head was not sent.
+    Head(SendResponse<Bytes>),
+    /// The body is under way.
+    Body(SendStream<Bytes>),
+    /// All of it was handed to the codec.
+    Ended,
+    /// The stream was reset, or the connection is gone.
+    Failed,
+}
+
+impl Http2Wire {
+    pub(super) fn new(incoming: RecvStream, respond: SendResponse<Bytes>, open: Open) -> Self {
+        Self {
+            incoming: (!incoming.is_end_stream()).then_some(incoming),
+            sending: Sending::Head(respond),
+            left: None,
+            pending: Bytes::new(),
+            ending: None,
+            open,
+        }
+    }
+
+    /// Whether all of the request's body was handed on.
+    pub(crate) fn body_done(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    /// The next piece of the body; `None` behind the last. Trailers are dropped: over HTTP/1 none are read either.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(Ok(None));
+            };
+            match std::task::ready!(incoming.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    // The next piece is asked for when this one was sent on, so one window more is all that waits here.
+                    let _ = incoming.flow_control().release_capacity(piece.len());
+                    if !piece.is_empty() {
+                        self.open.goes_on();
+                        return Poll::Ready(Ok(Some(piece)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Err(gone(error))),
+                None => {
+                    let trailers = std::task::ready!(incoming.poll_trailers(cx));
+                    if let Err(error) = trailers {
+                        return Poll::Ready(Err(gone(error)));
+                    }
+                    self.incoming = None;
+                }
+            }
+        }
+    }
+
+    /// Drops what still comes of the body, of which the client may send one window more.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(incoming) = &mut self.incoming {
+            if !matches!(std::task::ready!(incoming.poll_data(cx)), Some(Ok(_))) {
+                self.incoming = None;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits for the client to go away, or to lose interest.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let reset = match &mut self.sending {
+            Sending::Head(respond) => std::task::ready!(respond.poll_reset(cx)),
+            Sending::Body(stream) => std::task::ready!(stream.poll_reset(cx)),
+            Sending::Ended => return Poll::Pending,
+            Sending::Failed => return Poll::Ready(io::ErrorKind::ConnectionReset.into()),
+        };
+        Poll::Ready(match reset {
+            Ok(_) => {
+                self.open.given_up();
+                io::ErrorKind::ConnectionReset.into()
+            }
+            Err(error) => gone(error),
+        })
+    }
+
+    /// Sends an informational head.
+    pub(crate) fn inform(&mut self, head: &impl AnswerHead) {
+        if let Sending::Head(respond) = &mut self.sending
+            && let Some(head) = answer::informational(head)
+        {
+            let _ = respond.send_informational(head);
+        }
+    }
+
+    /// Says that the body may come (RFC 9110 §10.1.1).
+    pub(crate) fn ask_on(&mut self) {
+        if let Sending::Head(respond) = &mut self.sending {
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::CONTINUE;
+            let _ = respond.send_informational(head);
+        }
+    }
+
+    /// Sends the head of the final answer.
+    pub(crate) fn begin_answer(
+        &mut self,
+        head: &impl AnswerHead,
+        delimited: Delimited,
+        extra: &Extra,
+    ) {
+        let Sending::Head(respond) = &mut self.sending else {
+            return;
+        };
+        self.left = match delimited {
+            Delimited::Absent => Some(0),
+            Delimited::Length(length) => Some(length),
+            Delimited::Chunked | Delimited::Close => None,
+        };
+        let ends = self.left == Some(0);
+        let sent = answer::response(head, delimited, extra)
+            .and_then(|head| respond.send_response(head, ends).ok());
+        self.sending = match sent {
+            Some(_) if ends => Sending::Ended,
+            Some(stream) => Sending::Body(stream),
+            None => Sending::Failed,
+        };
+    }
+
+    /// Adds a piece of the answer's body to what is to be sent, of which nothing may be left.
+    pub(crate) fn queue(&mut self, piece: Bytes) {
+        self.pending = piece;
+    }
+
+    /// Sends as much of `piece` as the client's windows are open for; says how much.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &mut impl Buf,
+        waits: &mut Waits,
+    ) -> Poll<io::Result<usize>> {
+        std::task::ready!(self.poll_flush(cx, waits))?;
+        self.poll_piece_out(cx, piece, waits)
+    }
+
+    /// Sends what is queued, as far as the client's windows are open.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        waits: &mut Waits,
+    ) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let mut pending = std::mem::take(&mut self.pending);
+            let sent = self.poll_piece_out(cx, &mut pending, waits);
+            self.pending = pending;
+            std::task::ready!(sent)?;
+        }
+        if let Some(trailers) = self.ending.take()
+            && let Sending::Body(stream) = &mut self.sending
+        {
+            let sent = match trailers {
+                Some(trailers) => stream.send_trailers(trailers),
+                None => stream.send_data(Bytes::new(), true),
+            };
+            self.sending = match sent {
+                Ok(()) => Sending::Ended,
+                Err(_) => Sending::Failed,
+            };
+        }
+        if let Sending::Failed = self.sending {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands to the codec what the windows are open for. It would hold any more, for a client that may take nothing.
+    fn poll_piece_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &mut impl Buf,
+        waits: &mut Waits,
+    ) -> Poll<io::Result<usize>> {
+        let Sending::Body(stream) = &mut self.sending else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        let length = piece.remaining();
+        stream.reserve_capacity(length);
+        let mut open = stream.capacity();
+        while open == 0 && length > 0 {
+            open = match stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(open))) => open,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
+                Poll::Pending => return waits.stalled(cx),
+            };
+        }
+        waits.unstalled();
+        self.open.goes_on();
+        let length = length.min(open);
+        self.left = self.left.map(|left| left.saturating_sub(length as u64));
+        let whole = self.left == Some(0)
+            || (matches!(self.ending, Some(None)) && length == piece.remaining());
+        match stream.send_data(piece.copy_to_bytes(length), whole) {
+            Ok(()) if whole => self.sending = Sending::Ended,
+            Ok(()) => {}
+            Err(error) => return Poll::Ready(Err(gone(error))),
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// The answer ends behind what is queued, with trailers or without. One that is shorter than was said does not end.
+    pub(crate) fn end_answer(&mut self, trailers: Option<HeaderMap>) {
+        if self.left.is_none() || trailers.is_some() {
+            self.ending = Some(trailers);
+        }
+    }
+
+    /// Ends the stream so that the client sees that something is missing.
+    pub(crate) fn break_off(&mut self) {
+        match &mut self.sending {
+            Sending::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Body(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Ended | Sending::Failed => return,
+        }
+        self.sending = Sending::Failed;
+    }
+}
+
+/// The client gave the stream up, or the connection is gone.
+fn gone(error: h2::Error) -> io::Error {
+    error
+        .into_io()
+        .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+}

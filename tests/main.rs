@@ -16,6 +16,7 @@ mod config;
 mod explain;
 mod harness;
 mod headroom;
+mod http2;
 mod identity;
 mod jwt;
 mod life;

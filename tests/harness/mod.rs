@@ -4,6 +4,7 @@ mod binary;
 mod client;
 mod exposition;
 mod gateway;
+mod http2;
 mod nginx;
 mod origin;
 mod peer;
@@ -15,6 +16,9 @@ pub(crate) use binary::{Folder, Ran, tollgate};
 pub(crate) use client::{Client, Connection, Outcome, Request, Response};
 pub(crate) use exposition::{Metrics, Sample};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, Setup, admin_json, wait_until_deaf};
+pub(crate) use http2::{
+    END_HEADERS, END_STREAM, Fate, Frames, Http2, asking, block, frame, get, kind,
+};
 pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};

@@ -7,7 +7,7 @@ RELEASE ?=
 PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
-TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl valgrind
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl wrk
 PEER_PACKAGES := nginx-light haproxy
 MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler
@@ -27,6 +27,7 @@ for package in $(1); do \
     protobuf-compiler) command -v protoc ;; \
     python3-matplotlib) /usr/bin/python3 -c 'import matplotlib' ;; \
     python3-venv) /usr/bin/python3 -c 'import ensurepip' ;; \
+    python3-grpcio) /usr/bin/python3 -c 'import grpc' ;; \
     python3-jwt) /usr/bin/python3 -c 'import jwt' ;; \
     python3-cryptography) /usr/bin/python3 -c 'import cryptography' ;; \
     *) command -v $$package ;; \

@@ -27,7 +27,7 @@ pub(super) struct RawUpstream {
     hash_on: Option<Later>,
     /// Its addresses.
     endpoints: Vec<RawEndpoint>,
-    /// HTTP version spoken to it.
+    /// HTTP version spoken to it: "1.1", or "2", which gRPC needs; over TLS by agreement, else by prior knowledge.
     http_version: String,
     /// Host sent upstream; default: the client's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,6 +252,8 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// Its endpoints; at least one.
     pub endpoints: Vec<Endpoint>,
+    /// HTTP/2 is spoken to them.
+    pub http2: bool,
     /// `Host` sent upstream; `None` = the client's.
     pub host: Option<String>,
     /// TLS, when spoken.
@@ -383,15 +385,15 @@ impl RawUpstream {
                 "not supported yet; \"weighted_round_robin\" is",
             );
         }
-        if self.http_version != "1.1" {
-            let known = self.http_version == "2";
-            let message = if known {
-                "HTTP/2 upstreams are not supported yet"
-            } else {
-                "must be \"1.1\""
-            };
-            scope.problem(&at.key("http_version"), message);
-        }
+        let http2 = scope.read(
+            &at.key("http_version"),
+            &self.http_version,
+            |text| match text {
+                "1.1" => Ok(false),
+                "2" => Ok(true),
+                other => Err(format!("{other:?} is not spoken; write \"1.1\" or \"2\"")),
+            },
+        );
         scope.later(&at.key("hash_on"), self.hash_on.as_ref());
         scope.later(&at.key("breaker"), self.breaker.as_ref());
         scope.later(&at.key("discovery"), self.discovery.as_ref());
@@ -403,6 +405,7 @@ impl RawUpstream {
         Upstream {
             name: UpstreamName::new(name),
             endpoints: self.endpoints(at, scope),
+            http2: http2.unwrap_or_default(),
             host,
             tls: self
                 .tls

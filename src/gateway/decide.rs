@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use http::{HeaderName, header};
+use http::{HeaderName, Version, header};
 use pingora::http::RequestHeader;
 
 use crate::filter::{Reason, Refusal};
@@ -131,6 +132,36 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address| address.to_canonical())
 }
 
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// How long the exchange may take: as configured, or less if a client of gRPC says so.
+pub(super) fn deadline(head: &RequestHeader, configured: Duration) -> Duration {
+    if head.version != Version::HTTP_2 {
+        return configured;
+    }
+    let asked = head.headers.get(&GRPC_TIMEOUT);
+    let asked = asked.and_then(|value| grpc_timeout(value.as_bytes()));
+    asked.map_or(configured, |asked| asked.min(configured))
+}
+
+/// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
+fn grpc_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count * 3600)),
+        b'M' => Some(Duration::from_secs(count * 60)),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
 pub(super) static X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -195,6 +226,20 @@ mod tests {
             ))
         );
         assert!(parse("/a%2fb").is_err());
+    }
+
+    #[test]
+    fn reads_the_patience_of_grpc() {
+        let read = |text: &str| grpc_timeout(text.as_bytes());
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("1S"), Some(Duration::from_secs(1)));
+        assert_eq!(
+            read("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
+        for wrong in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "1 S"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]

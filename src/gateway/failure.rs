@@ -84,10 +84,12 @@ pub(super) fn cause(error: &Error) -> Option<RetryCause> {
         | ErrorType::HandshakeError
         | ErrorType::InvalidCert
         | ErrorType::BindError
-        | ErrorType::SocketError => Some(RetryCause::Connect),
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => {
-            Some(RetryCause::Reset)
-        }
+        | ErrorType::SocketError
+        | ErrorType::H2Downgrade => Some(RetryCause::Connect),
+        ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::ConnectionClosed
+        | ErrorType::H2Error => Some(RetryCause::Reset),
         _ => None,
     }
 }

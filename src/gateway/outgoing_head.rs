@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
@@ -34,6 +34,7 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     }
     let client = Client::of(start);
     filter(head, ctx, &client);
+    let http2 = head.version == Version::HTTP_2;
     let mut parts = take_parts(head);
     let own: Vec<_> = {
         let made = Made::of(ctx, &client, &parts.headers);
@@ -52,8 +53,22 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
             None => parts.headers.remove(name),
         };
     }
+    if http2 {
+        // Frames end the body there; what a server of gRPC wants to hear is that trailers are read.
+        parts.headers.remove(&TRANSFER_ENCODING);
+        if is_grpc(&parts.headers) {
+            let trailers = HeaderValue::from_static("trailers");
+            parts.headers.insert(header::TE, trailers);
+        }
+    }
     *head = RequestHeader::from(parts);
     Ok(())
+}
+
+/// Whether a request is one of gRPC.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
 /// Writes the head of the current try as bytes. `request` is as the client sent it.

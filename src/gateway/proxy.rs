@@ -357,8 +357,9 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
     };
     let deadline = match &route.target {
         Target::Forward { deadline, .. } => {
-            ctx.forward.deadline = Some(ctx.began + *deadline);
-            *deadline
+            let deadline = decide::deadline(head, *deadline);
+            ctx.forward.deadline = Some(ctx.began + deadline);
+            deadline
         }
         Target::Respond(_) => LONGEST_ANSWER,
     };

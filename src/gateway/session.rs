@@ -67,8 +67,8 @@ impl ClientSession {
         }
     }
 
-    /// Writes an informational answer at once, and queues the head of the final one.
-    async fn write_head(&mut self, head: Box<ResponseHeader>) -> Result<()> {
+    /// Writes an informational answer at once, and queues the head of the final one, which is all there is when it `ends`.
+    async fn write_head(&mut self, head: Box<ResponseHeader>, ends: bool) -> Result<()> {
         if self.body != Body::Unsent {
             return Ok(());
         }
@@ -77,7 +77,12 @@ impl ClientSession {
             return self.flush().await;
         }
         let head_only = self.request.method == Method::HEAD;
-        let delimited = Delimited::of(&head, self.head.version, head_only);
+        let delimited = if ends && self.head.version == Version::HTTP_2 {
+            // gRPC takes the fields of a head for trailers only where the stream ends with it.
+            Delimited::Absent
+        } else {
+            Delimited::of(&head, self.head.version, head_only)
+        };
         if head.status == 101 {
             self.client.upgrade();
         }
@@ -203,12 +208,12 @@ impl Session for ClientSession {
         }
     }
 
-    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        self.write_head(resp).await
+    async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.write_head(resp, end).await
     }
 
-    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, _end: bool) -> Result<()> {
-        self.write_head(Box::new(resp.clone())).await
+    async fn write_response_header_ref(&mut self, resp: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_head(Box::new(resp.clone()), end).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
@@ -230,7 +235,7 @@ impl Session for ClientSession {
         for task in tasks {
             end = match task {
                 HttpTask::Header(head, end) => {
-                    self.write_head(head).await?;
+                    self.write_head(head, end).await?;
                     end
                 }
                 HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {

@@ -14,7 +14,7 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 
 use super::pool::Pool;
-use crate::config::Health;
+use crate::config::{Health, Upstream};
 use crate::primitives::clock::Clock;
 
 /// Checks under way at once in one upstream.
@@ -124,15 +124,8 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
     probe.peer_template = pool.peer_template();
     probe.peer_template.options.connection_timeout = Some(settings.timeout);
     probe.peer_template.options.read_timeout = Some(settings.timeout);
-    if let Ok(mut head) = RequestHeader::build("GET", path.as_bytes(), Some(2)) {
-        let named = head.insert_header("Host", host.unwrap_or(&label));
-        let agent = head.insert_header(
-            "User-Agent",
-            concat!("tollgate/", env!("CARGO_PKG_VERSION"), " health-check"),
-        );
-        if named.and(agent).is_ok() {
-            probe.req = head;
-        }
+    if let Some(head) = question(upstream, path, host.unwrap_or(&label)) {
+        probe.req = head;
     }
     let expect = settings.expect.clone();
     probe.validator = Some(Box::new(move |head| {
@@ -152,6 +145,29 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
         }
     }));
     Box::new(probe)
+}
+
+/// The request of a check.
+fn question(upstream: &Upstream, path: &str, host: &str) -> Option<RequestHeader> {
+    let agent = concat!("tollgate/", env!("CARGO_PKG_VERSION"), " health-check");
+    if upstream.http2 {
+        let scheme = if upstream.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let request = http::Request::builder()
+            .version(http::Version::HTTP_2)
+            .uri(format!("{scheme}://{host}{path}"))
+            .header("user-agent", agent)
+            .body(())
+            .ok()?;
+        return Some(request.into_parts().0.into());
+    }
+    let mut head = RequestHeader::build("GET", path.as_bytes(), Some(2)).ok()?;
+    head.insert_header("Host", host).ok()?;
+    head.insert_header("User-Agent", agent).ok()?;
+    Some(head)
 }
 
 /// Up to a tenth more or less, so that checks of many gateways do not fall together.

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
@@ -23,6 +24,11 @@ pub struct TlsError {
     /// What is wrong with it.
     pub what: String,
 }
+
+/// Requests at once on a connection of HTTP/2, as far as the endpoint allows.
+const H2_STREAMS: usize = 100;
+/// How often such a connection is asked whether it lives.
+const H2_PING: Duration = Duration::from_secs(30);
 
 /// A peer without an address.
 pub struct PeerTemplate {
@@ -48,19 +54,25 @@ impl PeerTemplate {
         peer.options.write_timeout = Some(timeout.write);
         // A pool that keeps nothing is asked to forget at once.
         let idle = if upstream.keepalive == 0 {
-            std::time::Duration::ZERO
+            Duration::ZERO
         } else {
             upstream.idle_timeout
         };
         peer.options.idle_timeout = Some(idle);
         peer.options.alpn = ALPN::H1;
+        if upstream.http2 {
+            // Over plain TCP by prior knowledge.
+            peer.options.alpn = ALPN::H2;
+            peer.options.max_h2_streams = H2_STREAMS;
+            peer.options.h2_ping_interval = Some(H2_PING);
+        }
         if let Some(tls) = &upstream.tls {
             add_tls(&mut peer, tls, read)?;
         }
         // The framework's reuse key leaves out the CA: without this two upstreams at one address would share
         // connections that only one of them may trust.
         let mut hasher = DefaultHasher::new();
-        (&upstream.name, &upstream.tls).hash(&mut hasher);
+        (&upstream.name, &upstream.tls, upstream.http2).hash(&mut hasher);
         peer.group_key = hasher.finish();
         Ok(Self { peer, timeout })
     }

@@ -35,7 +35,6 @@ fn upstream_keys_of_later_releases_are_refused() {
             "balance = \"consistent_hash\"\nhash_on = \"client_ip\"\n",
         ),
         ("balance", "balance = \"random\"\n"),
-        ("http_version", "http_version = \"2\"\n"),
         ("breaker", "[upstream.more.breaker]\nwindow = \"10s\"\n"),
         ("discovery", "[upstream.more.discovery]\ntype = \"dns\"\n"),
     ] {

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod framing;
+mod grpc;
 mod life;
 
 use std::time::Instant;

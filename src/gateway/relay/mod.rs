@@ -2,8 +2,8 @@
 //!
 //! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
 //! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
-//! whose upstream is reached over plain TCP, and which asks for nothing that concerns the connection itself, is
-//! forwarded here. Upgrades, TLS towards upstreams and everything else go through the framework. Both ways ask
+//! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
+//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework. Both ways ask
 //! [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
@@ -33,7 +33,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
     let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
         return false;
     };
-    let plain = pool.settings().tls.is_none();
+    let plain = pool.settings().tls.is_none() && !pool.settings().http2;
     plain
         && ctx
             .start

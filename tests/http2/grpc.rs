@@ -1,0 +1,128 @@
+//! gRPC through the gateway, by a client and a server of another make.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Gateway, eventually, seconds};
+
+/// A server of gRPC, ended with the test.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+fn python() -> Command {
+    let python =
+        std::env::var("TOLLGATE_TEST_PYTHON").unwrap_or_else(|_| "/usr/bin/python3".to_owned());
+    let mut command = Command::new(python);
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/rpc.py"
+    ));
+    command
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut child = python()
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 with grpc is installed (python3-grpcio)");
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let port = line.trim().parse().expect("python3-grpcio is installed");
+        Self { child, port }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn before(server: &Server, more: &str) -> Gateway {
+    let toml = format!(
+        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+         [upstream.rpc]\nendpoints = [{{ address = \"127.0.0.1:{}\" }}]\nhttp_version = \"2\"\n{more}\
+         [[route]]\nid = \"rpc\"\npath = \"/t.T/**\"\nupstream = \"rpc\"\n",
+        server.port
+    );
+    Gateway::with(&toml).start()
+}
+
+#[test]
+fn every_kind_of_method_works() {
+    let server = Server::start();
+    let gateway = before(&server, "");
+    let asked = python()
+        .arg("ask")
+        .arg(gateway.listen().to_string())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(asked.status.success(), "{errors}\n{}", gateway.stdout());
+    let result: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let chat: Vec<String> = (0..20).map(|n| format!("re: {n}")).collect();
+    assert_eq!(
+        result,
+        json!({
+            "unary": "hello|yes",
+            "trailer": "seen",
+            "large": 900_001,
+            "fails": ["FAILED_PRECONDITION", "not today"],
+            "unknown": ["UNIMPLEMENTED", "Method not found!"],
+            "deadline": ["DEADLINE_EXCEEDED", true],
+            "many": 1000,
+            "sum": "500000",
+            "chat": chat,
+            "at_once": 500,
+        })
+    );
+    // The client's patience ended the call upstream as well, with or without its help.
+    eventually(seconds(5), "nothing is in flight", || {
+        gateway.metric("gateway_requests_in_flight", &[("route", "rpc")]) == 0.0
+    });
+}
+
+#[test]
+fn a_client_of_http_1_reaches_an_upstream_of_http_2() {
+    let server = Server::start();
+    let gateway = before(&server, "");
+    // No trailers over HTTP/1: the head is all that tells.
+    let answer = gateway
+        .client()
+        .post("/t.T/unary")
+        .body(b"\0\0\0\0\x05hello")
+        .header("Content-Type", "application/grpc")
+        .header("TE", "trailers")
+        .send()
+        .expect(200);
+    assert_eq!(answer.header("content-type"), Some("application/grpc"));
+    assert_eq!(answer.body.bytes, b"\0\0\0\0\x06hello|");
+}
+
+#[test]
+fn an_upstream_that_is_gone_is_a_502_and_one_that_comes_back_is_used() {
+    let server = Server::start();
+    let gateway = before(&server, "[upstream.rpc.passive]\nmax_fails = 0\n");
+    let ask = || {
+        gateway
+            .client()
+            .post("/t.T/unary")
+            .body(b"\0\0\0\0\0")
+            .header("Content-Type", "application/grpc")
+            .send()
+    };
+    ask().expect(200);
+    drop(server);
+    ask().refused(502, "upstream_connect");
+}

@@ -67,10 +67,10 @@ class Load:
         return {**found, "per_second": found["requests"] / found["seconds"], "failed": failed, "late": found.pop("timeout")}
 
     def h2load(self, port: int, seconds: int) -> Counted:
-        """An eighth of the connections, eight requests at once on each."""
+        """As many requests at once as connections elsewhere, several on each connection."""
         log = self.directory / "h2load.log"
         log.unlink(missing_ok=True)
-        streams = 8
+        streams = self.scenario.request.streams
         command = ["h2load", "-t", "1", "-c", str(self.connections // streams), "-m", str(streams), "-D", str(seconds)]
         said = self.call([*command, f"--log-file={log}", *self.headers(), self.url(port)])
         took = sorted(int(line.split()[2]) for line in log.read_text().splitlines())

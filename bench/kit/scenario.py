@@ -21,6 +21,7 @@ class Request:
     script: str = ""  # kit/lua/NAME.lua makes the requests
     tls: bool = False
     http2: bool = False
+    streams: int = 8  # requests at once on a connection of HTTP/2
     close: bool = False  # a new connection for each request
     not_found: str = ""  # a path that has to answer 404
 

@@ -8,17 +8,22 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, headroom, write_out};
+use super::{Shown, headroom, trial, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway.
-pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
+/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway. With `confirm` the
+/// configuration is on trial for so long.
+pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
     let offline = server::Offline::open(path)?;
     let directory = offline.snapshot.config.server.runtime_dir.clone();
-    let (status, answer) = call(&directory, "POST", "/api/v1/reload")?;
+    let target = match confirm {
+        Some(span) => format!("/api/v1/reload?confirm={span}"),
+        None => "/api/v1/reload".to_owned(),
+    };
+    let (status, answer) = call(&directory, "POST", &target)?;
     let hash = answer["config_hash"].as_str().unwrap_or_default();
     if status != 200 {
         let why = answer["error"].as_str().unwrap_or("no reason given");
@@ -39,16 +44,24 @@ pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
     {
         eprintln!("needs upgrade: {key} changed, which a reload cannot apply");
     }
-    write_out(&format!("reloaded, configuration {hash}\n"))
+    match confirm {
+        Some(_) => trial::follow(&directory, hash),
+        None => write_out(&format!("reloaded, configuration {hash}\n")),
+    }
+}
+
+/// The runtime directory of the gateway that runs with this file.
+pub(super) fn directory_of(path: &Path) -> anyhow::Result<PathBuf> {
+    match server::load(path) {
+        Ok(loaded) => Ok(loaded.config.server.runtime_dir),
+        // A file that is broken now was good when the gateway read it.
+        Err(problems) => Ok(running(path).ok_or(problems)?),
+    }
 }
 
 /// `tollgate status`.
 pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<()> {
-    let directory = match server::load(path) {
-        Ok(loaded) => loaded.config.server.runtime_dir,
-        // A file that is broken now was good when the gateway read it, and this is when one wants to see its status.
-        Err(problems) => running(path).ok_or(problems)?,
-    };
+    let directory = directory_of(path)?;
     let (_, info) = call(&directory, "GET", "/info")?;
     let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
     let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
@@ -95,7 +108,7 @@ fn running(path: &Path) -> Option<PathBuf> {
     directories.into_iter().find(runs_it).map(Path::to_owned)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
@@ -117,6 +130,9 @@ fn render(info: &Value) -> String {
         info["in_flight"],
         info["connections"],
     );
+    if let Some(line) = trial::status_line(&info["trial"]) {
+        out.push_str(&line);
+    }
     if let Some(reload) = info["last_reload"].as_object() {
         out.push_str(&format!(
             "last reload {} at {}\n",
@@ -164,7 +180,7 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
 }
 
 /// One request to the admin socket: status and JSON body.
-fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+pub(super) fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
     let socket = directory.join("admin.sock");
     let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;

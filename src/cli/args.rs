@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::primitives::units;
 use crate::server;
 
 /// An API gateway for edge hosts.
@@ -50,7 +51,14 @@ pub(super) enum Command {
         format: Format,
     },
     /// Validate, make the running gateway read its configuration again, and wait for its answer.
-    Reload,
+    Reload {
+        /// On trial for so long, as "2m": taken back by itself when routes get clearly worse than in the minute before, or
+        /// unless `tollgate confirm` comes. Waits for the end, and fails if it was taken back.
+        #[arg(long, value_name = "SPAN", value_parser = span)]
+        confirm: Option<String>,
+    },
+    /// Keep what `reload --confirm` put in force.
+    Confirm,
     /// Show version, configuration hash, routes and upstream health of the running gateway.
     Status {
         /// Also estimate how much more this host can take.
@@ -180,4 +188,9 @@ pub(super) fn long_version() -> String {
         server::VERSION,
         server::COMMIT
     )
+}
+
+/// A span of time; kept as written, for the gateway reads it again.
+fn span(text: &str) -> Result<String, String> {
+    units::duration(text).map(|_| text.to_owned())
 }

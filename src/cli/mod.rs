@@ -8,6 +8,7 @@ mod headroom;
 mod inspect;
 mod man;
 mod mint;
+mod trial;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -42,7 +43,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => server::run(&path),
         Command::Check { format } => check(&path, format),
-        Command::Reload => admin_client::reload(&path),
+        Command::Reload { confirm } => admin_client::reload(&path, confirm.as_deref()),
+        Command::Confirm => trial::confirm(&path),
         Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
         Command::Routes { json } => inspect::routes(&path, json),
         Command::Config {

@@ -76,6 +76,11 @@ impl State {
 
     /// Puts a snapshot in force. Requests under way keep theirs.
     pub fn publish(&self, snapshot: &Arc<Snapshot>) {
+        self.publish_beside(snapshot, None);
+    }
+
+    /// The same, and nothing is forgotten that `fallback` counts or knows: it may be in force again soon.
+    pub fn publish_beside(&self, snapshot: &Arc<Snapshot>, fallback: Option<&Snapshot>) {
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
         for (listener, tls) in &snapshot.tls {
@@ -84,8 +89,11 @@ impl State {
             self.metrics.certificates(listener, certificates.collect());
         }
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
-        self.limits.retain(snapshot.config.limits.values());
-        self.auth.retain(snapshot.config.auths.values());
+        let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
+        self.limits
+            .retain(configs().flat_map(|snapshot| snapshot.config.limits.values()));
+        self.auth
+            .retain(configs().flat_map(|snapshot| snapshot.config.auths.values()));
         drop(old);
         self.endpoints.prune();
         self.metrics.prune();

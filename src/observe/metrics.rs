@@ -37,6 +37,7 @@ pub struct Metrics {
     registry: Registry,
     routes_active: IntGauge,
     reloads: IntCounterVec,
+    trials: IntCounterVec,
     config_info: IntGaugeVec,
 }
 
@@ -67,6 +68,36 @@ pub struct ListenerStats {
     certificates: Mutex<Vec<(String, i64)>>,
 }
 
+/// How the trial of a configuration ended: label `result` of `gateway_config_trials_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrialEnd {
+    /// Somebody confirmed it.
+    Confirmed,
+    /// It was taken back: something got clearly worse.
+    Worse,
+    /// It was taken back: nobody confirmed it in time.
+    Expired,
+    /// Another configuration took its place.
+    Replaced,
+}
+
+impl TrialEnd {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Confirmed, Self::Worse, Self::Expired, Self::Replaced];
+    /// What is said of a trial that has not ended.
+    pub const RUNNING: &str = "running";
+
+    /// The label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Worse => "worse",
+            Self::Expired => "expired",
+            Self::Replaced => "replaced",
+        }
+    }
+}
+
 impl Metrics {
     /// No counts yet. Series that must exist from the start do.
     pub fn new(version: &str, commit: &str) -> Result<Self, prometheus::Error> {
@@ -79,6 +110,13 @@ impl Metrics {
             Opts::new(
                 "gateway_config_reloads_total",
                 "Reloads of the configuration by result",
+            ),
+            &["result"],
+        )?;
+        let trials = IntCounterVec::new(
+            Opts::new(
+                "gateway_config_trials_total",
+                "Configurations on trial (reload --confirm) by how the trial ended",
             ),
             &["result"],
         )?;
@@ -95,9 +133,13 @@ impl Metrics {
         )?;
         reloads.with_label_values(&["ok"]);
         reloads.with_label_values(&["error"]);
+        for end in TrialEnd::ALL {
+            trials.with_label_values(&[end.label()]);
+        }
         build_info.with_label_values(&[version, commit]).set(1);
         registry.register(Box::new(routes_active.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(trials.clone()))?;
         registry.register(Box::new(config_info.clone()))?;
         registry.register(Box::new(build_info))?;
         Ok(Self {
@@ -112,6 +154,7 @@ impl Metrics {
             registry,
             routes_active,
             reloads,
+            trials,
             config_info,
         })
     }
@@ -171,6 +214,11 @@ impl Metrics {
         self.reloads
             .with_label_values(&[if ok { "ok" } else { "error" }])
             .inc();
+    }
+
+    /// A trial of a configuration ended.
+    pub fn tried(&self, end: TrialEnd) {
+        self.trials.with_label_values(&[end.label()]).inc();
     }
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.

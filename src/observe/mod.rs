@@ -4,6 +4,7 @@
 //! makes a system call happens in the background, so that being seen never delays a request.
 
 mod access_log;
+mod comparison;
 mod headroom;
 mod line_buffers;
 mod log_writer;
@@ -12,7 +13,8 @@ pub mod stats;
 mod windows;
 
 pub use access_log::{Record, Timestamp};
+pub use comparison::{Behaviour, worse};
 pub use headroom::{Headroom, Processors, Reading, Readings};
 pub use log_writer::{LogHandle, LogSettings, install};
-pub use metrics::{EndpointCounts, ListenerStats, Metrics};
+pub use metrics::{EndpointCounts, ListenerStats, Metrics, TrialEnd};
 pub use windows::{RouteWindows, Sums, Window, Windows};

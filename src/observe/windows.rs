@@ -17,13 +17,17 @@ use super::stats::{BUCKETS, RouteStats};
 pub struct Sums {
     total: u64,
     errors: u64,
+    refused: u64,
     buckets: [u64; BUCKETS.len() + 1],
 }
 
 impl Sums {
     /// Those of one route.
-    pub(super) fn of(stats: &RouteStats) -> Self {
-        let mut sums = Self::default();
+    pub fn of(stats: &RouteStats) -> Self {
+        let mut sums = Self {
+            refused: stats.refusals().map(|(_, count)| count).sum(),
+            ..Self::default()
+        };
         for (_, class, histogram) in stats.latencies() {
             for (sum, count) in sums.buckets.iter_mut().zip(histogram.counts()) {
                 *sum += count;
@@ -39,8 +43,18 @@ impl Sums {
         self.total
     }
 
+    /// 5xx answers.
+    pub(super) fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Requests that the gateway refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// What came after `before`.
-    pub(super) fn since(&self, before: &Self) -> Self {
+    pub fn since(&self, before: &Self) -> Self {
         let mut buckets = self.buckets;
         buckets
             .iter_mut()
@@ -49,13 +63,16 @@ impl Sums {
         Self {
             total: self.total.saturating_sub(before.total),
             errors: self.errors.saturating_sub(before.errors),
+            refused: self.refused.saturating_sub(before.refused),
             buckets,
         }
     }
 
-    fn add(&mut self, more: &Self) {
+    /// Adds those of another route.
+    pub fn add(&mut self, more: &Self) {
         self.total += more.total;
         self.errors += more.errors;
+        self.refused += more.refused;
         self.buckets
             .iter_mut()
             .zip(more.buckets)
@@ -67,6 +84,8 @@ impl Sums {
 const SHORT: usize = 10;
 const LONG: usize = 30;
 const LONG_STEP: u64 = 10;
+/// Ticks of a minute.
+const MINUTE: u64 = 60;
 
 /// Sums and the tick they were taken at.
 type Reading = (u64, Sums);
@@ -169,6 +188,22 @@ impl Windows {
         self.state.lock().served
     }
 
+    /// What each route with traffic did in the last minute, or since the start.
+    pub fn last_minute(&self) -> HashMap<Arc<str>, Sums> {
+        let state = self.state.lock();
+        let minute = |rings: &Rings| {
+            let (tick, now) = rings.now;
+            let old_enough = |(at, _): &&Reading| at + MINUTE <= tick;
+            let before = rings.long.iter().rev().find(old_enough);
+            let before = before.or(rings.long.front()).map(|(_, sums)| *sums);
+            now.since(&before.unwrap_or_default())
+        };
+        let routes = state.routes.iter();
+        routes
+            .map(|(route, rings)| (Arc::clone(route), minute(rings)))
+            .collect()
+    }
+
     /// The windows of one route; zeros when it had no traffic.
     pub fn of(&self, route: &str) -> RouteWindows {
         let state = self.state.lock();
@@ -251,5 +286,8 @@ mod tests {
         (0..20).for_each(|_| windows.tick(&metrics));
         assert_eq!(windows.of("r").last_10s.requests, 0);
         assert_eq!(windows.of("r").last_5m.requests, 100);
+        assert_eq!(windows.last_minute()["r"].total, 100);
+        (0..70).for_each(|_| windows.tick(&metrics));
+        assert_eq!(windows.last_minute()["r"].total, 0);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderValue, Method, StatusCode, header};
@@ -18,6 +19,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::reload::Reloader;
+use super::trial;
 use super::usage::Usage;
 use super::worker::{accept, after_failure};
 use super::{COMMIT, VERSION, load};
@@ -26,7 +28,7 @@ use crate::gateway::{
     Admission, Door, Lane, Question, RouteRuntime, Socket, Speaks, State, Target, explain, serve,
 };
 use crate::observe::ListenerStats;
-use crate::primitives::clock;
+use crate::primitives::{clock, units};
 
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
@@ -247,7 +249,7 @@ impl Admin {
             if let Some(refusal) = self.refuse(head.headers.get(header::AUTHORIZATION)) {
                 return refusal;
             }
-            return self.api(&head.method, path, body).await;
+            return self.api(&head.method, (path, query), body).await;
         }
         match path {
             _ if !get => Page::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here"),
@@ -339,13 +341,14 @@ impl Admin {
             "started": started.to_string(),
             "uptime_seconds": uptime.as_secs(),
             "last_reload": self.reloader.last(),
+            "trial": self.reloader.trial(),
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
         })
     }
 
-    async fn api(&self, method: &Method, path: &str, body: &[u8]) -> Page {
+    async fn api(&self, method: &Method, (path, query): (&str, &str), body: &[u8]) -> Page {
         let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
         let parts: Vec<&str> = rest.split('/').collect();
         match (method.as_str(), parts.as_slice()) {
@@ -355,7 +358,15 @@ impl Admin {
             ("GET", ["headroom"]) => {
                 Page::ok(&serde_json::to_value(self.usage.headroom()).unwrap_or_default())
             }
-            ("POST", ["reload"]) => self.reload().await,
+            ("POST", ["reload"]) => self.reload(query).await,
+            ("POST", ["confirm"]) => match self.reloader.confirm() {
+                Some(report) => Page::ok(&serde_json::to_value(report).unwrap_or_default()),
+                None => Page::error(StatusCode::CONFLICT, "no configuration is on trial"),
+            },
+            ("GET", ["trial"]) => match self.reloader.trial() {
+                Some(report) => Page::ok(&serde_json::to_value(report).unwrap_or_default()),
+                None => Page::error(StatusCode::NOT_FOUND, "no configuration was on trial"),
+            },
             ("POST", ["explain"]) => self.explain(body),
             (
                 "POST",
@@ -370,12 +381,16 @@ impl Admin {
             ("PUT", ["routes", _, "level"]) => {
                 Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
             }
-            (_, ["routes" | "upstreams" | "config" | "headroom" | "reload" | "explain"]) => {
-                Page::error(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "another method is served here",
-                )
-            }
+            (
+                _,
+                [
+                    "routes" | "upstreams" | "config" | "headroom" | "reload" | "confirm" | "trial"
+                    | "explain",
+                ],
+            ) => Page::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "another method is served here",
+            ),
             _ => Page::error(StatusCode::NOT_FOUND, "no such call"),
         }
     }
@@ -427,8 +442,13 @@ impl Admin {
         }
     }
 
-    async fn reload(&self) -> Page {
-        match self.reloader.reload().await {
+    async fn reload(&self, query: &str) -> Page {
+        let confirm = match query.strip_prefix("confirm=").map(confirm) {
+            None => None,
+            Some(Ok(span)) => Some(span),
+            Some(Err(why)) => return Page::error(StatusCode::BAD_REQUEST, &why),
+        };
+        match self.reloader.reload(confirm).await {
             Some(report) => {
                 let status = if report.error.is_none() {
                     StatusCode::OK
@@ -501,4 +521,10 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
         "filters": filters,
         "location": config.location.to_string(),
     })
+}
+
+/// Reads how long a configuration is on trial.
+fn confirm(text: &str) -> Result<Duration, String> {
+    let span = units::duration(text)?;
+    trial::check_span(span).map(|()| span)
 }

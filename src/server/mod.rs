@@ -10,6 +10,7 @@ mod processors;
 mod reload;
 mod runtime_dir;
 mod signals;
+mod trial;
 mod usage;
 mod worker;
 

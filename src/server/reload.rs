@@ -18,13 +18,17 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::load::{Host, Loaded, load};
 use super::log_settings_of;
 use super::signals::Signals;
+use super::trial::{Trial, TrialReport};
 use crate::config::Config;
 use crate::gateway::{Snapshot, State};
+use crate::observe::TrialEnd;
 use crate::primitives::{ListenerName, clock};
 use crate::upstream::Names;
 
 /// Least time between two builds.
 const SPACING: Duration = Duration::from_millis(200);
+/// How often a configuration on trial is looked at.
+const LOOKS: Duration = Duration::from_millis(500);
 /// How long a reload waits for names that were never resolved.
 pub(super) const FIRST_NAMES: Duration = Duration::from_secs(3);
 
@@ -95,6 +99,13 @@ pub(super) struct Report {
     pub needs_upgrade: Vec<&'static str>,
 }
 
+/// Somebody who waits for a reload.
+struct Waiting {
+    sender: oneshot::Sender<Report>,
+    /// The configuration is on trial for so long.
+    confirm: Option<Duration>,
+}
+
 /// Reloads on request.
 pub(super) struct Reloader {
     path: PathBuf,
@@ -102,8 +113,11 @@ pub(super) struct Reloader {
     fixed: Fixed,
     names: Arc<Names>,
     asked: Notify,
-    waiting: Mutex<Vec<oneshot::Sender<Report>>>,
+    waiting: Mutex<Vec<Waiting>>,
     last: Mutex<Option<Report>>,
+    trial: Mutex<Option<Trial>>,
+    /// How the last trial ended.
+    tried: Mutex<Option<TrialReport>>,
     published: watch::Sender<u64>,
 }
 
@@ -118,14 +132,16 @@ impl Reloader {
             asked: Notify::new(),
             waiting: Mutex::default(),
             last: Mutex::default(),
+            trial: Mutex::default(),
+            tried: Mutex::default(),
             published: watch::channel(0).0,
         }
     }
 
-    /// Asks for a reload and waits for its end.
-    pub(super) async fn reload(&self) -> Option<Report> {
+    /// Asks for a reload and waits for its end. With `confirm` what is read is on trial for so long.
+    pub(super) async fn reload(&self, confirm: Option<Duration>) -> Option<Report> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().push(sender);
+        self.waiting.lock().push(Waiting { sender, confirm });
         self.asked.notify_one();
         receiver.await.ok()
     }
@@ -145,27 +161,76 @@ impl Reloader {
         self.published.subscribe()
     }
 
+    /// How the trial under way stands, or how the last one ended; `None` before the first.
+    pub(super) fn trial(&self) -> Option<TrialReport> {
+        let running = self.trial.lock();
+        let running = running
+            .as_ref()
+            .map(|trial| trial.look(&self.state.metrics));
+        running.or_else(|| self.tried.lock().clone())
+    }
+
+    /// Keeps what is on trial; `None`: nothing is.
+    pub(super) fn confirm(&self) -> Option<TrialReport> {
+        let trial = self.trial.lock().take()?;
+        log::info!("the configuration on trial was confirmed");
+        Some(self.end(&trial, TrialEnd::Confirmed))
+    }
+
+    fn end(&self, trial: &Trial, end: TrialEnd) -> TrialReport {
+        let report = TrialReport {
+            state: end.label(),
+            ..trial.look(&self.state.metrics)
+        };
+        self.state.metrics.tried(end);
+        *self.tried.lock() = Some(report.clone());
+        report
+    }
+
+    /// Takes a configuration on trial back when it has to be.
+    fn judge(&self) {
+        let mut running = self.trial.lock();
+        let Some(trial) = &*running else { return };
+        let seen = trial.look(&self.state.metrics);
+        let end = if !seen.worse.is_empty() {
+            TrialEnd::Worse
+        } else if trial.expired() {
+            TrialEnd::Expired
+        } else {
+            return;
+        };
+        let Some(trial) = running.take() else { return };
+        drop(running);
+        let why = match end {
+            TrialEnd::Worse => seen.worse.join("; "),
+            _ => "nobody confirmed it in time".to_owned(),
+        };
+        if let Some(log) = &self.state.log
+            && let Err(error) = log.configure(log_settings_of(&trial.fallback))
+        {
+            log::error!("the log stays as the configuration on trial had it: {error}");
+        }
+        self.state.publish(&trial.fallback);
+        self.published.send_modify(|count| *count += 1);
+        let report = self.end(&trial, end);
+        let error = format!(
+            "configuration {} was on trial and is taken back: {why}",
+            report.config_hash
+        );
+        log::error!(config_hash = report.fallback_hash.as_str(); "{error}");
+        self.remember(Some(error), Vec::new());
+    }
+
     /// Builds and publishes once, for everybody who asked until now.
     async fn once(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
-        let built = self.build().await;
+        let confirm = waiting.iter().filter_map(|one| one.confirm).min();
+        let built = self.build(confirm).await;
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
             Err(error) => (Some(format!("{error:#}")), Vec::new()),
         };
-        let now = clock::unix_now();
-        let moment = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
-        let report = Report {
-            result: if error.is_none() { "ok" } else { "error" },
-            at: moment.to_string(),
-            config_hash: self
-                .state
-                .snapshot()
-                .map(|s| s.config.hash.clone())
-                .unwrap_or_default(),
-            error,
-            needs_upgrade,
-        };
+        let report = self.remember(error, needs_upgrade);
         match &report.error {
             None => log::info!(config_hash = report.config_hash.as_str(); "configuration reloaded"),
             Some(error) => log::error!("reload failed, the old configuration stays: {error}"),
@@ -177,13 +242,30 @@ impl Reloader {
             );
         }
         self.state.metrics.reloaded(report.error.is_none());
-        *self.last.lock() = Some(report.clone());
-        for sender in waiting {
+        for Waiting { sender, .. } in waiting {
             let _ = sender.send(report.clone());
         }
     }
 
-    async fn build(&self) -> anyhow::Result<Vec<&'static str>> {
+    /// Keeps how a reload, or what came of it, ended.
+    fn remember(&self, error: Option<String>, needs_upgrade: Vec<&'static str>) -> Report {
+        let now = clock::unix_now();
+        let moment = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
+        let snapshot = self.state.snapshot();
+        let report = Report {
+            result: if error.is_none() { "ok" } else { "error" },
+            at: moment.to_string(),
+            config_hash: snapshot
+                .map(|snapshot| snapshot.config.hash.clone())
+                .unwrap_or_default(),
+            error,
+            needs_upgrade,
+        };
+        *self.last.lock() = Some(report.clone());
+        report
+    }
+
+    async fn build(&self, confirm: Option<Duration>) -> anyhow::Result<Vec<&'static str>> {
         let Loaded { config, sources } = load(&self.path)?;
         let snapshot = Snapshot::build(config, sources, &self.state, &Host)?;
         self.resolve(&snapshot).await;
@@ -191,9 +273,28 @@ impl Reloader {
             log.configure(log_settings_of(&snapshot))?;
         }
         let needs_upgrade = self.fixed.differences(&Fixed::of(&snapshot.config));
-        self.state.publish(&Arc::new(snapshot));
-        self.published.send_modify(|count| *count += 1);
+        self.publish(&Arc::new(snapshot), confirm);
         Ok(needs_upgrade)
+    }
+
+    /// Puts a snapshot in force, perhaps on trial. What a trial under way had to be measured against stays so when
+    /// another begins; a reload without a trial says that the operator is content, or has something better.
+    fn publish(&self, snapshot: &Arc<Snapshot>, confirm: Option<Duration>) {
+        let mut trial = self.trial.lock();
+        let earlier = trial.take();
+        if let Some(earlier) = &earlier {
+            log::warn!("the configuration on trial was replaced");
+            self.end(earlier, TrialEnd::Replaced);
+        }
+        let fallback =
+            earlier.map_or_else(|| self.state.snapshot(), |earlier| Some(earlier.fallback));
+        *trial = confirm.zip(fallback).map(|(span, fallback)| {
+            Trial::begin(&self.state, fallback, &snapshot.config.hash, span)
+        });
+        let fallback = trial.as_ref().map(|trial| &*trial.fallback);
+        self.state.publish_beside(snapshot, fallback);
+        drop(trial);
+        self.published.send_modify(|count| *count += 1);
     }
 
     /// A new name gets a moment to be resolved before requests depend on it.
@@ -225,9 +326,15 @@ impl Service {
 #[async_trait]
 impl BackgroundService for Service {
     async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut looks = tokio::time::interval(LOOKS);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
+                _ = looks.tick() => {
+                    self.reloader.judge();
+                    continue;
+                }
                 () = self.signals.reload.notified() => {}
                 () = self.reloader.asked.notified() => {}
                 () = self.signals.reopen.notified() => {

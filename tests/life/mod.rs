@@ -2,6 +2,7 @@
 
 mod reload;
 mod stop;
+mod trial;
 
 use std::net::TcpListener;
 

@@ -7,7 +7,7 @@ RELEASE ?=
 PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
-TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography openssl curl valgrind
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light haproxy python3 python3-jwt python3-cryptography openssl curl valgrind
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl wrk
 PEER_PACKAGES := nginx-light haproxy
 MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler

@@ -24,10 +24,11 @@ const NOT_SUPPORTED_YET: [&str; 8] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 12] = [
+const SHOWN_IN_COMMENTS: [&str; 13] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
+    "listener[].mode",
     "listener[].tls",
     "listener[].tls.certificates",
     "listener[].tls.certificates[].cert",

@@ -14,7 +14,7 @@ use prometheus::proto::{
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::stats::{
-    self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, UpstreamStats,
+    self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, TurnedAway, UpstreamStats,
 };
 use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
 
@@ -63,8 +63,16 @@ impl EndpointCounts {
 pub struct ListenerStats {
     /// Connections open now.
     pub connections: Level,
+    turned_away: [Count; TurnedAway::ALL.len()],
     /// Certificates shown: name, and end of validity in seconds since 1970.
     certificates: Mutex<Vec<(String, i64)>>,
+}
+
+impl ListenerStats {
+    /// Counts a connection that was closed before it was served.
+    pub fn turned_away(&self, why: TurnedAway) {
+        self.turned_away[why as usize].up();
+    }
 }
 
 impl Metrics {
@@ -322,6 +330,10 @@ impl Metrics {
             }
         }
         let mut connections = gauge("gateway_connections_active", "Connections open now");
+        let mut turned_away = counter(
+            "gateway_connections_refused_total",
+            "Connections closed before they were served, by reason",
+        );
         let mut certificates = gauge(
             "gateway_tls_cert_not_after_seconds",
             "End of validity of each certificate, seconds since 1970",
@@ -332,6 +344,12 @@ impl Metrics {
                 labels(&[("listener", listener)]),
                 stats.connections.value() as f64,
             );
+            for (why, reason) in TurnedAway::ALL {
+                turned_away.push(
+                    labels(&[("listener", listener), ("reason", reason)]),
+                    stats.turned_away[why as usize].value() as f64,
+                );
+            }
             for (name, not_after) in stats.certificates.lock().iter() {
                 certificates.push(
                     labels(&[("listener", listener), ("name", name)]),
@@ -352,6 +370,7 @@ impl Metrics {
         vec![
             decisions.done(),
             connections.done(),
+            turned_away.done(),
             certificates.done(),
             dropped.done(),
         ]

@@ -14,16 +14,17 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use super::listeners::BoundSocket;
 use super::reload::Reloader;
+use super::stream::Listener;
 use super::usage::Usage;
-use super::worker::{accept, after_failure};
+use super::worker::{Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Socket, State, Target, explain, serve,
+    Admission, Door, Lane, Question, RouteRuntime, State, Target, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::clock;
@@ -90,26 +91,24 @@ impl Service for AdminWorker {
         let (_open, closing) = watch::channel(false);
         let admission = Arc::new(Admission::default());
         let stats = Arc::new(ListenerStats::default());
-        let tcp = self.tcp.take().map(TcpListener::from_std);
-        let unix = self.unix.take().map(UnixListener::from_std);
+        let tcp = self.tcp.take().map(BoundSocket::Tcp);
+        let unix = self.unix.take().map(BoundSocket::Unix);
         let mut loops = Vec::new();
-        match tcp {
-            Some(Ok(listener)) => {
-                let door = self.door(false, &shutdown, &closing);
-                loops.push(tokio::spawn(accept(
-                    listener,
-                    door,
-                    Arc::clone(&admission),
-                    Arc::clone(&stats),
-                    None,
-                )));
+        for (socket, trusted) in [(tcp, false), (unix, true)] {
+            let Some(socket) = socket else { continue };
+            match Listener::new(socket) {
+                Ok(listener) => {
+                    let gate = Gate {
+                        admission: Arc::clone(&admission),
+                        stats: Arc::clone(&stats),
+                        listener: None,
+                        tls: false,
+                    };
+                    let door = self.door(trusted, &shutdown, &closing);
+                    loops.push(tokio::spawn(accept(listener, door, gate)));
+                }
+                Err(error) => log::error!("the admin listener cannot be served: {error}"),
             }
-            Some(Err(error)) => log::error!("[admin].address cannot be served: {error}"),
-            None => {}
-        }
-        if let Some(Ok(listener)) = unix {
-            let door = self.door(true, &shutdown, &closing);
-            loops.push(tokio::spawn(accept_unix(listener, door, admission, stats)));
         }
         futures_util::future::join_all(loops).await;
     }
@@ -124,29 +123,6 @@ impl Service for AdminWorker {
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
         Some(Vec::new())
-    }
-}
-
-async fn accept_unix(
-    listener: UnixListener,
-    door: Door<Admin>,
-    admission: Arc<Admission>,
-    stats: Arc<ListenerStats>,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let Some(snapshot) = door.state.snapshot() else {
-                    continue;
-                };
-                let limits = &snapshot.config.server.client;
-                let Some(place) = admission.enter(None, limits, &stats) else {
-                    continue;
-                };
-                tokio::spawn(serve(Socket::Unix(stream), None, door.clone(), place));
-            }
-            Err(error) => after_failure(&error).await,
-        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::log_settings_of;
 use super::signals::Signals;
 use crate::config::Config;
 use crate::gateway::{Snapshot, State};
+use crate::primitives::address::Address;
 use crate::primitives::{ListenerName, clock};
 use crate::upstream::Names;
 
@@ -31,8 +32,8 @@ pub(super) const FIRST_NAMES: Duration = Duration::from_secs(3);
 /// What a reload cannot change in place.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fixed {
-    /// Listeners: name, address, and whether TLS is spoken. Certificates are read again by each reload.
-    pub listeners: Vec<(ListenerName, SocketAddr, bool)>,
+    /// Listeners: name, address with mode, and whether TLS is spoken. Certificates are read again by each reload.
+    pub listeners: Vec<(ListenerName, Address, u32, bool)>,
     /// Worker threads as configured.
     pub threads: Option<u16>,
     /// Admin address.
@@ -50,7 +51,12 @@ impl Fixed {
                 .iter()
                 .map(|listener| {
                     let tls = listener.tls.is_some();
-                    (listener.name.clone(), listener.address, tls)
+                    (
+                        listener.name.clone(),
+                        listener.address.clone(),
+                        listener.mode,
+                        tls,
+                    )
                 })
                 .collect(),
             threads: config.server.threads,

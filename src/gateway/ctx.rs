@@ -1,6 +1,6 @@
 //! What is known about one request while it is served.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
 use crate::filter::{Principal, Quota, Refusal, Scheme, Ticket};
 use crate::observe::Record;
+use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
 
@@ -128,7 +129,7 @@ pub struct Ctx {
 pub(super) struct Forward {
     pub(super) deadline: Option<Instant>,
     pub(super) current: Option<(Arc<Pool>, Arc<Endpoint>)>,
-    pub(super) tried: SmallVec<[SocketAddr; 4]>,
+    pub(super) tried: SmallVec<[Address; 4]>,
     pub(super) attempts: u32,
     /// When the current try was sent.
     pub(super) sent: Option<Instant>,

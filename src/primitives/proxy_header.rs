@@ -158,9 +158,7 @@ fn client_v2(header: &[u8]) -> Result<Option<IpAddr>, Malformed> {
         3 => 216,
         _ => return Err(Malformed::Unknown),
     };
-    let (addresses, fields) = rest
-        .split_at_checked(addresses)
-        .ok_or(Malformed::Short)?;
+    let (addresses, fields) = rest.split_at_checked(addresses).ok_or(Malformed::Short)?;
     check_fields(header, fields)?;
     let stream = transport == 1;
     let client = match family {

@@ -23,9 +23,7 @@ use super::usage::Usage;
 use super::worker::{Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
-use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, State, Target, explain,
-};
+use crate::gateway::{Admission, Door, Lane, Question, RouteRuntime, State, Target, explain};
 use crate::observe::ListenerStats;
 use crate::primitives::clock;
 
@@ -338,10 +336,13 @@ impl Admin {
                     "upstreams",
                     name,
                     "endpoints",
-                    address,
+                    address @ ..,
                     action @ ("drain" | "enable"),
                 ],
-            ) => self.drain(name, address, *action == "drain"),
+            ) if !address.is_empty() => {
+                // The path of a Unix socket may come with its slashes.
+                self.drain(name, &address.join("/"), *action == "drain")
+            }
             ("PUT", ["routes", _, "level"]) => {
                 Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
             }

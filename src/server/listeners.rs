@@ -143,9 +143,8 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
         bail!("there is a file at this path, and it is no socket");
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).context("the socket that an earlier process left cannot be removed")
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .context("the socket that an earlier process left cannot be removed"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(_) | Err(_) => bail!("the address is in use by another process"),
     }

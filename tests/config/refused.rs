@@ -53,8 +53,14 @@ fn a_unix_socket_s_path_and_mode_are_checked() {
     with("address = \"unix:/run/a.sock\"\nproxy_protocol = true\n").expect(0);
     for (lines, why) in [
         ("address = \"unix:a.sock\"\n", "must begin with a slash"),
-        ("address = \"unix:/a.sock\"\nmode = \"0999\"\n", "is no mode"),
-        ("address = \"unix:/a.sock\"\nmode = \"0440\"\n", "is no mode"),
+        (
+            "address = \"unix:/a.sock\"\nmode = \"0999\"\n",
+            "is no mode",
+        ),
+        (
+            "address = \"unix:/a.sock\"\nmode = \"0440\"\n",
+            "is no mode",
+        ),
         (
             "address = \"127.0.0.1:8080\"\nmode = \"0660\"\n",
             "only a Unix socket has a mode",

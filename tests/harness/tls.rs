@@ -69,8 +69,7 @@ impl TlsClient {
 
     /// `GET target` for `host`.
     pub(crate) fn get(&self, client: &Client, host: &str, target: &str) -> io::Result<String> {
-        let request =
-            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         self.ask(client, &request)
     }
 }

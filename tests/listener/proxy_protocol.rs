@@ -71,7 +71,9 @@ fn forwarded(client: &Client, header: &[u8]) -> String {
     let mut connection = client.connect();
     connection.write(header).unwrap();
     let seen = connection.get("/x").send().seen();
-    seen.header("x-forwarded-for").unwrap_or_default().to_owned()
+    seen.header("x-forwarded-for")
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn refused(gateway: &Gateway, reason: &str) -> f64 {
@@ -88,7 +90,10 @@ fn the_announced_address_is_the_client_s_in_both_versions() {
     let fields = [&v4([198, 51, 100, 9])[16..], &[0xea, 0, 3, 1, b'v', b'p']].concat();
     for (header, told) in [
         (line("203.0.113.7"), "203.0.113.7"),
-        (b"PROXY TCP6 2001:db8::7 ::1 1 1\r\n".to_vec(), "2001:db8::7"),
+        (
+            b"PROXY TCP6 2001:db8::7 ::1 1 1\r\n".to_vec(),
+            "2001:db8::7",
+        ),
         (v4([198, 51, 100, 9]), "198.51.100.9"),
         (binary(0x21, 0x21, &v6), "2001:db8::7"),
         (binary(0x21, 0x11, &fields), "198.51.100.9"),
@@ -299,7 +304,11 @@ fn haproxy_s_header_is_understood() {
         let haproxy = HaProxy::before(gateway.listen(), options);
         let client = Client::to(haproxy.address()).from(9);
         let seen = client.get("/x").send().seen();
-        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.9"), "{options}");
+        assert_eq!(
+            seen.header("x-forwarded-for"),
+            Some("127.0.0.9"),
+            "{options}"
+        );
         if options.contains("check") {
             // Its checks bring LOCAL headers; one that failed would take the gateway out.
             std::thread::sleep(millis(300));

@@ -67,6 +67,7 @@ impl Limited {
             authority: "api.example.com",
             scheme: Scheme::Http,
             client_ip: IpAddr::V4(Ipv4Addr::from(client)),
+            certificate: None,
             route: &self.route,
             max_body: 0,
             now: START,

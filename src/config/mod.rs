@@ -36,11 +36,11 @@ pub use header_rules::HeaderRules;
 pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
-pub use respond::Respond;
-pub use route::{Action, HostPattern, Route};
+pub use respond::{RedirectTemplate, Respond};
+pub use route::{Action, HostPattern, Route, Scheme};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
-pub use tls::{CertificateFiles, ListenerTls};
+pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
     Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
 };

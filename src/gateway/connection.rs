@@ -78,6 +78,7 @@ where
         address,
         text,
         scheme: socket.scheme(),
+        certified: socket.certified(),
     });
     let client = ClientIo::new(socket);
     drop(snapshot);

@@ -16,7 +16,7 @@ use super::http1::head::Head;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use crate::filter::{Principal, Quota, Refusal, Scheme, Ticket};
+use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Ticket};
 use crate::observe::Record;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -89,6 +89,23 @@ pub(super) struct Peer {
     /// The address as a header value.
     pub(super) text: HeaderValue,
     pub(super) scheme: Scheme,
+    /// What it showed, where a certificate is asked for.
+    pub(super) certified: Option<Arc<Certified>>,
+}
+
+/// A client that showed a certificate.
+#[derive(Debug)]
+pub(super) struct Certified {
+    pub(super) certificate: ClientCertificate,
+    /// The host it asked for when the connection was opened, lower case.
+    pub(super) server_name: Option<Box<str>>,
+}
+
+impl Certified {
+    /// Whether a request for `host` may come over this connection: what was shown for one host must not open another.
+    pub(super) fn may_ask(&self, host: &str) -> bool {
+        self.server_name.as_deref().is_none_or(|name| name == host)
+    }
 }
 
 /// What is known about one request. Dropping it gives back what the request held and, should nobody have done so,

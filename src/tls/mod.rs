@@ -5,6 +5,9 @@
 
 mod certificate;
 mod chooser;
+mod client;
+
+pub use client::client_certificate;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -489,11 +489,22 @@ fn a_reload_takes_a_new_certificate_and_leaves_a_bad_one() {
             "{last}"
         );
         assert!(asks("ours-ca.pem"), "the old certificate stays: {why}");
+        assert_eq!(gateway.metric("gateway_tls_cert_rejected", &[]), 1.0);
         gateway.run_cli(&["check"], &[]).expect(1).says(why);
     }
     gateway.write("ours.pem", pem(&new, "server"));
     gateway.write("ours.key", pem(&new, "server_key"));
     gateway.reload_ok();
+    assert_eq!(gateway.metric("gateway_tls_cert_rejected", &[]), 0.0);
+    let days = gateway.info()["certificates"][0]["days_left"].as_i64();
+    assert!(
+        days.is_some_and(|days| (29..=30).contains(&days)),
+        "{days:?}"
+    );
+    gateway
+        .run_cli(&["status"], &[])
+        .expect(0)
+        .says(&format!("certificate {NAME} on secure: "));
     assert!(asks("new-ca.pem") && !asks("ours-ca.pem"));
 }
 

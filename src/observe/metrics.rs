@@ -38,6 +38,7 @@ pub struct Metrics {
     routes_active: IntGauge,
     reloads: IntCounterVec,
     config_info: IntGaugeVec,
+    rejected_certificates: IntGauge,
 }
 
 /// Counts by upstream and configured address.
@@ -101,6 +102,11 @@ impl Metrics {
             Opts::new("gateway_build_info", "This build"),
             &["version", "commit"],
         )?;
+        let rejected_certificates = IntGauge::new(
+            "gateway_tls_cert_rejected",
+            "Certificates, keys and authorities that the last reload could not use: the ones before it stay in force",
+        )?;
+        registry.register(Box::new(rejected_certificates.clone()))?;
         reloads.with_label_values(&["ok"]);
         reloads.with_label_values(&["error"]);
         build_info.with_label_values(&[version, commit]).set(1);
@@ -121,6 +127,7 @@ impl Metrics {
             routes_active,
             reloads,
             config_info,
+            rejected_certificates,
         })
     }
 
@@ -179,6 +186,12 @@ impl Metrics {
         self.reloads
             .with_label_values(&[if ok { "ok" } else { "error" }])
             .inc();
+    }
+
+    /// So many files of listeners' TLS could not be used by the last reload.
+    pub fn rejected_certificates(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.rejected_certificates.set(count);
     }
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.

@@ -23,9 +23,12 @@ use super::usage::Usage;
 use super::worker::{Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
-use crate::gateway::{Admission, Door, Lane, Question, RouteRuntime, State, Target, explain};
+use crate::gateway::{
+    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, explain,
+};
 use crate::observe::ListenerStats;
-use crate::primitives::clock;
+use crate::primitives::{ListenerName, clock};
+use crate::tls::ListenerConfig;
 
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
@@ -315,6 +318,7 @@ impl Admin {
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "certificates": snapshot.as_deref().map(certificates),
         })
     }
 
@@ -453,6 +457,25 @@ impl Admin {
             &json!({ "upstream": upstream, "endpoint": endpoint, "state": if drained { "drained" } else { "enabled" } }),
         )
     }
+}
+
+/// What clients are shown, and for how long it holds.
+fn certificates(snapshot: &Snapshot) -> Value {
+    let now = clock::unix_now().as_secs() as i64;
+    let of = |(listener, tls): (&ListenerName, &ListenerConfig)| {
+        let listener = listener.to_string();
+        let each = tls.shown.iter().map(move |shown| {
+            let end = jiff::Timestamp::from_second(shown.not_after).unwrap_or_default();
+            json!({
+                "listener": listener,
+                "name": shown.name,
+                "not_after": end.to_string(),
+                "days_left": (shown.not_after - now).div_euclid(86_400),
+            })
+        });
+        each.collect::<Vec<_>>()
+    };
+    Value::Array(snapshot.tls.iter().flat_map(of).collect())
 }
 
 /// A route for the API and for `tollgate routes --json`.

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::load::{Host, Loaded, load};
 use super::log_settings_of;
 use super::signals::Signals;
-use crate::config::Config;
+use crate::config::{Config, Problem, Problems};
 use crate::gateway::{Snapshot, State};
 use crate::primitives::address::Address;
 use crate::primitives::{ListenerName, clock};
@@ -155,6 +155,8 @@ impl Reloader {
     async fn once(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let built = self.build().await;
+        let rejected = built.as_ref().err().map_or(0, rejected_certificates);
+        self.state.metrics.rejected_certificates(rejected);
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
             Err(error) => (Some(format!("{error:#}")), Vec::new()),
@@ -210,6 +212,14 @@ impl Reloader {
         );
         let _ = tokio::time::timeout(FIRST_NAMES, all).await;
     }
+}
+
+/// How many of the problems are about files of listeners' TLS.
+fn rejected_certificates(error: &anyhow::Error) -> usize {
+    let of_tls =
+        |problem: &&Problem| problem.key.starts_with("listener[") && problem.key.contains("].tls.");
+    let problems = error.downcast_ref::<Problems>();
+    problems.map_or(0, |problems| problems.0.iter().filter(of_tls).count())
 }
 
 /// The background service that reloads.

@@ -9,6 +9,8 @@ mod admission;
 mod chain;
 mod client;
 mod connection;
+#[cfg(test)]
+mod corpus;
 mod ctx;
 mod decide;
 mod explain;

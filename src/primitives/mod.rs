@@ -5,6 +5,8 @@
 
 pub mod address;
 pub mod clock;
+#[cfg(test)]
+pub(crate) mod corpus;
 pub mod digest;
 pub mod gcra;
 pub mod matcher;

@@ -11,14 +11,9 @@ fn refuses_for_now(ran: Ran, key: &str) {
 
 #[test]
 fn listener_keys_of_later_releases_are_refused() {
-    for (key, line) in [("http2", "http2 = true")] {
-        let text = VALID.replacen(
-            "address = \"127.0.0.1:8080\"\n",
-            &format!("address = \"127.0.0.1:8080\"\n{line}\n"),
-            1,
-        );
-        refuses_for_now(Folder::with(&text).check(), key);
-    }
+    let line = "address = \"127.0.0.1:8080\"\nhttp2 = true\n";
+    let text = VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1);
+    refuses_for_now(Folder::with(&text).check(), "http2");
 }
 
 #[test]

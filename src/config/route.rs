@@ -254,7 +254,7 @@ pub enum Action {
         rewrite: Option<Rewrite>,
     },
     /// Answers itself.
-    Respond(Respond),
+    Respond(Box<Respond>),
 }
 
 /// Names that routes may refer to.
@@ -442,7 +442,7 @@ impl RawRoute {
             }
             return respond
                 .validate(&at.key("respond"), scope)
-                .map(Action::Respond);
+                .map(|respond| Action::Respond(Box::new(respond)));
         }
         let named = if self.uri.is_some() {
             from_uri

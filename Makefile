@@ -7,7 +7,7 @@ RELEASE ?=
 PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
-TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light haproxy python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl curl wrk
 PEER_PACKAGES := nginx-light haproxy
 MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler
@@ -30,6 +30,7 @@ for package in $(1); do \
     python3-grpcio) /usr/bin/python3 -c 'import grpc' ;; \
     python3-jwt) /usr/bin/python3 -c 'import jwt' ;; \
     python3-cryptography) /usr/bin/python3 -c 'import cryptography' ;; \
+    testssl.sh) command -v testssl ;; \
     *) command -v $$package ;; \
   esac >/dev/null 2>&1 || missing="$$missing $$package"; \
 done; \
@@ -45,7 +46,7 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-full micro lint install plain release install-deps
+.PHONY: help demo test bench bench-full micro lint install plain release tls-check install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
@@ -56,6 +57,7 @@ help:
 	@echo 'make bench-full   every scenario, and Envoy, Caddy and Pingap too, which it installs: an hour after the builds'
 	@echo 'make micro     time the pieces alone: route match, limits, tokens, signatures, picks, log lines'
 	@echo 'make lint      check format and lints'
+	@echo 'make tls-check ask testssl.sh what it thinks of our TLS: two minutes'
 	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
 	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
 	@echo 'make plain     the same without a profile: a few minutes'
@@ -129,6 +131,12 @@ install:
 	    conf/tollgate.toml >$(ETC)/tollgate.toml && \
 	  echo 'install: $(ETC)/tollgate.toml is new; edit it, then run: tollgate check'; \
 	fi
+
+# TLS as it looks from outside. It fails on findings from medium on, of which those of the throw-away certificate are let pass.
+tls-check:
+	$(call need,$(BUILD_PACKAGES) openssl testssl.sh)
+	cargo build --bin tollgate
+	tests/testssl $(TARGET)/debug/tollgate
 
 install-deps:
 	$(call need,$(sort $(TEST_PACKAGES) $(BENCH_PACKAGES) $(MORE_PEER_PACKAGES)))

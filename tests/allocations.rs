@@ -10,8 +10,8 @@ use http::{HeaderMap, Method};
 use jsonwebtoken::{EncodingKey, Header};
 use pingora::http::RequestHeader;
 use tollgate::auth::{self, AuthFacts, Authenticator};
-use tollgate::config::{self, Config, Source};
-use tollgate::filter::{Exchange, RequestFilter, Scheme, Verdict};
+use tollgate::config::{self, Config, Scheme, Source};
+use tollgate::filter::{Exchange, RequestFilter, Verdict};
 use tollgate::limit::{self, LimitFacts};
 use tollgate::observe::stats::{
     EndpointStats, LimitStats, RetryCause, RouteStats, StatusCounts, UpstreamStats,
@@ -59,6 +59,7 @@ fn exchange<'e>(head: &'e RequestHeader, route: &'e RouteName, now: u64) -> Exch
         authority: "api.example.com",
         scheme: Scheme::Http,
         client_ip: [192, 0, 2, 1].into(),
+        certificate: None,
         route,
         max_body: 0,
         now,
@@ -87,6 +88,7 @@ fn find(table: &RouteTable, method: &Method, path: &str) -> Result<usize, Miss> 
         method,
         host: "api.example.com",
         path,
+        scheme: Scheme::Https,
         query: Some("a=1&b=2"),
         headers: &HeaderMap::new(),
     };

@@ -24,10 +24,11 @@ const NOT_SUPPORTED_YET: [&str; 8] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 12] = [
+const SHOWN_IN_COMMENTS: [&str; 13] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
+    "listener[].mode",
     "listener[].tls",
     "listener[].tls.certificates",
     "listener[].tls.certificates[].cert",
@@ -48,7 +49,10 @@ fn every_file_passes_check() {
     for file in files {
         // The certificates of an example are on no host yet.
         let text = read(&file);
-        let file = if text.contains("/etc/tollgate/tls/") && file.ends_with("tls.toml") {
+        let example = file
+            .parent()
+            .is_some_and(|folder| folder.ends_with("examples"));
+        let file = if text.contains("/etc/tollgate/tls/") && example {
             let filled = directory.path().join("tls.toml");
             let folder = format!("{}/", directory.path().display());
             std::fs::write(&filled, text.replace("/etc/tollgate/tls/", &folder)).unwrap();
@@ -56,6 +60,7 @@ fn every_file_passes_check() {
                 let host = format!("{name}.example.com");
                 let made = rcgen::generate_simple_self_signed([host]).unwrap();
                 let path = |end: &str| directory.path().join(format!("{name}.{end}"));
+                std::fs::write(directory.path().join("clients.pem"), made.cert.pem()).unwrap();
                 std::fs::write(path("pem"), made.cert.pem()).unwrap();
                 std::fs::write(path("key"), made.signing_key.serialize_pem()).unwrap();
             }

@@ -21,6 +21,7 @@ mod identity;
 mod jwt;
 mod life;
 mod limit;
+mod listener;
 mod log;
 mod metrics;
 mod route;

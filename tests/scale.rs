@@ -67,6 +67,7 @@ impl Limited {
             authority: "api.example.com",
             scheme: Scheme::Http,
             client_ip: IpAddr::V4(Ipv4Addr::from(client)),
+            certificate: None,
             route: &self.route,
             max_body: 0,
             now: START,
@@ -170,11 +171,11 @@ fn ten_thousand_endpoints_are_picked_from_as_two_are() {
     let mut picked = std::collections::HashMap::new();
     for _ in 0..period {
         let endpoint = many.pick(START, &[]).expect("an endpoint");
-        *picked.entry(endpoint.address).or_insert(0u32) += 1;
+        *picked.entry(endpoint.address.clone()).or_insert(0u32) += 1;
     }
     assert_eq!(picked.len(), 10_000);
     for (address, times) in picked {
-        let IpAddr::V4(ip) = address.ip() else {
+        let IpAddr::V4(ip) = address.inet().unwrap().ip() else {
             panic!("{address}")
         };
         let weight = 1 + (u32::from(ip) & 0x00ff_ffff) % 3;

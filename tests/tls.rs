@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Gateway, Peer, Setup, reserve};
+use crate::harness::{Client, Gateway, Origin, Peer, Seen, Setup, TlsClient, reserve};
 
 const NAME: &str = "api.example.com";
 
@@ -103,7 +103,7 @@ fn each_name_gets_its_certificate_and_an_unknown_one_the_first() {
 fn upstreams_learn_that_it_was_https_and_bodies_of_any_size_pass() {
     let address = reserve();
     let ours = Peer::certificates(NAME);
-    let origin = crate::harness::Origin::start();
+    let origin = Origin::start();
     let upstream = origin.address().to_string();
     let setup = before(&upstream, address, &listed(&["ours"]));
     let gateway = pair(setup, "ours", &ours).start();
@@ -188,6 +188,246 @@ fn clients_without_the_right_certificate_are_turned_away() {
     );
 }
 
+/// A listener that asks for certificates beside one that does not, and routes that want to know them.
+const CERTIFIED: &str = r#"
+[[listener]]
+name = "public"
+address = "{listen}"
+[[listener]]
+name = "secure"
+address = "{secure}"
+[listener.tls]
+certificates = [{ cert = "{dir}/ours.pem", key = "{dir}/ours.key" }]
+client_ca = "{dir}/ours-ca.pem"
+[[listener]]
+name = "open"
+address = "{open}"
+[listener.tls]
+certificates = [{ cert = "{dir}/ours.pem", key = "{dir}/ours.key" }]
+[limit.each]
+key = "client_cert:fingerprint"
+algorithm = "token_bucket"
+rate = "1/h"
+burst = 1
+[upstream.api]
+endpoints = [{ address = "{origin}" }]
+[[route]]
+path = "/**"
+upstream = "api"
+[[route]]
+path = "/device"
+upstream = "api"
+require = { "client_cert:subject" = ["CN=gateway"] }
+[[route]]
+path = "/once"
+limits = ["each"]
+upstream = "api"
+"#;
+
+struct Certified {
+    gateway: Gateway,
+    certificates: Value,
+    secure: SocketAddr,
+    open: SocketAddr,
+    _origin: Origin,
+}
+
+impl Certified {
+    fn start() -> Self {
+        let (secure, open) = (reserve(), reserve());
+        let (certificates, origin) = (Peer::certificates(NAME), Origin::start());
+        let setup = Gateway::with(CERTIFIED)
+            .fill("secure", secure)
+            .fill("open", open)
+            .to(&origin);
+        Self {
+            gateway: pair(setup, "ours", &certificates).start(),
+            certificates,
+            secure,
+            open,
+            _origin: origin,
+        }
+    }
+
+    /// A client that shows `who`, `client` or `server`: one authority signed both.
+    fn showing(&self, who: &str) -> TlsClient {
+        let pem = |name: &str| pem(&self.certificates, name);
+        let key = format!("{who}_key");
+        TlsClient::new(NAME, pem("ca"), Some((pem(who), pem(&key))))
+    }
+
+    /// Status and body of the answer to `target`, asked for `host` with more header lines.
+    fn ask(&self, client: &TlsClient, host: &str, target: &str, more: &str) -> (u16, String) {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n");
+        let answer = client.ask(&Client::to(self.secure), &request).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, body.to_owned())
+    }
+}
+
+fn fingerprint(pem: &str) -> String {
+    let mut openssl = Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut openssl.stdin.take().unwrap(), pem.as_bytes()).unwrap();
+    let output = openssl.wait_with_output().unwrap();
+    let text = text(&output).replace(':', "").to_lowercase();
+    text.trim().split_once('=').unwrap().1.to_owned()
+}
+
+#[test]
+fn upstreams_learn_the_client_s_certificate_from_the_gateway_alone() {
+    let it = Certified::start();
+    let lies = "X-Client-Cert-Subject: CN=root\r\nx-client-cert-fingerprint: 00\r\n\
+                X_Client_Cert_Subject: CN=root\r\n";
+    let seen = |body: &str| Seen::from_echo(&serde_json::from_str(body).unwrap());
+    let client = it.showing("client");
+    // The second time the session is resumed, which must not lose who it is.
+    for _ in 0..2 {
+        let (status, body) = it.ask(&client, NAME, "/x", lies);
+        assert_eq!(status, 200, "{body}");
+        let seen = seen(&body);
+        assert_eq!(seen.values("x-client-cert-subject"), ["CN=gateway"]);
+        let shown = fingerprint(pem(&it.certificates, "client"));
+        assert_eq!(seen.values("x-client-cert-fingerprint"), [shown]);
+        assert_eq!(seen.header("x_client_cert_subject"), None);
+    }
+    let plain = it
+        .gateway
+        .client()
+        .get("/x")
+        .header("X-Client-Cert-Subject", "CN=root")
+        .header("X-Client-Cert-Fingerprint", "00")
+        .send()
+        .seen();
+    let names = ["x-client-cert-subject", "x-client-cert-fingerprint"];
+    assert!(names.iter().all(|name| plain.header(name).is_none()));
+}
+
+#[test]
+fn routes_can_ask_for_a_certificate_and_limits_count_by_it() {
+    let it = Certified::start();
+    let (client, other) = (it.showing("client"), it.showing("server"));
+    assert_eq!(it.ask(&client, NAME, "/device", "").0, 200);
+    let (status, body) = it.ask(&other, NAME, "/device", "");
+    assert!(status == 403 && body.contains("claims_denied"), "{body}");
+    let plain = it.gateway.client();
+    plain.get("/device").send().refused(403, "claims_denied");
+    plain
+        .get("/device")
+        .header("X-Client-Cert-Subject", "CN=gateway")
+        .send()
+        .refused(403, "claims_denied");
+    for (client, status) in [(&client, 200), (&client, 429), (&other, 200), (&other, 429)] {
+        assert_eq!(it.ask(client, NAME, "/once", "").0, status);
+    }
+    plain.get("/once").send().refused(429, "rate_limited");
+}
+
+#[test]
+fn a_certificate_shown_for_one_host_opens_no_other() {
+    let it = Certified::start();
+    let client = it.showing("client");
+    for host in ["other.example.com", "example.com:443", "127.0.0.1"] {
+        let (status, body) = it.ask(&client, host, "/x", "");
+        assert!(
+            status == 421 && body.contains("misdirected_request"),
+            "{host}: {status} {body}"
+        );
+    }
+    for host in [
+        NAME,
+        "API.example.com",
+        "api.example.com:8443",
+        "api.example.com.",
+    ] {
+        assert_eq!(it.ask(&client, host, "/x", "").0, 200, "{host}");
+    }
+    it.gateway.wait_for_metric(
+        "gateway_refused_total",
+        &[("reason", "misdirected_request")],
+        3.0,
+    );
+    // Where no certificate is asked for, none opens anything.
+    let open = TlsClient::new(NAME, pem(&it.certificates, "ca"), None);
+    let answer = open.get(&Client::to(it.open), "other.example.com", "/x");
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 "));
+}
+
+/// `conf/examples/https-only.toml` at free ports, in front of `origin`.
+fn https_only(secure: SocketAddr, origin: &Origin) -> Setup {
+    let text = include_str!("../conf/examples/https-only.toml")
+        .replace("0.0.0.0:80\"", "{listen}\"")
+        .replace("0.0.0.0:443", "{secure}")
+        .replace("/etc/tollgate/tls/api", "{dir}/ours")
+        .replace("127.0.0.1:3001", "{origin}")
+        .replace("127.0.0.1:9900", "{admin}");
+    let text = text.replace("[admin]\naddress = \"{admin}\"\n", "");
+    Gateway::with(&text).fill("secure", secure).to(origin)
+}
+
+#[test]
+fn plain_requests_are_redirected_and_browsers_told_to_remember() {
+    let (secure, origin) = (reserve(), Origin::start());
+    let ours = Peer::certificates(NAME);
+    let gateway = pair(https_only(secure, &origin), "ours", &ours).start();
+    let plain = gateway.client().host("API.example.com:8080");
+    for (target, location) in [
+        (
+            "/orders/7?a=b&c=%20d",
+            "https://api.example.com/orders/7?a=b&c=%20d",
+        ),
+        ("/", "https://api.example.com/"),
+        ("//evil.example/%2e%2e//x", "https://api.example.com/x"),
+        ("/a?", "https://api.example.com/a?"),
+    ] {
+        let answer = plain.get(target).send().expect(308);
+        assert_eq!(answer.header("location"), Some(location));
+    }
+    let posted = plain.post("/orders/7").body("x").send().expect(308);
+    assert_eq!(
+        posted.header("location"),
+        Some("https://api.example.com/orders/7")
+    );
+    // HTTP/1.0 without a host says nowhere to lead to.
+    let nowhere = gateway.client().raw("GET /x HTTP/1.0\r\n\r\n");
+    assert_eq!(nowhere.status(), 400);
+    assert_eq!(origin.count(), 0);
+    let client = TlsClient::new(NAME, pem(&ours, "ca"), None);
+    let get = |target| client.get(&Client::to(secure), NAME, target).unwrap();
+    let answer = get("/orders/7").to_lowercase();
+    assert!(
+        answer.starts_with("http/1.1 200 ")
+            && answer.contains("strict-transport-security: max-age=31536000; includesubdomains"),
+        "{answer}"
+    );
+    assert!(get("/other").starts_with("HTTP/1.1 404 "));
+    let explained = |url: &str| gateway.run_cli(&["explain"], &["GET", url]).expect(0);
+    explained("http://api.example.com/orders/7?x").says("https://api.example.com/orders/7?x");
+    explained("https://api.example.com/orders/7").says("orders takes it");
+}
+
+#[test]
+fn behind_a_balancer_that_ends_tls_its_word_decides() {
+    let (secure, origin) = (reserve(), Origin::start());
+    let ours = Peer::certificates(NAME);
+    let setup = https_only(secure, &origin).append("[server]\ntrusted_proxies = [\"127.0.0.2\"]\n");
+    let gateway = pair(setup, "ours", &ours).start();
+    let ask = |from, proto| {
+        let client = gateway.client().from(from);
+        let request = client.get("/orders/7").header("X-Forwarded-Proto", proto);
+        request.send().status
+    };
+    assert_eq!(ask(2, "https"), 200);
+    assert_eq!(ask(2, "http"), 308);
+    assert_eq!(ask(3, "https"), 308);
+}
+
 #[test]
 fn sessions_are_resumed_over_workers_and_reloads() {
     let address = reserve();
@@ -249,11 +489,22 @@ fn a_reload_takes_a_new_certificate_and_leaves_a_bad_one() {
             "{last}"
         );
         assert!(asks("ours-ca.pem"), "the old certificate stays: {why}");
+        assert_eq!(gateway.metric("gateway_tls_cert_rejected", &[]), 1.0);
         gateway.run_cli(&["check"], &[]).expect(1).says(why);
     }
     gateway.write("ours.pem", pem(&new, "server"));
     gateway.write("ours.key", pem(&new, "server_key"));
     gateway.reload_ok();
+    assert_eq!(gateway.metric("gateway_tls_cert_rejected", &[]), 0.0);
+    let days = gateway.info()["certificates"][0]["days_left"].as_i64();
+    assert!(
+        days.is_some_and(|days| (29..=30).contains(&days)),
+        "{days:?}"
+    );
+    gateway
+        .run_cli(&["status"], &[])
+        .expect(0)
+        .says(&format!("certificate {NAME} on secure: "));
     assert!(asks("new-ca.pem") && !asks("ours-ca.pem"));
 }
 
@@ -275,7 +526,7 @@ fn what_is_no_tls_costs_only_its_own_connection() {
     let address = reserve();
     let ours = Peer::certificates(NAME);
     let gateway = pair(with(address, &listed(&["ours"])), "ours", &ours).start();
-    let plain = crate::harness::Client::to(address);
+    let plain = Client::to(address);
     assert!(plain.get("/fixed").try_send().is_err());
     let _ = plain.raw([0x16, 3, 1, 0xff, 0xff, 1]);
     let asked = curl(&gateway, address, NAME, "ours-ca.pem", &[]);

@@ -53,6 +53,7 @@ pub(crate) fn exchange<'e>(
         authority: "api.example.com",
         scheme: Scheme::Http,
         client_ip: IpAddr::V4(Ipv4Addr::from(client)),
+        certificate: None,
         route,
         max_body: 0,
         now,

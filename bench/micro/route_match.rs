@@ -10,6 +10,7 @@ use http::{HeaderMap, Method};
 use tollgate::route::{Asked, RouteTable};
 
 use super::request::{configuration, far_apart};
+use tollgate::config::Scheme;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let (few, many) = (table(10), table(10_000));
@@ -29,6 +30,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     method: &Method::GET,
                     host: "api.example.com",
                     path: paths.next().map_or("", String::as_str),
+                    scheme: Scheme::Https,
                     query: None,
                     headers: &headers,
                 };

@@ -1,17 +1,32 @@
-//! `require`: what a token must say before it may use a route.
+//! `require`: what a token, or the client's certificate, must say before it may use a route.
 
 use serde_json::Value;
 
+use crate::config::CertificatePart;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
 
 /// Requires claims. Every one named must have one of its values; an array has a value when one of its elements does.
 pub struct ClaimsFilter {
-    require: Vec<(String, Vec<String>)>,
+    require: Vec<(Source, Vec<String>)>,
+}
+
+/// Where a claim is found. A token cannot speak for a certificate: the names of its parts are never looked up in one.
+enum Source {
+    Claim(String),
+    Certificate(CertificatePart),
 }
 
 impl ClaimsFilter {
     /// Requires these claims (dotted paths); `None` when there are none.
     pub fn new(require: Vec<(String, Vec<String>)>) -> Option<Self> {
+        let source = |name: String| match CertificatePart::parse(&name) {
+            Ok(part) => Source::Certificate(part),
+            Err(_) => Source::Claim(name),
+        };
+        let require: Vec<_> = require
+            .into_iter()
+            .map(|(name, allowed)| (source(name), allowed))
+            .collect();
         (!require.is_empty()).then_some(Self { require })
     }
 }
@@ -23,10 +38,14 @@ impl RequestFilter for ClaimsFilter {
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
         let principal = exchange.principal.as_deref();
-        let met = self.require.iter().all(|(path, allowed)| {
-            principal
+        let met = self.require.iter().all(|(source, allowed)| match source {
+            Source::Claim(path) => principal
                 .and_then(|principal| principal.claim(path))
-                .is_some_and(|claim| has_one(claim, allowed))
+                .is_some_and(|claim| has_one(claim, allowed)),
+            Source::Certificate(part) => exchange
+                .certificate
+                .and_then(|certificate| certificate.part(*part))
+                .is_some_and(|value| allowed.iter().any(|allowed| value == allowed.as_str())),
         });
         if met {
             return Verdict::Continue;
@@ -117,6 +136,15 @@ mod tests {
         assert_eq!(asked("a.b", &["dotted"], claims.clone()), "continue");
         assert_eq!(asked("org.plan", &["4"], claims.clone()), "claims_denied");
         assert_eq!(asked("org.active.x", &["true"], claims), "claims_denied");
+    }
+
+    #[test]
+    fn a_token_cannot_speak_for_a_certificate() {
+        let claims = json!({"client_cert:subject": "CN=a", "client_cert": {"subject": "CN=a"}});
+        assert_eq!(
+            asked("client_cert:subject", &["CN=a"], claims),
+            "claims_denied"
+        );
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Call {
             authority: &self.authority,
             scheme: self.scheme,
             client_ip: self.ip,
+            certificate: None,
             route: &self.route,
             max_body: 1 << 20,
             now: self.now,

@@ -143,6 +143,18 @@ fn render(info: &Value) -> String {
             out.push_str(&format!("  {}\n", error.replace('\n', "\n  ")));
         }
     }
+    for certificate in info["certificates"].as_array().into_iter().flatten() {
+        let days = certificate["days_left"].as_i64().unwrap_or_default();
+        let left = match days {
+            ..0 => format!("expired {} days ago", -days),
+            _ => format!("{days} days left"),
+        };
+        out.push_str(&format!(
+            "certificate {} on {}: {left}\n",
+            text(&certificate["name"]),
+            text(&certificate["listener"]),
+        ));
+    }
     out
 }
 

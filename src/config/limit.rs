@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::document::At;
 use super::raw::Later;
 use super::scope::Scope;
+use super::tls::CertificatePart;
 use crate::primitives::LimitName;
 use crate::primitives::units::{self, Rate};
 
@@ -16,7 +17,8 @@ use crate::primitives::units::{self, Rate};
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimit {
-    /// What is counted: client_ip, consumer, header:NAME, claim:NAME or route.
+    /// What is counted: client_ip, consumer, header:NAME, claim:NAME, client_cert:subject, client_cert:fingerprint or
+    /// route.
     key: String,
     /// How it is counted.
     algorithm: RawAlgorithm,
@@ -80,6 +82,8 @@ pub enum LimitKey {
     Header(HeaderName),
     /// A claim, by dotted path.
     Claim(String),
+    /// What the client's certificate says.
+    ClientCert(CertificatePart),
     /// The route, all callers together.
     Route,
 }
@@ -259,8 +263,10 @@ fn limit_key(text: &str) -> Result<LimitKey, String> {
                 .map(LimitKey::Header)
                 .map_err(|_| format!("{name:?} is no header name")),
             Some(("claim", path)) if !path.is_empty() => Ok(LimitKey::Claim(path.to_owned())),
+            Some(("client_cert", _)) => CertificatePart::parse(text).map(LimitKey::ClientCert),
             _ => Err(format!(
-                "{text:?} is none of client_ip, consumer, header:NAME, claim:NAME, route"
+                "{text:?} is none of client_ip, consumer, header:NAME, claim:NAME, client_cert:subject, \
+                 client_cert:fingerprint, route"
             )),
         },
     }

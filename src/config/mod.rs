@@ -36,15 +36,16 @@ pub use header_rules::HeaderRules;
 pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
-pub use respond::Respond;
-pub use route::{Action, HostPattern, Route};
+pub use respond::{RedirectTemplate, Respond};
+pub use route::{Action, HostPattern, Route, Scheme};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
-pub use tls::{CertificateFiles, ListenerTls};
+pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
     Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
 };
 
+use crate::primitives::address::Address;
 use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
 use document::{At, Document, Wound};
@@ -442,7 +443,7 @@ fn check_listeners(
         let at = list.index(index);
         let clash = seen
             .iter()
-            .find(|other| overlaps(other.address, listener.address));
+            .find(|other| overlaps(&other.address, &listener.address));
         if let Some(other) = clash {
             let message = format!(
                 "{} is already taken by listener {:?}",
@@ -457,19 +458,30 @@ fn check_listeners(
         if config
             .admin
             .address
-            .is_some_and(|admin| overlaps(admin, listener.address))
+            .is_some_and(|admin| overlaps(&Address::Inet(admin), &listener.address))
         {
             problems.push(document.problem_at(
                 &at.key("address"),
                 "is also the address of [admin]".to_owned(),
             ));
         }
+        if listener.proxy_protocol
+            && listener.address.inet().is_some()
+            && config.server.trusted_proxies.is_empty()
+        {
+            let message = "server.trusted_proxies names nobody whose PROXY header would be believed, \
+                           so every connection would be closed; name the load balancers there";
+            problems.push(document.problem_at(&at.key("proxy_protocol"), message.to_owned()));
+        }
         seen.push(listener);
     }
 }
 
-/// Same port, and same address or one of them any.
-fn overlaps(a: std::net::SocketAddr, b: std::net::SocketAddr) -> bool {
+/// Same port, and same address or one of them any; or the same path.
+fn overlaps(a: &Address, b: &Address) -> bool {
+    let (Some(a), Some(b)) = (a.inet(), b.inet()) else {
+        return a == b;
+    };
     a.port() == b.port()
         && (a.ip() == b.ip()
             || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())))

@@ -20,7 +20,7 @@ pub(super) struct RawRespond {
     /// Body as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     json: Option<serde_json::Value>,
-    /// Location of a redirect.
+    /// Location of a redirect; {host} and {path} are those of the request, whose query goes along with {path}.
     #[serde(skip_serializing_if = "Option::is_none")]
     redirect: Option<String>,
 }
@@ -34,6 +34,80 @@ pub struct Respond {
     pub body: Option<(&'static str, Vec<u8>)>,
     /// `Location`.
     pub redirect: Option<HeaderValue>,
+    /// `Location` that is made of the request.
+    pub template: Option<RedirectTemplate>,
+}
+
+/// A location with places for the request's host and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTemplate(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Host,
+    Path,
+}
+
+impl RedirectTemplate {
+    /// Reads a location; `None` when it holds no place.
+    fn parse(text: &str) -> Result<Option<Self>, String> {
+        if !text.contains(['{', '}']) {
+            return Ok(None);
+        }
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            pieces.push(Piece::Text(rest[..at].to_owned()));
+            rest = &rest[at..];
+            let place = [("{host}", Piece::Host), ("{path}", Piece::Path)];
+            let Some((name, piece)) = place.into_iter().find(|(name, _)| rest.starts_with(name))
+            else {
+                return Err(format!(
+                    "{text:?}: only {{host}} and {{path}} are filled in"
+                ));
+            };
+            pieces.push(piece);
+            rest = &rest[name.len()..];
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        pieces.retain(|piece| *piece != Piece::Text(String::new()));
+        if text.contains(['?', '#']) && pieces.contains(&Piece::Path) {
+            return Err(format!(
+                "{text:?}: the request's query goes along with {{path}}, so there is no room for ? or #"
+            ));
+        }
+        let absolute = text.starts_with("https://") || text.starts_with("http://");
+        if pieces.contains(&Piece::Host) && !absolute {
+            return Err(format!(
+                "{text:?}: write the scheme before {{host}}, as in https://{{host}}{{path}}"
+            ));
+        }
+        let path = pieces.iter().position(|piece| *piece == Piece::Path);
+        if path.is_some_and(|at| at + 1 < pieces.len()) {
+            return Err(format!("{text:?}: {{path}} stands last"));
+        }
+        Ok(Some(Self(pieces)))
+    }
+
+    /// The location for a request. `path` is normal: it begins with one slash, and names no other host.
+    pub fn fill(&self, host: &str, path: &str, query: Option<&str>) -> String {
+        let mut location = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => location.push_str(text),
+                Piece::Host => location.push_str(host),
+                Piece::Path => {
+                    location.push_str(path);
+                    if let Some(query) = query {
+                        location.push('?');
+                        location.push_str(query);
+                    }
+                }
+            }
+        }
+        location
+    }
 }
 
 impl RawRespond {
@@ -60,7 +134,15 @@ impl RawRespond {
         } else if self.redirect.is_some() && !redirects {
             scope.problem(&at.key("status"), "a redirect needs a status of 3xx");
         }
-        let redirect = self.redirect.as_ref().and_then(|text| {
+        let template = self
+            .redirect
+            .as_ref()
+            .and_then(|text| scope.read(&at.key("redirect"), text, RedirectTemplate::parse));
+        // What cannot be read as a template was reported as one.
+        let template_or_wrong = self.redirect.is_some() && template != Some(None);
+        let template = template.flatten();
+        let redirect = self.redirect.as_ref().filter(|_| !template_or_wrong);
+        let redirect = redirect.and_then(|text| {
             scope.read(&at.key("redirect"), text, |t| {
                 HeaderValue::from_str(t).map_err(|_| "is no header value".into())
             })
@@ -77,6 +159,62 @@ impl RawRespond {
             status: status?,
             body,
             redirect,
+            template,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_is_filled_in_and_keeps_the_query() {
+        let fill = |text: &str, query| {
+            let template = RedirectTemplate::parse(text).expect("template");
+            template.expect("places").fill("a.example", "/b/c", query)
+        };
+        for (text, query, location) in [
+            ("https://{host}{path}", None, "https://a.example/b/c"),
+            (
+                "https://{host}{path}",
+                Some("x=1&y"),
+                "https://a.example/b/c?x=1&y",
+            ),
+            (
+                "https://{host}:8443{path}",
+                None,
+                "https://a.example:8443/b/c",
+            ),
+            (
+                "https://new.example{path}",
+                Some(""),
+                "https://new.example/b/c?",
+            ),
+            (
+                "https://www.{host}/moved",
+                Some("x"),
+                "https://www.a.example/moved",
+            ),
+        ] {
+            assert_eq!(fill(text, query), location);
+        }
+        assert_eq!(RedirectTemplate::parse("https://a/"), Ok(None));
+    }
+
+    #[test]
+    fn a_redirect_that_leads_nowhere_is_refused() {
+        for text in [
+            "https://{hots}/",
+            "https://{host",
+            "https://host}/",
+            "{host}{path}",
+            "//{host}{path}",
+            "https://{host}{path}/more",
+            "https://{host}{path}?a=b",
+            "https://{host}{path}#a",
+        ] {
+            assert!(RedirectTemplate::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::header_rules::{HeaderRules, RawHeaderRules, header_name, rules};
 use super::raw::Later;
 use super::respond::{RawRespond, Respond};
 use super::scope::Scope;
+use super::tls::CertificatePart;
 use super::upstream::method;
 use crate::primitives::matcher::ValueMatch;
 use crate::primitives::ranges::AddressRanges;
@@ -85,6 +86,26 @@ pub(super) struct RawRoute {
     shared: Shared,
 }
 
+/// How a client reached the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
 /// What a route and its group can both say.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -92,6 +113,9 @@ struct Shared {
     /// Hosts, exact or "*.example.com"; any when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     hosts: Option<Vec<String>>,
+    /// "http" or "https"; either when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<Scheme>,
     /// Upstream by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
@@ -145,6 +169,8 @@ pub struct Route {
     pub methods: Vec<Method>,
     /// Hosts; empty = any.
     pub hosts: Vec<HostPattern>,
+    /// How the client must have reached the gateway; `None` = either way.
+    pub scheme: Option<Scheme>,
     /// Headers and what they must be.
     pub headers: Vec<(HeaderName, ValueMatch)>,
     /// Query parameters and what they must be.
@@ -228,7 +254,7 @@ pub enum Action {
         rewrite: Option<Rewrite>,
     },
     /// Answers itself.
-    Respond(Respond),
+    Respond(Box<Respond>),
 }
 
 /// Names that routes may refer to.
@@ -337,6 +363,7 @@ impl RawRoute {
             location: scope.locate(at),
             methods,
             hosts,
+            scheme: shared.scheme,
             headers,
             query: values(&self.query, &at.key("query"), scope),
             cookies: values(&self.cookies, &at.key("cookies"), scope),
@@ -415,7 +442,7 @@ impl RawRoute {
             }
             return respond
                 .validate(&at.key("respond"), scope)
-                .map(Action::Respond);
+                .map(|respond| Action::Respond(Box::new(respond)));
         }
         let named = if self.uri.is_some() {
             from_uri
@@ -479,6 +506,7 @@ impl Shared {
     fn over(self, group: &Self) -> Self {
         Self {
             hosts: self.hosts.or_else(|| group.hosts.clone()),
+            scheme: self.scheme.or(group.scheme),
             upstream: self.upstream.or_else(|| group.upstream.clone()),
             strip_prefix: self.strip_prefix.or(group.strip_prefix),
             auth: self.auth.or_else(|| group.auth.clone()),
@@ -546,13 +574,17 @@ impl Shared {
             return Vec::new();
         };
         let table = at.key("require");
-        if auth.is_empty() && !require.is_empty() {
+        let of_certificate = |claim: &String| claim.starts_with("client_cert:");
+        if auth.is_empty() && !require.keys().all(of_certificate) {
             scope.problem(
                 &table,
                 "claims are required, but the route has no `auth` to bring them",
             );
         }
         for (claim, values) in require {
+            if of_certificate(claim) {
+                scope.read(&table.key(claim), claim, CertificatePart::parse);
+            }
             if values.is_empty() {
                 scope.problem(&table.key(claim), "an empty list allows no value at all");
             }
@@ -679,6 +711,7 @@ impl Route {
     pub fn predicates(&self) -> usize {
         usize::from(!self.methods.is_empty())
             + usize::from(!self.hosts.is_empty())
+            + usize::from(self.scheme.is_some())
             + self.headers.len()
             + self.query.len()
             + self.cookies.len()
@@ -700,8 +733,10 @@ fn excludes(a: &Route, b: &Route) -> bool {
         && a.hosts
             .iter()
             .all(|x| b.hosts.iter().all(|y| x.excludes(y)));
+    let other_scheme = a.scheme.zip(b.scheme).is_some_and(|(a, b)| a != b);
     disjoint_methods
         || disjoint_hosts
+        || other_scheme
         || differ(&a.headers, &b.headers)
         || differ(&a.query, &b.query)
         || differ(&a.cookies, &b.cookies)

@@ -54,6 +54,28 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// What of a client's certificate a limit or a route can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificatePart {
+    /// Its subject.
+    Subject,
+    /// Its fingerprint.
+    Fingerprint,
+}
+
+impl CertificatePart {
+    /// Reads `client_cert:subject` or `client_cert:fingerprint`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "client_cert:subject" => Ok(Self::Subject),
+            "client_cert:fingerprint" => Ok(Self::Fingerprint),
+            _ => Err(format!(
+                "{text:?}: a certificate has client_cert:subject and client_cert:fingerprint"
+            )),
+        }
+    }
+}
+
 impl RawListenerTls {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<ListenerTls> {
         let certificates = at.key("certificates");

@@ -14,6 +14,7 @@ use super::document::At;
 use super::raw::Later;
 use super::scope::Scope;
 use crate::primitives::UpstreamName;
+use crate::primitives::address::Address;
 use crate::primitives::units::{self, Percent};
 
 /// A group of endpoints.
@@ -90,7 +91,7 @@ enum RawBalance {
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawEndpoint {
-    /// Host and port.
+    /// Host and port, or a Unix socket, as "unix:/run/users.sock".
     address: String,
     /// Its share of requests.
     #[serde(default = "one")]
@@ -286,8 +287,8 @@ pub struct Endpoint {
 /// An endpoint's address: fixed, or a name to be resolved while running.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EndpointAddress {
-    /// IP address and port.
-    Fixed(SocketAddr),
+    /// IP address and port, or a Unix socket.
+    Fixed(Address),
     /// Host name and port.
     Named(String, u16),
 }
@@ -615,15 +616,15 @@ fn endpoint_address(text: &str) -> Result<EndpointAddress, String> {
         return if address.port() == 0 {
             Err(format!("{text:?}: port 0"))
         } else {
-            Ok(EndpointAddress::Fixed(address))
+            Ok(EndpointAddress::Fixed(Address::Inet(address)))
         };
     }
-    if text.starts_with("unix:") {
-        return Err("Unix socket endpoints are not supported yet".to_owned());
+    if let Some(socket) = Address::unix(text) {
+        return socket.map(EndpointAddress::Fixed);
     }
     let bad = || {
         format!(
-            "{text:?} is no host with a port; write \"10.0.0.1:8080\" or \"users.internal:8080\""
+            "{text:?} is no host with a port; write \"10.0.0.1:8080\", \"users.internal:8080\" or \"unix:/path\""
         )
     };
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;

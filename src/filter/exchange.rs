@@ -8,23 +8,24 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use serde_json::Value;
 
+use crate::config::{CertificatePart, Scheme};
 use crate::primitives::RouteName;
 
-/// How the client reached us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Plain HTTP.
-    Http,
-    /// HTTP over TLS.
-    Https,
+/// The certificate that a client showed, verified by the handshake.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    /// Its subject as RFC 4514 writes it, ASCII; `None` when it names nobody.
+    pub subject: Option<HeaderValue>,
+    /// SHA-256 of the certificate, in lower-case hexadecimal digits.
+    pub fingerprint: HeaderValue,
 }
 
-impl Scheme {
-    /// `http` or `https`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
+impl ClientCertificate {
+    /// What `part` says.
+    pub fn part(&self, part: CertificatePart) -> Option<&HeaderValue> {
+        match part {
+            CertificatePart::Subject => self.subject.as_ref(),
+            CertificatePart::Fingerprint => Some(&self.fingerprint),
         }
     }
 }
@@ -85,6 +86,8 @@ pub struct Exchange<'a> {
     pub scheme: Scheme,
     /// The client, seen through trusted proxies.
     pub client_ip: IpAddr,
+    /// The certificate that the client showed.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The matched route.
     pub route: &'a RouteName,
     /// Most body bytes the route takes.

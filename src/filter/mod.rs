@@ -7,14 +7,18 @@
 mod exchange;
 mod refusal;
 
-pub use exchange::{Exchange, Principal, Quota, Scheme, Ticket};
+pub use crate::config::Scheme;
+pub use exchange::{ClientCertificate, Exchange, Principal, Quota, Ticket};
 pub use refusal::{Reason, Refusal};
 
 use bytes::Bytes;
+use http::header::LOCATION;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::config::RedirectTemplate;
 
 /// A filter's answer.
 #[derive(Debug)]
@@ -40,6 +44,22 @@ pub struct Reply {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Body; its length is sent with it.
     pub body: Bytes,
+    /// Where it leads, when that is made of the request.
+    pub redirect: Option<RedirectTemplate>,
+}
+
+impl Reply {
+    /// The same answer, leading there.
+    pub fn leading_to(&self, location: HeaderValue) -> Self {
+        let mut headers = self.headers.clone();
+        headers.push((LOCATION, location));
+        Self {
+            status: self.status,
+            headers,
+            body: self.body.clone(),
+            redirect: None,
+        }
+    }
 }
 
 /// Looks at a request before an upstream is chosen.

@@ -1,4 +1,7 @@
 //! Who may connect: at most so many connections in all, and from one address.
+//!
+//! All together stay below what the process may open: a gateway that ran out of descriptors could reach no upstream for
+//! those it let in, and read no certificate.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -10,14 +13,17 @@ use parking_lot::Mutex;
 
 use crate::config::ClientLimits;
 use crate::observe::ListenerStats;
+use crate::observe::stats::TurnedAway;
 
 /// Shards of the table of addresses: workers rarely meet.
 const SHARDS: usize = 32;
 
 /// Connections open now. Made once; outlives every reload.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Admission {
     total: AtomicU32,
+    /// Most that may be open, whatever the configuration says.
+    ceiling: AtomicU32,
     by_address: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
     hasher: std::hash::RandomState,
 }
@@ -29,17 +35,46 @@ pub struct Place {
     listener: Arc<ListenerStats>,
 }
 
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            total: AtomicU32::new(0),
+            ceiling: AtomicU32::new(u32::MAX),
+            by_address: Default::default(),
+            hasher: std::hash::RandomState::new(),
+        }
+    }
+}
+
 impl Admission {
-    /// Takes a place, if there is one. Connections without an address (Unix sockets) count in the total only.
+    /// Keeps connections to four fifths of the files that the process may open; the rest is for upstreams, which are
+    /// connected to while a request is forwarded, and for logs.
+    pub fn keep_below(&self, files: u64) {
+        let most = u32::try_from(files / 5 * 4).unwrap_or(u32::MAX).max(1);
+        self.ceiling.store(most, Ordering::Relaxed);
+    }
+
+    /// Most connections that may be open, whatever the configuration says.
+    pub fn ceiling(&self) -> u32 {
+        self.ceiling.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place, if there is one. Connections without an address (Unix sockets, and those whose client is not
+    /// announced yet) count in the total only.
     pub fn enter(
         self: &Arc<Self>,
         address: Option<IpAddr>,
         limits: &ClientLimits,
         listener: &Arc<ListenerStats>,
-    ) -> Option<Place> {
-        if self.total.fetch_add(1, Ordering::Relaxed) >= limits.max_connections {
+    ) -> Result<Place, TurnedAway> {
+        let ceiling = self.ceiling();
+        if self.total.fetch_add(1, Ordering::Relaxed) >= limits.max_connections.min(ceiling) {
             self.total.fetch_sub(1, Ordering::Relaxed);
-            return None;
+            return Err(if ceiling < limits.max_connections {
+                TurnedAway::Descriptors
+            } else {
+                TurnedAway::Full
+            });
         }
         listener.connections.up();
         let mut place = Place {
@@ -47,16 +82,10 @@ impl Admission {
             address: None,
             listener: Arc::clone(listener),
         };
-        if let Some(address) = address.map(subscriber) {
-            let mut counts = self.shard(address).lock();
-            let count = counts.entry(address).or_default();
-            if *count >= limits.max_connections_per_ip {
-                return None;
-            }
-            *count += 1;
-            place.address = Some(address);
+        if let Some(address) = address {
+            place.count_for(address, limits)?;
         }
-        Some(place)
+        Ok(place)
     }
 
     /// Connections open now.
@@ -66,6 +95,22 @@ impl Admission {
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
         &self.by_address[(self.hasher.hash_one(address) % SHARDS as u64) as usize]
+    }
+}
+
+impl Place {
+    /// Counts the connection for its client's address, which may be learnt after it was let in.
+    pub fn count_for(&mut self, address: IpAddr, limits: &ClientLimits) -> Result<(), TurnedAway> {
+        let address = subscriber(address);
+        let mut counts = self.admission.shard(address).lock();
+        let count = counts.entry(address).or_default();
+        if *count >= limits.max_connections_per_ip {
+            return Err(TurnedAway::FullForAddress);
+        }
+        *count += 1;
+        drop(counts);
+        self.address = Some(address);
+        Ok(())
     }
 }
 
@@ -123,13 +168,15 @@ mod tests {
         let enter =
             |last| admission.enter(Some(IpAddr::from([127, 0, 0, last])), &limits, &listener);
         let (a, b) = (enter(1), enter(1));
-        assert!(a.is_some() && b.is_some() && enter(1).is_none());
+        assert!(a.is_ok() && b.is_ok());
+        assert_eq!(enter(1).err(), Some(TurnedAway::FullForAddress));
         let c = enter(2);
-        assert!(c.is_some() && enter(3).is_none());
+        assert!(c.is_ok());
+        assert_eq!(enter(3).err(), Some(TurnedAway::Full));
         assert_eq!((admission.open(), listener.connections.value()), (3, 3));
         drop((a, b, c));
         assert_eq!((admission.open(), listener.connections.value()), (0, 0));
-        assert!(enter(3).is_some());
+        assert!(enter(3).is_ok());
         let enter = |text: &str| {
             let address: IpAddr = text.parse().expect("address");
             admission.enter(Some(address), &limits, &listener)
@@ -138,7 +185,17 @@ mod tests {
             enter("2001:db8::1").expect("first"),
             enter("2001:db8::2").expect("second"),
         );
-        assert!(enter("2001:db8::3").is_none(), "one /64 counts as one");
-        assert!(enter("2001:db8:0:1::1").is_some());
+        assert!(enter("2001:db8::3").is_err(), "one /64 counts as one");
+        assert!(enter("2001:db8:0:1::1").is_ok());
+        // Without an address only the total counts, until the address is known.
+        let mut unnamed = admission.enter(None, &limits, &listener).expect("place");
+        let first = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(unnamed.count_for(first, &limits), Ok(()));
+        drop(unnamed);
+        admission.keep_below(3);
+        assert_eq!(
+            admission.enter(None, &limits, &listener).err(),
+            Some(TurnedAway::Descriptors)
+        );
     }
 }

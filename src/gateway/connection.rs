@@ -92,6 +92,7 @@ pub async fn serve<A>(
         address,
         text,
         scheme: socket.scheme(),
+        certified: socket.certified(),
     });
     let mut word = door.closing.clone();
     let mut closing = Closing {

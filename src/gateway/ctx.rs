@@ -1,6 +1,6 @@
 //! What is known about one request while it is served.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,9 @@ use super::http1::head::Head;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use crate::filter::{Principal, Quota, Refusal, Scheme, Ticket};
+use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Ticket};
 use crate::observe::Record;
+use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
 
@@ -88,6 +89,23 @@ pub(super) struct Peer {
     /// The address as a header value.
     pub(super) text: HeaderValue,
     pub(super) scheme: Scheme,
+    /// What it showed, where a certificate is asked for.
+    pub(super) certified: Option<Arc<Certified>>,
+}
+
+/// A client that showed a certificate.
+#[derive(Debug)]
+pub(super) struct Certified {
+    pub(super) certificate: ClientCertificate,
+    /// The host it asked for when the connection was opened, lower case.
+    pub(super) server_name: Option<Box<str>>,
+}
+
+impl Certified {
+    /// Whether a request for `host` may come over this connection: what was shown for one host must not open another.
+    pub(super) fn may_ask(&self, host: &str) -> bool {
+        self.server_name.as_deref().is_none_or(|name| name == host)
+    }
 }
 
 /// What is known about one request. Dropping it gives back what the request held and, should nobody have done so,
@@ -128,7 +146,7 @@ pub struct Ctx {
 pub(super) struct Forward {
     pub(super) deadline: Option<Instant>,
     pub(super) current: Option<(Arc<Pool>, Arc<Endpoint>)>,
-    pub(super) tried: SmallVec<[SocketAddr; 4]>,
+    pub(super) tried: SmallVec<[Address; 4]>,
     pub(super) attempts: u32,
     /// When the current try was sent.
     pub(super) sent: Option<Instant>,

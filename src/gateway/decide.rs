@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderName, Version, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
-use crate::filter::{Reason, Refusal};
+use crate::config::RedirectTemplate;
+use crate::filter::{Reason, Refusal, Scheme};
 use crate::primitives::path;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -77,6 +78,24 @@ pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
     }
 }
 
+/// How the client reached us, or the trusted proxy in front that says so.
+pub(super) fn scheme(
+    own: Scheme,
+    peer: IpAddr,
+    trusted: &AddressRanges,
+    head: &RequestHeader,
+) -> Scheme {
+    if trusted.is_empty() || !trusted.contains(peer.to_canonical()) {
+        return own;
+    }
+    let said = head.headers.get("x-forwarded-proto");
+    match said.map(HeaderValue::as_bytes) {
+        Some(b"http") => Scheme::Http,
+        Some(b"https") => Scheme::Https,
+        _ => own,
+    }
+}
+
 /// Finds the route, or the refusal that a miss means.
 pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refusal> {
     table.find(asked).map_err(|miss| match miss {
@@ -90,6 +109,23 @@ pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refu
             refusal
         }
     })
+}
+
+/// Where a redirect leads that is made of the request.
+pub(super) fn redirect(
+    template: &RedirectTemplate,
+    host: &str,
+    target: &Target<'_>,
+) -> Result<HeaderValue, Refusal> {
+    if host.is_empty() {
+        return Err(Refusal::new(
+            Reason::HostInvalid,
+            "the request names no host",
+        ));
+    }
+    let location = template.fill(host, &target.path, target.query);
+    HeaderValue::from_str(&location)
+        .map_err(|_| Refusal::new(Reason::BadRequest, "the request target is not text"))
 }
 
 /// The client's address: the peer's, or behind trusted proxies the first address from the right of `X-Forwarded-For`
@@ -281,6 +317,20 @@ mod tests {
             client_ip(ip("::ffff:10.0.0.1"), &trusted, &spoofed),
             ip("1.1.1.1")
         );
+    }
+
+    #[test]
+    fn believes_of_the_scheme_what_trusted_proxies_say() {
+        let trusted =
+            AddressRanges::new(vec![AddressRanges::parse_one("10.0.0.0/8").expect("range")]);
+        let seen = |peer: &str, said: &str| {
+            let head = head(&[("x-forwarded-proto", said)]);
+            let peer = peer.parse().expect("address");
+            scheme(Scheme::Http, peer, &trusted, &head)
+        };
+        assert_eq!(seen("10.0.0.1", "https"), Scheme::Https);
+        assert_eq!(seen("9.9.9.9", "https"), Scheme::Http);
+        assert_eq!(seen("10.0.0.1", "gopher"), Scheme::Http);
     }
 
     #[test]

@@ -127,10 +127,16 @@ fn walk(
     answer.path = Some(with_query(&taken.path, taken.query));
     answer.step("path", &format!("normal form {}", taken.path), None);
     let (authority, host) = decide::host(&head);
+    let scheme = if question.url.starts_with("https://") {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
     let asked = Asked {
         method: &head.method,
         host: &host,
         path: &taken.path,
+        scheme: decide::scheme(scheme, peer, &snapshot.config.server.trusted_proxies, &head),
         query: taken.query,
         headers: &head.headers,
     };
@@ -165,8 +171,9 @@ fn walk(
         query: taken.query,
         host: &host,
         authority,
-        scheme: Scheme::Http,
+        scheme,
         client_ip,
+        certificate: None,
         route: &route.name,
         max_body: route.max_body,
         now: state.clock.now(),
@@ -184,6 +191,13 @@ fn walk(
         .filter(|c| !c.is_empty());
     if asked? {
         return Ok(());
+    }
+    if let Target::Respond(reply) = &route.target
+        && let Some(template) = &reply.redirect
+    {
+        let location = decide::redirect(template, &host, &taken)?;
+        let location = location.to_str().unwrap_or_default();
+        answer.step("respond", &format!("redirect to {location}"), None);
     }
     lead(route, &taken, &found, state, answer)
 }

@@ -56,7 +56,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
             .bound_silence(pool.settings().timeout.read, now);
     }
     let forward = &mut ctx.forward;
-    forward.tried.push(endpoint.address);
+    forward.tried.push(endpoint.address.clone());
     forward.current = Some((pool, Arc::clone(&endpoint)));
     forward.attempts += 1;
     forward.sent = Some(now);
@@ -73,7 +73,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
 /// How the framework reaches the endpoint of this try.
 pub(super) fn peer(endpoint: &Endpoint, ctx: &Ctx) -> Option<Box<HttpPeer>> {
     let (pool, _) = ctx.forward.current.as_ref()?;
-    let mut peer = pool.peer(endpoint);
+    let mut peer = pool.peer(endpoint)?;
     let left = left(ctx, Instant::now());
     for limit in [
         &mut peer.options.connection_timeout,

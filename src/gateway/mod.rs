@@ -10,6 +10,8 @@ mod alarm;
 mod chain;
 mod client;
 mod connection;
+#[cfg(test)]
+mod corpus;
 mod ctx;
 mod decide;
 mod explain;

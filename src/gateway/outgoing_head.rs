@@ -23,6 +23,8 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
+static X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+static X_CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
 /// Changes the framework's head for the current try.
 pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
@@ -237,6 +239,14 @@ impl<'a> Own<'a> {
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
+        }
+        if let Some(certified) = &client.start.peer.certified {
+            let shown = &certified.certificate;
+            if let Some(subject) = &shown.subject {
+                own.add(&X_CLIENT_CERT_SUBJECT, Some(subject.as_bytes()));
+            }
+            let fingerprint = shown.fingerprint.as_bytes();
+            own.add(&X_CLIENT_CERT_FINGERPRINT, Some(fingerprint));
         }
         if let Some(principal) = &ctx.principal {
             if let Some(value) = &principal.consumer_header {

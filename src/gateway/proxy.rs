@@ -324,10 +324,26 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
         Err(refusal) => return Decision::Refuse(refusal),
     };
     let (authority, host) = decide::host(head);
+    let certified = start.peer.certified.clone();
+    if certified
+        .as_ref()
+        .is_some_and(|certified| !certified.may_ask(&host))
+    {
+        return Decision::Refuse(Refusal::new(
+            Reason::MisdirectedRequest,
+            "the connection was opened for another host",
+        ));
+    }
     let asked = Asked {
         method: &head.method,
         host: &host,
         path: &target.path,
+        scheme: decide::scheme(
+            scheme,
+            start.peer.address,
+            &snapshot.config.server.trusted_proxies,
+            head,
+        ),
         query: target.query,
         headers: &head.headers,
     };
@@ -346,6 +362,7 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
         authority,
         scheme,
         client_ip: ctx.client_ip,
+        certificate: certified.as_deref().map(|certified| &certified.certificate),
         route: &route.name,
         max_body: route.max_body,
         now: ctx.state.clock.at(ctx.began),
@@ -384,7 +401,13 @@ async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
         return decision;
     }
     match &route.target {
-        Target::Respond(answer) => Decision::Answer(Arc::clone(answer)),
+        Target::Respond(answer) => match &answer.redirect {
+            None => Decision::Answer(Arc::clone(answer)),
+            Some(template) => match decide::redirect(template, &host, &target) {
+                Ok(location) => Decision::Answer(Arc::new(answer.leading_to(location))),
+                Err(refusal) => Decision::Refuse(refusal),
+            },
+        },
         Target::Forward { outgoing, .. } => {
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);

@@ -97,6 +97,13 @@ pub(super) struct Parts {
 /// one that was authorised (attacks.md §2.2).
 const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
 
+/// What the gateway says about a client, whoever configured what.
+const OWN_HEADERS: [&str; 3] = [
+    "x-consumer",
+    "x-client-cert-subject",
+    "x-client-cert-fingerprint",
+];
+
 impl Snapshot {
     /// Builds the snapshot: opens and checks everything that serving will need, and reports all that is wrong with it.
     /// Facts in `state` are looked up, never changed, so a build that fails leaves no trace.
@@ -326,7 +333,7 @@ pub(super) fn length_bit(name: &HeaderName) -> u64 {
 
 fn identity_headers(config: &Config) -> ProtectedNames {
     let mut names: BTreeSet<String> = REWRITING_HEADERS.map(str::to_owned).into();
-    names.insert("x-consumer".to_owned());
+    names.extend(OWN_HEADERS.map(str::to_owned));
     for auth in config.auths.values() {
         if let Auth::Jwt(jwt) = auth {
             names.extend(

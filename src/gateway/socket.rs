@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use super::ctx::Certified;
 use crate::filter::Scheme;
+use crate::tls;
 
 /// An accepted socket.
 #[derive(Debug)]
@@ -31,6 +34,19 @@ impl Socket {
             Self::Tls(_) => Scheme::Https,
             Self::Tcp(_) | Self::Unix(_) => Scheme::Http,
         }
+    }
+
+    /// What the client showed in the handshake, where a certificate is asked for.
+    pub(super) fn certified(&self) -> Option<Arc<Certified>> {
+        let Self::Tls(stream) = self else { return None };
+        let session = stream.get_ref().1;
+        let shown = session.peer_certificates()?.first()?;
+        Some(Arc::new(Certified {
+            certificate: tls::client_certificate(shown)?,
+            server_name: session
+                .server_name()
+                .map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()),
+        }))
     }
 
     /// Lets closing tell the other side that something is missing: a reset, and over TLS no word of an end.

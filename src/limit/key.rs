@@ -44,6 +44,7 @@ enum Kind {
     Number,
     Flag,
     Route,
+    ClientCert,
 }
 
 impl KeyFinder {
@@ -72,6 +73,10 @@ impl KeyFinder {
                 .as_ref()
                 .and_then(|principal| principal.claim(path))
                 .and_then(|value| self.claim(value)),
+            LimitKey::ClientCert(part) => exchange
+                .certificate
+                .and_then(|certificate| certificate.part(*part))
+                .and_then(|value| self.text(Kind::ClientCert, value.as_bytes())),
             LimitKey::Route => Some(self.number(Kind::Route, exchange.route.as_str().as_bytes())),
         };
         match (key, self.on_missing) {

@@ -54,6 +54,7 @@ impl Request {
             authority: "example.com",
             scheme: Scheme::Http,
             client_ip: self.client,
+            certificate: None,
             route: &self.route,
             max_body: 0,
             now,

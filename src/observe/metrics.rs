@@ -14,7 +14,7 @@ use prometheus::proto::{
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::stats::{
-    self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, UpstreamStats,
+    self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, TurnedAway, UpstreamStats,
 };
 use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
 
@@ -39,6 +39,7 @@ pub struct Metrics {
     reloads: IntCounterVec,
     trials: IntCounterVec,
     config_info: IntGaugeVec,
+    rejected_certificates: IntGauge,
 }
 
 /// Counts by upstream and configured address.
@@ -64,6 +65,7 @@ impl EndpointCounts {
 pub struct ListenerStats {
     /// Connections open now.
     pub connections: Level,
+    turned_away: [Count; TurnedAway::ALL.len()],
     /// Certificates shown: name, and end of validity in seconds since 1970.
     certificates: Mutex<Vec<(String, i64)>>,
 }
@@ -95,6 +97,13 @@ impl TrialEnd {
             Self::Expired => "expired",
             Self::Replaced => "replaced",
         }
+    }
+}
+
+impl ListenerStats {
+    /// Counts a connection that was closed before it was served.
+    pub fn turned_away(&self, why: TurnedAway) {
+        self.turned_away[why as usize].up();
     }
 }
 
@@ -131,6 +140,11 @@ impl Metrics {
             Opts::new("gateway_build_info", "This build"),
             &["version", "commit"],
         )?;
+        let rejected_certificates = IntGauge::new(
+            "gateway_tls_cert_rejected",
+            "Certificates, keys and authorities that the last reload could not use: the ones before it stay in force",
+        )?;
+        registry.register(Box::new(rejected_certificates.clone()))?;
         reloads.with_label_values(&["ok"]);
         reloads.with_label_values(&["error"]);
         for end in TrialEnd::ALL {
@@ -156,6 +170,7 @@ impl Metrics {
             reloads,
             trials,
             config_info,
+            rejected_certificates,
         })
     }
 
@@ -219,6 +234,12 @@ impl Metrics {
     /// A trial of a configuration ended.
     pub fn tried(&self, end: TrialEnd) {
         self.trials.with_label_values(&[end.label()]).inc();
+    }
+
+    /// So many files of listeners' TLS could not be used by the last reload.
+    pub fn rejected_certificates(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.rejected_certificates.set(count);
     }
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.
@@ -370,6 +391,10 @@ impl Metrics {
             }
         }
         let mut connections = gauge("gateway_connections_active", "Connections open now");
+        let mut turned_away = counter(
+            "gateway_connections_refused_total",
+            "Connections closed before they were served, by reason",
+        );
         let mut certificates = gauge(
             "gateway_tls_cert_not_after_seconds",
             "End of validity of each certificate, seconds since 1970",
@@ -380,6 +405,12 @@ impl Metrics {
                 labels(&[("listener", listener)]),
                 stats.connections.value() as f64,
             );
+            for (why, reason) in TurnedAway::ALL {
+                turned_away.push(
+                    labels(&[("listener", listener), ("reason", reason)]),
+                    stats.turned_away[why as usize].value() as f64,
+                );
+            }
             for (name, not_after) in stats.certificates.lock().iter() {
                 certificates.push(
                     labels(&[("listener", listener), ("name", name)]),
@@ -400,6 +431,7 @@ impl Metrics {
         vec![
             decisions.done(),
             connections.done(),
+            turned_away.done(),
             certificates.done(),
             dropped.done(),
         ]

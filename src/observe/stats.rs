@@ -183,6 +183,41 @@ impl RouteStats {
     }
 }
 
+/// Why a connection was closed before it was served: label `reason` of `gateway_connections_refused_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// `server.client.max_connections` were open.
+    Full,
+    /// `server.client.max_connections_per_ip` of its address were open.
+    FullForAddress,
+    /// The process may not open more files.
+    Descriptors,
+    /// A PROXY header is believed only from `server.trusted_proxies`, and it came from elsewhere.
+    ProxyUntrusted,
+    /// It began with no PROXY header, or with a broken one.
+    ProxyHeader,
+    /// Its PROXY header took too long.
+    ProxyTimeout,
+    /// The TLS handshake failed.
+    TlsHandshake,
+    /// The TLS handshake took too long.
+    TlsTimeout,
+}
+
+impl TurnedAway {
+    /// All reasons with their labels.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Full, "max_connections"),
+        (Self::FullForAddress, "max_connections_per_ip"),
+        (Self::Descriptors, "descriptors"),
+        (Self::ProxyUntrusted, "proxy_untrusted"),
+        (Self::ProxyHeader, "proxy_header"),
+        (Self::ProxyTimeout, "proxy_timeout"),
+        (Self::TlsHandshake, "tls_handshake"),
+        (Self::TlsTimeout, "tls_timeout"),
+    ];
+}
+
 /// Why a try was repeated: label `cause` of `gateway_upstream_retries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryCause {

@@ -3,12 +3,16 @@
 //! Everything here is a value or a function of its arguments; where time matters it is an argument. What the rooms
 //! above share stands here because rooms do not import each other.
 
+pub mod address;
 pub mod clock;
+#[cfg(test)]
+pub(crate) mod corpus;
 pub mod digest;
 pub mod gcra;
 pub mod matcher;
 pub mod names;
 pub mod path;
+pub mod proxy_header;
 pub mod query;
 pub mod ranges;
 pub mod rotation;

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, header};
 
-use crate::config::Route;
+use crate::config::{Route, Scheme};
 use crate::primitives::query;
 
 /// A request as the route table sees it.
@@ -14,6 +14,8 @@ pub struct Asked<'a> {
     pub host: &'a str,
     /// Normalised path.
     pub path: &'a str,
+    /// How the client reached the gateway, or the proxy in front that it trusts.
+    pub scheme: Scheme,
     /// Query without `?`.
     pub query: Option<&'a str>,
     /// Header fields.
@@ -24,6 +26,7 @@ pub struct Asked<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failed {
     Host,
+    Scheme,
     Header(usize),
     Query(usize),
     Cookie(usize),
@@ -35,6 +38,9 @@ pub(super) enum Failed {
 pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
     if !route.hosts.is_empty() && !route.hosts.iter().any(|host| host.matches(asked.host)) {
         return Err(Failed::Host);
+    }
+    if route.scheme.is_some_and(|scheme| scheme != asked.scheme) {
+        return Err(Failed::Scheme);
     }
     for (index, (name, wanted)) in route.headers.iter().enumerate() {
         let mut values = asked
@@ -101,6 +107,10 @@ impl Failed {
             Self::Host => {
                 let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
                 format!("the host is none of {}", hosts.join(", "))
+            }
+            Self::Scheme => {
+                let scheme = route.scheme.map_or("any", Scheme::as_str);
+                format!("the request did not come over {scheme}")
             }
             Self::Header(index) => {
                 let (name, wanted) = &route.headers[index];

@@ -369,7 +369,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::config::{self, Source};
+    use crate::config::{self, Scheme, Source};
 
     fn table(routes: &str) -> RouteTable {
         let text = format!("[[listener]]\naddress = \"127.0.0.1:8080\"\n{routes}");
@@ -397,6 +397,7 @@ mod tests {
             method: &method,
             host,
             path,
+            scheme: Scheme::Https,
             query: None,
             headers: &HeaderMap::new(),
         };
@@ -475,6 +476,7 @@ mod tests {
                 method: &Method::GET,
                 host,
                 path: "/a",
+                scheme: Scheme::Https,
                 query: None,
                 headers: &HeaderMap::new(),
             };
@@ -495,6 +497,7 @@ mod tests {
             method: &Method::GET,
             host: "h321.example",
             path: "/a",
+            scheme: Scheme::Https,
             query: None,
             headers: &HeaderMap::new(),
         };
@@ -514,6 +517,7 @@ mod tests {
             method: &Method::GET,
             host: "",
             path: "/users/7",
+            scheme: Scheme::Https,
             query: None,
             headers: &HeaderMap::new(),
         };
@@ -522,6 +526,7 @@ mod tests {
         assert!(losses[0].why.contains("method"), "{}", losses[0].why);
         let asked = Asked {
             path: "/order",
+            scheme: Scheme::Https,
             ..asked
         };
         assert!(table.nearest(&asked, 3)[0].why.contains("misspelling"));

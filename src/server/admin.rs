@@ -15,20 +15,22 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use super::listeners::BoundSocket;
 use super::reload::Reloader;
+use super::stream::Listener;
 use super::trial;
 use super::usage::Usage;
-use super::worker::{accept, after_failure};
+use super::worker::{Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Socket, Speaks, State, Target, explain, serve,
+    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, explain,
 };
 use crate::observe::ListenerStats;
-use crate::primitives::{clock, units};
+use crate::primitives::{ListenerName, clock, units};
+use crate::tls::ListenerConfig;
 
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
@@ -92,26 +94,24 @@ impl Service for AdminWorker {
         let (_open, closing) = watch::channel(false);
         let admission = Arc::new(Admission::default());
         let stats = Arc::new(ListenerStats::default());
-        let tcp = self.tcp.take().map(TcpListener::from_std);
-        let unix = self.unix.take().map(UnixListener::from_std);
+        let tcp = self.tcp.take().map(BoundSocket::Tcp);
+        let unix = self.unix.take().map(BoundSocket::Unix);
         let mut loops = Vec::new();
-        match tcp {
-            Some(Ok(listener)) => {
-                let door = self.door(false, &shutdown, &closing);
-                loops.push(tokio::spawn(accept(
-                    listener,
-                    door,
-                    Arc::clone(&admission),
-                    Arc::clone(&stats),
-                    None,
-                )));
+        for (socket, trusted) in [(tcp, false), (unix, true)] {
+            let Some(socket) = socket else { continue };
+            match Listener::new(socket) {
+                Ok(listener) => {
+                    let gate = Gate {
+                        admission: Arc::clone(&admission),
+                        stats: Arc::clone(&stats),
+                        listener: None,
+                        tls: false,
+                    };
+                    let door = self.door(trusted, &shutdown, &closing);
+                    loops.push(tokio::spawn(accept(listener, door, gate)));
+                }
+                Err(error) => log::error!("the admin listener cannot be served: {error}"),
             }
-            Some(Err(error)) => log::error!("[admin].address cannot be served: {error}"),
-            None => {}
-        }
-        if let Some(Ok(listener)) = unix {
-            let door = self.door(true, &shutdown, &closing);
-            loops.push(tokio::spawn(accept_unix(listener, door, admission, stats)));
         }
         futures_util::future::join_all(loops).await;
     }
@@ -126,30 +126,6 @@ impl Service for AdminWorker {
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
         Some(Vec::new())
-    }
-}
-
-async fn accept_unix(
-    listener: UnixListener,
-    door: Door<Admin>,
-    admission: Arc<Admission>,
-    stats: Arc<ListenerStats>,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let Some(snapshot) = door.state.snapshot() else {
-                    continue;
-                };
-                let limits = &snapshot.config.server.client;
-                let Some(place) = admission.enter(None, limits, &stats) else {
-                    continue;
-                };
-                let socket = Socket::Unix(stream);
-                tokio::spawn(serve(socket, None, Speaks::Http1, door.clone(), place));
-            }
-            Err(error) => after_failure(&error).await,
-        }
     }
 }
 
@@ -345,6 +321,7 @@ impl Admin {
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "certificates": snapshot.as_deref().map(certificates),
         })
     }
 
@@ -374,10 +351,13 @@ impl Admin {
                     "upstreams",
                     name,
                     "endpoints",
-                    address,
+                    address @ ..,
                     action @ ("drain" | "enable"),
                 ],
-            ) => self.drain(name, address, *action == "drain"),
+            ) if !address.is_empty() => {
+                // The path of a Unix socket may come with its slashes.
+                self.drain(name, &address.join("/"), *action == "drain")
+            }
             ("PUT", ["routes", _, "level"]) => {
                 Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
             }
@@ -497,6 +477,25 @@ impl Admin {
             &json!({ "upstream": upstream, "endpoint": endpoint, "state": if drained { "drained" } else { "enabled" } }),
         )
     }
+}
+
+/// What clients are shown, and for how long it holds.
+fn certificates(snapshot: &Snapshot) -> Value {
+    let now = clock::unix_now().as_secs() as i64;
+    let of = |(listener, tls): (&ListenerName, &ListenerConfig)| {
+        let listener = listener.to_string();
+        let each = tls.shown.iter().map(move |shown| {
+            let end = jiff::Timestamp::from_second(shown.not_after).unwrap_or_default();
+            json!({
+                "listener": listener,
+                "name": shown.name,
+                "not_after": end.to_string(),
+                "days_left": (shown.not_after - now).div_euclid(86_400),
+            })
+        });
+        each.collect::<Vec<_>>()
+    };
+    Value::Array(snapshot.tls.iter().flat_map(of).collect())
 }
 
 /// A route for the API and for `tollgate routes --json`.

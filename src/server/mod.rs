@@ -7,9 +7,11 @@ mod listeners;
 mod load;
 mod offline;
 mod processors;
+mod proxy_protocol;
 mod reload;
 mod runtime_dir;
 mod signals;
+mod stream;
 mod trial;
 mod usage;
 mod worker;
@@ -58,21 +60,25 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let log_settings = LogSettings::new(loaded.config.log.clone(), [], &[]);
     let log = observe::install(log_settings, &metrics).context("the log cannot be opened")?;
     install_panic_hook();
-    raise_descriptor_limit();
+    let files = raise_descriptor_limit();
     let state = Arc::new(State::new(metrics, Some(log.clone())));
+    state.admission.keep_below(files);
     let Loaded { config, sources } = loaded;
     let snapshot = Snapshot::build(config, sources, &state, &Host)?;
     log.configure(log_settings_of(&snapshot))?;
     let fixed = Fixed::of(&snapshot.config);
     let directory = RuntimeDir::claim(&fixed.runtime_dir)?;
     let workers = fixed.workers();
-    let bound = listeners::bind(&snapshot.config, workers)?;
+    let mut bound = listeners::bind(&snapshot.config, workers)?;
+    let socket_files = std::mem::take(&mut bound.files);
     resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
     state.publish(&snapshot);
     log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
         "started with {} routes", snapshot.routes.len());
+    say_when_capped(&state, files);
     let served = serve(path, &state, fixed, bound, &directory, signals);
+    socket_files.remove();
     log::info!("stopped");
     log.finish(Duration::from_secs(2));
     directory.release();
@@ -209,13 +215,34 @@ fn install_panic_hook() {
     }));
 }
 
-/// Two descriptors a request are needed; the soft limit of a shell is far below that.
-fn raise_descriptor_limit() {
+/// Two descriptors a request are needed; the soft limit of a shell is far below that. Returns the limit in force.
+fn raise_descriptor_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return u64::MAX;
+    };
+    if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
         log::warn!("the limit of open files stays at {soft}: {error}");
+        return soft;
+    }
+    hard
+}
+
+/// A limit that the configuration does not show must not be a surprise.
+fn say_when_capped(state: &State, files: u64) {
+    let Some(snapshot) = state.snapshot() else {
+        return;
+    };
+    let (wanted, most) = (
+        snapshot.config.server.client.max_connections,
+        state.admission.ceiling(),
+    );
+    if most < wanted {
+        log::warn!(
+            "at most {most} connections are taken, not the {wanted} of server.client.max_connections: \
+             this process may open {files} files"
+        );
     }
 }

@@ -19,9 +19,10 @@ use super::load::{Host, Loaded, load};
 use super::log_settings_of;
 use super::signals::Signals;
 use super::trial::{Trial, TrialReport};
-use crate::config::Config;
+use crate::config::{Config, Problem, Problems};
 use crate::gateway::{Snapshot, State};
 use crate::observe::TrialEnd;
+use crate::primitives::address::Address;
 use crate::primitives::{ListenerName, clock};
 use crate::upstream::Names;
 
@@ -35,8 +36,8 @@ pub(super) const FIRST_NAMES: Duration = Duration::from_secs(3);
 /// What a reload cannot change in place.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fixed {
-    /// Listeners: name, address, and whether TLS is spoken. Certificates are read again by each reload.
-    pub listeners: Vec<(ListenerName, SocketAddr, bool)>,
+    /// Listeners: name, address with mode, and whether TLS is spoken. Certificates are read again by each reload.
+    pub listeners: Vec<(ListenerName, Address, u32, bool)>,
     /// Worker threads as configured.
     pub threads: Option<u16>,
     /// Admin address.
@@ -54,7 +55,12 @@ impl Fixed {
                 .iter()
                 .map(|listener| {
                     let tls = listener.tls.is_some();
-                    (listener.name.clone(), listener.address, tls)
+                    (
+                        listener.name.clone(),
+                        listener.address.clone(),
+                        listener.mode,
+                        tls,
+                    )
                 })
                 .collect(),
             threads: config.server.threads,
@@ -226,6 +232,8 @@ impl Reloader {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let confirm = waiting.iter().filter_map(|one| one.confirm).min();
         let built = self.build(confirm).await;
+        let rejected = built.as_ref().err().map_or(0, rejected_certificates);
+        self.state.metrics.rejected_certificates(rejected);
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
             Err(error) => (Some(format!("{error:#}")), Vec::new()),
@@ -305,6 +313,14 @@ impl Reloader {
         );
         let _ = tokio::time::timeout(FIRST_NAMES, all).await;
     }
+}
+
+/// How many of the problems are about files of listeners' TLS.
+fn rejected_certificates(error: &anyhow::Error) -> usize {
+    let of_tls =
+        |problem: &&Problem| problem.key.starts_with("listener[") && problem.key.contains("].tls.");
+    let problems = error.downcast_ref::<Problems>();
+    problems.map_or(0, |problems| problems.0.iter().filter(of_tls).count())
 }
 
 /// The background service that reloads.

@@ -1,28 +1,33 @@
 //! A worker: one thread with its own sockets, its own upstream connections, and nothing shared but the state.
 
+use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use pingora::apps::HttpServerApp;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::net::{TcpListener, TcpStream};
+use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
+use super::proxy_protocol::{NoHeader, announced};
+use super::stream::{Listener, Stream};
 use super::usage::Pulse;
-use crate::gateway::{Admission, Door, Gateway, Lane, Socket, Speaks, State, serve};
+use crate::config::ClientLimits;
+use crate::gateway::{Admission, Door, Gateway, Lane, Place, Socket, Speaks, State, serve};
 use crate::observe::ListenerStats;
+use crate::observe::stats::TurnedAway;
 use crate::primitives::ListenerName;
 use crate::tls::HTTP2;
-
-/// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
-const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// One worker.
 pub(super) struct Worker {
@@ -86,21 +91,15 @@ impl Service for Worker {
         };
         let mut loops = Vec::new();
         for Listening { name, socket, tls } in self.listeners.drain(..) {
-            let stats = self.state.metrics.listener(&name);
-            let front = Some(Front {
-                name: name.clone(),
-                tls,
-            });
-            match TcpListener::from_std(socket) {
+            match Listener::new(socket) {
                 Ok(listener) => {
-                    let admission = Arc::clone(&self.state.admission);
-                    loops.push(tokio::spawn(accept(
-                        listener,
-                        door.clone(),
-                        admission,
-                        stats,
-                        front,
-                    )));
+                    let gate = Gate {
+                        admission: Arc::clone(&self.state.admission),
+                        stats: self.state.metrics.listener(&name),
+                        listener: Some(name),
+                        tls,
+                    };
+                    loops.push(tokio::spawn(accept(listener, door.clone(), gate)));
                 }
                 Err(error) => {
                     log::error!("listener {name} cannot be served: {error}");
@@ -132,123 +131,217 @@ impl Service for Worker {
     }
 }
 
-/// A configured listener.
-pub(super) struct Front {
-    name: ListenerName,
+/// What every connection of a listener passes before it is served.
+pub(super) struct Gate {
+    /// Who may connect.
+    pub admission: Arc<Admission>,
+    /// Counts.
+    pub stats: Arc<ListenerStats>,
+    /// Its name in the configuration; the admin listener has none.
+    pub listener: Option<ListenerName>,
     /// Connections begin with a TLS handshake.
-    tls: bool,
+    pub tls: bool,
 }
 
-/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away. The admin listener
-/// has no `front`: HTTP/1 is spoken there, without TLS.
-pub(super) async fn accept<A>(
-    listener: TcpListener,
-    mut door: Door<A>,
-    admission: Arc<Admission>,
-    stats: Arc<ListenerStats>,
-    front: Option<Front>,
-) where
+/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away.
+pub(super) async fn accept<A>(listener: Listener, door: Door<A>, gate: Gate)
+where
     A: HttpServerApp + Send + Sync + 'static,
 {
     let mut closing = door.closing.clone();
+    let mut reserve = Reserve::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closing.wait_for(|closing| *closing) => break,
         };
         match accepted {
-            Ok((stream, address)) => {
-                welcome(
-                    stream,
-                    address,
-                    &mut door,
-                    &admission,
-                    &stats,
-                    front.as_ref(),
-                );
-            }
-            Err(error) => after_failure(&error).await,
+            Ok((stream, address)) => gate.welcome(stream, address, &door),
+            Err(error) => reserve.after_failure(&error, &listener, &gate).await,
         }
     }
-    while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept())
-    {
-        welcome(
-            stream,
-            address,
-            &mut door,
-            &admission,
-            &stats,
-            front.as_ref(),
-        );
+    while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
+        gate.welcome(stream, address, &door);
     }
 }
 
-fn welcome<A>(
-    stream: TcpStream,
-    address: std::net::SocketAddr,
-    door: &mut Door<A>,
-    admission: &Arc<Admission>,
-    stats: &Arc<ListenerStats>,
-    front: Option<&Front>,
-) where
-    A: HttpServerApp + Send + Sync + 'static,
-{
-    let Some(snapshot) = door.state.snapshot() else {
-        return;
-    };
-    let ip = address.ip().to_canonical();
-    // Over the cap the connection is closed at once: nothing is spent on it.
-    let Some(place) = admission.enter(Some(ip), &snapshot.config.server.client, stats) else {
-        return;
-    };
-    let _ = stream.set_nodelay(true);
-    let ip = Some(ip);
-    let Some(front) = front else {
-        let socket = Socket::Tcp(stream);
-        tokio::spawn(serve(socket, ip, Speaks::Http1, door.clone(), place));
-        return;
-    };
-    if !front.tls {
-        let listeners = &snapshot.config.listeners;
-        let listener = listeners.iter().find(|known| known.name == front.name);
-        let speaks = if listener.is_some_and(|listener| listener.http2) {
+/// Why a connection is not served.
+#[derive(Debug, Error)]
+enum Failed {
+    #[error(transparent)]
+    Proxy(#[from] NoHeader),
+    #[error("a TLS handshake failed: {0}")]
+    Tls(io::Error),
+    #[error("the PROXY header took too long")]
+    ProxyTimeout,
+    #[error("the TLS handshake took too long")]
+    TlsTimeout,
+    #[error("too many connections of this client")]
+    Full(TurnedAway),
+}
+
+impl Failed {
+    fn reason(&self) -> TurnedAway {
+        match self {
+            Self::Proxy(_) => TurnedAway::ProxyHeader,
+            Self::Tls(_) => TurnedAway::TlsHandshake,
+            Self::ProxyTimeout => TurnedAway::ProxyTimeout,
+            Self::TlsTimeout => TurnedAway::TlsTimeout,
+            Self::Full(reason) => *reason,
+        }
+    }
+}
+
+impl Gate {
+    /// Lets a connection in, or closes it at once: over the cap nothing is spent on it.
+    fn welcome<A>(&self, stream: Stream, address: Option<IpAddr>, door: &Door<A>)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let Some(snapshot) = door.state.snapshot() else {
+            return;
+        };
+        let server = &snapshot.config.server;
+        let mut configured = snapshot.config.listeners.iter();
+        let configured = configured.find(|known| Some(&known.name) == self.listener.as_ref());
+        let proxied = configured.is_some_and(|listener| listener.proxy_protocol);
+        let plain = if configured.is_some_and(|listener| listener.http2) {
             Speaks::Either
         } else {
             Speaks::Http1
         };
-        let socket = Socket::Tcp(stream);
-        tokio::spawn(serve(socket, ip, speaks, door.clone(), place));
-        return;
-    }
-    let Some(config) = snapshot.tls.get(&front.name) else {
-        return;
-    };
-    let acceptor = TlsAcceptor::from(Arc::clone(&config.server));
-    let within = snapshot.config.server.client.header_timeout;
-    let door = door.clone();
-    tokio::spawn(async move {
-        match tokio::time::timeout(within, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => {
-                let speaks = match stream.get_ref().1.alpn_protocol() {
-                    Some(HTTP2) => Speaks::Http2,
-                    _ => Speaks::Http1,
-                };
-                let socket = Socket::Tls(Box::new(stream));
-                serve(socket, ip, speaks, door, place).await;
-            }
-            Ok(Err(error)) => log::debug!("TLS handshake with {address}: {error}"),
-            Err(_) => log::debug!("TLS handshake with {address} took too long"),
+        // Who may open a Unix socket is said by its file's mode.
+        if let Some(address) = address
+            && proxied
+            && !server.trusted_proxies.contains(address)
+        {
+            log::debug!("{address} is not trusted to send a PROXY header");
+            self.stats.turned_away(TurnedAway::ProxyUntrusted);
+            return;
         }
-    });
+        // The address that counts is the announced one.
+        let known = address.filter(|_| !proxied);
+        let place = match self.admission.enter(known, &server.client, &self.stats) {
+            Ok(place) => place,
+            Err(reason) => return self.stats.turned_away(reason),
+        };
+        stream.set_nodelay();
+        let tls = self.listener.as_ref().filter(|_| self.tls);
+        let tls = match tls.map(|listener| snapshot.tls.get(listener)) {
+            None => None,
+            Some(Some(config)) => Some(TlsAcceptor::from(Arc::clone(&config.server))),
+            Some(None) => return,
+        };
+        let door = door.clone();
+        if !proxied && tls.is_none() {
+            tokio::spawn(serve(stream.into(), address, plain, door, place));
+            return;
+        }
+        let limits = server.client;
+        let stats = Arc::clone(&self.stats);
+        tokio::spawn(async move {
+            let mut place = place;
+            let opening = open(stream, address, proxied, tls, &mut place, &limits);
+            match Box::pin(opening).await {
+                Ok((socket, address)) => {
+                    let speaks = spoken(&socket, plain);
+                    serve(socket, address, speaks, door, place).await;
+                }
+                Err(failed) => {
+                    log::debug!("connection of {} closed: {failed}", from(address));
+                    stats.turned_away(failed.reason());
+                }
+            }
+        });
+    }
 }
 
-pub(super) async fn after_failure(error: &io::Error) {
-    const EMFILE: i32 = 24;
-    const ENFILE: i32 = 23;
-    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
-        log::error!("no descriptor left for a connection: {error}");
-        tokio::time::sleep(AFTER_FAILURE).await;
-    } else {
-        log::debug!("accept: {error}");
+/// What a connection speaks: as the handshake agreed upon, or as its listener takes it without TLS.
+fn spoken(socket: &Socket, plain: Speaks) -> Speaks {
+    match socket {
+        Socket::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP2) => Speaks::Http2,
+            _ => Speaks::Http1,
+        },
+        Socket::Tcp(_) | Socket::Unix(_) => plain,
+    }
+}
+
+/// Where a connection comes from, for the log.
+fn from(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "a Unix socket".to_owned(), |address| address.to_string())
+}
+
+/// Reads what comes before HTTP, all of it within the time that a head may take.
+async fn open(
+    stream: Stream,
+    address: Option<IpAddr>,
+    proxied: bool,
+    tls: Option<TlsAcceptor>,
+    place: &mut Place,
+    limits: &ClientLimits,
+) -> Result<(Socket, Option<IpAddr>), Failed> {
+    let deadline = Instant::now() + limits.header_timeout;
+    let mut client = address;
+    if proxied {
+        let announced = timeout_at(deadline, announced(&stream)).await;
+        client = announced.map_err(|_| Failed::ProxyTimeout)??.or(address);
+        if let Some(client) = client {
+            place.count_for(client, limits).map_err(Failed::Full)?;
+        }
+    }
+    let socket = match (tls, stream) {
+        (Some(acceptor), Stream::Tcp(stream)) => {
+            let handshake = timeout_at(deadline, acceptor.accept(stream)).await;
+            let stream = handshake.map_err(|_| Failed::TlsTimeout)?;
+            Socket::Tls(Box::new(stream.map_err(Failed::Tls)?))
+        }
+        (_, stream) => stream.into(),
+    };
+    Ok((socket, client))
+}
+
+/// A descriptor kept for the moment when there is no other: it is given up to accept one connection and close it, so that
+/// those who wait learn it at once, and the loop neither spins nor goes deaf.
+struct Reserve {
+    kept: Option<File>,
+    said: Option<Instant>,
+}
+
+/// Pause after an accept that failed where even the reserve was of no use.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+/// Between two words about it in the log.
+const SAID_AGAIN: Duration = Duration::from_secs(1);
+
+impl Reserve {
+    fn new() -> Self {
+        Self {
+            kept: File::open("/dev/null").ok(),
+            said: None,
+        }
+    }
+
+    async fn after_failure(&mut self, error: &io::Error, listener: &Listener, gate: &Gate) {
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) {
+            log::debug!("accept: {error}");
+            return;
+        }
+        if self.said.is_none_or(|said| said.elapsed() > SAID_AGAIN) {
+            self.said = Some(Instant::now());
+            log::error!("no descriptor left for a connection, it is turned away: {error}");
+        }
+        let had = self.kept.take().is_some();
+        let accepted = listener.accept().now_or_never();
+        let relieved = had && !matches!(accepted, Some(Err(_)));
+        if matches!(accepted, Some(Ok(_))) {
+            gate.stats.turned_away(TurnedAway::Descriptors);
+        }
+        drop(accepted);
+        self.kept = File::open("/dev/null").ok();
+        if !relieved || self.kept.is_none() {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
     }
 }

@@ -173,6 +173,7 @@ fn preflight(cors: &Cors, origin: &HeaderValue) -> Arc<Reply> {
 
 fn no_content(headers: Vec<(HeaderName, HeaderValue)>) -> Reply {
     Reply {
+        redirect: None,
         status: StatusCode::NO_CONTENT,
         headers,
         body: Bytes::new(),

@@ -1,4 +1,4 @@
-//! `respond`: an answer that is the same every time, so it is made once.
+//! `respond`: an answer that is the same every time, so it is made once; only a redirect may still be filled in.
 
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub fn reply(respond: &Respond) -> Arc<Reply> {
         status: respond.status,
         headers,
         body,
+        redirect: respond.template.clone(),
     })
 }
 
@@ -39,6 +40,7 @@ mod tests {
             status: StatusCode::IM_A_TEAPOT,
             body: Some(("application/json", b"{}".to_vec())),
             redirect: None,
+            template: None,
         });
         assert_eq!(reply.status, 418);
         assert_eq!(reply.body, "{}");
@@ -53,6 +55,7 @@ mod tests {
             status: StatusCode::FOUND,
             body: None,
             redirect: Some(location.clone()),
+            template: None,
         });
         assert_eq!(reply.headers, [(LOCATION, location)]);
         assert!(reply.body.is_empty());

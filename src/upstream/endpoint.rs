@@ -1,12 +1,12 @@
 //! One endpoint and the facts about it. Outlives a reload.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Passive;
 use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
+use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ pub struct Endpoint {
     /// As configured: the metric label. Addresses resolved from one name share it.
     pub label: Arc<str>,
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What it answered.
     pub counts: Arc<EndpointCounts>,
     unhealthy: AtomicBool,
@@ -35,7 +35,7 @@ struct Fails {
 }
 
 impl Endpoint {
-    fn new(label: Arc<str>, address: SocketAddr, counts: Arc<EndpointCounts>) -> Self {
+    fn new(label: Arc<str>, address: Address, counts: Arc<EndpointCounts>) -> Self {
         Self {
             label,
             address,
@@ -136,7 +136,7 @@ impl Endpoint {
 
 /// Endpoints by upstream and address: what outlives a reload.
 pub struct EndpointFacts {
-    endpoints: Mutex<HashMap<(UpstreamName, SocketAddr), Arc<Endpoint>>>,
+    endpoints: Mutex<HashMap<(UpstreamName, Address), Arc<Endpoint>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -154,19 +154,18 @@ impl EndpointFacts {
         &self,
         upstream: &UpstreamName,
         label: &str,
-        address: SocketAddr,
+        address: Address,
     ) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock();
-        let known = endpoints
-            .get(&(upstream.clone(), address))
-            .filter(|known| &*known.label == label);
+        let key = (upstream.clone(), address);
+        let known = endpoints.get(&key).filter(|known| &*known.label == label);
         if let Some(known) = known {
             return Arc::clone(known);
         }
         let label: Arc<str> = label.into();
         let counts = self.metrics.endpoint(upstream, &label);
-        let endpoint = Arc::new(Endpoint::new(label, address, counts));
-        endpoints.insert((upstream.clone(), address), Arc::clone(&endpoint));
+        let endpoint = Arc::new(Endpoint::new(label, key.1.clone(), counts));
+        endpoints.insert(key, Arc::clone(&endpoint));
         endpoint
     }
 

@@ -4,7 +4,6 @@
 //! a change of weight, and a slow endpoint must not delay the checks of others.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,10 @@ use pingora::http::RequestHeader;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 
+use super::peer;
 use super::pool::Pool;
-use crate::config::{Health, Upstream};
+use crate::config::{EndpointAddress, Health, Upstream};
+use crate::primitives::address::Address;
 use crate::primitives::clock::Clock;
 
 /// Checks under way at once in one upstream.
@@ -26,7 +27,7 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
         return;
     };
     let probe = probe(&pool, &settings);
-    let mut standings: HashMap<SocketAddr, Standing> = HashMap::new();
+    let mut standings: HashMap<Address, Standing> = HashMap::new();
     loop {
         let endpoints = pool.endpoints();
         standings.retain(|address, _| {
@@ -37,13 +38,13 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
         let checks = endpoints.into_iter().map(|(endpoint, ..)| {
             let probe = &*probe;
             async move {
-                let good = check(probe, endpoint.address, settings.timeout).await;
+                let good = check(probe, &endpoint.address, settings.timeout).await;
                 (endpoint, good)
             }
         });
         let mut checks = futures_util::stream::iter(checks).buffer_unordered(AT_ONCE);
         while let Some((endpoint, result)) = checks.next().await {
-            let standing = standings.entry(endpoint.address).or_default();
+            let standing = standings.entry(endpoint.address.clone()).or_default();
             let healthy = standing.add(result.is_ok(), endpoint.healthy(), &settings);
             if pool.checked(&endpoint, healthy, clock.now()) {
                 report(&pool, &endpoint.label, healthy, result.err());
@@ -91,11 +92,11 @@ fn report(pool: &Pool, endpoint: &str, healthy: bool, why: Option<String>) {
 
 async fn check(
     probe: &(dyn HealthCheck + Send + Sync),
-    address: SocketAddr,
+    address: &Address,
     limit: Duration,
 ) -> Result<(), String> {
     let target = Backend {
-        addr: pingora::protocols::l4::socket::SocketAddr::Inet(address),
+        addr: peer::socket_address(address).ok_or("no address of a socket")?,
         weight: 1,
         ext: Default::default(),
     };
@@ -118,7 +119,11 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
     let label = upstream
         .endpoints
         .first()
-        .map(|endpoint| endpoint.address.to_string())
+        .map(|endpoint| match &endpoint.address {
+            // A path names no host.
+            EndpointAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
+            address => address.to_string(),
+        })
         .unwrap_or_default();
     let mut probe = HttpHealthCheck::new(host.unwrap_or(&label), sni.is_some());
     probe.peer_template = pool.peer_template();

@@ -2,11 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::os::unix::net as unix;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::protocols::ALPN;
+use pingora::protocols::l4::socket as l4;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls_pki_types::pem::PemObject;
@@ -14,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
 use crate::config::{Timeouts, Upstream, UpstreamTls};
+use crate::primitives::address::Address;
 
 /// Why TLS material of an upstream cannot be used.
 #[derive(Debug, Error)]
@@ -78,15 +81,31 @@ impl PeerTemplate {
     }
 
     /// The peer at `address`.
-    pub fn at(&self, address: SocketAddr) -> HttpPeer {
+    pub fn at(&self, address: &Address) -> Option<HttpPeer> {
         let mut peer = self.peer.clone();
-        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
-        peer
+        peer._address = socket_address(address)?;
+        Some(peer)
+    }
+
+    /// The peer without an address.
+    pub(super) fn nowhere(&self) -> HttpPeer {
+        self.peer.clone()
     }
 
     /// Time limits as configured.
     pub fn timeout(&self) -> &Timeouts {
         &self.timeout
+    }
+}
+
+/// The address as the framework has it.
+pub(super) fn socket_address(address: &Address) -> Option<l4::SocketAddr> {
+    match address {
+        Address::Inet(address) => Some(l4::SocketAddr::Inet(*address)),
+        Address::Unix(path) => {
+            let path = unix::SocketAddr::from_pathname(path);
+            path.ok().map(l4::SocketAddr::Unix)
+        }
     }
 }
 

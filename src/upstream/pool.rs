@@ -14,12 +14,14 @@ use super::endpoint::{Endpoint, EndpointFacts};
 use super::peer::PeerTemplate;
 use crate::config::{EndpointAddress, Upstream};
 use crate::observe::stats::UpstreamStats;
+use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
 use crate::primitives::rotation::Rotation;
 
 /// An upstream, ready to choose from.
 pub struct Pool {
     settings: Upstream,
+    plain_tcp: bool,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
     members: ArcSwap<Members>,
@@ -70,7 +72,11 @@ impl Pool {
             primaries: Rotation::new(&[], 0),
             backups: Rotation::new(&[], 0),
         };
+        let in_file_system = |endpoint: &crate::config::Endpoint| {
+            matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
+        };
         let pool = Self {
+            plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
             settings,
             peers,
             facts,
@@ -110,13 +116,18 @@ impl Pool {
     }
 
     /// How the framework reaches an endpoint of this upstream.
-    pub fn peer(&self, endpoint: &Endpoint) -> Box<HttpPeer> {
-        Box::new(self.peers.at(endpoint.address))
+    pub fn peer(&self, endpoint: &Endpoint) -> Option<Box<HttpPeer>> {
+        self.peers.at(&endpoint.address).map(Box::new)
     }
 
     /// The peer of this upstream without an address.
     pub(super) fn peer_template(&self) -> HttpPeer {
-        self.peers.at(SocketAddr::from(([0, 0, 0, 0], 1)))
+        self.peers.nowhere()
+    }
+
+    /// Whether every endpoint is reached over TCP, without TLS.
+    pub fn is_plain_tcp(&self) -> bool {
+        self.plain_tcp
     }
 
     /// Its counts.
@@ -125,7 +136,7 @@ impl Pool {
     }
 
     /// The next endpoint, none of `tried` while another is usable. `None` when no endpoint is usable.
-    pub fn pick(&self, now: u64, tried: &[SocketAddr]) -> Option<Arc<Endpoint>> {
+    pub fn pick(&self, now: u64, tried: &[Address]) -> Option<Arc<Endpoint>> {
         self.tick(now);
         let members = self.members.load();
         let fresh = |index: u32| !tried.contains(&members.all[index as usize].endpoint.address);
@@ -273,11 +284,14 @@ impl Pool {
         let mut all: Vec<Member> = Vec::with_capacity(self.settings.endpoints.len());
         for endpoint in &self.settings.endpoints {
             let label = endpoint.address.to_string();
-            let addresses: Vec<SocketAddr> = match &endpoint.address {
-                EndpointAddress::Fixed(address) => vec![*address],
+            let addresses: Vec<Address> = match &endpoint.address {
+                EndpointAddress::Fixed(address) => vec![address.clone()],
                 EndpointAddress::Named(host, port) => {
                     let known = resolved.get(host).map(Vec::as_slice).unwrap_or_default();
-                    known.iter().map(|ip| SocketAddr::new(*ip, *port)).collect()
+                    let known = known.iter();
+                    known
+                        .map(|ip| Address::Inet(SocketAddr::new(*ip, *port)))
+                        .collect()
                 }
             };
             for address in addresses {
@@ -369,10 +383,14 @@ mod tests {
         )
     }
 
+    fn port(endpoint: &Endpoint) -> u16 {
+        endpoint.address.inet().expect("address").port()
+    }
+
     fn ports(pool: &Pool, now: u64, times: usize) -> Vec<u16> {
         (0..times)
             .filter_map(|_| pool.pick(now, &[]))
-            .map(|endpoint| endpoint.address.port())
+            .map(|endpoint| port(&endpoint))
             .collect()
     }
 
@@ -407,12 +425,19 @@ mod tests {
     #[test]
     fn uses_backups_only_when_no_primary_is_left() {
         let pool = pool(BACKED);
-        let pick = |tried: &[SocketAddr]| pool.pick(1, tried).map(|endpoint| endpoint.address);
+        let pick = |tried: &[&Arc<Endpoint>]| {
+            let tried: Vec<_> = tried
+                .iter()
+                .map(|endpoint| endpoint.address.clone())
+                .collect();
+            pool.pick(1, &tried)
+        };
         let (one, two) = (pick(&[]).expect("first"), pick(&[]).expect("second"));
-        assert_ne!(one, two);
-        assert!([one.port(), two.port()].iter().all(|port| *port < 3));
-        assert_eq!(pick(&[one, two]).map(|a| a.port()), Some(3));
-        assert!(pick(&[one, two, SocketAddr::from(([127, 0, 0, 1], 3))]).is_some());
+        assert_ne!(one.address, two.address);
+        assert!([&one, &two].iter().all(|endpoint| port(endpoint) < 3));
+        let three = pick(&[&one, &two]).expect("third");
+        assert_eq!(port(&three), 3);
+        assert!(pick(&[&one, &two, &three]).is_some());
     }
 
     #[test]
@@ -427,9 +452,9 @@ mod tests {
         assert!(
             ports(&pool, 2 * second, 6)
                 .iter()
-                .all(|port| *port == 3 - first.address.port())
+                .all(|used| *used == 3 - port(&first))
         );
-        assert!(ports(&pool, 12 * second, 6).contains(&first.address.port()));
+        assert!(ports(&pool, 12 * second, 6).contains(&port(&first)));
         pool.report(&first, Outcome::Bad, 12 * second);
         assert!(!first.usable(12 * second), "one failed probe is enough");
     }
@@ -450,7 +475,7 @@ mod tests {
         pool.checked(&first, true, 2);
         assert!(first.usable(2));
         assert!(pool.checked(&first, false, 3));
-        assert!(!ports(&pool, 3, 6).contains(&first.address.port()));
+        assert!(!ports(&pool, 3, 6).contains(&port(&first)));
     }
 
     #[test]

@@ -10,18 +10,60 @@ fn refuses_for_now(ran: Ran, key: &str) {
 }
 
 #[test]
-fn listener_keys_of_later_releases_are_refused() {
-    let line = "address = \"127.0.0.1:8080\"\nproxy_protocol = true\n";
-    let text = VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1);
-    refuses_for_now(Folder::with(&text).check(), "proxy_protocol");
-}
-
-#[test]
 fn listener_keys_that_say_no_are_accepted() {
     let line = "address = \"127.0.0.1:8080\"\nhttp2 = false\nproxy_protocol = false\n";
     Folder::with(&VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1))
         .check()
         .expect(0);
+}
+
+#[test]
+fn a_proxy_header_that_nobody_would_be_believed_is_refused() {
+    let line = "address = \"127.0.0.1:8080\"\nproxy_protocol = true\n";
+    let text = VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1);
+    Folder::with(&text)
+        .check()
+        .expect(1)
+        .says("proxy_protocol: server.trusted_proxies names nobody");
+    let trusted = format!("{text}\n[server]\ntrusted_proxies = [\"10.0.0.1\"]\n");
+    Folder::with(&trusted).check().expect(0);
+}
+
+#[test]
+fn a_unix_socket_s_path_and_mode_are_checked() {
+    let with = |line: &str| {
+        let text = VALID.replacen("address = \"127.0.0.1:8080\"\n", line, 1);
+        Folder::with(&text).check()
+    };
+    with("address = \"unix:/run/a.sock\"\n").expect(0);
+    with("address = \"unix:/run/a.sock\"\nmode = \"0666\"\n").expect(0);
+    // Who connects there is said by the mode, so nobody need be trusted by address.
+    with("address = \"unix:/run/a.sock\"\nproxy_protocol = true\n").expect(0);
+    for (lines, why) in [
+        ("address = \"unix:a.sock\"\n", "must begin with a slash"),
+        (
+            "address = \"unix:/a.sock\"\nmode = \"0999\"\n",
+            "is no mode",
+        ),
+        (
+            "address = \"unix:/a.sock\"\nmode = \"0440\"\n",
+            "is no mode",
+        ),
+        (
+            "address = \"127.0.0.1:8080\"\nmode = \"0660\"\n",
+            "only a Unix socket has a mode",
+        ),
+        (
+            "address = \"unix:/a.sock\"\ntls = { certificates = [{ cert = \"/a\", key = \"/a\" }] }\n",
+            "TLS is not spoken on a Unix socket",
+        ),
+        (
+            "address = \"unix:/a.sock\"\n[[listener]]\naddress = \"unix:/a.sock\"\n",
+            "is already taken",
+        ),
+    ] {
+        with(lines).expect(1).says(why);
+    }
 }
 
 #[test]

@@ -9,7 +9,17 @@ use tempfile::TempDir;
 
 /// `tollgate`, with nothing of the caller's surroundings that could change what it does.
 pub(crate) fn tollgate() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    bare(Command::new(env!("CARGO_BIN_EXE_tollgate")))
+}
+
+/// The same, started by a program that takes one argument and becomes what it starts.
+pub(crate) fn under(program: &str, argument: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(argument).arg(env!("CARGO_BIN_EXE_tollgate"));
+    bare(command)
+}
+
+fn bare(mut command: Command) -> Command {
     command
         .env_remove("TOLLGATE_CONFIG")
         .env_remove("CREDENTIALS_DIRECTORY")

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::binary::{Ran, tollgate};
+use super::binary::{Ran, tollgate, under};
 use super::client::{Client, Request, Response};
 use super::exposition::Metrics;
 use super::origin::Origin;
@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     files: Vec<(String, String)>,
     fifo: Option<String>,
+    open_files: Option<u32>,
 }
 
 impl Setup {
@@ -68,6 +69,12 @@ impl Setup {
     /// Puts a named pipe into the gateway's folder that is open and that nobody reads.
     pub(crate) fn fifo(mut self, name: &str) -> Self {
         self.fifo = Some(name.to_owned());
+        self
+    }
+
+    /// Lets it open so many files and no more.
+    pub(crate) fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
         self
     }
 
@@ -114,7 +121,10 @@ impl Setup {
             // Opened for both, so that neither end waits for the other.
             File::options().read(true).write(true).open(path).unwrap()
         });
-        let mut command = tollgate();
+        let mut command = match self.open_files {
+            Some(most) => under("prlimit", &format!("--nofile={most}:{most}")),
+            None => tollgate(),
+        };
         command
             .args(["run", "-c"])
             .arg(dir.path().join("tollgate.toml"))
@@ -215,6 +225,7 @@ impl Gateway {
             env: Vec::new(),
             files: Vec::new(),
             fifo: None,
+            open_files: None,
         }
     }
 
@@ -450,6 +461,23 @@ impl Gateway {
 
     pub(crate) fn threads(&self) -> u64 {
         self.status_number("Threads:")
+    }
+
+    /// Processor time used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.pid())));
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .map(|n| n.parse::<u64>().unwrap())
+            .sum();
+        // A tick is a hundredth of a second on every Linux there is.
+        millis(ticks * 10)
     }
 
     fn status_number(&self, field: &str) -> u64 {

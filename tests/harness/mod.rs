@@ -4,11 +4,13 @@ mod binary;
 mod client;
 mod exposition;
 mod gateway;
+mod haproxy;
 mod http2;
 mod nginx;
 mod origin;
 mod peer;
 mod ports;
+mod tls;
 mod wait;
 mod wire;
 
@@ -16,6 +18,7 @@ pub(crate) use binary::{Folder, Ran, tollgate};
 pub(crate) use client::{Client, Connection, Outcome, Request, Response};
 pub(crate) use exposition::{Metrics, Sample};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, Setup, admin_json, wait_until_deaf};
+pub(crate) use haproxy::HaProxy;
 pub(crate) use http2::{
     END_HEADERS, END_STREAM, Fate, Frames, Http2, asking, block, frame, get, kind,
 };
@@ -23,4 +26,5 @@ pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};
 pub(crate) use ports::reserve;
+pub(crate) use tls::TlsClient;
 pub(crate) use wait::{always, eventually, holds_within, millis, seconds, unix_millis, unix_now};

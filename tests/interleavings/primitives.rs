@@ -5,6 +5,10 @@ pub use tollgate::primitives::*;
 #[path = "../../src/primitives/rotation.rs"]
 pub mod rotation;
 
+/// What tests of the rooms stand on.
+#[path = "../../src/primitives/corpus.rs"]
+pub(crate) mod corpus;
+
 /// The model's atomics and locks, in the form of the real ones.
 pub mod sync {
     use std::fmt;

@@ -63,6 +63,7 @@ impl Request {
             authority: "api.example.com",
             scheme: Scheme::Http,
             client_ip: [192, 0, 2, client].into(),
+            certificate: None,
             route: &self.route,
             max_body: 0,
             now,

@@ -25,7 +25,9 @@ pub fn shares() {
         let pool = Arc::clone(&pool);
         move || -> Vec<u16> {
             let picks = (0..times).map(|_| pool.pick(START, &[]).unwrap());
-            picks.map(|endpoint| endpoint.address.port()).collect()
+            picks
+                .map(|endpoint| endpoint.address.inet().expect("address").port())
+                .collect()
         }
     };
     let other = spawn(pick(2));

@@ -120,7 +120,9 @@ fn harmful(gateway: &Gateway, toml: &str) -> String {
             let routes = gateway.admin_get("/api/v1/routes").json();
             let api = routes.as_array().unwrap().iter();
             let mut api = api.filter(|route| route["id"] == "api");
-            let seen = api.next().map(|route| route["last_5m"]["requests"].as_u64());
+            let seen = api
+                .next()
+                .map(|route| route["last_5m"]["requests"].as_u64());
             seen.flatten() > Some(200)
         });
         gateway.rewrite(toml);

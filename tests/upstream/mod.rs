@@ -10,6 +10,7 @@ mod passive;
 mod relay;
 mod retry;
 mod tls;
+mod unix;
 
 use std::net::SocketAddr;
 

@@ -7,6 +7,8 @@
 mod app;
 mod body;
 pub mod ca;
+#[cfg(test)]
+mod corpus;
 mod head;
 mod nonce;
 pub mod rfc9421;

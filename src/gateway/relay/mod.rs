@@ -33,8 +33,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
     let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
         return false;
     };
-    let plain = pool.settings().tls.is_none() && !pool.settings().http2;
-    plain
+    (pool.is_plain_tcp() && !pool.settings().http2)
         && ctx
             .start
             .as_ref()
@@ -54,7 +53,8 @@ pub(super) async fn forward(
     let mut upload = upload::Upload::new(start.head.framing);
     loop {
         let endpoint = forward::choose(ctx).await?;
-        let Some((pool, _)) = &ctx.forward.current else {
+        let (Some((pool, _)), Some(address)) = (&ctx.forward.current, endpoint.address.inet())
+        else {
             return Err(forward::refused(ctx, reply::internal()));
         };
         let pool = Arc::clone(pool);
@@ -63,10 +63,10 @@ pub(super) async fn forward(
         let kept = keeping
             .as_ref()
             .filter(|_| !ctx.forward.stale)
-            .and_then(|keeping| lane.kept.take(keeping, endpoint.address));
+            .and_then(|keeping| lane.kept.take(keeping, address));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
-            None => Origin::connect(endpoint.address, forward::connect_within(ctx, &pool)).await,
+            None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
         };
         let origin = match origin {
             Ok(origin) => origin,
@@ -85,7 +85,7 @@ pub(super) async fn forward(
         match outcome {
             Ok(()) => {
                 if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
-                    lane.kept.put(&keeping, endpoint.address, socket);
+                    lane.kept.put(&keeping, address, socket);
                 }
                 return Ok(());
             }
@@ -110,7 +110,7 @@ pub(super) async fn forward(
                     stale,
                 };
                 if let Some(keeping) = keeping.filter(|_| stale) {
-                    lane.kept.forget(&keeping, endpoint.address);
+                    lane.kept.forget(&keeping, address);
                 }
                 if !forward::try_failed(ctx, &broken) {
                     return Err(error);

@@ -35,6 +35,7 @@ fn ask(filter: &CorsFilter, method: &str, headers: &[(&'static str, &str)]) -> V
         authority: "example.com",
         scheme: Scheme::Https,
         client_ip: [192, 0, 2, 1].into(),
+        certificate: None,
         route: &route,
         max_body: 0,
         now: 1,

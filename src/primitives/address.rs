@@ -1,0 +1,72 @@
+//! Where something listens: an IP address with a port, or a Unix socket.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where something listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and port.
+    Inet(SocketAddr),
+    /// The path of a Unix socket, absolute.
+    Unix(Arc<Path>),
+}
+
+/// Bytes of the longest path a Unix socket can have (`sun_path`, with its closing zero).
+const LONGEST_PATH: usize = 107;
+
+impl Address {
+    /// Reads `unix:/path`; `None` when the text begins otherwise.
+    pub fn unix(text: &str) -> Option<Result<Self, String>> {
+        let path = text.strip_prefix("unix:")?;
+        let wrong = |why: &str| Some(Err(format!("{text:?}: {why}")));
+        if !path.starts_with('/') {
+            return wrong("the path of a Unix socket must begin with a slash");
+        }
+        if path.ends_with('/') || path.contains('\0') {
+            return wrong("is no path of a socket");
+        }
+        if path.len() > LONGEST_PATH {
+            return wrong("the path of a Unix socket has at most 107 bytes");
+        }
+        Some(Ok(Self::Unix(Arc::from(Path::new(OsStr::new(path))))))
+    }
+
+    /// The IP address and port, if it has one.
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_paths_of_sockets() {
+        let read = |text: &str| Address::unix(text).map(|read| read.map(|a| a.to_string()));
+        assert_eq!(read("127.0.0.1:80"), None);
+        assert_eq!(read("unix:/run/a"), Some(Ok("unix:/run/a".into())));
+        for wrong in ["unix:", "unix:run/a", "unix:/run/", "unix:/a\0b"] {
+            assert!(read(wrong).is_some_and(|read| read.is_err()), "{wrong}");
+        }
+        let path = |length: usize| format!("unix:/{}", "x".repeat(length - 1));
+        assert!(read(&path(107)).is_some_and(|read| read.is_ok()));
+        assert!(read(&path(108)).is_some_and(|read| read.is_err()));
+    }
+}

@@ -1,0 +1,5 @@
+//! Where connections come in: what must come before HTTP, and who is let in.
+
+mod descriptors;
+mod proxy_protocol;
+mod unix;

@@ -44,7 +44,19 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
     }
 }
 
+/// Whether there was no descriptor left to connect with: nothing that any endpoint could help.
+pub(super) fn out_of_descriptors(error: &Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| matches!(cause.raw_os_error(), Some(EMFILE | ENFILE)))
+}
+
 fn upstream(error: &Error, ctx: &Ctx) -> Refusal {
+    if out_of_descriptors(error) {
+        return Refusal::new(Reason::Overloaded, "too much is going on")
+            .retry_after(std::time::Duration::from_secs(1));
+    }
     let late = ctx
         .forward
         .deadline

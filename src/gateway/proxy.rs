@@ -124,7 +124,7 @@ impl ProxyHttp for Gateway {
         mut e: Box<Error>,
     ) -> Box<Error> {
         let cause = failure::cause(&e).unwrap_or(RetryCause::Connect);
-        e.set_retry(forward::connect_failed(ctx, cause));
+        e.set_retry(!failure::out_of_descriptors(&e) && forward::connect_failed(ctx, cause));
         e
     }
 

@@ -8,7 +8,7 @@ threads = 2
 [server.client]
 max_connections_per_ip = 10000
 [upstream.o]
-endpoints = [{ address = "{origin}" }]
+endpoints = [{ address = "{origin}" }, { address = "{second}" }]
 [[route]]
 path = "/here"
 respond = { text = "fine" }
@@ -31,8 +31,12 @@ fn flood(client: &Client, size: usize) -> Vec<Connection> {
 
 #[test]
 fn connections_are_kept_below_the_files_that_may_be_open() {
-    let origin = Origin::start();
-    let gateway = Gateway::with(SHORT).to(&origin).open_files(300).start();
+    let (origin, second) = (Origin::start(), Origin::start());
+    let gateway = Gateway::with(SHORT)
+        .to(&origin)
+        .fill("second", second.address())
+        .open_files(300)
+        .start();
     gateway.wait_for_log(|line| {
         let said = line["msg"].as_str().unwrap_or_default();
         said.starts_with("at most 240 connections are taken, not the 100000")
@@ -60,11 +64,17 @@ fn connections_are_kept_below_the_files_that_may_be_open() {
 
 #[test]
 fn running_out_of_descriptors_ends_no_accepting_and_spins_no_loop() {
-    let origin = Origin::answering(|seen| match seen.target.as_str() {
-        "/slow" => Answer::silence(),
-        _ => Answer::text("fine"),
+    let [origin, second] = [(), ()].map(|()| {
+        Origin::answering(|seen| match seen.target.as_str() {
+            "/slow" => Answer::silence(),
+            _ => Answer::text("fine"),
+        })
     });
-    let gateway = Gateway::with(SHORT).to(&origin).open_files(150).start();
+    let gateway = Gateway::with(SHORT)
+        .to(&origin)
+        .fill("second", second.address())
+        .open_files(150)
+        .start();
     let mut old = gateway.client().connect();
     old.get("/here").send().expect(200);
     let before = gateway.fds();
@@ -86,7 +96,14 @@ fn running_out_of_descriptors_ends_no_accepting_and_spins_no_loop() {
     }
     let used = gateway.cpu() - used;
     assert!(used < millis(250), "{used:?} of processor time in 500 ms");
+    // Endpoints are not to blame for it, and none is put aside.
+    eventually(seconds(5), "an upstream cannot be reached", || {
+        let answer = old.get("/x").send();
+        answer.code().as_deref() == Some("overloaded")
+    });
     drop(held);
+    gateway.wait_for_metric("gateway_endpoint_healthy", &[("upstream", "o")], 2.0);
+    assert!(!gateway.stdout().contains("endpoint put aside"));
     eventually(seconds(10), "served again", || {
         let answer = gateway.client().get("/x").try_send();
         answer.is_ok_and(|answer| answer.status == 200)

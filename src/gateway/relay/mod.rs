@@ -72,7 +72,7 @@ pub(super) async fn forward(
             Ok(origin) => origin,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
-                if forward::connect_failed(ctx, cause) {
+                if !failure::out_of_descriptors(&error) && forward::connect_failed(ctx, cause) {
                     continue;
                 }
                 return Err(error);

@@ -42,13 +42,32 @@ pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
     write_out(&format!("reloaded, configuration {hash}\n"))
 }
 
+/// `tollgate upgrade`.
+pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
+    // The file is checked by the program that is going to read it, which may know more than this one.
+    let (status, answer) = call(&directory_of(path)?, "POST", "/api/v1/upgrade")?;
+    let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
+    if status != 200 {
+        bail!("the gateway goes on as it was:\n{}", text("error"));
+    }
+    let (version, pid) = (text("version"), &answer["pid"]);
+    write_out(&format!(
+        "upgraded, tollgate {version} serves as process {pid}\n"
+    ))
+}
+
+/// The runtime directory of the gateway that runs with the file at `path`.
+fn directory_of(path: &Path) -> anyhow::Result<PathBuf> {
+    Ok(match server::load(path) {
+        Ok(loaded) => loaded.config.server.runtime_dir,
+        // A file that is broken now was good when the gateway read it.
+        Err(problems) => running(path).ok_or(problems)?,
+    })
+}
+
 /// `tollgate status`.
 pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<()> {
-    let directory = match server::load(path) {
-        Ok(loaded) => loaded.config.server.runtime_dir,
-        // A file that is broken now was good when the gateway read it, and this is when one wants to see its status.
-        Err(problems) => running(path).ok_or(problems)?,
-    };
+    let directory = directory_of(path)?;
     let (_, info) = call(&directory, "GET", "/info")?;
     let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
     let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
@@ -108,10 +127,9 @@ fn render(info: &Value) -> String {
         text(&info["commit"]),
         info["pid"],
         info["uptime_seconds"],
-        if info["ready"] == true {
-            "ready"
-        } else {
-            "not ready"
+        match info["not_ready"].as_str() {
+            None => "ready".to_owned(),
+            Some(why) => format!("not ready ({why})"),
         },
         text(&info["config_hash"]),
         info["in_flight"],
@@ -127,7 +145,19 @@ fn render(info: &Value) -> String {
             out.push_str(&format!("  {}\n", error.replace('\n', "\n  ")));
         }
     }
+    render_upgrade(info, &mut out);
     out
+}
+
+/// Of an upgrade only a failure is left to be told: after the others another process is asked.
+fn render_upgrade(info: &Value, out: &mut String) {
+    if let Some(error) = info["last_upgrade"]["error"].as_str() {
+        let (at, error) = (
+            text(&info["last_upgrade"]["at"]),
+            error.replace('\n', "\n  "),
+        );
+        out.push_str(&format!("last upgrade failed at {at}\n  {error}\n"));
+    }
 }
 
 fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {

@@ -51,6 +51,8 @@ pub(super) enum Command {
     },
     /// Validate, make the running gateway read its configuration again, and wait for its answer.
     Reload,
+    /// Replace the running program by the one that is now in its place, without losing a request.
+    Upgrade,
     /// Show version, configuration hash, routes and upstream health of the running gateway.
     Status {
         /// Also estimate how much more this host can take.

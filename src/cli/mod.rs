@@ -43,6 +43,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run => server::run(&path),
         Command::Check { format } => check(&path, format),
         Command::Reload => admin_client::reload(&path),
+        Command::Upgrade => admin_client::upgrade(&path),
         Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
         Command::Routes { json } => inspect::routes(&path, json),
         Command::Config {

@@ -281,7 +281,8 @@ where
     if !door.public {
         client.ended(Instant::now());
     }
-    if client.goes_on() && !door.state.draining() {
+    // A client that was not told of the end is not left in the middle: its next answer tells it.
+    if client.goes_on() {
         return true;
     }
     let whole = client.drop_body();

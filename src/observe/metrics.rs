@@ -37,6 +37,7 @@ pub struct Metrics {
     registry: Registry,
     routes_active: IntGauge,
     reloads: IntCounterVec,
+    upgrades: IntCounterVec,
     config_info: IntGaugeVec,
 }
 
@@ -82,6 +83,13 @@ impl Metrics {
             ),
             &["result"],
         )?;
+        let upgrades = IntCounterVec::new(
+            Opts::new(
+                "gateway_upgrades_total",
+                "Upgrades in place: those this process came from, and those that failed",
+            ),
+            &["result"],
+        )?;
         let config_info = IntGaugeVec::new(
             Opts::new(
                 "gateway_config_info",
@@ -95,9 +103,12 @@ impl Metrics {
         )?;
         reloads.with_label_values(&["ok"]);
         reloads.with_label_values(&["error"]);
+        upgrades.with_label_values(&["ok"]);
+        upgrades.with_label_values(&["error"]);
         build_info.with_label_values(&[version, commit]).set(1);
         registry.register(Box::new(routes_active.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
+        registry.register(Box::new(upgrades.clone()))?;
         registry.register(Box::new(config_info.clone()))?;
         registry.register(Box::new(build_info))?;
         Ok(Self {
@@ -112,6 +123,7 @@ impl Metrics {
             registry,
             routes_active,
             reloads,
+            upgrades,
             config_info,
         })
     }
@@ -169,6 +181,13 @@ impl Metrics {
     /// A reload ended.
     pub fn reloaded(&self, ok: bool) {
         self.reloads
+            .with_label_values(&[if ok { "ok" } else { "error" }])
+            .inc();
+    }
+
+    /// An upgrade in place ended.
+    pub fn upgraded(&self, ok: bool) {
+        self.upgrades
             .with_label_values(&[if ok { "ok" } else { "error" }])
             .inc();
     }

@@ -18,8 +18,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::reload::Reloader;
+use super::upgrade::Upgrader;
 use super::usage::Usage;
-use super::worker::{accept, after_failure};
+use super::worker::{Accepting, accept, after_failure};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
@@ -35,6 +36,8 @@ pub(super) struct AdminWorker {
     state: Arc<State>,
     reloader: Arc<Reloader>,
     usage: Arc<Usage>,
+    upgrader: Arc<Upgrader>,
+    accepting: watch::Receiver<Accepting>,
 }
 
 impl AdminWorker {
@@ -45,6 +48,8 @@ impl AdminWorker {
         state: Arc<State>,
         reloader: Arc<Reloader>,
         usage: Arc<Usage>,
+        upgrader: Arc<Upgrader>,
+        accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
             unix: Some(unix),
@@ -52,6 +57,8 @@ impl AdminWorker {
             state,
             reloader,
             usage,
+            upgrader,
+            accepting,
         }
     }
 
@@ -67,6 +74,7 @@ impl AdminWorker {
                 state: Arc::clone(&state),
                 reloader,
                 usage: Arc::clone(&self.usage),
+                upgrader: Arc::clone(&self.upgrader),
                 trusted,
             }),
             state,
@@ -102,6 +110,7 @@ impl Service for AdminWorker {
                     Arc::clone(&admission),
                     Arc::clone(&stats),
                     None,
+                    self.accepting.clone(),
                 )));
             }
             Some(Err(error)) => log::error!("[admin].address cannot be served: {error}"),
@@ -155,6 +164,7 @@ pub(super) struct Admin {
     state: Arc<State>,
     reloader: Arc<Reloader>,
     usage: Arc<Usage>,
+    upgrader: Arc<Upgrader>,
     trusted: bool,
 }
 
@@ -214,6 +224,8 @@ impl HttpServerApp for Admin {
                 return None;
             }
         }
+        // A process that was replaced ends only when this is written.
+        let _answering = self.upgrader.answering();
         let page = self.page(&session, &body).await;
         let mut head = ResponseHeader::build(page.status, Some(4)).ok()?;
         head.insert_header(header::CONTENT_TYPE, page.kind).ok()?;
@@ -297,27 +309,22 @@ impl Admin {
     }
 
     fn ready(&self, verbose: bool) -> Page {
-        let ready = self.state.ready();
-        let (status, word) = if ready {
-            (StatusCode::OK, "UP")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE")
+        let reason = self.state.not_ready();
+        let (status, word) = match reason {
+            None => (StatusCode::OK, "UP"),
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE"),
         };
         let mut body = json!({ "status": word });
-        if !ready {
-            body["reason"] = if self.state.snapshot().is_none() {
-                "no configuration"
-            } else {
-                "draining"
-            }
-            .into();
+        if let Some(reason) = reason {
+            body["reason"] = reason.into();
         }
         if verbose {
             let snapshot = self.state.snapshot();
             let reload = self.reloader.last().map_or("none", |report| report.result);
             body["checks"] = json!([
                 { "name": "configuration", "ok": snapshot.is_some() },
-                { "name": "not draining", "ok": ready || snapshot.is_none() },
+                { "name": "listeners", "ok": reason != Some("starting") },
+                { "name": "not stopping", "ok": snapshot.is_none() || matches!(reason, None | Some("starting")) },
                 { "name": "last reload", "ok": reload != "error", "result": reload },
             ]);
         }
@@ -338,9 +345,11 @@ impl Admin {
             "started": started.to_string(),
             "uptime_seconds": uptime.as_secs(),
             "last_reload": self.reloader.last(),
+            "last_upgrade": self.upgrader.last(),
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "not_ready": self.state.not_ready(),
         })
     }
 
@@ -355,6 +364,7 @@ impl Admin {
                 Page::ok(&serde_json::to_value(self.usage.headroom()).unwrap_or_default())
             }
             ("POST", ["reload"]) => self.reload().await,
+            ("POST", ["upgrade"]) => self.upgrade().await,
             ("POST", ["explain"]) => self.explain(body),
             (
                 "POST",
@@ -369,12 +379,16 @@ impl Admin {
             ("PUT", ["routes", _, "level"]) => {
                 Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
             }
-            (_, ["routes" | "upstreams" | "config" | "headroom" | "reload" | "explain"]) => {
-                Page::error(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "another method is served here",
-                )
-            }
+            (
+                _,
+                [
+                    "routes" | "upstreams" | "config" | "headroom" | "reload" | "upgrade"
+                    | "explain",
+                ],
+            ) => Page::error(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "another method is served here",
+            ),
             _ => Page::error(StatusCode::NOT_FOUND, "no such call"),
         }
     }
@@ -428,6 +442,20 @@ impl Admin {
 
     async fn reload(&self) -> Page {
         match self.reloader.reload().await {
+            Some(report) => {
+                let status = if report.error.is_none() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                };
+                Page::json(status, &serde_json::to_value(report).unwrap_or_default())
+            }
+            None => Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+        }
+    }
+
+    async fn upgrade(&self) -> Page {
+        match self.upgrader.upgrade().await {
             Some(report) => {
                 let status = if report.error.is_none() {
                     StatusCode::OK

@@ -23,6 +23,19 @@ use crate::primitives::ListenerName;
 /// Pause after an accept that failed for want of descriptors: the loop must neither spin nor die.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
+/// Whether connections are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// Not at the moment: they wait in the kernel's queue.
+    Held,
+    /// Yes.
+    Open,
+    /// No more, but who already waits is served: nobody else would.
+    Closing,
+    /// No more: who waits in the queue is another process' client.
+    Over,
+}
+
 /// One worker.
 pub(super) struct Worker {
     index: usize,
@@ -33,6 +46,7 @@ pub(super) struct Worker {
     state: Arc<State>,
     conf: Arc<ServerConf>,
     closing: watch::Receiver<bool>,
+    accepting: watch::Receiver<Accepting>,
 }
 
 impl Worker {
@@ -44,6 +58,7 @@ impl Worker {
         state: Arc<State>,
         conf: Arc<ServerConf>,
         closing: watch::Receiver<bool>,
+        accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
             index,
@@ -54,6 +69,7 @@ impl Worker {
             state,
             conf,
             closing,
+            accepting,
         }
     }
 }
@@ -96,6 +112,7 @@ impl Service for Worker {
                         admission,
                         stats,
                         tls,
+                        self.accepting.clone(),
                     )));
                 }
                 Err(error) => {
@@ -105,7 +122,7 @@ impl Service for Worker {
             }
         }
         for ended in futures_util::future::join_all(loops).await {
-            if ended.is_err() && !*self.closing.borrow() {
+            if ended.is_err() && *self.accepting.borrow() == Accepting::Open {
                 // A worker that went deaf in silence would lose its share of connections for good.
                 log::error!("an accept loop ended; the process cannot go on");
                 std::process::exit(1);
@@ -128,29 +145,40 @@ impl Service for Worker {
     }
 }
 
-/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away. `tls` names the
-/// listener whose certificates are shown.
+/// Accepts while it may. At the end takes what already waits, so that nobody who was let in is turned away. `tls` names
+/// the listener whose certificates are shown.
 pub(super) async fn accept<A>(
     listener: TcpListener,
     mut door: Door<A>,
     admission: Arc<Admission>,
     stats: Arc<ListenerStats>,
     tls: Option<ListenerName>,
+    mut accepting: watch::Receiver<Accepting>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let mut closing = door.closing.clone();
-    loop {
+    let mut now = *accepting.borrow_and_update();
+    while matches!(now, Accepting::Held | Accepting::Open) {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = closing.wait_for(|closing| *closing) => break,
+            accepted = listener.accept(), if now == Accepting::Open => accepted,
+            changed = accepting.changed() => {
+                now = match changed {
+                    Ok(()) => *accepting.borrow_and_update(),
+                    Err(_) => Accepting::Closing,
+                };
+                continue;
+            }
         };
         match accepted {
+            Ok((_, address)) if door.state.own.accepted(address) => {}
             Ok((stream, address)) => {
                 welcome(stream, address, &mut door, &admission, &stats, tls.as_ref());
             }
             Err(error) => after_failure(&error).await,
         }
+    }
+    if now == Accepting::Over {
+        return;
     }
     while let Some(Ok((stream, address))) = futures_util::FutureExt::now_or_never(listener.accept())
     {

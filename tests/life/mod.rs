@@ -1,7 +1,9 @@
 //! Start, reload, stop: what a process promises.
 
+mod manager;
 mod reload;
 mod stop;
+mod upgrade;
 
 use std::net::TcpListener;
 

@@ -14,17 +14,17 @@ use crate::server;
 /// Longest wait for an answer: a reload of a large configuration included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway.
+/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway. What the file
+/// points to is opened by the gateway alone: its credentials and its environment are not those of whoever asks.
 pub(super) fn reload(path: &Path) -> anyhow::Result<()> {
-    let offline = server::Offline::open(path)?;
-    let directory = offline.snapshot.config.server.runtime_dir.clone();
-    let (status, answer) = call(&directory, "POST", "/api/v1/reload")?;
+    let config = server::load(path)?.config;
+    let (status, answer) = call(&config.server.runtime_dir, "POST", "/api/v1/reload")?;
     let hash = answer["config_hash"].as_str().unwrap_or_default();
     if status != 200 {
         let why = answer["error"].as_str().unwrap_or("no reason given");
         bail!("the gateway kept its old configuration ({hash}):\n{why}");
     }
-    let wanted = &offline.snapshot.config.hash;
+    let wanted = &config.hash;
     if hash != wanted {
         bail!(
             "the gateway reloaded another file: its hash is {hash}, that of {} is {wanted}",

@@ -559,7 +559,7 @@ const DIE: &str = "os.kill(os.getpid(), signal.SIGKILL)";
 #[test]
 fn a_successor_killed_at_any_step_leaves_the_old_one_serving() {
     let gateway = standing();
-    let go = "channel.send(b\"R\"); channel.recv(9)";
+    let go = "channel.send(b\"R\"); channel.recv(9); channel.recv(1 << 20)";
     for step in [
         DIE.to_owned(),
         format!("channel.send(b\"R\"); {DIE}"),

@@ -46,6 +46,10 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 { echo "these packages could not be installed:$$missing" >&2; exit 1; }
 endef
 
+# cargo-deb, below the target directory when it is nowhere else.
+export PATH := $(PATH):$(abspath $(TARGET))/tools/bin
+need_cargo_deb = command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --root $(TARGET)/tools
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-full micro lint install plain release deb deb-assets install-deps
 
@@ -73,6 +77,7 @@ demo:
 
 test:
 	$(call need,$(TEST_PACKAGES))
+	-@$(call need_cargo_deb)
 	cargo test
 
 # A peer that cannot be had is left out of the report, which says so.
@@ -145,14 +150,13 @@ install:
 	fi
 
 # The package of the optimised program that is there, else of one built plainly. DEB_PROFILE=dev packs target/debug, which
-# is for trying the package and not for serving. cargo-deb is installed below the target directory when it is missing.
+# is for trying the package and not for serving.
 DEB_PROFILE ?= release
 DEB_FOLDER := $(if $(filter dev,$(DEB_PROFILE)),debug,$(DEB_PROFILE))
-deb: export PATH := $(PATH):$(abspath $(TARGET))/tools/bin
 deb:
 	$(call need,$(BUILD_PACKAGES))
 	@[ -x $(TARGET)/$(DEB_FOLDER)/tollgate ] || cargo build --profile $(DEB_PROFILE) --bin tollgate
-	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --root $(TARGET)/tools
+	@$(call need_cargo_deb)
 	@$(MAKE) --no-print-directory deb-assets
 	cargo deb --no-build --profile $(DEB_PROFILE) $(if $(filter dev,$(DEB_PROFILE)),--no-strip --fast)
 

@@ -2,9 +2,9 @@
 //!
 //! One datagram each, never waited for: a manager that does not read loses words, and the gateway goes on.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Manager {
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0);
         Self {
-            to: socket.and_then(connect),
+            to: socket.as_deref().and_then(connect),
             watchdog: watchdog.map(Duration::from_micros),
             told: Mutex::default(),
         }
@@ -87,10 +87,10 @@ impl Manager {
 }
 
 /// A leading `@` stands for a name that is in no directory.
-fn connect(name: OsString) -> Option<(UnixDatagram, SocketAddr)> {
+fn connect(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
-        None => SocketAddr::from_pathname(OsString::from_vec(name.clone().into_vec())),
+        None => SocketAddr::from_pathname(name),
     };
     let socket = UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;

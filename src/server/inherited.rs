@@ -6,8 +6,9 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use listenfd::ListenFd;
+use socket2::SockRef;
 
 /// Name of the descriptor that is the channel to the process to be replaced.
 pub(super) const CHANNEL: &str = "tollgate-upgrade";
@@ -40,6 +41,12 @@ impl Inherited {
                     .take_custom(index, AF_UNIX, SOCK_STREAM, "channel")
                     .with_context(numbered)?;
             } else if let Some(socket) = all.take_tcp_listener(index).with_context(numbered)? {
+                let listening = SockRef::from(&socket).is_listener();
+                ensure!(
+                    listening.with_context(numbered)?,
+                    "{} does not listen",
+                    numbered()
+                );
                 socket.set_nonblocking(true).with_context(numbered)?;
                 found.sockets.push((name.to_owned(), socket));
             }

@@ -44,6 +44,10 @@ impl Supervision {
 
     /// Of a worker that is stuck the manager hears as of a dead process: from neither comes a word.
     fn tell_alive(&self, since: u64, patience: Duration, silent: &mut bool) {
+        if self.state.draining() {
+            // If the service goes on, it is another process that must show it lives.
+            return;
+        }
         let stuck = self.usage.stuck(since, self.state.clock.now(), patience);
         if stuck.is_empty() {
             *silent = false;

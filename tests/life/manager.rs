@@ -4,10 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::HELLO;
@@ -302,15 +304,23 @@ fn a_descriptor_that_is_no_listening_socket_ends_the_start() {
         .says("LISTEN_FDS");
 }
 
+#[test]
+fn a_socket_that_does_not_listen_ends_the_start() {
+    let address = reserve();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    Gateway::with(&format!("{HELLO}{}", listener("one", address)))
+        .inherits("one", socket)
+        .fails_to_start()
+        .expect(1)
+        .says("does not listen");
+}
+
 // ---- readiness ---------------------------------------------------------------------------------
 
 #[test]
-fn it_is_not_ready_before_every_listener_was_accepted_from() {
-    let (inherited, address) = bound();
-    // A queue of one that is full: the gateway's own connection does not get in before it accepts.
-    let gateway = Gateway::with(&format!("{HELLO}{}", listener("one", address)))
-        .inherits("", inherited)
-        .start();
+fn every_listener_is_connected_to_and_no_client_is_seen() {
+    let gateway = Gateway::with(HELLO).start();
     gateway.wait_for_log(|line| {
         line["msg"]
             .as_str()
@@ -324,13 +334,48 @@ fn it_is_not_ready_before_every_listener_was_accepted_from() {
         .json();
     assert_eq!(verbose["checks"][1]["name"], "listeners");
     assert_eq!(verbose["checks"][1]["ok"], true);
-    assert_eq!(
-        gateway.metric("gateway_connections_active", &[("listener", "one")]),
-        0.0
-    );
+    let open = gateway.metric("gateway_connections_active", &[("listener", "public")]);
+    assert_eq!(open, 0.0);
     let lines = gateway.log_lines();
     assert!(
         lines.iter().all(|line| line["msg"] != "request"),
         "{lines:?}"
     );
+}
+
+#[test]
+fn it_is_not_ready_while_a_listener_does_not_answer() {
+    let port = reserve().port();
+    // Bound in a network of its own, where no connection comes from.
+    let elsewhere = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).ok()?;
+        Some(TcpListener::bind(("0.0.0.0", port)).unwrap())
+    });
+    let Some(socket) = elsewhere.join().unwrap() else {
+        return; // Only root may have another network.
+    };
+    let manager = Manager::new();
+    let gateway = Gateway::with(&format!(
+        "{HELLO}[[listener]]\nname = \"deaf\"\naddress = \"0.0.0.0:{port}\"\n"
+    ))
+    .inherits("", socket)
+    .env("NOTIFY_SOCKET", &manager.address())
+    .launch();
+    gateway.wait_for_log(|line| {
+        line["level"] == "error" && line["msg"].as_str().is_some_and(|m| m.contains("deaf"))
+    });
+    let answer = gateway
+        .admin()
+        .get("/readyz?verbose")
+        .send()
+        .expect(503)
+        .json();
+    assert_eq!(answer["reason"], "starting");
+    assert_eq!(answer["checks"][1]["ok"], false, "{answer}");
+    gateway.admin().get("/livez").send().expect(200);
+    gateway
+        .run_cli(&["status"], &[])
+        .expect(0)
+        .says("not ready (starting)");
+    assert_eq!(manager.counts("READY", millis(200)), 0);
 }

@@ -27,6 +27,10 @@ const SWEEP: u64 = 100_000_000;
 /// Imported nonces are kept in buckets of this many nanoseconds, so that any list makes few of them.
 const SLOT: u64 = 4_000_000_000;
 
+/// Between two looks who decides about nonces, and how many of them: a second in all, in which a worker stands still.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: usize = 1000;
+
 /// What became of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -73,10 +77,31 @@ impl Ownership {
         self.handed_over.store(false, Ordering::SeqCst);
     }
 
+    /// Who decides. On the way from one to the other it is waited for: nobody is refused for want of a judge.
+    fn decider(&self) -> Decider {
+        for _ in 0..LOOKS {
+            if let Some(owner) = self.owner.lock().clone() {
+                return Decider::Other(owner);
+            }
+            if !self.handed_over.load(Ordering::SeqCst) {
+                return Decider::Us;
+            }
+            std::thread::sleep(LOOK);
+        }
+        Decider::Nobody
+    }
+
     /// Who is asked from now on.
     pub(in crate::auth) fn ask(&self, owner: Arc<dyn NonceOwner>) {
         *self.owner.lock() = Some(owner);
     }
+}
+
+/// Who decides about a nonce.
+enum Decider {
+    Us,
+    Other(Arc<dyn NonceOwner>),
+    Nobody,
 }
 
 /// The nonces of one `[auth.NAME]`.
@@ -297,10 +322,13 @@ impl NonceStore {
         if self.ownership.handed_over.load(Ordering::SeqCst) {
             // Not with the lock held: the answer comes from another process.
             drop(shard);
-            let owner = self.ownership.owner.lock().clone();
-            let answer = owner.and_then(|owner| owner.claim(&self.name, key, self.lifetime()));
-            if answer != Some(Claim::Fresh) {
-                return answer.unwrap_or(Claim::Full);
+            let claim = match self.ownership.decider() {
+                Decider::Us => return self.try_claim(key, share, now),
+                Decider::Other(owner) => owner.claim(&self.name, key, self.lifetime()),
+                Decider::Nobody => None,
+            };
+            if claim != Some(Claim::Fresh) {
+                return claim.unwrap_or(Claim::Full);
             }
             // Kept here as well, in case it all comes back.
             shard = self.shard(key).lock();

@@ -7,7 +7,8 @@ RELEASE ?=
 PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
-TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light haproxy python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind
+TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light haproxy python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind systemd \
+  systemd-container
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl curl wrk
 PEER_PACKAGES := nginx-light haproxy
 MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler
@@ -25,6 +26,8 @@ for package in $(1); do \
     haproxy) test -x /usr/sbin/haproxy ;; \
     nghttp2-client) command -v h2load ;; \
     protobuf-compiler) command -v protoc ;; \
+    systemd) command -v systemd-analyze ;; \
+    systemd-container) command -v systemd-nspawn ;; \
     python3-matplotlib) /usr/bin/python3 -c 'import matplotlib' ;; \
     python3-venv) /usr/bin/python3 -c 'import ensurepip' ;; \
     python3-grpcio) /usr/bin/python3 -c 'import grpc' ;; \
@@ -45,8 +48,12 @@ $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-rec
 { echo "these packages could not be installed:$$missing" >&2; exit 1; }
 endef
 
+# cargo-deb, below the target directory when it is nowhere else.
+export PATH := $(PATH):$(abspath $(TARGET))/tools/bin
+need_cargo_deb = command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --root $(TARGET)/tools
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-full micro lint install plain release tls-check install-deps
+.PHONY: help demo test bench bench-full micro lint install plain release deb deb-assets tls-check install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
@@ -61,8 +68,9 @@ help:
 	@echo 'make release   build target/release/tollgate, arranged by a profile of the benchmark where wrk and the profile'
 	@echo '               tool of the toolchain are there (two builds and a run: half an hour on two cores), else plainly'
 	@echo 'make plain     the same without a profile: a few minutes'
-	@echo 'make install   install binary, manual page, completions, and the configuration if there is none'
+	@echo 'make install   install binary, manual page, completions, systemd units, and the configuration if there is none'
 	@echo '               PREFIX=/usr/local, DESTDIR= for packagers'
+	@echo 'make deb       build a Debian package of target/release/tollgate in target/debian'
 	@echo 'make install-deps   install what any of these needs, and nothing else'
 	@echo 'CARGO_TARGET_DIR is honoured. Missing Debian packages are installed first, with sudo when not root.'
 
@@ -72,6 +80,7 @@ demo:
 
 test:
 	$(call need,$(TEST_PACKAGES))
+	-@$(call need_cargo_deb)
 	cargo test
 
 # A peer that cannot be had is left out of the report, which says so.
@@ -122,6 +131,12 @@ install:
 	$(BINARY) completions bash >$(SHARE)/bash-completion/completions/tollgate
 	$(BINARY) completions zsh >$(SHARE)/zsh/site-functions/_tollgate
 	$(BINARY) completions fish >$(SHARE)/fish/vendor_completions.d/tollgate.fish
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/bin/tollgate,$(PREFIX)/bin/tollgate,' systemd/tollgate.service \
+	  >$(DESTDIR)$(PREFIX)/lib/systemd/system/tollgate.service
+	install -m 0644 systemd/tollgate.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/
+	install -D -m 0644 systemd/tollgate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tollgate.conf
+	install -D -m 0644 systemd/tollgate.logrotate $(DESTDIR)/etc/logrotate.d/tollgate
 	@if [ -e $(ETC)/tollgate.toml ]; then \
 	  echo 'install: $(ETC)/tollgate.toml is kept'; \
 	else \
@@ -131,6 +146,31 @@ install:
 	    conf/tollgate.toml >$(ETC)/tollgate.toml && \
 	  echo 'install: $(ETC)/tollgate.toml is new; edit it, then run: tollgate check'; \
 	fi
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ] && command -v systemd-sysusers >/dev/null; then \
+	  systemd-sysusers tollgate.conf && chgrp tollgate $(ETC) $(ETC)/tollgate.toml && chmod 0750 $(ETC); \
+	  [ ! -d /run/systemd/system ] || systemctl daemon-reload; \
+	  echo 'install: to start it: systemctl enable --now tollgate'; \
+	fi
+
+# The package of the optimised program that is there, else of one built plainly. DEB_PROFILE=dev packs target/debug, which
+# is for trying the package and not for serving.
+DEB_PROFILE ?= release
+DEB_FOLDER := $(if $(filter dev,$(DEB_PROFILE)),debug,$(DEB_PROFILE))
+deb:
+	$(call need,$(BUILD_PACKAGES))
+	@[ -x $(TARGET)/$(DEB_FOLDER)/tollgate ] || cargo build --profile $(DEB_PROFILE) --bin tollgate
+	@$(call need_cargo_deb)
+	@$(MAKE) --no-print-directory deb-assets
+	cargo deb --no-build --profile $(DEB_PROFILE) $(if $(filter dev,$(DEB_PROFILE)),--no-strip --fast)
+
+deb-assets: BINARY := $(TARGET)/$(DEB_FOLDER)/tollgate
+deb-assets: ASSETS := $(TARGET)/$(DEB_FOLDER)/assets
+deb-assets:
+	install -d $(ASSETS)
+	$(BINARY) man >$(ASSETS)/tollgate.1
+	$(BINARY) completions bash >$(ASSETS)/tollgate
+	$(BINARY) completions zsh >$(ASSETS)/_tollgate
+	$(BINARY) completions fish >$(ASSETS)/tollgate.fish
 
 # TLS as it looks from outside. It fails on findings from medium on, of which those of the throw-away certificate are let pass.
 tls-check:

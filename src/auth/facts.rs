@@ -1,32 +1,51 @@
 //! What outlives a reload: nonces that were used, and tokens that were verified.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
 use super::jwt::TokenCache;
-use super::signature::NonceStore;
+use super::signature::{Claim, NonceOwner, NonceStore, Ownership};
 use crate::config::Auth;
 use crate::primitives::AuthName;
 
+/// The used nonces of one `[auth.NAME]`, on their way to another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedNonces {
+    /// Its name.
+    pub auth: String,
+    /// Stamps before this are refused: what came with them is not known. Wall clock in milliseconds.
+    pub fence_unix_ms: u64,
+    /// How long nonces are kept.
+    pub lifetime: Duration,
+    /// Until when they were recorded. Wall clock in milliseconds.
+    pub at_unix_ms: u64,
+    /// Each with the time it must still be kept.
+    pub entries: Vec<(u128, Duration)>,
+}
+
 /// The memory of this room. Made once per process and handed to every [`build`](super::build).
 pub struct AuthFacts {
-    started_unix_ms: u64,
+    /// Stamps before this are refused by stores that know nothing else.
+    fence_unix_ms: AtomicU64,
     /// Kept for the life of the process: a nonce must not come back because its table was away for a reload.
     nonces: Mutex<HashMap<AuthName, Arc<NonceStore>>>,
+    ownership: Arc<Ownership>,
     /// Kept as long as a configuration uses them; a fingerprint tells whether the rules are still the same.
     tokens: Mutex<HashMap<AuthName, (u128, Weak<TokenCache>)>>,
 }
 
 impl AuthFacts {
     /// Remembers nothing yet. Stamps older than `started_unix_ms` are refused, as the nonces that came with them are
-    /// unknown; after [`import_nonces`](Self::import_nonces) this is the start of the process that exported them.
+    /// unknown; after [`take_over`](Self::take_over) those are that the other process refused.
     pub fn new(started_unix_ms: u64) -> Self {
         Self {
-            started_unix_ms,
+            fence_unix_ms: AtomicU64::new(started_unix_ms),
             nonces: Mutex::default(),
+            ownership: Arc::default(),
             tokens: Mutex::default(),
         }
     }
@@ -41,16 +60,58 @@ impl AuthFacts {
         self.tokens.lock().retain(|name, _| names.contains(name));
     }
 
-    /// Every live nonce with the time it must still be kept, by the name of its `[auth.NAME]`.
-    pub fn export_nonces(&self, now: u64) -> Vec<(AuthName, Vec<(u128, Duration)>)> {
+    /// Every live nonce, for another process. From now on nothing is decided here: no nonce passes, unless
+    /// [somebody](Self::ask) is asked about it.
+    pub fn hand_over(&self, now: u64) -> Vec<UsedNonces> {
+        self.ownership.hand_over();
+        let at_unix_ms = unix_ms();
         let stores = self.nonces.lock();
-        stores
-            .iter()
-            .map(|(name, store)| (name.clone(), store.export(now)))
-            .collect()
+        let of = |(name, store): (&AuthName, &Arc<NonceStore>)| UsedNonces {
+            auth: name.to_string(),
+            fence_unix_ms: store.fence_unix_ms(),
+            lifetime: store.lifetime(),
+            at_unix_ms,
+            entries: store.export(now),
+        };
+        stores.iter().map(of).collect()
     }
 
-    /// Takes over what another process exported.
+    /// Asks `owner` about every nonce from now on.
+    pub fn ask(&self, owner: Arc<dyn NonceOwner>) {
+        self.ownership.ask(owner);
+    }
+
+    /// Decides here again: nobody took over.
+    pub fn take_back(&self) {
+        self.ownership.take_back();
+    }
+
+    /// Knows from now on what another process knew until `at_unix_ms`. What it knew nothing of refuses stamps from
+    /// before.
+    pub fn take_over(&self, all: &[UsedNonces], at_unix_ms: u64, now: u64) {
+        self.fence_unix_ms.fetch_max(at_unix_ms, Ordering::Relaxed);
+        for store in self.nonces.lock().values() {
+            store.fence_off(at_unix_ms);
+        }
+        for used in all {
+            let store = self.store_of(&AuthName::new(&used.auth));
+            store.import(&used.entries, now);
+            store.succeed(used.fence_unix_ms, used.lifetime, used.at_unix_ms);
+        }
+    }
+
+    /// Decides about a nonce of `name` for the process whose nonces were taken over.
+    pub fn claim_for_other(
+        &self,
+        name: &AuthName,
+        nonce: u128,
+        lifetime: Duration,
+        now: u64,
+    ) -> Claim {
+        self.store_of(name).claim_for_other(nonce, lifetime, now)
+    }
+
+    /// Takes over nonces alone.
     pub fn import_nonces(&self, name: &AuthName, entries: &[(u128, Duration)], now: u64) {
         self.store_of(name).import(entries, now);
     }
@@ -58,17 +119,17 @@ impl AuthFacts {
     /// The nonces of `name`, kept from now on for this skew and up to this capacity.
     pub(super) fn nonces(&self, name: &AuthName, skew: Duration, capacity: u32) -> Arc<NonceStore> {
         let store = self.store_of(name);
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let unix_ms = unix.map_or(0, |time| time.as_millis() as u64);
-        store.configure(skew, capacity as usize, unix_ms);
+        store.configure(skew, capacity as usize, unix_ms());
         store
     }
 
     fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
-        let store = stores
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(NonceStore::new(self.started_unix_ms)));
+        let store = stores.entry(name.clone()).or_insert_with(|| {
+            let ownership = Arc::clone(&self.ownership);
+            let fence = self.fence_unix_ms.load(Ordering::Relaxed);
+            Arc::new(NonceStore::new(name.clone(), fence, ownership))
+        });
         Arc::clone(store)
     }
 
@@ -86,6 +147,11 @@ impl AuthFacts {
         caches.insert(name.clone(), (rules, Arc::downgrade(&cache)));
         cache
     }
+}
+
+fn unix_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    unix.map_or(0, |time| time.as_millis() as u64)
 }
 
 fn name_of(auth: &Auth) -> &AuthName {
@@ -145,9 +211,10 @@ mod tests {
         let store = old.nonces(&name, Duration::from_secs(300), 10);
         let share = store.share("app", 1);
         assert!(store.claim(&share, "n", 5).is_fresh());
-        for (name, entries) in old.export_nonces(10) {
-            new.import_nonces(&name, &entries, 1_000);
-        }
+        let unknown = AuthName::new("unknown");
+        let unknown = new.nonces(&unknown, Duration::from_secs(300), 10);
+        new.take_over(&old.hand_over(10), 7_000, 1_000);
+        assert_eq!(unknown.fence_unix_ms(), 7_000);
         let store = new.nonces(&name, Duration::from_secs(300), 10);
         assert!(!store.claim(&store.share("app", 1), "n", 2_000).is_fresh());
         assert!(store.claim(&store.share("app", 1), "m", 2_000).is_fresh());

@@ -19,9 +19,10 @@ use std::sync::Arc;
 
 pub use claims::ClaimsFilter;
 pub use error::BuildError;
-pub use facts::AuthFacts;
+pub use facts::{AuthFacts, UsedNonces};
 pub use filter::AuthFilter;
 pub use ip_rules::IpRules;
+pub use signature::{Claim, NonceOwner};
 
 use crate::config;
 use crate::filter::{Exchange, Refusal, Verdict};

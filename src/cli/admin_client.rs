@@ -14,22 +14,22 @@ use crate::server;
 /// Longest wait for an answer: a reload of a large configuration included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway. With `confirm` the
-/// configuration is on trial for so long.
+/// `tollgate reload`: validates first, so that a bad file is reported here and never reaches the gateway. What the file
+/// points to is opened by the gateway alone: its credentials and its environment are not those of whoever asks. With
+/// `confirm` the configuration is on trial for so long.
 pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
-    let offline = server::Offline::open(path)?;
-    let directory = offline.snapshot.config.server.runtime_dir.clone();
+    let config = server::load(path)?.config;
     let target = match confirm {
         Some(span) => format!("/api/v1/reload?confirm={span}"),
         None => "/api/v1/reload".to_owned(),
     };
-    let (status, answer) = call(&directory, "POST", &target)?;
+    let (status, answer) = call(&config.server.runtime_dir, "POST", &target)?;
     let hash = answer["config_hash"].as_str().unwrap_or_default();
     if status != 200 {
         let why = answer["error"].as_str().unwrap_or("no reason given");
         bail!("the gateway kept its old configuration ({hash}):\n{why}");
     }
-    let wanted = &offline.snapshot.config.hash;
+    let wanted = &config.hash;
     if hash != wanted {
         bail!(
             "the gateway reloaded another file: its hash is {hash}, that of {} is {wanted}",
@@ -45,7 +45,7 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
         eprintln!("needs upgrade: {key} changed, which a reload cannot apply");
     }
     match confirm {
-        Some(_) => trial::follow(&directory, hash),
+        Some(_) => trial::follow(&config.server.runtime_dir, hash),
         None => write_out(&format!("reloaded, configuration {hash}\n")),
     }
 }
@@ -57,6 +57,20 @@ pub(super) fn directory_of(path: &Path) -> anyhow::Result<PathBuf> {
         // A file that is broken now was good when the gateway read it.
         Err(problems) => Ok(running(path).ok_or(problems)?),
     }
+}
+
+/// `tollgate upgrade`.
+pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
+    // The file is checked by the program that is going to read it, which may know more than this one.
+    let (status, answer) = call(&directory_of(path)?, "POST", "/api/v1/upgrade")?;
+    let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
+    if status != 200 {
+        bail!("the gateway goes on as it was:\n{}", text("error"));
+    }
+    let (version, pid) = (text("version"), &answer["pid"]);
+    write_out(&format!(
+        "upgraded, tollgate {version} serves as process {pid}\n"
+    ))
 }
 
 /// `tollgate status`.
@@ -121,10 +135,9 @@ fn render(info: &Value) -> String {
         text(&info["commit"]),
         info["pid"],
         info["uptime_seconds"],
-        if info["ready"] == true {
-            "ready"
-        } else {
-            "not ready"
+        match info["not_ready"].as_str() {
+            None => "ready".to_owned(),
+            Some(why) => format!("not ready ({why})"),
         },
         text(&info["config_hash"]),
         info["in_flight"],
@@ -155,7 +168,19 @@ fn render(info: &Value) -> String {
             text(&certificate["listener"]),
         ));
     }
+    render_upgrade(info, &mut out);
     out
+}
+
+/// Of an upgrade only a failure is left to be told: after the others another process is asked.
+fn render_upgrade(info: &Value, out: &mut String) {
+    if let Some(error) = info["last_upgrade"]["error"].as_str() {
+        let (at, error) = (
+            text(&info["last_upgrade"]["at"]),
+            error.replace('\n', "\n  "),
+        );
+        out.push_str(&format!("last upgrade failed at {at}\n  {error}\n"));
+    }
 }
 
 fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {

@@ -59,6 +59,8 @@ pub(super) enum Command {
     },
     /// Keep what `reload --confirm` put in force.
     Confirm,
+    /// Replace the running program by the one that is now in its place, without losing a request.
+    Upgrade,
     /// Show version, configuration hash, routes and upstream health of the running gateway.
     Status {
         /// Also estimate how much more this host can take.

@@ -45,6 +45,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Check { format } => check(&path, format),
         Command::Reload { confirm } => admin_client::reload(&path, confirm.as_deref()),
         Command::Confirm => trial::confirm(&path),
+        Command::Upgrade => admin_client::upgrade(&path),
         Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
         Command::Routes { json } => inspect::routes(&path, json),
         Command::Config {

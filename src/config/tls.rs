@@ -64,6 +64,14 @@ pub enum CertificatePart {
 }
 
 impl CertificatePart {
+    /// As it is written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "client_cert:subject",
+            Self::Fingerprint => "client_cert:fingerprint",
+        }
+    }
+
     /// Reads `client_cert:subject` or `client_cert:fingerprint`.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {

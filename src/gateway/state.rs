@@ -1,12 +1,13 @@
 //! What outlives a configuration: counts, health, nonces, connections, and the snapshot in force.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 use super::admission::Admission;
+use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
 use crate::auth::AuthFacts;
 use crate::limit::LimitFacts;
@@ -14,6 +15,20 @@ use crate::observe::{LogHandle, Metrics, Windows};
 use crate::primitives::clock::{self, Clock, WallClock};
 use crate::tls::TlsFacts;
 use crate::upstream::EndpointFacts;
+
+/// Where the process stands between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not every listener has answered yet.
+    Starting,
+    /// New clients are welcome.
+    Serving,
+    /// Told to stop; clients that come all the same are served.
+    Leaving,
+    /// What is in flight is finished, nothing new begins.
+    Draining,
+}
 
 /// Facts of the running process. Made once in `server` and handed down.
 pub struct State {
@@ -39,9 +54,10 @@ pub struct State {
     pub endpoints: Arc<EndpointFacts>,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,
+    /// Connections this process makes to its own listeners.
+    pub own: OwnConnections,
     snapshot: ArcSwapOption<Snapshot>,
-    ready: AtomicBool,
-    draining: AtomicBool,
+    phase: AtomicU8,
     in_flight: AtomicU64,
 }
 
@@ -61,9 +77,9 @@ impl State {
             tls: TlsFacts::default(),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
             log,
+            own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
-            ready: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Starting as u8),
             in_flight: AtomicU64::new(0),
             metrics,
         }
@@ -99,24 +115,30 @@ impl State {
         self.metrics.prune();
     }
 
-    /// Whether new clients should come: a snapshot is in force, and nobody asked the process to stop.
+    /// Whether new clients should come.
     pub fn ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) && self.snapshot.load().is_some()
+        self.not_ready().is_none()
     }
 
-    /// Tells whether new clients should come.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Release);
+    /// Why no new clients should come; `None` when they should.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Starting as u8 => Some("starting"),
+            _ if self.snapshot.load().is_none() => Some("no configuration"),
+            phase if phase == Phase::Serving as u8 => None,
+            phase if phase == Phase::Leaving as u8 => Some("about to stop, still accepting"),
+            _ => Some("draining"),
+        }
     }
 
-    /// Whether the process is about to stop.
+    /// The process is now in this phase.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Whether no request should be waited for any more: answers announce the end of their connections.
     pub fn draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-
-    /// From now on the process is about to stop.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.phase.load(Ordering::Acquire) == Phase::Draining as u8
     }
 
     /// Requests being served now.

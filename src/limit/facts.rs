@@ -1,13 +1,13 @@
 //! What limits remember across reloads.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::concurrency::Counts;
+use super::seed::Seed;
 use super::sketch::Sketch;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
@@ -18,7 +18,7 @@ use crate::primitives::LimitName;
 /// A changed rate, burst, `max`, `max_delay` or capacity goes on from what was counted; a changed key, algorithm or
 /// period of an estimator counts something else and begins anew.
 pub struct LimitFacts {
-    seed: RandomState,
+    seed: Arc<Seed>,
     kept: Mutex<Kept>,
 }
 
@@ -49,7 +49,7 @@ impl LimitFacts {
     /// Nothing counted yet.
     pub fn new() -> Self {
         Self {
-            seed: RandomState::new(),
+            seed: Arc::new(Seed::random()),
             kept: Mutex::default(),
         }
     }
@@ -65,8 +65,37 @@ impl LimitFacts {
         kept.counts.retain(|identity, _| wanted.contains(identity));
     }
 
-    pub(super) fn seed(&self) -> &RandomState {
+    pub(super) fn seed(&self) -> &Arc<Seed> {
         &self.seed
+    }
+
+    /// What keys are hashed under: without it, exported times belong to nobody.
+    pub fn seed_numbers(&self) -> [u64; 2] {
+        self.seed.numbers()
+    }
+
+    /// What the exact rates remember. Requests at the same time are not among it: they are this process' own; nor are
+    /// sketches, which promise no exact count.
+    pub fn export(&self, now: u64) -> Vec<KeptTimes> {
+        let kept = self.kept.lock();
+        let of = |(identity, store): (&Identity, &Arc<Store>)| KeptTimes {
+            identity: identity.text(),
+            entries: store.export(now),
+        };
+        kept.times.iter().map(of).collect()
+    }
+
+    /// Goes on with what another process remembered until `passed` ago, for the limits that are known here. To be called
+    /// before the first request: every key is hashed anew.
+    pub fn import(&self, seed: [u64; 2], all: &[KeptTimes], passed: Duration, now: u64) {
+        self.seed.set(seed);
+        let kept = self.kept.lock();
+        for (identity, store) in &kept.times {
+            let text = identity.text();
+            for times in all.iter().filter(|times| times.identity == text) {
+                store.import(&times.entries, passed, now);
+            }
+        }
     }
 
     pub(super) fn times(&self, limit: &Limit, capacity: u32) -> Arc<Store> {
@@ -92,6 +121,15 @@ impl LimitFacts {
     }
 }
 
+/// The times one limit keeps, on their way to another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptTimes {
+    /// Which limit, and what it counts.
+    pub identity: String,
+    /// Keys with how long it takes until they are as good as new.
+    pub entries: Vec<(u64, Duration)>,
+}
+
 impl Default for LimitFacts {
     fn default() -> Self {
         Self::new()
@@ -99,6 +137,25 @@ impl Default for LimitFacts {
 }
 
 impl Identity {
+    /// The same in every process that counts the same.
+    fn text(&self) -> String {
+        let key = match &self.key {
+            LimitKey::ClientIp => "client_ip".to_owned(),
+            LimitKey::Consumer => "consumer".to_owned(),
+            LimitKey::Header(name) => format!("header:{name}"),
+            LimitKey::Claim(path) => format!("claim:{path}"),
+            LimitKey::Route => "route".to_owned(),
+            LimitKey::ClientCert(part) => part.name().to_owned(),
+        };
+        let kind = match self.kind {
+            Kind::Estimator { .. } => "estimator",
+            Kind::TokenBucket => "token_bucket",
+            Kind::LeakyBucket => "leaky_bucket",
+            Kind::Concurrency => "concurrency",
+        };
+        format!("{} {kind} {key}", self.name)
+    }
+
     fn of(limit: &Limit) -> Self {
         Self {
             name: limit.name.clone(),

@@ -1,17 +1,19 @@
 //! What a request is counted under, as one number.
 //!
-//! The number is a 64-bit SipHash under a seed drawn when the process starts: callers cannot aim at each other's
+//! The number is a 64-bit SipHash under a seed that nobody outside knows: callers cannot aim at each other's
 //! number, nothing of the key itself is kept, and no memory is allocated. Among a million keys the odds that any two
 //! share a number are 3 in 10^8; a pair that did would share one allowance, and no later check would tell them apart.
 //!
 //! An IPv6 client is counted by its /64: that is what a subscriber gets, so anything longer would hand one client
 //! 2^64 allowances. An IPv4 address in IPv6 form is the IPv4 address.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::seed::Seed;
 use crate::config::{Limit, LimitKey, OnMissingKey};
 use crate::filter::Exchange;
 
@@ -19,7 +21,7 @@ use crate::filter::Exchange;
 pub(super) struct KeyFinder {
     source: LimitKey,
     on_missing: OnMissingKey,
-    seed: RandomState,
+    seed: Arc<Seed>,
 }
 
 /// What a request is counted under.
@@ -48,11 +50,11 @@ enum Kind {
 }
 
 impl KeyFinder {
-    pub(super) fn new(limit: &Limit, seed: &RandomState) -> Self {
+    pub(super) fn new(limit: &Limit, seed: &Arc<Seed>) -> Self {
         Self {
             source: limit.key.clone(),
             on_missing: limit.on_missing_key,
-            seed: seed.clone(),
+            seed: Arc::clone(seed),
         }
     }
 
@@ -126,8 +128,6 @@ impl KeyFinder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::super::testing::{self, Request};
@@ -137,7 +137,7 @@ mod tests {
     fn finder(source: LimitKey, on_missing: OnMissingKey) -> KeyFinder {
         let mut limit = testing::estimator("5/s");
         (limit.key, limit.on_missing_key) = (source, on_missing);
-        KeyFinder::new(&limit, &RandomState::new())
+        KeyFinder::new(&limit, &Arc::new(Seed::random()))
     }
 
     fn principal(consumer: &str, claims: Value) -> Arc<Principal> {

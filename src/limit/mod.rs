@@ -19,6 +19,7 @@ mod facts;
 mod key;
 mod leaky_bucket;
 mod limiter;
+mod seed;
 mod shards;
 mod sketch;
 mod store;
@@ -31,7 +32,7 @@ mod token_bucket;
 
 use std::sync::Arc;
 
-pub use facts::LimitFacts;
+pub use facts::{KeptTimes, LimitFacts};
 
 use crate::config::{Algorithm, Limit};
 use crate::filter::RequestFilter;

@@ -24,6 +24,11 @@ impl<T: Default> Shards<T> {
         Self((0..parts).map(|_| Line::default()).collect())
     }
 
+    /// Every part, locked one after the other.
+    pub(super) fn all(&self) -> impl Iterator<Item = MutexGuard<'_, T>> {
+        self.0.iter().map(|line| line.0.lock())
+    }
+
     /// The part that holds `key`, locked. It goes by the upper half of the key: the lower places it inside the part.
     pub(super) fn of(&self, key: u64) -> MutexGuard<'_, T> {
         let index = (key >> 32) as usize & (self.0.len() - 1);

@@ -9,8 +9,11 @@
 //!
 //! A decision is a look-up and a few additions under one of up to 256 locks.
 
+use std::time::Duration;
+
 use super::shards::Shards;
 use super::table::Table;
+use crate::primitives::clock::nanos;
 use crate::primitives::sync::atomic::{AtomicUsize, Ordering};
 
 /// Places looked at for idle keys whenever a key is added: more than one, so that they go faster than new ones come.
@@ -81,6 +84,25 @@ impl Store {
             shard.table.get(key).unwrap_or_default(),
             now.max(shard.latest),
         )
+    }
+
+    /// Every key that is not idle, with how long it takes until it is.
+    pub(super) fn export(&self, now: u64) -> Vec<(u64, Duration)> {
+        let mut entries = Vec::with_capacity(self.len.load(Ordering::Relaxed));
+        for shard in self.shards.all() {
+            let left = |time: u64| Duration::from_nanos(time.saturating_sub(now));
+            let busy = shard.table.entries().map(|(key, time)| (key, left(time)));
+            entries.extend(busy.filter(|(_, left)| !left.is_zero()));
+        }
+        entries
+    }
+
+    /// Keeps what another store exported `passed` ago. A later time that is known already stays.
+    pub(super) fn import(&self, entries: &[(u64, Duration)], passed: Duration, now: u64) {
+        for (key, left) in entries {
+            let time = now.saturating_add(nanos(left.saturating_sub(passed)));
+            self.update(*key, now, |known, _| (known.max(time), ()));
+        }
     }
 
     /// Counts one key more, and forgets what must go for it.
@@ -167,6 +189,22 @@ mod tests {
             set(&store, key, now, now + 100);
         }
         assert!(store.len() < 20_000, "{}", store.len());
+    }
+
+    #[test]
+    fn what_is_owed_travels_to_another_store() {
+        let (old, new) = (Store::new(100), Store::new(100));
+        set(&old, 1, 100, 5_000);
+        set(&old, 2, 100, 200);
+        let entries = old.export(1_000);
+        assert_eq!(entries, [(1, Duration::from_nanos(4_000))], "2 is idle");
+        set(&new, 3, 50_000, 60_000);
+        new.import(&entries, Duration::from_nanos(500), 50_000);
+        new.import(&[(3, Duration::from_nanos(1))], Duration::ZERO, 50_000);
+        assert_eq!(new.peek(1, 50_000, |time, _| time), 53_500);
+        assert_eq!(new.peek(3, 50_000, |time, _| time), 60_000);
+        new.import(&entries, Duration::from_secs(1), 60_000);
+        assert_eq!(new.len(), 2);
     }
 
     #[test]

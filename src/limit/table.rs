@@ -49,6 +49,12 @@ impl Table {
         self.len += 1;
     }
 
+    /// Every key with its number.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
+        let taken = self.places.iter().filter(|place| place.key != 0);
+        taken.map(|place| (place.key, place.value))
+    }
+
     /// Forgets `key`.
     pub(super) fn remove(&mut self, key: u64) {
         if let Some(found) = self.find(key) {

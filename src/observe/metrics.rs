@@ -38,6 +38,7 @@ pub struct Metrics {
     routes_active: IntGauge,
     reloads: IntCounterVec,
     trials: IntCounterVec,
+    upgrades: IntCounterVec,
     config_info: IntGaugeVec,
     rejected_certificates: IntGauge,
 }
@@ -129,6 +130,13 @@ impl Metrics {
             ),
             &["result"],
         )?;
+        let upgrades = IntCounterVec::new(
+            Opts::new(
+                "gateway_upgrades_total",
+                "Upgrades in place: those this process came from, and those that failed",
+            ),
+            &["result"],
+        )?;
         let config_info = IntGaugeVec::new(
             Opts::new(
                 "gateway_config_info",
@@ -150,10 +158,13 @@ impl Metrics {
         for end in TrialEnd::ALL {
             trials.with_label_values(&[end.label()]);
         }
+        upgrades.with_label_values(&["ok"]);
+        upgrades.with_label_values(&["error"]);
         build_info.with_label_values(&[version, commit]).set(1);
         registry.register(Box::new(routes_active.clone()))?;
         registry.register(Box::new(reloads.clone()))?;
         registry.register(Box::new(trials.clone()))?;
+        registry.register(Box::new(upgrades.clone()))?;
         registry.register(Box::new(config_info.clone()))?;
         registry.register(Box::new(build_info))?;
         Ok(Self {
@@ -169,6 +180,7 @@ impl Metrics {
             routes_active,
             reloads,
             trials,
+            upgrades,
             config_info,
             rejected_certificates,
         })
@@ -240,6 +252,13 @@ impl Metrics {
     pub fn rejected_certificates(&self, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.rejected_certificates.set(count);
+    }
+
+    /// An upgrade in place ended.
+    pub fn upgraded(&self, ok: bool) {
+        self.upgrades
+            .with_label_values(&[if ok { "ok" } else { "error" }])
+            .inc();
     }
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.

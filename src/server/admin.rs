@@ -21,8 +21,9 @@ use super::listeners::BoundSocket;
 use super::reload::Reloader;
 use super::stream::Listener;
 use super::trial;
+use super::upgrade::Upgrader;
 use super::usage::Usage;
-use super::worker::{Gate, accept};
+use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
@@ -35,20 +36,24 @@ use crate::tls::ListenerConfig;
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
     unix: Option<StdUnixListener>,
-    tcp: Option<std::net::TcpListener>,
+    tcp: Option<BoundSocket>,
     state: Arc<State>,
     reloader: Arc<Reloader>,
     usage: Arc<Usage>,
+    upgrader: Arc<Upgrader>,
+    accepting: watch::Receiver<Accepting>,
 }
 
 impl AdminWorker {
     /// On these sockets.
     pub(super) fn new(
         unix: StdUnixListener,
-        tcp: Option<std::net::TcpListener>,
+        tcp: Option<BoundSocket>,
         state: Arc<State>,
         reloader: Arc<Reloader>,
         usage: Arc<Usage>,
+        upgrader: Arc<Upgrader>,
+        accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
             unix: Some(unix),
@@ -56,6 +61,8 @@ impl AdminWorker {
             state,
             reloader,
             usage,
+            upgrader,
+            accepting,
         }
     }
 
@@ -71,6 +78,7 @@ impl AdminWorker {
                 state: Arc::clone(&state),
                 reloader,
                 usage: Arc::clone(&self.usage),
+                upgrader: Arc::clone(&self.upgrader),
                 trusted,
             }),
             state,
@@ -92,9 +100,10 @@ impl Service for AdminWorker {
     ) {
         // It answers to the end: a drain is watched through it.
         let (_open, closing) = watch::channel(false);
+        let (_always, always) = watch::channel(Accepting::Open);
         let admission = Arc::new(Admission::default());
         let stats = Arc::new(ListenerStats::default());
-        let tcp = self.tcp.take().map(BoundSocket::Tcp);
+        let tcp = self.tcp.take();
         let unix = self.unix.take().map(BoundSocket::Unix);
         let mut loops = Vec::new();
         for (socket, trusted) in [(tcp, false), (unix, true)] {
@@ -108,7 +117,14 @@ impl Service for AdminWorker {
                         tls: false,
                     };
                     let door = self.door(trusted, &shutdown, &closing);
-                    loops.push(tokio::spawn(accept(listener, door, gate)));
+                    // The socket in the runtime directory is this process' own.
+                    let accepting = if trusted { &always } else { &self.accepting };
+                    loops.push(tokio::spawn(accept(
+                        listener,
+                        door,
+                        gate,
+                        accepting.clone(),
+                    )));
                 }
                 Err(error) => log::error!("the admin listener cannot be served: {error}"),
             }
@@ -134,6 +150,7 @@ pub(super) struct Admin {
     state: Arc<State>,
     reloader: Arc<Reloader>,
     usage: Arc<Usage>,
+    upgrader: Arc<Upgrader>,
     trusted: bool,
 }
 
@@ -193,6 +210,8 @@ impl HttpServerApp for Admin {
                 return None;
             }
         }
+        // A process that was replaced ends only when this is written.
+        let _answering = self.upgrader.answering();
         let page = self.page(&session, &body).await;
         let mut head = ResponseHeader::build(page.status, Some(4)).ok()?;
         head.insert_header(header::CONTENT_TYPE, page.kind).ok()?;
@@ -276,27 +295,22 @@ impl Admin {
     }
 
     fn ready(&self, verbose: bool) -> Page {
-        let ready = self.state.ready();
-        let (status, word) = if ready {
-            (StatusCode::OK, "UP")
-        } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE")
+        let reason = self.state.not_ready();
+        let (status, word) = match reason {
+            None => (StatusCode::OK, "UP"),
+            Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE"),
         };
         let mut body = json!({ "status": word });
-        if !ready {
-            body["reason"] = if self.state.snapshot().is_none() {
-                "no configuration"
-            } else {
-                "draining"
-            }
-            .into();
+        if let Some(reason) = reason {
+            body["reason"] = reason.into();
         }
         if verbose {
             let snapshot = self.state.snapshot();
             let reload = self.reloader.last().map_or("none", |report| report.result);
             body["checks"] = json!([
                 { "name": "configuration", "ok": snapshot.is_some() },
-                { "name": "not draining", "ok": ready || snapshot.is_none() },
+                { "name": "listeners", "ok": reason != Some("starting") },
+                { "name": "not stopping", "ok": snapshot.is_none() || matches!(reason, None | Some("starting")) },
                 { "name": "last reload", "ok": reload != "error", "result": reload },
             ]);
         }
@@ -318,10 +332,12 @@ impl Admin {
             "uptime_seconds": uptime.as_secs(),
             "last_reload": self.reloader.last(),
             "trial": self.reloader.trial(),
+            "last_upgrade": self.upgrader.last(),
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
             "certificates": snapshot.as_deref().map(certificates),
+            "not_ready": self.state.not_ready(),
         })
     }
 
@@ -344,6 +360,7 @@ impl Admin {
                 Some(report) => Page::ok(&serde_json::to_value(report).unwrap_or_default()),
                 None => Page::error(StatusCode::NOT_FOUND, "no configuration was on trial"),
             },
+            ("POST", ["upgrade"]) => self.upgrade().await,
             ("POST", ["explain"]) => self.explain(body),
             (
                 "POST",
@@ -365,7 +382,7 @@ impl Admin {
                 _,
                 [
                     "routes" | "upstreams" | "config" | "headroom" | "reload" | "confirm" | "trial"
-                    | "explain",
+                    | "upgrade" | "explain",
                 ],
             ) => Page::error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -429,6 +446,20 @@ impl Admin {
             Some(Err(why)) => return Page::error(StatusCode::BAD_REQUEST, &why),
         };
         match self.reloader.reload(confirm).await {
+            Some(report) => {
+                let status = if report.error.is_none() {
+                    StatusCode::OK
+                } else {
+                    StatusCode::UNPROCESSABLE_ENTITY
+                };
+                Page::json(status, &serde_json::to_value(report).unwrap_or_default())
+            }
+            None => Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
+        }
+    }
+
+    async fn upgrade(&self) -> Page {
+        match self.upgrader.upgrade().await {
             Some(report) => {
                 let status = if report.error.is_none() {
                     StatusCode::OK

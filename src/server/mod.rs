@@ -1,29 +1,39 @@
 //! Boot and life of the process: configuration files, listeners, workers, signals, reload, drain, admin.
 
 mod admin;
+mod carried;
+mod channel;
 mod housekeeping;
+mod inherited;
 mod life;
 mod listeners;
 mod load;
+mod notify;
 mod offline;
+mod probe;
 mod processors;
 mod proxy_protocol;
 mod reload;
 mod runtime_dir;
 mod signals;
 mod stream;
+mod supervision;
 mod trial;
+mod upgrade;
 mod usage;
 mod worker;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
+use tokio::sync::watch;
 
 pub use admin::describe_route;
 pub use load::{Loaded, load};
@@ -34,14 +44,19 @@ use crate::gateway::{Snapshot, State};
 use crate::observe::{self, LogSettings, Metrics};
 use crate::upstream::Names;
 use admin::AdminWorker;
+use carried::Carried;
 use housekeeping::Housekeeping;
-use life::Life;
+use inherited::Inherited;
+use life::{Doors, Life};
 use listeners::Bound;
 use load::Host;
+use notify::Manager;
 use reload::{Fixed, Reloader};
 use runtime_dir::RuntimeDir;
+use supervision::Supervision;
+use upgrade::Upgrader;
 use usage::Usage;
-use worker::Worker;
+use worker::{Accepting, Worker};
 
 /// This build: version and commit.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -52,7 +67,20 @@ pub const COMMIT: &str = env!("TOLLGATE_COMMIT");
 ///
 /// Everything that can be wrong is found before the first connection is accepted: the configuration, what it points
 /// to, the runtime directory, every address.
+///
+/// A process that was started to replace another one tells it when it cannot.
 pub fn run(path: &Path) -> anyhow::Result<()> {
+    let inherited = Inherited::take()?;
+    let mut channel = inherited.channel.as_ref().and_then(|c| c.try_clone().ok());
+    let ended = start(path, inherited);
+    if let (Err(error), Some(channel)) = (&ended, &mut channel) {
+        channel::failed(channel, &format!("{error:#}"));
+    }
+    ended
+}
+
+fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
+    let channel = inherited.channel.take();
     let signals = signals::listen().context("signals cannot be received")?;
     crate::auth::install_crypto();
     let loaded = load(path)?;
@@ -67,18 +95,35 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let snapshot = Snapshot::build(config, sources, &state, &Host)?;
     log.configure(log_settings_of(&snapshot))?;
     let fixed = Fixed::of(&snapshot.config);
-    let directory = RuntimeDir::claim(&fixed.runtime_dir)?;
+    let directory = Arc::new(match channel {
+        None => RuntimeDir::claim(&fixed.runtime_dir)?,
+        Some(_) => RuntimeDir::prepare(&fixed.runtime_dir)?,
+    });
     let workers = fixed.workers();
-    let mut bound = listeners::bind(&snapshot.config, workers)?;
+    let mut bound = listeners::bind(&snapshot.config, workers, inherited, channel.is_some())?;
     let socket_files = std::mem::take(&mut bound.files);
     resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
     state.publish(&snapshot);
+    let states = carried::directory(directory.path());
+    if directory.is_ours()
+        && let Some(carried) = Carried::take_from(&states)
+    {
+        log::info!("going on with {}", carried.describe());
+        carried.give_to(&state);
+    }
     log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
         "started with {} routes", snapshot.routes.len());
     say_when_capped(&state, files);
-    let served = serve(path, &state, fixed, bound, &directory, signals);
-    socket_files.remove();
+    let served = serve(path, &state, fixed, bound, &directory, (signals, channel));
+    if directory.is_ours() {
+        socket_files.remove();
+    }
+    if directory.is_ours()
+        && let Err(error) = Carried::of(&state).leave_in(&states)
+    {
+        log::warn!("what is known of nonces and limits cannot be kept: {error:#}");
+    }
     log::info!("stopped");
     log.finish(Duration::from_secs(2));
     directory.release();
@@ -117,20 +162,32 @@ fn serve(
     state: &Arc<State>,
     fixed: Fixed,
     bound: Bound,
-    directory: &RuntimeDir,
-    signals: signals::Signals,
+    directory: &Arc<RuntimeDir>,
+    (signals, replaced): (signals::Signals, Option<UnixStream>),
 ) -> anyhow::Result<()> {
     let snapshot = state.snapshot().context("no snapshot")?;
     let mut server =
         Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
     let conf = Arc::clone(&server.configuration);
-    let (closing_sender, closing) = tokio::sync::watch::channel(false);
+    let manager = Arc::new(Manager::of_environment());
+    let (closing_sender, closing) = watch::channel(false);
+    let (public_sender, public) = watch::channel(Accepting::Held);
+    let (admin_sender, admin) = watch::channel(Accepting::Held);
+    let targets = probe::targets(&bound.all);
     let names = Arc::new(Names::of_host());
+    let path = std::path::absolute(path)?;
+    let upgrader = Arc::new(Upgrader::new(
+        path.clone(),
+        Arc::clone(state),
+        Arc::clone(directory),
+        bound.all,
+    )?);
     let reloader = Arc::new(Reloader::new(
-        std::path::absolute(path)?,
+        path,
         Arc::clone(state),
         fixed,
         Arc::clone(&names),
+        Arc::clone(&manager),
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
@@ -142,6 +199,7 @@ fn serve(
             Arc::clone(state),
             Arc::clone(&conf),
             closing.clone(),
+            public.clone(),
         ));
     }
     let admin_socket = directory.bind_admin()?;
@@ -151,6 +209,8 @@ fn serve(
         Arc::clone(state),
         Arc::clone(&reloader),
         Arc::clone(&usage),
+        Arc::clone(&upgrader),
+        admin,
     ));
     server.add_service(background_service(
         "reload",
@@ -158,10 +218,27 @@ fn serve(
     ));
     server.add_service(background_service(
         "housekeeping",
-        Housekeeping::new(Arc::clone(state), names, &reloader, usage),
+        Housekeeping::new(Arc::clone(state), names, &reloader, Arc::clone(&usage)),
+    ));
+    server.add_service(background_service(
+        "supervision",
+        Supervision::new(Arc::clone(state), usage, Arc::clone(&manager)),
     ));
     server.bootstrap();
-    let life = Life::new(Arc::clone(state), closing_sender, signals);
+    let life = Life {
+        state: Arc::clone(state),
+        manager,
+        targets,
+        doors: Doors {
+            closing: closing_sender,
+            public: public_sender,
+            admin: admin_sender,
+        },
+        upgrader,
+        channel: Mutex::new(replaced),
+        directory: Arc::clone(directory),
+        signals,
+    };
     server.run(RunArgs {
         shutdown_signal: Box::new(life),
     });

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::load::{Host, Loaded, load};
 use super::log_settings_of;
+use super::notify::Manager;
 use super::signals::Signals;
 use super::trial::{Trial, TrialReport};
 use crate::config::{Config, Problem, Problems};
@@ -118,6 +119,7 @@ pub(super) struct Reloader {
     state: Arc<State>,
     fixed: Fixed,
     names: Arc<Names>,
+    manager: Arc<Manager>,
     asked: Notify,
     waiting: Mutex<Vec<Waiting>>,
     last: Mutex<Option<Report>>,
@@ -129,12 +131,19 @@ pub(super) struct Reloader {
 
 impl Reloader {
     /// Reloads the file at `path`.
-    pub(super) fn new(path: PathBuf, state: Arc<State>, fixed: Fixed, names: Arc<Names>) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        state: Arc<State>,
+        fixed: Fixed,
+        names: Arc<Names>,
+        manager: Arc<Manager>,
+    ) -> Self {
         Self {
             path,
             state,
             fixed,
             names,
+            manager,
             asked: Notify::new(),
             waiting: Mutex::default(),
             last: Mutex::default(),
@@ -230,10 +239,19 @@ impl Reloader {
     /// Builds and publishes once, for everybody who asked until now.
     async fn once(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
+        // A start or a stop under way is not interrupted by other news.
+        let serving = self.state.ready();
+        if serving {
+            self.manager.reloading();
+        }
         let confirm = waiting.iter().filter_map(|one| one.confirm).min();
         let built = self.build(confirm).await;
         let rejected = built.as_ref().err().map_or(0, rejected_certificates);
         self.state.metrics.rejected_certificates(rejected);
+        if serving {
+            // Serving goes on either way; how it ended is what the command that asked says.
+            self.manager.ready();
+        }
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
             Err(error) => (Some(format!("{error:#}")), Vec::new()),

@@ -1,20 +1,27 @@
 //! The runtime directory: pid file and admin socket, private to the service user.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::getppid;
 
 /// Name of the admin socket in the directory.
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
+/// Its name while another process still has the directory.
+const NEXT: &str = "admin.sock.next";
+/// A second name for it, for the moment in which it may be replaced.
+const ASIDE: &str = "admin.sock.aside";
 const PID_FILE: &str = "tollgate.pid";
 
-/// The directory, claimed by this process.
+/// The directory, this process' or about to be.
 pub(super) struct RuntimeDir {
     path: PathBuf,
+    ours: AtomicBool,
 }
 
 /// Whoever can write to the directory could put a socket of his own there and answer in our name.
@@ -41,31 +48,59 @@ fn check_private(path: &Path) -> anyhow::Result<()> {
 impl RuntimeDir {
     /// Creates the directory and writes the pid file. Refuses when a live gateway has it.
     pub(super) fn claim(path: &Path) -> anyhow::Result<Self> {
-        if !path.is_dir() {
-            let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
-            created.with_context(|| format!("runtime_dir {} cannot be created", path.display()))?;
-        }
-        check_private(path)?;
-        let socket = path.join(ADMIN_SOCKET);
-        if UnixStream::connect(&socket).is_ok() {
+        create(path)?;
+        if UnixStream::connect(path.join(ADMIN_SOCKET)).is_ok() {
             bail!(
                 "another gateway is running with runtime_dir {}",
                 path.display()
             );
         }
-        let _ = fs::remove_file(&socket);
-        let pid_file = path.join(PID_FILE);
-        let written = fs::File::create(&pid_file)
-            .and_then(|mut file| writeln!(file, "{}", std::process::id()));
-        written.with_context(|| format!("{} cannot be written", pid_file.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        for left in [ADMIN_SOCKET, NEXT, ASIDE] {
+            let _ = fs::remove_file(path.join(left));
+        }
+        let directory = Self::at(path, true);
+        directory.write_pid()?;
+        Ok(directory)
     }
 
-    /// Binds the admin socket, mode 0600.
+    /// Prepares to [take over](Self::take_over) the directory from the process that started this one. Refuses when
+    /// another gateway has it.
+    pub(super) fn prepare(path: &Path) -> anyhow::Result<Self> {
+        create(path)?;
+        if let Ok(socket) = UnixStream::connect(path.join(ADMIN_SOCKET)) {
+            let of = getsockopt(&socket, PeerCredentials)?.pid();
+            if of != getppid().as_raw() {
+                bail!(
+                    "another gateway (process {of}) is running with runtime_dir {}",
+                    path.display()
+                );
+            }
+        }
+        let _ = fs::remove_file(path.join(NEXT));
+        Ok(Self::at(path, false))
+    }
+
+    fn at(path: &Path, ours: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            ours: AtomicBool::new(ours),
+        }
+    }
+
+    /// Whether pid file and admin socket are this process'.
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Acquire)
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Binds the admin socket, mode 0600; under another name as long as the directory is somebody else's.
     pub(super) fn bind_admin(&self) -> anyhow::Result<UnixListener> {
-        let path = self.path.join(ADMIN_SOCKET);
+        let name = if self.is_ours() { ADMIN_SOCKET } else { NEXT };
+        let path = self.path.join(name);
         let listener = UnixListener::bind(&path)
             .with_context(|| format!("{} cannot be bound", path.display()))?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
@@ -73,9 +108,64 @@ impl RuntimeDir {
         Ok(listener)
     }
 
-    /// Removes what was put there.
-    pub(super) fn release(&self) {
-        let _ = fs::remove_file(self.path.join(ADMIN_SOCKET));
-        let _ = fs::remove_file(self.path.join(PID_FILE));
+    /// Puts socket and pid file in place of those of the process that is replaced: whoever connects finds one or the
+    /// other.
+    pub(super) fn take_over(&self) -> anyhow::Result<()> {
+        let (next, socket) = (self.path.join(NEXT), self.path.join(ADMIN_SOCKET));
+        fs::rename(&next, &socket)
+            .with_context(|| format!("{} cannot be renamed", next.display()))?;
+        self.ours.store(true, Ordering::Release);
+        self.write_pid()
     }
+
+    /// Keeps the admin socket under a second name before another process puts its own in its place.
+    pub(super) fn keep_aside(&self) {
+        let aside = self.path.join(ASIDE);
+        let _ = fs::remove_file(&aside);
+        if let Err(error) = fs::hard_link(self.path.join(ADMIN_SOCKET), aside) {
+            log::warn!("the admin socket is not where it was put: {error}");
+        }
+    }
+
+    /// Puts the admin socket and the pid file back as they were.
+    pub(super) fn put_back(&self) {
+        let aside = self.path.join(ASIDE);
+        let _ = fs::rename(&aside, self.path.join(ADMIN_SOCKET));
+        // Where both are names of the same socket, a rename does nothing.
+        let _ = fs::remove_file(&aside);
+        let _ = fs::remove_file(self.path.join(NEXT));
+        if let Err(error) = self.write_pid() {
+            log::warn!("{error:#}");
+        }
+    }
+
+    /// The directory is another process' from now on.
+    pub(super) fn given_away(&self) {
+        self.ours.store(false, Ordering::Release);
+        let _ = fs::remove_file(self.path.join(ASIDE));
+    }
+
+    fn write_pid(&self) -> anyhow::Result<()> {
+        let pid_file = self.path.join(PID_FILE);
+        let partial = pid_file.with_extension("partial");
+        let written = fs::write(&partial, format!("{}\n", std::process::id()))
+            .and_then(|()| fs::rename(&partial, &pid_file));
+        written.with_context(|| format!("{} cannot be written", pid_file.display()))
+    }
+
+    /// Removes what was put there, unless it is another process' now.
+    pub(super) fn release(&self) {
+        if self.is_ours() {
+            let _ = fs::remove_file(self.path.join(ADMIN_SOCKET));
+            let _ = fs::remove_file(self.path.join(PID_FILE));
+        }
+    }
+}
+
+fn create(path: &Path) -> anyhow::Result<()> {
+    if !path.is_dir() {
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        created.with_context(|| format!("runtime_dir {} cannot be created", path.display()))?;
+    }
+    check_private(path)
 }

@@ -26,6 +26,8 @@ pub(super) struct Signals {
     pub reload: Arc<Notify>,
     /// SIGUSR1: reopen log files.
     pub reopen: Arc<Notify>,
+    /// SIGUSR2: replace the binary.
+    pub upgrade: Arc<Notify>,
     /// SIGTERM and SIGINT.
     pub stop: watch::Receiver<Stop>,
 }
@@ -36,6 +38,7 @@ pub(super) fn listen() -> std::io::Result<Signals> {
     let signals = Signals {
         reload: Arc::default(),
         reopen: Arc::default(),
+        upgrade: Arc::default(),
         stop,
     };
     let (ready_sender, ready) = std::sync::mpsc::channel();
@@ -89,7 +92,7 @@ impl Handlers {
             tokio::select! {
                 _ = self.hangup.recv() => signals.reload.notify_one(),
                 _ = self.reopen.recv() => signals.reopen.notify_one(),
-                _ = self.upgrade.recv() => log::warn!("SIGUSR2: replacing the binary is not supported yet"),
+                _ = self.upgrade.recv() => signals.upgrade.notify_one(),
                 // A repeated SIGTERM is no order to cut anything off: supervisors and `timeout` send it twice.
                 _ = self.terminate.recv() => stop.send_modify(|stop| *stop = (*stop).max(Stop::Drain)),
                 _ = self.interrupt.recv() => stop.send_modify(|stop| *stop = Stop::Now),

@@ -1,7 +1,7 @@
 //! Sockets that listen and sockets that were accepted, over IP or in the file system, used alike.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, recv};
@@ -33,11 +33,10 @@ impl Listener {
     }
 
     /// The next connection, and its address where it has one. Abandoning the wait loses nothing.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                let address = address.ip().to_canonical();
                 (Stream::Tcp(stream), Some(address))
             }
             Self::Unix(listener) => (Stream::Unix(listener.accept().await?.0), None),

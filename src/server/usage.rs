@@ -63,6 +63,15 @@ impl Usage {
         self.readings.lock().push(reading);
     }
 
+    /// The workers that made no progress for longer than `patience`. Those that have not begun are looked at from
+    /// `since` on.
+    pub(super) fn stuck(&self, since: u64, now: u64, patience: Duration) -> Vec<usize> {
+        let stuck = |pulse: &Pulse| pulse.silent(since, now) > patience.max(2 * BEAT);
+        (0..self.pulses.len())
+            .filter(|index| stuck(&self.pulses[*index]))
+            .collect()
+    }
+
     /// How much more this process could serve.
     pub(super) fn headroom(&self) -> Headroom {
         let on = processors::usable(&kernel);
@@ -87,6 +96,12 @@ impl Pulse {
         }
     }
 
+    /// How long ago it beat last, `since` at the earliest.
+    fn silent(&self, since: u64, now: u64) -> Duration {
+        let last = self.beaten.load(Ordering::Relaxed).max(since);
+        Duration::from_nanos(now.saturating_sub(last))
+    }
+
     /// By how much it was late since the last question, a beat that is overdue at `now` included.
     fn lag(&self, now: u64) -> Duration {
         let late = self.late.swap(0, Ordering::Relaxed);
@@ -101,6 +116,27 @@ impl Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_that_does_not_beat_is_stuck() {
+        let usage = Usage::new(2);
+        let beats = |at| {
+            let pulse = usage.pulse(1);
+            pulse.beaten.store(at, Ordering::Relaxed);
+        };
+        usage
+            .pulse(0)
+            .beaten
+            .store(9_500_000_000, Ordering::Relaxed);
+        let since = |since| usage.stuck(since, 10_000_000_000, Duration::from_secs(1));
+        let stuck = || since(1_000_000_000);
+        assert_eq!(stuck(), [1], "never begun");
+        assert!(since(9_500_000_000).is_empty(), "not yet");
+        beats(9_100_000_000);
+        assert!(stuck().is_empty());
+        beats(8_900_000_000);
+        assert_eq!(stuck(), [1]);
+    }
 
     #[test]
     fn a_worker_that_is_stuck_is_late() {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,19 @@ use crate::observe::stats::TurnedAway;
 use crate::primitives::ListenerName;
 use crate::tls::HTTP2;
 
+/// Whether connections are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// Not at the moment: they wait in the kernel's queue.
+    Held,
+    /// Yes.
+    Open,
+    /// No more, but who already waits is served: nobody else would.
+    Closing,
+    /// No more: who waits in the queue is another process' client.
+    Over,
+}
+
 /// One worker.
 pub(super) struct Worker {
     index: usize,
@@ -39,6 +52,7 @@ pub(super) struct Worker {
     state: Arc<State>,
     conf: Arc<ServerConf>,
     closing: watch::Receiver<bool>,
+    accepting: watch::Receiver<Accepting>,
 }
 
 impl Worker {
@@ -50,6 +64,7 @@ impl Worker {
         state: Arc<State>,
         conf: Arc<ServerConf>,
         closing: watch::Receiver<bool>,
+        accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
             index,
@@ -60,6 +75,7 @@ impl Worker {
             state,
             conf,
             closing,
+            accepting,
         }
     }
 }
@@ -99,7 +115,13 @@ impl Service for Worker {
                         listener: Some(name),
                         tls,
                     };
-                    loops.push(tokio::spawn(accept(listener, door.clone(), gate)));
+                    let accepting = self.accepting.clone();
+                    loops.push(tokio::spawn(accept(
+                        listener,
+                        door.clone(),
+                        gate,
+                        accepting,
+                    )));
                 }
                 Err(error) => {
                     log::error!("listener {name} cannot be served: {error}");
@@ -108,7 +130,7 @@ impl Service for Worker {
             }
         }
         for ended in futures_util::future::join_all(loops).await {
-            if ended.is_err() && !*self.closing.borrow() {
+            if ended.is_err() && *self.accepting.borrow() == Accepting::Open {
                 // A worker that went deaf in silence would lose its share of connections for good.
                 log::error!("an accept loop ended; the process cannot go on");
                 std::process::exit(1);
@@ -143,22 +165,36 @@ pub(super) struct Gate {
     pub tls: bool,
 }
 
-/// Accepts until closing; then takes what already waits, so that nobody who was let in is turned away.
-pub(super) async fn accept<A>(listener: Listener, door: Door<A>, gate: Gate)
-where
+/// Accepts while it may. At the end takes what already waits, so that nobody who was let in is turned away.
+pub(super) async fn accept<A>(
+    listener: Listener,
+    door: Door<A>,
+    gate: Gate,
+    mut accepting: watch::Receiver<Accepting>,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let mut closing = door.closing.clone();
     let mut reserve = Reserve::new();
-    loop {
+    let mut now = *accepting.borrow_and_update();
+    while matches!(now, Accepting::Held | Accepting::Open) {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = closing.wait_for(|closing| *closing) => break,
+            accepted = listener.accept(), if now == Accepting::Open => accepted,
+            changed = accepting.changed() => {
+                now = match changed {
+                    Ok(()) => *accepting.borrow_and_update(),
+                    Err(_) => Accepting::Closing,
+                };
+                continue;
+            }
         };
         match accepted {
+            Ok((_, Some(address))) if door.state.own.accepted(address) => {}
             Ok((stream, address)) => gate.welcome(stream, address, &door),
             Err(error) => reserve.after_failure(&error, &listener, &gate).await,
         }
+    }
+    if now == Accepting::Over {
+        return;
     }
     while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
         gate.welcome(stream, address, &door);
@@ -194,13 +230,14 @@ impl Failed {
 
 impl Gate {
     /// Lets a connection in, or closes it at once: over the cap nothing is spent on it.
-    fn welcome<A>(&self, stream: Stream, address: Option<IpAddr>, door: &Door<A>)
+    fn welcome<A>(&self, stream: Stream, address: Option<SocketAddr>, door: &Door<A>)
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
         let Some(snapshot) = door.state.snapshot() else {
             return;
         };
+        let address = address.map(|address| address.ip().to_canonical());
         let server = &snapshot.config.server;
         let mut configured = snapshot.config.listeners.iter();
         let configured = configured.find(|known| Some(&known.name) == self.listener.as_ref());

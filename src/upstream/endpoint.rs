@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Passive;
 use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
@@ -25,6 +27,23 @@ pub struct Endpoint {
     ejected_until: AtomicU64,
     failing: AtomicBool,
     fails: Mutex<Fails>,
+}
+
+/// What is known of an endpoint that does not simply take requests, on its way to another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownEndpoint {
+    /// Its upstream.
+    pub upstream: String,
+    /// As configured.
+    pub label: String,
+    /// Where it is.
+    pub address: Address,
+    /// Active checks fail.
+    pub unhealthy: bool,
+    /// An operator took it out.
+    pub drained: bool,
+    /// For how long it is still put aside.
+    pub ejected_ms: u64,
 }
 
 /// Failures of live traffic in the current window.
@@ -127,6 +146,37 @@ impl Endpoint {
         probing || fails.count >= rule.max_fails
     }
 
+    /// What another process should know of it; `None` when there is nothing but that it takes requests.
+    fn known(&self, upstream: &UpstreamName, now: u64) -> Option<KnownEndpoint> {
+        let ejected = self
+            .ejected_until
+            .load(Ordering::Relaxed)
+            .saturating_sub(now);
+        let known = KnownEndpoint {
+            upstream: upstream.to_string(),
+            label: self.label.to_string(),
+            address: self.address.clone(),
+            unhealthy: self.unhealthy.load(Ordering::Relaxed),
+            drained: self.drained.load(Ordering::Relaxed),
+            ejected_ms: ejected / 1_000_000,
+        };
+        (known.unhealthy || known.drained || ejected > 0).then_some(known)
+    }
+
+    /// Goes on from what another process knew. Without checks nothing would ever find it healthy again.
+    pub(super) fn recall(&self, known: &KnownEndpoint, checked: bool, passed: u64, now: u64) {
+        let left = known
+            .ejected_ms
+            .saturating_mul(1_000_000)
+            .saturating_sub(passed);
+        self.unhealthy
+            .store(known.unhealthy && checked, Ordering::Relaxed);
+        self.drained.store(known.drained, Ordering::Relaxed);
+        if left > 0 {
+            self.eject(now.saturating_add(left));
+        }
+    }
+
     /// Puts it aside until `until`.
     pub(super) fn eject(&self, until: u64) {
         *self.fails.lock() = Fails::default();
@@ -167,6 +217,15 @@ impl EndpointFacts {
         let endpoint = Arc::new(Endpoint::new(label, key.1.clone(), counts));
         endpoints.insert(key, Arc::clone(&endpoint));
         endpoint
+    }
+
+    /// What another process should know.
+    pub fn export(&self, now: u64) -> Vec<KnownEndpoint> {
+        let endpoints = self.endpoints.lock();
+        let known = endpoints
+            .iter()
+            .filter_map(|((upstream, _), endpoint)| endpoint.known(upstream, now));
+        known.collect()
     }
 
     /// Forgets endpoints that nobody holds any more.

@@ -12,7 +12,7 @@ mod peer;
 mod pool;
 mod resolve;
 
-pub use endpoint::{Endpoint, EndpointFacts};
+pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool};
 pub use resolve::Names;

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::budget::RetryBudget;
-use super::endpoint::{Endpoint, EndpointFacts};
+use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::peer::PeerTemplate;
 use crate::config::{EndpointAddress, Upstream};
 use crate::observe::stats::UpstreamStats;
@@ -235,6 +236,24 @@ impl Pool {
         }
         self.reorder(now);
         known
+    }
+
+    /// Goes on from what another process knew until `passed` ago.
+    pub fn recall(&self, known: &[KnownEndpoint], passed: Duration, now: u64) {
+        let members = self.members.load_full();
+        let checked = self.settings.health.is_some();
+        for member in members.all.iter() {
+            let endpoint = &member.endpoint;
+            let same = |known: &&KnownEndpoint| {
+                known.upstream == self.settings.name.as_str()
+                    && known.address == endpoint.address
+                    && known.label == *endpoint.label
+            };
+            if let Some(known) = known.iter().find(same) {
+                endpoint.recall(known, checked, nanos(passed), now);
+            }
+        }
+        self.reorder(now);
     }
 
     /// Takes over the addresses of a name. Says whether they changed. An empty list is never taken: it would empty the
@@ -476,6 +495,41 @@ mod tests {
         assert!(first.usable(2));
         assert!(pool.checked(&first, false, 3));
         assert!(!ports(&pool, 3, 6).contains(&port(&first)));
+    }
+
+    #[test]
+    fn what_another_process_knew_is_gone_on_from() {
+        const NOW: u64 = 1_000_000_000;
+        let (old, new) = (pool(THREE), pool(THREE));
+        old.set_drained("127.0.0.1:1", true, NOW);
+        let second = Arc::clone(&old.endpoints()[1].0);
+        for _ in 0..3 {
+            old.report(&second, Outcome::Bad, NOW);
+        }
+        let known = old.facts.export(NOW);
+        new.recall(&known, Duration::from_secs(1), NOW);
+        assert_eq!(ports(&new, NOW, 3), [3, 3, 3]);
+        let states = |pool: &Pool| -> Vec<&str> {
+            let endpoints = pool.endpoints();
+            endpoints.iter().map(|(e, _, _)| e.state(NOW)).collect()
+        };
+        assert_eq!(states(&new), states(&old));
+        let later = pool(THREE);
+        later.recall(&known, Duration::from_secs(3600), NOW);
+        assert_eq!(states(&later), ["drained", "up", "up"]);
+        // Nothing checks these endpoints, so nothing would ever find one healthy again.
+        let unhealthy: Vec<KnownEndpoint> = known
+            .into_iter()
+            .map(|known| KnownEndpoint {
+                unhealthy: true,
+                drained: false,
+                ejected_ms: 0,
+                ..known
+            })
+            .collect();
+        let unchecked = pool(THREE);
+        unchecked.recall(&unhealthy, Duration::ZERO, NOW);
+        assert_eq!(states(&unchecked), ["up", "up", "up"]);
     }
 
     #[test]

@@ -9,7 +9,12 @@ use tempfile::TempDir;
 
 /// `tollgate`, with nothing of the caller's surroundings that could change what it does.
 pub(crate) fn tollgate() -> Command {
-    bare(Command::new(env!("CARGO_BIN_EXE_tollgate")))
+    tollgate_at(Path::new(env!("CARGO_BIN_EXE_tollgate")))
+}
+
+/// The same, where the program lies elsewhere.
+pub(crate) fn tollgate_at(program: &Path) -> Command {
+    bare(Command::new(program))
 }
 
 /// The same, started by a program that takes one argument and becomes what it starts.

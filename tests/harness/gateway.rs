@@ -2,18 +2,21 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::binary::{Ran, tollgate, under};
+use super::binary::{Ran, tollgate, tollgate_at, under};
 use super::client::{Client, Request, Response};
 use super::exposition::Metrics;
 use super::origin::Origin;
@@ -33,6 +36,8 @@ pub(crate) struct Setup {
     files: Vec<(String, String)>,
     fifo: Option<String>,
     open_files: Option<u32>,
+    inherited: Vec<(String, OwnedFd)>,
+    own_program: bool,
 }
 
 impl Setup {
@@ -75,6 +80,18 @@ impl Setup {
     /// Lets it open so many files and no more.
     pub(crate) fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
+        self
+    }
+
+    /// Runs a copy of the program that lies in the gateway's folder, where it can be replaced.
+    pub(crate) fn own_program(mut self) -> Self {
+        self.own_program = true;
+        self
+    }
+
+    /// Hands a descriptor over as a service manager does (`LISTEN_FDS`).
+    pub(crate) fn inherits(mut self, name: &str, descriptor: impl Into<OwnedFd>) -> Self {
+        self.inherited.push((name.to_owned(), descriptor.into()));
         self
     }
 
@@ -125,6 +142,11 @@ impl Setup {
             Some(most) => under("prlimit", &format!("--nofile={most}:{most}")),
             None => tollgate(),
         };
+        if self.own_program {
+            let program = dir.path().join("tollgate");
+            put_program(&program);
+            command = tollgate_at(&program);
+        }
         command
             .args(["run", "-c"])
             .arg(dir.path().join("tollgate.toml"))
@@ -133,6 +155,18 @@ impl Setup {
             .stdout(File::create(dir.path().join("stdout")).unwrap())
             .stderr(File::create(dir.path().join("stderr")).unwrap())
             .stdin(Stdio::null());
+        if !self.inherited.is_empty() {
+            let (names, descriptors): (Vec<_>, Vec<_>) = self.inherited.into_iter().unzip();
+            command
+                .env("LISTEN_FDS", descriptors.len().to_string())
+                .env("LISTEN_FDNAMES", names.join(":"));
+            let mapped = (3..).zip(descriptors);
+            let mapped = mapped.map(|(child_fd, parent_fd)| FdMapping {
+                parent_fd,
+                child_fd,
+            });
+            command.fd_mappings(mapped.collect()).unwrap();
+        }
         let child = Mutex::new(command.spawn().unwrap());
         Gateway {
             child,
@@ -203,6 +237,17 @@ impl Place {
     }
 }
 
+/// Puts the program under test at `path`, in one step.
+fn put_program(path: &Path) {
+    let partial = path.with_extension("partial");
+    let _ = fs::remove_file(&partial);
+    let program = env!("CARGO_BIN_EXE_tollgate");
+    if fs::hard_link(program, &partial).is_err() {
+        fs::copy(program, &partial).unwrap();
+    }
+    fs::rename(partial, path).unwrap();
+}
+
 fn has_table(toml: &str, table: &str) -> bool {
     toml.lines().any(|line| line.trim() == table)
 }
@@ -226,6 +271,8 @@ impl Gateway {
             files: Vec::new(),
             fifo: None,
             open_files: None,
+            inherited: Vec::new(),
+            own_program: false,
         }
     }
 
@@ -391,6 +438,59 @@ impl Gateway {
         self.child.lock().unwrap().id() as i32
     }
 
+    /// Puts a script in the place of the program, or the program back.
+    pub(crate) fn replace_program(&self, script: Option<&str>) {
+        let path = self.dir.path().join("tollgate");
+        match script {
+            None => put_program(&path),
+            Some(script) => {
+                let partial = path.with_extension("partial");
+                let _ = fs::remove_file(&partial);
+                fs::write(&partial, script).unwrap();
+                fs::set_permissions(&partial, fs::Permissions::from_mode(0o755)).unwrap();
+                fs::rename(partial, path).unwrap();
+            }
+        }
+    }
+
+    /// The process that the pid file names: another one than [`pid`](Self::pid) after an upgrade.
+    pub(crate) fn serving_pid(&self) -> Option<i32> {
+        let text = fs::read_to_string(self.dir.path().join("run/tollgate.pid")).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// `tollgate upgrade`.
+    pub(crate) fn upgrade(&self) -> Ran {
+        self.run_cli(&["upgrade"], &[])
+    }
+
+    /// Ends the process, and starts it anew where it was.
+    #[track_caller]
+    pub(crate) fn restart(&self, signal: Signal) {
+        self.signal(signal);
+        self.wait_exit(seconds(10));
+        self.start_again();
+    }
+
+    /// Starts what has ended.
+    #[track_caller]
+    pub(crate) fn start_again(&self) {
+        let mut command = tollgate();
+        let log = |name| {
+            File::options()
+                .append(true)
+                .open(self.dir.path().join(name))
+        };
+        command
+            .args(["run", "-c"])
+            .arg(self.config())
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdout(log("stdout").unwrap())
+            .stderr(log("stderr").unwrap());
+        *self.child.lock().unwrap() = command.spawn().unwrap();
+        self.wait_until_ready();
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
@@ -507,11 +607,15 @@ impl Drop for Gateway {
         if std::thread::panicking() {
             eprintln!("{}\n{}", read(&self.config()), self.tail());
         }
+        let (serving, config) = (self.serving_pid(), self.config());
         let child = self
             .child
             .get_mut()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let pid = Pid::from_raw(child.id() as i32);
+        if let Some(successor) = serving.filter(|successor| *successor != pid.as_raw()) {
+            end_successor(successor, &config);
+        }
         if let Ok(None) = child.try_wait() {
             let _ = kill(pid, Signal::SIGTERM);
             let end = Instant::now() + millis(300);
@@ -520,6 +624,20 @@ impl Drop for Gateway {
             }
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// Ends the process that took over, if it still is what it was.
+fn end_successor(pid: i32, config: &Path) {
+    let runs_it = || {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&config.display().to_string())
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        if runs_it() {
+            let _ = kill(Pid::from_raw(pid), signal);
+            holds_within(millis(300), || !runs_it());
         }
     }
 }

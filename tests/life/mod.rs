@@ -1,8 +1,10 @@
 //! Start, reload, stop: what a process promises.
 
+mod manager;
 mod reload;
 mod stop;
 mod trial;
+mod upgrade;
 
 use std::net::TcpListener;
 

@@ -88,6 +88,12 @@ fn readiness_goes_first_and_accepting_later() {
     eventually(seconds(1), "not ready", || {
         admin.get("/readyz").send().status == 503
     });
+    let answer = admin.get("/readyz").send().json();
+    assert_eq!(answer["reason"], "about to stop, still accepting");
+    gateway
+        .run_cli(&["status"], &[])
+        .expect(0)
+        .says("not ready (about to stop");
     admin.get("/livez").send().expect(200);
     // A balancer that has not looked yet still sends.
     gateway.client().get("/hello").send().expect(200);
@@ -109,7 +115,7 @@ fn readiness_says_no_while_draining() {
             .admin()
             .get("/readyz")
             .try_send()
-            .is_ok_and(|r| r.status == 503);
+            .is_ok_and(|r| r.status == 503 && r.json()["reason"] == "draining");
         refused
     });
     assert!(refused, "probes see the drain");

@@ -18,10 +18,10 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub(super) use nonce::NonceStore;
+pub use nonce::{Claim, NonceOwner};
+pub(super) use nonce::{NonceStore, Ownership};
 
 use self::app::{App, AppKey};
-use self::nonce::Claim;
 use super::{AuthFacts, Authenticator, BuildError, ReadSecret};
 use crate::config::{SignatureAuth, SignatureScheme};
 use crate::filter::{Exchange, Principal, Reason, Refusal, Verdict};

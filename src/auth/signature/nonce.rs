@@ -10,9 +10,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::primitives::AuthName;
 use crate::primitives::digest::key128;
 use crate::primitives::sync::Mutex;
-use crate::primitives::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Shards: a power of two well above the number of workers.
 const SHARDS: usize = 64;
@@ -26,9 +27,13 @@ const SWEEP: u64 = 100_000_000;
 /// Imported nonces are kept in buckets of this many nanoseconds, so that any list makes few of them.
 const SLOT: u64 = 4_000_000_000;
 
+/// Between two looks who decides about nonces, and how many of them: a second in all, in which a worker stands still.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: usize = 1000;
+
 /// What became of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::auth) enum Claim {
+pub enum Claim {
     /// It was new, and is kept now.
     Fresh,
     /// It was used before.
@@ -45,8 +50,64 @@ impl Claim {
     }
 }
 
+/// Another process that decides about nonces in our place.
+pub trait NonceOwner: Send + Sync {
+    /// Whether a nonce of `[auth.NAME]` is new there, where it is kept from now on for `lifetime`. `None` when no answer
+    /// came.
+    fn claim(&self, auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim>;
+}
+
+/// Whether nonces are decided here, and where else.
+#[derive(Default)]
+pub(in crate::auth) struct Ownership {
+    handed_over: AtomicBool,
+    owner: Mutex<Option<Arc<dyn NonceOwner>>>,
+}
+
+impl Ownership {
+    /// Nothing is decided here from now on. Whoever holds a shard's lock at this moment still decides, and is seen by
+    /// who takes that lock afterwards.
+    pub(in crate::auth) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Decides here again.
+    pub(in crate::auth) fn take_back(&self) {
+        *self.owner.lock() = None;
+        self.handed_over.store(false, Ordering::SeqCst);
+    }
+
+    /// Who decides. On the way from one to the other it is waited for: nobody is refused for want of a judge.
+    fn decider(&self) -> Decider {
+        for _ in 0..LOOKS {
+            if let Some(owner) = self.owner.lock().clone() {
+                return Decider::Other(owner);
+            }
+            if !self.handed_over.load(Ordering::SeqCst) {
+                return Decider::Us;
+            }
+            std::thread::sleep(LOOK);
+        }
+        Decider::Nobody
+    }
+
+    /// Who is asked from now on.
+    pub(in crate::auth) fn ask(&self, owner: Arc<dyn NonceOwner>) {
+        *self.owner.lock() = Some(owner);
+    }
+}
+
+/// Who decides about a nonce.
+enum Decider {
+    Us,
+    Other(Arc<dyn NonceOwner>),
+    Nobody,
+}
+
 /// The nonces of one `[auth.NAME]`.
 pub(in crate::auth) struct NonceStore {
+    name: AuthName,
+    ownership: Arc<Ownership>,
     shards: Box<[Mutex<Shard>]>,
     /// How long a nonce is kept, nanoseconds.
     lifetime: AtomicU64,
@@ -83,8 +144,14 @@ struct Bucket {
 
 impl NonceStore {
     /// An empty store that knows nothing from before `fence_unix_ms`.
-    pub(in crate::auth) fn new(fence_unix_ms: u64) -> Self {
+    pub(in crate::auth) fn new(
+        name: AuthName,
+        fence_unix_ms: u64,
+        ownership: Arc<Ownership>,
+    ) -> Self {
         Self {
+            name,
+            ownership,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             lifetime: AtomicU64::new(0),
             capacity: AtomicUsize::new(usize::MAX),
@@ -141,7 +208,7 @@ impl NonceStore {
     }
 
     /// Stamps older than this must be refused, wall clock in milliseconds.
-    pub(super) fn fence_unix_ms(&self) -> u64 {
+    pub(in crate::auth) fn fence_unix_ms(&self) -> u64 {
         self.fence_unix_ms.load(Ordering::Relaxed)
     }
 
@@ -191,13 +258,56 @@ impl NonceStore {
         entries
     }
 
+    /// How long a nonce is kept.
+    pub(in crate::auth) fn lifetime(&self) -> Duration {
+        Duration::from_nanos(self.lifetime.load(Ordering::Relaxed))
+    }
+
+    /// Knows from now on what a store knew that refused stamps before `fence_unix_ms` and kept nonces for `lifetime`
+    /// until `at_unix_ms`. Where nonces are kept longer here, stamps are good again whose nonces were dropped there:
+    /// those are fenced off.
+    pub(in crate::auth) fn succeed(&self, fence_unix_ms: u64, lifetime: Duration, at_unix_ms: u64) {
+        let (ours, theirs) = (self.lifetime.load(Ordering::Relaxed), nanos(lifetime));
+        let mut fence = fence_unix_ms;
+        if ours > theirs {
+            let skew_ms = theirs.saturating_sub(nanos(GRAIN)) / 2 / 1_000_000;
+            fence = fence.max(at_unix_ms.saturating_sub(skew_ms));
+        }
+        self.fence_unix_ms.store(fence, Ordering::Relaxed);
+    }
+
+    /// Refuses stamps before `fence_unix_ms` from now on.
+    pub(in crate::auth) fn fence_off(&self, fence_unix_ms: u64) {
+        self.fence_unix_ms
+            .fetch_max(fence_unix_ms, Ordering::Relaxed);
+    }
+
+    /// Decides for another process, which keeps nonces for `lifetime`.
+    pub(in crate::auth) fn claim_for_other(
+        &self,
+        nonce: u128,
+        lifetime: Duration,
+        now: u64,
+    ) -> Claim {
+        let mut shard = self.shard(nonce).lock();
+        self.drop_expired(&mut shard, now);
+        if shard.knows(nonce, now) {
+            return Claim::Seen;
+        }
+        if !take(&self.live, &self.capacity) {
+            return Claim::Full;
+        }
+        let lifetime = self.lifetime.load(Ordering::Relaxed).max(nanos(lifetime));
+        shard.adopt(nonce, in_slot(now, lifetime));
+        Claim::Fresh
+    }
+
     /// Takes over exported nonces. They count for the store, not for an application: which was whose is not exported.
     pub(in crate::auth) fn import(&self, entries: &[(u128, Duration)], now: u64) {
         for (key, left) in entries {
             let mut shard = self.shard(*key).lock();
             if !shard.knows(*key, now) {
-                let left = nanos(*left).saturating_add(SLOT) / SLOT * SLOT;
-                shard.adopt(*key, now.saturating_add(left));
+                shard.adopt(*key, in_slot(now, nanos(*left)));
                 self.live.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -208,6 +318,20 @@ impl NonceStore {
         self.drop_expired(&mut shard, now);
         if shard.knows(key, now) {
             return Claim::Seen;
+        }
+        if self.ownership.handed_over.load(Ordering::SeqCst) {
+            // Not with the lock held: the answer comes from another process.
+            drop(shard);
+            let claim = match self.ownership.decider() {
+                Decider::Us => return self.try_claim(key, share, now),
+                Decider::Other(owner) => owner.claim(&self.name, key, self.lifetime()),
+                Decider::Nobody => None,
+            };
+            if claim != Some(Claim::Fresh) {
+                return claim.unwrap_or(Claim::Full);
+            }
+            // Kept here as well, in case it all comes back.
+            shard = self.shard(key).lock();
         }
         if !take(&self.live, &self.capacity) {
             return Claim::Full;
@@ -303,6 +427,11 @@ impl Bucket {
     }
 }
 
+/// `left` from now, rounded up on a grid common to all: not to the present, or each would open a bucket of its own.
+fn in_slot(now: u64, left: u64) -> u64 {
+    now.saturating_add(left).saturating_add(SLOT) / SLOT * SLOT
+}
+
 fn key(share: &Share, nonce: &str) -> u128 {
     key128(&[share.app.as_bytes(), nonce.as_bytes()])
 }
@@ -333,7 +462,7 @@ mod tests {
     const LIFETIME: u64 = 602 * SECOND;
 
     fn store(capacity: usize) -> NonceStore {
-        let store = NonceStore::new(0);
+        let store = NonceStore::new(AuthName::new("partner"), 0, Arc::default());
         store.configure(SKEW, capacity, 0);
         store
     }
@@ -436,6 +565,70 @@ mod tests {
         assert_eq!(store.claim(&a, "n", SECOND + 1200 * SECOND), Claim::Seen);
         store.configure(SKEW, 100, 6_000_000);
         assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
+    }
+
+    struct Elsewhere(NonceStore);
+
+    impl NonceOwner for Elsewhere {
+        fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+            Some(self.0.claim_for_other(nonce, lifetime, 5 * SECOND))
+        }
+    }
+
+    #[test]
+    fn what_was_handed_over_is_decided_by_the_other() {
+        let (old, new) = (store(100), store(100));
+        let a = old.share("a", 1);
+        assert_eq!(old.claim(&a, "before", SECOND), Claim::Fresh);
+        old.ownership.hand_over();
+        assert_eq!(
+            old.claim(&a, "between", SECOND),
+            Claim::Full,
+            "nobody knows"
+        );
+        new.import(&old.export(SECOND), 5 * SECOND);
+        assert_eq!(
+            new.claim(&new.share("a", 1), "there", 5 * SECOND),
+            Claim::Fresh
+        );
+        old.ownership.ask(Arc::new(Elsewhere(new)));
+        for (nonce, claim) in [
+            ("before", Claim::Seen),
+            ("there", Claim::Seen),
+            ("here", Claim::Fresh),
+            ("here", Claim::Seen),
+        ] {
+            assert_eq!(old.claim(&a, nonce, SECOND), claim, "{nonce}");
+        }
+        old.ownership.take_back();
+        assert_eq!(old.claim(&a, "here", SECOND), Claim::Seen, "kept as well");
+        assert_eq!(old.claim(&a, "again", SECOND), Claim::Fresh);
+    }
+
+    #[test]
+    fn a_claim_for_another_process_lasts_as_long_as_its_own() {
+        let store = store(2);
+        let day = Duration::from_secs(86_400);
+        assert_eq!(store.claim_for_other(1, day, SECOND), Claim::Fresh);
+        assert_eq!(store.claim_for_other(1, day, 80_000 * SECOND), Claim::Seen);
+        assert_eq!(store.claim_for_other(2, day, SECOND), Claim::Fresh);
+        assert_eq!(store.claim_for_other(3, day, SECOND), Claim::Full);
+    }
+
+    #[test]
+    fn a_successor_refuses_what_its_predecessor_could_not_know() {
+        let store = store(10);
+        store.fence_unix_ms.store(9_000_000, Ordering::Relaxed);
+        let theirs = SKEW * 2 + GRAIN;
+        store.succeed(1_000, theirs, 8_000_000);
+        assert_eq!(store.fence_unix_ms(), 1_000, "it knew all since then");
+        store.succeed(1_000, SKEW + GRAIN, 8_000_000);
+        let half = u64::try_from(SKEW.as_millis()).expect("short") / 2;
+        assert_eq!(
+            store.fence_unix_ms(),
+            8_000_000 - half,
+            "it kept nonces for less"
+        );
     }
 
     #[test]

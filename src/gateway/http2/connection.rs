@@ -97,7 +97,7 @@ pub(crate) async fn serve<A>(
             return;
         };
         requests += 1;
-        if requests >= limits.keepalive_requests {
+        if !served.ending && (requests >= limits.keepalive_requests || door.state.draining()) {
             served.end();
         }
         served.traffic.accepted();

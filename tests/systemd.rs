@@ -139,7 +139,7 @@ impl Host {
         fs::write(root.join("etc/machine-id"), "").unwrap();
         // What is thrown away need not reach the disk, for which other tests wait as well.
         fs::write(
-            root.join("etc/dpkg/dpkg.cfg.d/tollgate-test"),
+            root.join("etc/dpkg/dpkg.cfg.d/fast"),
             "force-unsafe-io\n",
         )
         .unwrap();

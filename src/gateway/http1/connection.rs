@@ -175,7 +175,8 @@ where
         client.linger().await;
         return false;
     }
-    if client.goes_on() && !door.state.draining() {
+    // A client that was not told of the end is not left in the middle: its next answer tells it.
+    if client.goes_on() {
         return true;
     }
     let whole = client.drop_body();

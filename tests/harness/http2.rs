@@ -111,13 +111,19 @@ impl Http2 {
 
     /// Begins a request; with `more` its body follows.
     pub(crate) fn begin(&self, request: Request<()>, more: bool) -> Asked<'_> {
+        self.try_begin(request, more).expect("a connection")
+    }
+
+    /// The same on a connection that may take no more requests.
+    fn try_begin(&self, request: Request<()>, more: bool) -> Result<Asked<'_>, h2::Error> {
         let mut requests = self.requests.clone();
         let (answer, body) = self.runtime.block_on(async {
-            let ready =
-                tokio::time::timeout(PATIENCE, std::future::poll_fn(|cx| requests.poll_ready(cx)));
-            ready.await.expect("ready in time").expect("a connection");
-            requests.send_request(request, !more).expect("a request")
-        });
+            let ready = std::future::poll_fn(|cx| requests.poll_ready(cx));
+            tokio::time::timeout(PATIENCE, ready)
+                .await
+                .expect("ready in time")?;
+            requests.send_request(request, !more)
+        })?;
         let answer = self.runtime.spawn(async move {
             let (parts, body) = answer.await?.into_parts();
             let mut answered = Answered {
@@ -132,11 +138,11 @@ impl Http2 {
             }
             Ok(answered)
         });
-        Asked {
+        Ok(Asked {
             runtime: &self.runtime,
             answer,
             body,
-        }
+        })
     }
 
     /// Sends a request without a body and waits for its answer.
@@ -154,7 +160,7 @@ impl Http2 {
         request: http::request::Builder,
         body: Option<&[u8]>,
     ) -> Result<Answered, h2::Error> {
-        let mut asked = self.begin(request.body(()).unwrap(), body.is_some());
+        let mut asked = self.try_begin(request.body(()).unwrap(), body.is_some())?;
         if let Some(body) = body {
             // The library holds back what the windows are not open for. A stream that was refused takes no more.
             let _ = asked.body.send_data(Bytes::copy_from_slice(body), true);

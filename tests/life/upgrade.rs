@@ -6,14 +6,15 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use h2::Reason;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::HELLO;
 use super::manager::Manager;
 use crate::harness::{
-    Answer, Client, Connection, Gateway, Origin, Signed, eventually, holds_within, millis, reserve,
-    seconds,
+    Answer, Client, Connection, Gateway, Http2, Origin, Signed, asking, eventually, holds_within,
+    millis, reserve, seconds,
 };
 
 const SECRET: &str = "app-1001-secret";
@@ -37,6 +38,7 @@ fn upgraded(gateway: &Gateway) {
 
 const LOADED: &str = "[server]\nthreads = 2\ngrace_period = \"60s\"\n\
     [server.client]\nkeepalive_requests = 10000000\nmax_body = \"2MiB\"\n\
+    [[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n\
     [upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n\
     [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n\
     [[route]]\nid = \"hello\"\npath = \"/hello\"\nrespond = { status = 200, text = \"hello\" }\n";
@@ -73,7 +75,7 @@ fn ten_in_a_row_under_load_lose_nothing() {
     let gateway = Gateway::with(LOADED).to(&origin).own_program().start();
     let client = gateway.client();
     let stop = AtomicBool::new(false);
-    let served: [AtomicUsize; 5] = Default::default();
+    let served: [AtomicUsize; 6] = Default::default();
     let going = || !stop.load(Ordering::Relaxed);
     let count = |kind: usize| served[kind].fetch_add(1, Ordering::Relaxed);
     let mut throughout = websocket(&client);
@@ -134,6 +136,24 @@ fn ten_in_a_row_under_load_lose_nothing() {
                 count(4);
             }
         });
+        scope.spawn(|| {
+            let mut connection = Http2::connect(gateway.listen());
+            while going() {
+                match connection.try_send(asking("GET", "/proxied"), None) {
+                    Ok(answered) => {
+                        answered.expect(200);
+                        count(5);
+                    }
+                    // Said before the request was sent: it was not, and nothing is lost (RFC 9113 §6.8).
+                    Err(error)
+                        if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) =>
+                    {
+                        connection = Http2::connect(gateway.listen());
+                    }
+                    Err(error) => panic!("HTTP/2: {error}"),
+                }
+            }
+        });
         let upgrades = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..10 {
                 upgraded(&gateway);
@@ -144,7 +164,7 @@ fn ten_in_a_row_under_load_lose_nothing() {
         upgrades.unwrap();
     });
     let served = served.map(AtomicUsize::into_inner);
-    eprintln!("keep-alive, fresh, uploads, downloads, tunnels: {served:?}");
+    eprintln!("keep-alive, fresh, uploads, downloads, tunnels, streams: {served:?}");
     assert!(served.iter().all(|count| *count > 1), "{served:?}");
     gateway.wait_for_metric("gateway_upgrades_total", &[("result", "ok")], 1.0);
     // The first process still carries the tunnel, and ends with it.
@@ -195,6 +215,36 @@ fn what_a_reload_cannot_change_is_changed() {
             _ => drop(Client::to(two).get("/hello").send().expect(200)),
         }
     }
+}
+
+#[test]
+fn a_unix_socket_is_passed_on_with_its_file() {
+    let text = format!("{HELLO}[[listener]]\naddress = \"unix:{{dir}}/public.sock\"\n");
+    let gateway = Gateway::with(&text).own_program().start();
+    let path = gateway.dir().join("public.sock");
+    let ask = || {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream
+            .write_all(b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    };
+    ask();
+    for _ in 0..3 {
+        upgraded(&gateway);
+        ask();
+    }
+    // What was handed over is not removed by who handed it over, but by the last one.
+    gateway.wait_exit(seconds(20));
+    ask();
+    kill(
+        Pid::from_raw(gateway.serving_pid().unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    eventually(seconds(10), "the file is gone", || !path.exists());
 }
 
 #[test]

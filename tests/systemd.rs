@@ -138,11 +138,7 @@ impl Host {
         let _ = fs::remove_file(root.join("usr/sbin/policy-rc.d"));
         fs::write(root.join("etc/machine-id"), "").unwrap();
         // What is thrown away need not reach the disk, for which other tests wait as well.
-        fs::write(
-            root.join("etc/dpkg/dpkg.cfg.d/fast"),
-            "force-unsafe-io\n",
-        )
-        .unwrap();
+        fs::write(root.join("etc/dpkg/dpkg.cfg.d/fast"), "force-unsafe-io\n").unwrap();
         let console = fs::File::create(dir.path().join("console")).unwrap();
         let nspawn = Command::new(nspawn)
             .args([
@@ -285,6 +281,7 @@ impl Host {
                             kept = client.connect();
                         }
                         served.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(millis(1));
                     }
                 });
             }

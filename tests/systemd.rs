@@ -281,6 +281,7 @@ impl Host {
                             kept = client.connect();
                         }
                         served.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(millis(1));
                     }
                 });
             }

@@ -68,7 +68,7 @@ def load_body(scenario: dict, result: dict) -> str:
             label(name), span(rounds, "cpu_us"), f"{median(rounds, 'user_us'):.1f} + {median(rounds, 'system_us'):.1f}",
             ratio(found, name), f"{median(rounds, 'per_second'):,.0f}".replace(",", " "),
             *(ms(rounds, key) for key in ("p50_us", "p99_us", "p999_us")),
-            f"{median(rounds, 'rss_kib') / 1024:.0f}", left_out(scenario, result, name),
+            f"{median(rounds, 'rss_kib') / 1024:.0f}", left_out(scenario, name),
         ])
     head = ["", "CPU µs per request", "user + system", "ratio", "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "RSS MiB", "leaves out"]
     parts = [f"{asked(scenario)}, {result['generator']}.", table(head, rows)]
@@ -84,11 +84,9 @@ def load_body(scenario: dict, result: dict) -> str:
     return "\n\n".join(parts)
 
 
-def left_out(scenario: dict, result: dict, name: str) -> str:
-    """What the scenario says, and what was found out: wrk and oha resume sessions where a program offers it."""
-    resumes = scenario["request"]["close"] and result.get("resumes", {}).get(name)
-    found = [scenario["without"][name], "full handshakes: it lets sessions be resumed" if resumes else ""]
-    return "; ".join(text for text in found if text)
+def left_out(scenario: dict, name: str) -> str:
+    """What the scenario says."""
+    return scenario["without"][name]
 
 
 def asked(scenario: dict) -> str:

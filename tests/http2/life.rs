@@ -33,6 +33,28 @@ fn sigterm_finishes_streams_and_says_goaway() {
 }
 
 #[test]
+fn a_request_sent_before_its_client_heard_of_the_end_is_served() {
+    let gateway = gateway(&Origin::start());
+    let mut frames = Frames::open(gateway.listen());
+    frames.get(1, "/fixed");
+    assert_eq!(frames.fate(), Fate::Answer(1));
+    // Idle for longer than a connection may linger.
+    std::thread::sleep(millis(1300));
+    gateway.signal(Signal::SIGTERM);
+    assert_eq!(frames.fate(), Fate::Connection(Some(0)), "GOAWAY");
+    // As if it had been under way when that came.
+    frames.get(3, "/fixed");
+    loop {
+        match frames.fate() {
+            Fate::Answer(3) => break,
+            Fate::Connection(Some(0)) => {}
+            fate => panic!("{fate:?}"),
+        }
+    }
+    assert!(gateway.wait_exit(seconds(5)).success());
+}
+
+#[test]
 fn a_reload_touches_no_stream() {
     let origin = Origin::answering(|_| Answer::trickle(10, millis(50)));
     let gateway = gateway(&origin);

@@ -127,6 +127,8 @@ impl Served {
     /// Tells the client that this connection ends. What it asked before it knew is served (RFC 9113 §6.8).
     fn end(&mut self) {
         self.ending = true;
+        // Its last moment counts from now, however long it was idle before.
+        self.idle = None;
         self.connection.graceful_shutdown();
     }
 
@@ -174,7 +176,6 @@ impl Served {
             return Poll::Ready(None);
         }
         self.end();
-        self.idle = None;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -445,31 +445,13 @@ impl Admin {
             Some(Ok(span)) => Some(span),
             Some(Err(why)) => return Page::error(StatusCode::BAD_REQUEST, &why),
         };
-        match self.reloader.reload(confirm).await {
-            Some(report) => {
-                let status = if report.error.is_none() {
-                    StatusCode::OK
-                } else {
-                    StatusCode::UNPROCESSABLE_ENTITY
-                };
-                Page::json(status, &serde_json::to_value(report).unwrap_or_default())
-            }
-            None => Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
-        }
+        let report = self.reloader.reload(confirm).await;
+        outcome(report.map(|report| (report.error.is_none(), serde_json::to_value(report))))
     }
 
     async fn upgrade(&self) -> Page {
-        match self.upgrader.upgrade().await {
-            Some(report) => {
-                let status = if report.error.is_none() {
-                    StatusCode::OK
-                } else {
-                    StatusCode::UNPROCESSABLE_ENTITY
-                };
-                Page::json(status, &serde_json::to_value(report).unwrap_or_default())
-            }
-            None => Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping"),
-        }
+        let report = self.upgrader.upgrade().await;
+        outcome(report.map(|report| (report.error.is_none(), serde_json::to_value(report))))
     }
 
     fn explain(&self, body: &[u8]) -> Page {
@@ -557,4 +539,17 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
 fn confirm(text: &str) -> Result<Duration, String> {
     let span = units::duration(text)?;
     trial::check_span(span).map(|()| span)
+}
+
+/// How something that was asked for ended, well or not; `None` while the gateway is stopping.
+fn outcome(report: Option<(bool, serde_json::Result<Value>)>) -> Page {
+    let Some((well, report)) = report else {
+        return Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
+    };
+    let status = if well {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    Page::json(status, &report.unwrap_or_default())
 }

@@ -14,7 +14,7 @@ use super::HELLO;
 use super::manager::Manager;
 use crate::harness::{
     Answer, Client, Connection, Gateway, Http2, Origin, Signed, asking, eventually, holds_within,
-    millis, reserve, seconds,
+    listen, millis, reserve, seconds,
 };
 
 const SECRET: &str = "app-1001-secret";
@@ -586,7 +586,7 @@ fn a_wrong_configuration_leaves_the_old_one_serving() {
     let ran = gateway.upgrade().expect(1);
     assert!(ran.all().contains("resspond"), "{ran:?}");
     // Right in itself, but not on this host: the address is somebody else's.
-    let taken = std::net::TcpListener::bind(reserve()).unwrap();
+    let taken = listen(reserve());
     let address = taken.local_addr().unwrap();
     fs::write(
         gateway.config(),

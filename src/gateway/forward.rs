@@ -13,17 +13,21 @@ use smallvec::SmallVec;
 use super::client::Fault;
 use super::ctx::Ctx;
 use super::failure;
-use super::snapshot::Target;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
 pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
-    let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
+    let Some(pool) = ctx.forward.pool.take() else {
         return Err(refused(ctx, super::reply::internal()));
     };
-    let pool = Arc::clone(pool);
+    let chosen = choose_from(&pool, ctx).await;
+    ctx.forward.pool = Some(pool);
+    chosen
+}
+
+async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     let mut now = Instant::now();
     if ctx.forward.attempts > 0 {
         let factor = 1 << (ctx.forward.attempts - 1).min(10);
@@ -57,7 +61,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     }
     let forward = &mut ctx.forward;
     forward.tried.push(endpoint.address.clone());
-    forward.current = Some((pool, Arc::clone(&endpoint)));
+    forward.current = Some(Arc::clone(&endpoint));
     forward.attempts += 1;
     forward.sent = Some(now);
     forward.took = None;
@@ -72,7 +76,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
 
 /// How the framework reaches the endpoint of this try.
 pub(super) fn peer(endpoint: &Endpoint, ctx: &Ctx) -> Option<Box<HttpPeer>> {
-    let (pool, _) = ctx.forward.current.as_ref()?;
+    let pool = ctx.forward.pool.as_ref()?;
     let mut peer = pool.peer(endpoint)?;
     let left = left(ctx, Instant::now());
     for limit in [
@@ -115,7 +119,7 @@ pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
     }
     let now = Instant::now();
     ctx.forward.sent = Some(now);
-    if let (Some(start), Some((pool, _))) = (&ctx.start, &ctx.forward.current) {
+    if let (Some(start), Some(pool)) = (&ctx.start, &ctx.forward.pool) {
         start
             .client
             .bound_silence(pool.settings().timeout.read, now);
@@ -222,7 +226,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
     let took = took.unwrap_or_default();
     ctx.forward.took = Some(took);
-    let Some((pool, endpoint)) = &ctx.forward.current else {
+    let Some((pool, endpoint)) = ctx.forward.trying() else {
         return Ok(());
     };
     pool.stats().latency.observe(took);
@@ -328,7 +332,7 @@ fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
     if std::mem::replace(&mut ctx.forward.reported, true) {
         return;
     }
-    if let Some((pool, endpoint)) = &ctx.forward.current {
+    if let Some((pool, endpoint)) = ctx.forward.trying() {
         pool.report(endpoint, outcome, now);
         if ctx.forward.took.is_none() {
             endpoint.counts.stats.errors.up();
@@ -338,7 +342,7 @@ fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
 
 /// A try whose head was answered broke off later.
 fn count_error(ctx: &Ctx) {
-    if let Some((_, endpoint)) = &ctx.forward.current {
+    if let Some(endpoint) = &ctx.forward.current {
         endpoint.counts.stats.errors.up();
     }
 }
@@ -346,14 +350,14 @@ fn count_error(ctx: &Ctx) {
 /// Whether the method may be sent twice.
 pub(super) fn resendable(ctx: &Ctx) -> bool {
     ctx.forward
-        .current
+        .pool
         .as_ref()
-        .is_some_and(|(pool, _)| pool.settings().retry.methods.contains(&ctx.method))
+        .is_some_and(|pool| pool.settings().retry.methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.
 fn has_other(ctx: &Ctx) -> bool {
-    let Some((pool, _)) = &ctx.forward.current else {
+    let Some(pool) = &ctx.forward.pool else {
         return false;
     };
     let now = ctx.now();
@@ -363,7 +367,7 @@ fn has_other(ctx: &Ctx) -> bool {
 }
 
 fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: RetryCause) -> bool {
-    let Some((pool, _)) = &ctx.forward.current else {
+    let Some(pool) = &ctx.forward.pool else {
         return false;
     };
     let retry = &pool.settings().retry;

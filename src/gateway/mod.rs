@@ -19,6 +19,7 @@ mod failure;
 mod forward;
 mod http1;
 mod http2;
+mod inbound;
 mod outgoing_head;
 mod probe;
 mod proxy;

@@ -104,7 +104,7 @@ fn breakers_that_could_never_open_or_always_would_are_refused() {
         (
             "window = true",
             "window",
-            "expected a string, found a boolean",
+            "expected text, found a boolean",
         ),
         (
             "window = 10\nminimum_calls = 20",

@@ -101,11 +101,7 @@ fn breakers_that_could_never_open_or_always_would_are_refused() {
             "must lie between \"1s\" and \"1h\"",
         ),
         ("window = \"10\"", "window", "has no unit"),
-        (
-            "window = true",
-            "window",
-            "expected text, found a boolean",
-        ),
+        ("window = true", "window", "expected text, found a boolean"),
         (
             "window = 10\nminimum_calls = 20",
             "minimum_calls",

@@ -124,12 +124,9 @@ fn opens_again_when_the_probes_fail() {
             send(&gateway, 1);
             origin.count() == 10 + 2 * round
         });
-        gateway
-            .client()
-            .get("/")
-            .send()
-            .refused(503, "breaker_open");
     }
+    let opened = [("upstream", "api"), ("to", "open")];
+    gateway.wait_for_metric("gateway_breaker_transitions_total", &opened, 4.0);
 }
 
 #[test]

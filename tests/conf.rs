@@ -24,7 +24,7 @@ const NOT_SUPPORTED_YET: [&str; 8] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 13] = [
+const SHOWN_IN_COMMENTS: [&str; 15] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -35,6 +35,8 @@ const SHOWN_IN_COMMENTS: [&str; 13] = [
     "listener[].tls.certificates[].key",
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
+    "server.maintenance.html",
+    "server.maintenance.json",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",

@@ -3,6 +3,7 @@
 //! One file per section of the TOML holds a private raw type (the spelling, meaning and default of each key) and its
 //! public, validated twin. Past this room an invalid value cannot be written down.
 
+mod addresses;
 mod admin;
 mod auth;
 mod cors;
@@ -12,6 +13,7 @@ mod header_rules;
 mod limit;
 mod listener;
 mod log;
+mod maintenance;
 mod raw;
 mod respond;
 mod route;
@@ -24,6 +26,7 @@ mod upstream;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use addresses::{AddressList, ListFile};
 pub use admin::Admin;
 pub use auth::{
     App, AppKey, Auth, HS_SECRET, JwtAuth, JwtKey, SHORT_SECRET, SignatureAuth, SignatureScheme,
@@ -36,6 +39,7 @@ pub use header_rules::HeaderRules;
 pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
+pub use maintenance::Maintenance;
 pub use respond::{RedirectTemplate, Respond};
 pub use route::{Action, HostPattern, Route, Scheme};
 pub use schema::{json_schema, keys};
@@ -150,7 +154,18 @@ pub fn includes(source: &Source) -> Vec<(String, Location)> {
 
 /// Validates the files together; the first is the main one.
 pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
+    load_with(sources, env, Vec::new())
+}
+
+/// The same when it is known already that some file is `missing`: whatever else is wrong is reported besides, but not that
+/// there is nothing of a name, which the missing file may define.
+pub fn load_with(
+    sources: &[Source],
+    env: Env<'_>,
+    missing: Vec<Problem>,
+) -> Result<Config, Problems> {
+    let mut problems = missing;
+    let incomplete = !problems.is_empty();
     let Parsed {
         files,
         wounds,
@@ -159,12 +174,13 @@ pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     let mut further = Vec::new();
     let mut config = assemble(&files, &mut further);
     // What was mended was reported already; what a file that could not be read may define is not missed.
+    let unread = unread || incomplete;
     let covered = |p: &Problem| {
         wounds
             .iter()
             .any(|(file, wound)| **file == *p.file && wound.covers(&p.key))
     };
-    further.retain(|p| !covered(p) && (!unread || !p.message.starts_with("there is no [")));
+    further.retain(|p| !covered(p) && (!unread || !may_be_elsewhere(p)));
     problems.extend(further);
     if problems.is_empty() {
         config.hash = hash(sources);
@@ -172,6 +188,13 @@ pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     } else {
         Err(sorted(problems, sources))
     }
+}
+
+/// Whether another file may define what this one lacks.
+fn may_be_elsewhere(problem: &Problem) -> bool {
+    ["there is no [", "no [[listener]]"]
+        .iter()
+        .any(|missed| problem.message.starts_with(missed))
 }
 
 /// The effective configuration as TOML: defaults filled in, includes merged, secrets masked.
@@ -516,6 +539,7 @@ fn routes(
         },
         groups: &groups,
         max_body: config.server.client.max_body,
+        maintenance: config.server.maintenance.as_ref(),
     };
     let mut routes = Vec::new();
     let mut places = Vec::new();

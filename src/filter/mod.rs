@@ -36,7 +36,7 @@ pub enum Verdict {
 }
 
 /// An answer made by the gateway itself.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Status line.
     pub status: StatusCode,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
 
+use super::address_lists::AddressLists;
 use super::snapshot::Parts;
-use crate::auth::{AuthFilter, ClaimsFilter, IpRules};
+use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
 use crate::primitives::LimitName;
-use crate::transform::CorsFilter;
+use crate::transform::{CorsFilter, MaintenanceFilter};
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
@@ -19,15 +20,20 @@ pub struct Chain {
 
 impl Chain {
     /// The chain of `route` (contract §5). Each step has its place for a reason.
-    pub(super) fn of(route: &Route, parts: &Parts) -> Self {
+    pub(super) fn of(route: &Route, parts: &Parts, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.
-        if let Some(rules) = IpRules::new(route.allow_ips.clone(), route.deny_ips.clone()) {
+        if let Some(rules) = lists.rules(route.allow_ips.as_ref(), &route.deny_ips) {
             filters.push(Arc::new(rules));
         }
         // Browsers ask before they send credentials, so a preflight cannot be authenticated.
         if let Some(cors) = &route.cors {
             filters.push(Arc::new(CorsFilter::new(cors)));
+        }
+        // After CORS, so that a browser may read why; before everything that a closed route need not do.
+        if let Some(settings) = &route.maintenance {
+            let allow = lists.ranges(&settings.allow_ips);
+            filters.push(Arc::new(MaintenanceFilter::new(settings, allow)));
         }
         // Limits that need no identity come before the work of finding one.
         filters.extend(limits(route, &parts.limits, parts, false));

@@ -42,6 +42,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let (trace, parent) = decide::trace(head, ctx.trace);
     (ctx.trace, ctx.parent) = (trace, Some(parent));
     (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
+    if let Some(refusal) = snapshot.turns_away(start.peer.listener.as_ref(), ctx.client_ip) {
+        return Decision::Refuse(refusal);
+    }
     let received = head.raw_path();
     let Ok(received) = std::str::from_utf8(received) else {
         return Decision::Refuse(Refusal::new(

@@ -1,17 +1,19 @@
 //! A configuration ready to serve: compiled routes, built chains, loaded keys. Immutable; swapped whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
+use super::address_lists::AddressLists;
 use super::chain::Chain;
 use super::state::State;
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, Authenticator, IpRules};
 use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
-use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
+use crate::filter::{Refusal, Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
 use crate::limit;
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<RouteRuntime>>,
     /// TLS of the listeners that speak it.
     pub tls: BTreeMap<ListenerName, ListenerConfig>,
+    /// Rules of the listeners that do not let everybody in.
+    pub listener_rules: HashMap<ListenerName, Arc<IpRules>>,
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
@@ -146,6 +150,9 @@ impl Snapshot {
         }
         let pools = pools(&config, state, material, &mut wrong);
         let tls = tls(&config, state, material, &mut wrong);
+        let mut lists = AddressLists::new(material);
+        lists.read_all(&config);
+        problems.extend(lists.problems());
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -167,8 +174,9 @@ impl Snapshot {
         let routes = config
             .routes
             .iter()
-            .map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state)));
+            .map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state, &mut lists)));
         let routes = routes.collect();
+        let listener_rules = lists.of_listeners(&config);
         Ok(Self {
             table: RouteTable::new(config.routes.clone()),
             routes,
@@ -176,11 +184,27 @@ impl Snapshot {
             token_parameters: token_parameters(&config),
             secrets: secrets.into_inner(),
             tls,
+            listener_rules,
             pools,
             admin_token,
             sources,
             config,
         })
+    }
+}
+
+impl Snapshot {
+    /// Why a client of this address is not served on a listener, if it is not.
+    pub(super) fn turns_away(
+        &self,
+        listener: Option<&ListenerName>,
+        client: IpAddr,
+    ) -> Option<Refusal> {
+        if self.listener_rules.is_empty() {
+            return None;
+        }
+        let rules = self.listener_rules.get(listener?)?;
+        (!rules.admits(client)).then(IpRules::refusal)
     }
 }
 
@@ -190,6 +214,7 @@ impl RouteRuntime {
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
+        lists: &mut AddressLists<'_>,
     ) -> Self {
         let target = match &route.action {
             Action::Respond(respond) => Target::Respond(transform::reply(respond)),
@@ -216,7 +241,7 @@ impl RouteRuntime {
         }
         Self {
             name: route.name.clone(),
-            chain: Chain::of(route, parts),
+            chain: Chain::of(route, parts, lists),
             target,
             stats: state.metrics.route(&route.name),
             max_body: route.max_body,

@@ -86,6 +86,7 @@ impl AdminWorker {
             closing: closing.clone(),
             lane: Arc::new(Lane::new(0, 1)),
             public: false,
+            listener: None,
         }
     }
 }
@@ -530,6 +531,7 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
         "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "priority": config.priority,
         "upstream": upstream,
+        "maintenance": config.maintenance.is_some(),
         "filters": filters,
         "location": config.location.to_string(),
     })

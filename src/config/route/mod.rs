@@ -16,16 +16,17 @@ pub use self::action::Action;
 pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::host::HostPattern;
 use self::shared::Shared;
+use super::addresses::AddressList;
 use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
+use super::maintenance::Maintenance;
 use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
 use super::upstream::method;
 use crate::primitives::matcher::ValueMatch;
-use crate::primitives::ranges::AddressRanges;
 use crate::primitives::template::PathTemplate;
 use crate::primitives::{AuthName, LimitName, RouteName};
 
@@ -152,15 +153,17 @@ pub struct Route {
     /// Bytes of a body.
     pub max_body: u64,
     /// Addresses that may come in; `None` = any.
-    pub allow_ips: Option<AddressRanges>,
+    pub allow_ips: Option<AddressList>,
     /// Addresses that may not.
-    pub deny_ips: AddressRanges,
+    pub deny_ips: AddressList,
     /// Header changes towards the upstream.
     pub request: HeaderRules,
     /// Header changes towards the client.
     pub response: HeaderRules,
     /// Cross-origin requests.
     pub cors: Option<Cors>,
+    /// How it answers while it is closed; `None` = open.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// Names that routes may refer to.
@@ -171,6 +174,7 @@ pub(super) struct Known<'k> {
     pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
     pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
     pub(super) max_body: u64,
+    pub(super) maintenance: Option<&'k Maintenance>,
 }
 
 impl RawGroup {
@@ -242,11 +246,11 @@ impl RawRoute {
         let allow_ips = shared
             .allow_ips
             .as_ref()
-            .map(|ips| scope.ranges(&at.key("allow_ips"), ips));
+            .map(|ips| scope.addresses(&at.key("allow_ips"), ips));
         let deny_ips = shared
             .deny_ips
             .as_ref()
-            .map(|ips| scope.ranges(&at.key("deny_ips"), ips));
+            .map(|ips| scope.addresses(&at.key("deny_ips"), ips));
         let max_body = shared
             .max_body
             .as_ref()
@@ -293,6 +297,10 @@ impl RawRoute {
                 .cors
                 .as_ref()
                 .map(|cors| cors.validate(&at.key("cors"), scope)),
+            maintenance: match &shared.maintenance {
+                Some(raw) => raw.validate(&at.key("maintenance"), scope),
+                None => known.maintenance.cloned(),
+            },
             path: path?,
             action: action?,
         })

@@ -10,6 +10,7 @@ use super::{Known, Scheme};
 use crate::config::cors::RawCors;
 use crate::config::document::At;
 use crate::config::header_rules::RawHeaderRules;
+use crate::config::maintenance::RawMaintenance;
 use crate::config::scope::Scope;
 use crate::config::tls::CertificatePart;
 
@@ -59,6 +60,9 @@ pub(super) struct Shared {
     /// Cross-origin requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cors: Option<RawCors>,
+    /// Closed for the time being.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) maintenance: Option<RawMaintenance>,
 }
 
 impl Shared {
@@ -79,6 +83,7 @@ impl Shared {
             request: self.request.or_else(|| group.request.clone()),
             response: self.response.or_else(|| group.response.clone()),
             cors: self.cors.or_else(|| group.cors.clone()),
+            maintenance: self.maintenance.or_else(|| group.maintenance.clone()),
         }
     }
 

@@ -36,7 +36,7 @@ pub use cors::Cors;
 pub use document::Source;
 pub use error::{Location, Problem, Problems, did_you_mean};
 pub use header_rules::HeaderRules;
-pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
+pub use limit::{Algorithm, Limit, LimitHeaders, LimitKey, LimitUse, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
 pub use maintenance::Maintenance;
@@ -336,10 +336,37 @@ fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> C
     }
     check_listeners(files, &config, problems);
     config.routes = routes(files, &config, problems);
+    config.settle_limits();
     config
 }
 
 impl Config {
+    /// Every limit, those of routes with amounts of their own besides.
+    pub fn every_limit(&self) -> impl Iterator<Item = &Limit> {
+        let uses = self
+            .routes
+            .iter()
+            .flat_map(|route| route.limit_uses.values());
+        let own = uses.filter_map(|used| used.own.as_deref());
+        self.limits.values().chain(own)
+    }
+
+    /// What limits learn from the routes that ask them.
+    fn settle_limits(&mut self) {
+        for route in &mut self.routes {
+            for (name, used) in &mut route.limit_uses {
+                match (&mut used.own, self.limits.get_mut(name)) {
+                    (Some(own), _) => {
+                        own.route = Some(route.name.clone());
+                        own.largest_cost = used.cost;
+                    }
+                    (None, Some(limit)) => limit.largest_cost = limit.largest_cost.max(used.cost),
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
     fn take_tables(&mut self, raw: &RawFile, scope: &mut Scope<'_>) {
         let list = At::ROOT.key("listener");
         let listeners = raw.listener.iter().enumerate();
@@ -516,6 +543,10 @@ fn routes(
     config: &Config,
     problems: &mut Vec<Problem>,
 ) -> Vec<Route> {
+    let raw_limits: HashMap<&str, &raw::RawLimit> = files
+        .iter()
+        .flat_map(|(_, raw)| raw.limit.iter().map(|(name, limit)| (name.as_str(), limit)))
+        .collect();
     let groups: HashMap<&str, &raw::RawGroup> = files
         .iter()
         .flat_map(|(_, raw)| raw.group.iter().map(|(name, group)| (name.as_str(), group)))
@@ -539,6 +570,12 @@ fn routes(
             _ => limits.clone(),
         },
         groups: &groups,
+        limit: &|name| {
+            Some((
+                *raw_limits.get(name)?,
+                config.limits.get(&LimitName::new(name))?,
+            ))
+        },
         max_body: config.server.client.max_body,
         maintenance: config.server.maintenance.as_ref(),
     };

@@ -183,6 +183,9 @@ fn walk(
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: true,
     };
     let asked = ask(route, &mut exchange, question, answer, &location);

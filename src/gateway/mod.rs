@@ -22,6 +22,7 @@ mod forward;
 mod http1;
 mod http2;
 mod inbound;
+mod limits;
 mod outgoing_head;
 mod probe;
 mod proxy;

@@ -130,7 +130,7 @@ pub(super) fn announce(ctx: &Ctx) {
     let keep_alive = start.snapshot.config.server.client.keepalive_timeout;
     start.client.set_extra(Extra {
         trace: Some(ctx.trace),
-        quota: ctx.quota,
+        quota: ctx.quota.clone(),
         keep_alive: Some(keep_alive.as_secs().max(1)),
     });
 }

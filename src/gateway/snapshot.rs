@@ -10,14 +10,14 @@ use http::HeaderName;
 
 use super::address_lists::AddressLists;
 use super::chain::Chain;
+use super::limits::Limits;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
 use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
-use crate::filter::{Refusal, Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
-use crate::limit;
+use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
-use crate::primitives::{AuthName, LimitName, ListenerName, RouteName, UpstreamName, clock};
+use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
@@ -96,8 +96,7 @@ pub trait Material {
 /// What chains are built from.
 pub(super) struct Parts {
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
-    pub(super) limits: BTreeMap<LimitName, Arc<dyn RequestFilter>>,
-    pub(super) needs_principal: BTreeSet<LimitName>,
+    pub(super) limits: Limits,
 }
 
 /// Removed from every request besides identity headers: they make some origins serve another path or method than the
@@ -159,20 +158,9 @@ impl Snapshot {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let limits = config.limits.iter().map(|(name, limit)| {
-            (
-                name.clone(),
-                limit::build(limit, state.metrics.limit(name), &state.limits),
-            )
-        });
-        let needs_principal = config
-            .limits
-            .values()
-            .filter(|limit| limit.key.needs_principal());
         let parts = Parts {
             authenticators,
-            limits: limits.collect(),
-            needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
+            limits: Limits::build(&config, state),
         };
         let old = state.snapshot();
         let known = old.iter().flat_map(|old| &old.routes);

@@ -294,6 +294,12 @@ pub struct LimitStats {
     pub refused: Count,
     /// Passed uncounted: the key was missing and the limit says so.
     pub skipped: Count,
+    /// Passed, and taken back since another limit refused.
+    pub returned: Count,
+    /// Passed, but would be refused if the limit did more than count.
+    pub would_refuse: Count,
+    /// The same for a wait.
+    pub would_delay: Count,
 }
 
 #[cfg(test)]

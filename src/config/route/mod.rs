@@ -21,6 +21,7 @@ use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
+use super::limit::{Limit, LimitUse, RawLimit};
 use super::maintenance::Maintenance;
 use super::raw::Later;
 use super::respond::RawRespond;
@@ -146,6 +147,8 @@ pub struct Route {
     pub auth: Vec<AuthName>,
     /// Limits.
     pub limits: Vec<LimitName>,
+    /// What it says of some of them.
+    pub limit_uses: BTreeMap<LimitName, LimitUse>,
     /// Claims (dotted paths) and their allowed values.
     pub require: Vec<(String, Vec<String>)>,
     /// Deadline of the whole exchange.
@@ -175,6 +178,7 @@ pub(super) struct Known<'k> {
     pub(super) limits: &'k dyn Fn(&str) -> bool,
     pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
     pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
+    pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
     pub(super) maintenance: Option<&'k Maintenance>,
 }
@@ -244,6 +248,7 @@ impl RawRoute {
             None => None,
         };
         let (auth, limits) = shared.guards(at, known, scope);
+        let limit_uses = shared.limit_uses(&limits, at, known, scope);
         let require = shared.require(at, &auth, scope);
         let allow_ips = shared
             .allow_ips
@@ -285,6 +290,7 @@ impl RawRoute {
                 .into_iter()
                 .map(|name| LimitName::new(&name))
                 .collect(),
+            limit_uses,
             require,
             timeout: shared
                 .timeout

@@ -44,6 +44,9 @@ fn ask(filter: &CorsFilter, method: &str, headers: &[(&'static str, &str)]) -> V
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: false,
     })
 }

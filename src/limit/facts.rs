@@ -208,15 +208,6 @@ impl Default for LimitFacts {
 impl Identity {
     /// The same in every process that counts the same.
     fn text(&self) -> String {
-        let key = match &self.key {
-            LimitKey::ClientIp => "client_ip".to_owned(),
-            LimitKey::Consumer => "consumer".to_owned(),
-            LimitKey::Header(name) => format!("header:{name}"),
-            LimitKey::Claim(path) => format!("claim:{path}"),
-            LimitKey::Route => "route".to_owned(),
-            LimitKey::Response => "response".to_owned(),
-            LimitKey::ClientCert(part) => part.name().to_owned(),
-        };
         let kind = match self.kind {
             Kind::Estimator { .. } => "estimator",
             Kind::TokenBucket => "token_bucket",
@@ -231,7 +222,7 @@ impl Identity {
         };
         let route = self.route.as_ref();
         let route = route.map(|route| format!(" {route}")).unwrap_or_default();
-        format!("{} {kind}{of} {key}{route}", self.name)
+        format!("{} {kind}{of} {}{route}", self.name, self.key)
     }
 
     fn of(limit: &Limit) -> Self {

@@ -81,7 +81,9 @@ impl Told {
 
 /// The filter of one limit.
 pub(super) struct Limiter<M> {
+    /// With what is not usual about it.
     name: String,
+    bare: String,
     keys: KeyFinder,
     stats: Arc<LimitStats>,
     cost: u64,
@@ -118,7 +120,8 @@ impl<M: Meter> Limiter<M> {
         let tiers = limit.tiers.iter();
         let tiers = tiers.filter_map(|(name, algorithm)| Some((name.clone(), tier(algorithm)?)));
         Some(Self {
-            name: format!("limit.{}", limit.name),
+            name: shown(limit, cost),
+            bare: format!("limit.{}", limit.name),
             keys: KeyFinder::new(limit, facts.seed_of(limit)),
             stats,
             cost: u64::from(cost.max(1)),
@@ -200,7 +203,7 @@ impl<M: Meter> Limiter<M> {
             .said
             .compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed);
         if turn.is_ok() {
-            let (name, count) = (&self.name, self.stats.would_refuse.value());
+            let (name, count) = (&self.bare, self.stats.would_refuse.value());
             log::info!(limit = name.as_str(); "{name} would refuse, but only counts: {count} so far");
         }
     }
@@ -246,6 +249,21 @@ impl<M: Meter> RequestFilter for Limiter<M> {
         self.tier(exchange).meter.give_back(&ask, held.mark);
         self.stats.returned.up();
     }
+}
+
+/// A limit's name for `explain` and lists.
+fn shown(limit: &Limit, cost: u32) -> String {
+    let mut shown = format!("limit.{}", limit.name);
+    if limit.route.is_some() {
+        shown.push_str(", own amounts");
+    }
+    if cost > 1 {
+        shown.push_str(&format!(", cost {cost}"));
+    }
+    if limit.dry_run {
+        shown.push_str(", only counts");
+    }
+    shown
 }
 
 /// What the headers of the draft say of a limit; `None` when only the old ones are sent.

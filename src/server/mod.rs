@@ -6,6 +6,7 @@ mod channel;
 mod housekeeping;
 mod inherited;
 mod life;
+mod limits_page;
 mod listeners;
 mod load;
 mod notify;

@@ -122,6 +122,13 @@ fn a_limit_that_only_counts_lets_everything_pass() {
     assert_eq!(decisions(&gateway, "trial", "refused"), 0.0);
     let answer = gateway.client().get("/").send();
     assert_eq!(answer.header("x-ratelimit-limit"), None);
+    let shown = gateway.admin_get("/api/v1/limits").expect(200).json();
+    let (dry_run, would) = (&shown[0]["dry_run"], &shown[0]["would_refuse"]);
+    assert_eq!((dry_run, would), (&true.into(), &4.into()), "{shown}");
+    let status = gateway.run_cli(&["status"], &[]).expect(0);
+    status.says("only counts: 4 would be refused");
+    let explained = gateway.run_cli(&["explain"], &["GET", "/"]).expect(0);
+    explained.says("limit.trial, only counts");
     gateway.wait_for_log(|line| line["limit"] == "limit.trial" && line["level"] == "info");
 }
 

@@ -200,6 +200,8 @@ fn maintenance_closes_a_group_but_for_those_who_work_on_it() {
         closed("shop") && !closed("health") && !closed("other"),
         "{routes}"
     );
+    let status = gateway.run_cli(&["status"], &[]).expect(0);
+    status.says("under maintenance: shop\n");
     gateway.rewrite(&shop(false, false));
     gateway.reload_ok();
     client.get("/shop").send().expect(200);

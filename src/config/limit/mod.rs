@@ -132,6 +132,21 @@ pub enum LimitKey {
     Response,
 }
 
+impl std::fmt::Display for LimitKey {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client_ip"),
+            Self::Consumer => f.write_str("consumer"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Claim(path) => write!(f, "claim:{path}"),
+            Self::ClientCert(part) => f.write_str(part.name()),
+            Self::Route => f.write_str("route"),
+            Self::Response => f.write_str("response"),
+        }
+    }
+}
+
 /// How a limit counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -185,6 +200,20 @@ pub enum Algorithm {
         /// Keys remembered.
         capacity: u32,
     },
+}
+
+impl Algorithm {
+    /// As the configuration writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Estimator { .. } => "estimator",
+            Self::TokenBucket { .. } => "token_bucket",
+            Self::LeakyBucket { .. } => "leaky_bucket",
+            Self::Concurrency { .. } => "concurrency",
+            Self::Quota { .. } => "quota",
+            Self::Bandwidth { .. } => "bandwidth",
+        }
+    }
 }
 
 /// A limit, validated.

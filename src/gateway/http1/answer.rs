@@ -281,14 +281,14 @@ mod tests {
     fn written(
         head: &ResponseHeader,
         delimited: Delimited,
-        extra: Extra,
+        extra: &Extra,
         persistent: bool,
     ) -> String {
         let mut out = BytesMut::new();
         write(
             head,
             delimited,
-            &extra,
+            extra,
             persistent,
             Version::HTTP_11,
             &mut out,
@@ -336,7 +336,7 @@ mod tests {
             }),
             keep_alive: Some(75),
         };
-        let text = written(&head, Delimited::Chunked, extra, true);
+        let text = written(&head, Delimited::Chunked, &extra, true);
         let (before, after) = text.split_once("Date: ").expect("a date");
         let (date, after) = after.split_once("\r\n").expect("its end");
         assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
@@ -346,7 +346,7 @@ mod tests {
              X-RateLimit-Reset: 2\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=75\r\n\r\n"
         );
         let head = answer(200, &[("X-Trace-ID", "theirs"), ("date", "then")]);
-        let text = written(&head, Delimited::Absent, Extra::default(), false);
+        let text = written(&head, Delimited::Absent, &Extra::default(), false);
         assert!(text.contains("\r\ndate: then\r\n") && !text.contains("Date"));
         assert!(
             text.contains("X-Trace-ID: theirs\r\n") && text.ends_with("Connection: close\r\n\r\n")
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn an_upgrade_keeps_what_it_agrees_upon() {
         let head = answer(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
-        let text = written(&head, Delimited::Close, Extra::default(), false);
+        let text = written(&head, Delimited::Close, &Extra::default(), false);
         assert!(
             text.contains("Upgrade: websocket\r\nConnection: Upgrade\r\n"),
             "{text}"

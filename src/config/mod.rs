@@ -37,7 +37,10 @@ pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
 pub use respond::{RedirectTemplate, Respond};
-pub use route::{Action, HostPattern, Route, Scheme};
+pub use route::{
+    Action, Degrade, Fallback, FallbackCause, FallbackOn, HostPattern, LastGood, Mirror, Route,
+    Scheme, Side, Split, SplitKey,
+};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};

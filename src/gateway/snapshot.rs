@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::chain::Chain;
+use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator};
 use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
@@ -55,6 +56,8 @@ pub struct RouteRuntime {
     pub target: Target,
     /// Its counts.
     pub stats: Arc<RouteStats>,
+    /// Level, sides, fallback and mirror.
+    pub policy: Policy,
     /// Bytes of a body.
     pub max_body: u64,
     /// Changes towards the upstream.
@@ -219,6 +222,7 @@ impl RouteRuntime {
             chain: Chain::of(route, parts),
             target,
             stats: state.metrics.route(&route.name),
+            policy: Policy::of(route, pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,

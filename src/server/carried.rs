@@ -17,10 +17,12 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::UsedNonces;
+use crate::degrade::KnownLevel;
 use crate::gateway::State;
 use crate::limit::KeptTimes;
 use crate::primitives::clock;
 use crate::primitives::digest::sha256;
+use crate::rollout::KnownStop;
 use crate::upstream::KnownEndpoint;
 
 const MAGIC: &[u8; 8] = b"tollgat1";
@@ -38,6 +40,8 @@ pub(super) struct Carried {
     nonces: Vec<UsedNonces>,
     limits: Vec<KeptTimes>,
     endpoints: Vec<KnownEndpoint>,
+    levels: Vec<KnownLevel>,
+    stopped: Vec<KnownStop>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +51,12 @@ struct Head {
     nonces: Vec<NoncesHead>,
     limits: Vec<LimitHead>,
     endpoints: Vec<KnownEndpoint>,
+    /// What operators set; absent in what earlier versions wrote.
+    #[serde(default)]
+    levels: Vec<KnownLevel>,
+    /// Sides of splits; absent in what earlier versions wrote.
+    #[serde(default)]
+    stopped: Vec<KnownStop>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +85,8 @@ impl Carried {
             seed: Some(state.limits.seed_numbers()),
             limits: state.limits.export(now),
             endpoints: state.endpoints.export(now),
+            levels: state.levels.export(now),
+            stopped: state.rollouts.export(),
         }
     }
 
@@ -87,6 +99,8 @@ impl Carried {
         if let Some(seed) = self.seed {
             state.limits.import(seed, &self.limits, passed, now);
         }
+        state.levels.import(&self.levels, passed, now);
+        state.rollouts.import(&self.stopped);
         if let Some(snapshot) = state.snapshot() {
             let pools = snapshot.pools.values();
             pools.for_each(|pool| pool.recall(&self.endpoints, passed, now));
@@ -101,6 +115,8 @@ impl Carried {
             nonces: self.nonces.iter().map(NoncesHead::of).collect(),
             limits: self.limits.iter().map(LimitHead::of).collect(),
             endpoints: self.endpoints.clone(),
+            levels: self.levels.clone(),
+            stopped: self.stopped.clone(),
         };
         let head = serde_json::to_vec(&head)?;
         let mut out = MAGIC.to_vec();
@@ -168,6 +184,8 @@ impl Carried {
             nonces,
             limits,
             endpoints: head.endpoints,
+            levels: head.levels,
+            stopped: head.stopped,
         })
     }
 
@@ -293,6 +311,8 @@ mod tests {
                 entries: vec![(7, Duration::from_nanos(8))],
             }],
             endpoints: Vec::new(),
+            levels: Vec::new(),
+            stopped: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod notify;
 mod offline;
+mod policies;
 mod probe;
 mod processors;
 mod proxy_protocol;

@@ -18,6 +18,8 @@ pub(crate) struct Extra {
     pub(crate) trace: Option<TraceId>,
     /// `X-RateLimit-*`.
     pub(crate) quota: Option<Quota>,
+    /// `X-Fallback`.
+    pub(crate) fallback: Option<&'static str>,
     /// Seconds of `Keep-Alive`, if the connection goes on.
     pub(crate) keep_alive: Option<u64>,
 }
@@ -134,6 +136,7 @@ pub(crate) fn each_final(
                 false
             }
             10 if extra.trace.is_some() && name.eq_ignore_ascii_case(b"x-trace-id") => true,
+            10 if extra.fallback.is_some() && name.eq_ignore_ascii_case(b"x-fallback") => true,
             14 if name.eq_ignore_ascii_case(b"content-length") => !with_length,
             17 | 21 if extra.quota.is_some() => [
                 &b"x-ratelimit-limit"[..],
@@ -153,6 +156,9 @@ pub(crate) fn each_final(
     }
     if let Some(trace) = &extra.trace {
         show(b"X-Trace-ID", trace.as_bytes());
+    }
+    if let Some(kind) = extra.fallback {
+        show(b"X-Fallback", kind.as_bytes());
     }
     if let Some(quota) = &extra.quota {
         for (name, number) in [
@@ -309,6 +315,7 @@ mod tests {
                 remaining: 4,
                 reset: Duration::from_millis(1500),
             }),
+            fallback: None,
             keep_alive: Some(75),
         };
         let text = written(&head, Delimited::Chunked, extra, true);

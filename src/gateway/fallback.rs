@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
@@ -136,7 +136,8 @@ impl Fallback {
 
     /// An answer of our own.
     fn reply(&self, head: &RequestHeader, ctx: &Ctx) -> Option<(FallbackKind, Arc<Reply>)> {
-        let kept = self.last_good.as_ref().and_then(|kept| {
+        let reads = matches!(ctx.method, Method::GET | Method::HEAD);
+        let kept = self.last_good.as_ref().filter(|_| reads).and_then(|kept| {
             let (_, host) = decide::host(head);
             kept.find(&asked(head, &host, ctx), ctx.now())
         });

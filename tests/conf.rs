@@ -12,10 +12,9 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 5] = [
+const NOT_SUPPORTED_YET: [&str; 4] = [
     "limit.NAME.scope",
     "route[].class",
-    "upstream.NAME.breaker",
     "upstream.NAME.discovery",
     "upstream.NAME.hash_on",
 ];

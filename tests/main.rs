@@ -28,6 +28,7 @@ mod metrics;
 mod rollout;
 mod route;
 mod signature;
+mod stories;
 mod systemd;
 mod tls;
 mod upstream;

@@ -222,6 +222,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     ctx.span = ctx.span.wrapping_add(16);
     let forward = &mut ctx.forward;
     forward.pool = Some(pool);
+    forward.permits = Default::default();
     forward.tried.clear();
     forward.attempts = 0;
     forward.reported = false;

@@ -75,6 +75,7 @@ impl Housekeeping {
         policies::tick(&self.state, snapshot.as_deref());
         if let Some(snapshot) = snapshot {
             snapshot.pools.values().for_each(|pool| pool.tick(now));
+            snapshot.tick_breakers(now);
         }
     }
 }

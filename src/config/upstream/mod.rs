@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`: a group of endpoints and how to talk to it.
 
 mod balance;
+mod breaker;
 mod endpoint;
 mod health;
 mod passive;
@@ -15,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::balance::RawBalance;
+pub(super) use self::breaker::RawBreaker;
+pub use self::breaker::{Breaker, BreakerWindow, Failures};
 use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
@@ -64,9 +67,9 @@ pub(super) struct RawUpstream {
     passive: RawPassive,
     /// Further tries.
     retry: RawRetry,
-    /// Circuit breaker. Not supported yet.
+    /// Circuit breaker; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    breaker: Option<Later>,
+    breaker: Option<RawBreaker>,
     /// Discovery. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Later>,
@@ -118,6 +121,8 @@ pub struct Upstream {
     pub passive: Passive,
     /// Further tries.
     pub retry: Retry,
+    /// Circuit breaker.
+    pub breaker: Option<Breaker>,
 }
 
 impl RawUpstream {
@@ -138,7 +143,6 @@ impl RawUpstream {
             },
         );
         scope.later(&at.key("hash_on"), self.hash_on.as_ref());
-        scope.later(&at.key("breaker"), self.breaker.as_ref());
         scope.later(&at.key("discovery"), self.discovery.as_ref());
         let host = self
             .host
@@ -162,6 +166,10 @@ impl RawUpstream {
                 .map(|health| health.validate(&at.key("health"), scope)),
             passive: self.passive.validate(&at.key("passive"), scope),
             retry: self.retry.validate(&at.key("retry"), scope),
+            breaker: self
+                .breaker
+                .as_ref()
+                .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
         }
     }
 }

@@ -105,6 +105,8 @@ reasons! {
     Overloaded = 503 "overloaded" "Overloaded",
     /// The route is closed for the time being.
     Maintenance = 503 "maintenance" "Under maintenance",
+    /// An operator switched the route off.
+    RouteOff = 503 "route_off" "Route switched off",
     /// We are about to stop.
     Draining = 503 "draining" "Shutting down",
     /// The upstream took too long.

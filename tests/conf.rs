@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 8] = [
+const NOT_SUPPORTED_YET: [&str; 7] = [
     "limit.NAME.scope",
     "route[].class",
     "route[].fallback",
@@ -20,11 +20,10 @@ const NOT_SUPPORTED_YET: [&str; 8] = [
     "route[].split",
     "upstream.NAME.breaker",
     "upstream.NAME.discovery",
-    "upstream.NAME.hash_on",
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 13] = [
+const SHOWN_IN_COMMENTS: [&str; 15] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -35,6 +34,8 @@ const SHOWN_IN_COMMENTS: [&str; 13] = [
     "listener[].tls.certificates[].key",
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
+    "upstream.NAME.sticky.domain",
+    "upstream.NAME.sticky.secure",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",

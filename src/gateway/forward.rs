@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::failure;
+use super::{affinity, failure};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Outcome, Pool};
@@ -48,12 +48,12 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
         return Err(refused(ctx, failure::deadline()));
     }
     ctx.leave_endpoint();
-    let Some(endpoint) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
+    let Some(endpoint) = pool.choose(ctx.state.clock.at(now), &affinity::wish(ctx)) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
     };
-    endpoint.counts.stats.in_flight.up();
+    endpoint.in_flight.up();
     if let Some(start) = &ctx.start {
         start
             .client
@@ -233,6 +233,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
+    pool.observe(endpoint, took, status >= 500, ctx.state.clock.at(now));
     report(ctx, outcome, ctx.state.clock.at(now));
     if again
         && replayable
@@ -261,10 +262,28 @@ pub(super) fn answered_through_framework(
         return Err(invalid("an upgrade that nobody asked for"));
     }
     check_framing(head)?;
+    if let Some(name) = load_header(ctx)
+        && let Some(value) = head.headers.get(name)
+    {
+        loaded(ctx, value.as_bytes());
+    }
     let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
     answered(ctx, head.status.as_u16(), replayable)?;
     strip_nominated(head);
     Ok(())
+}
+
+/// The header in which the endpoint may report its load, where somebody reads it.
+pub(super) fn load_header(ctx: &Ctx) -> Option<&HeaderName> {
+    let (pool, _) = ctx.forward.trying()?;
+    pool.load_header()
+}
+
+/// The endpoint reported its load.
+pub(super) fn loaded(ctx: &Ctx, text: &[u8]) {
+    if let Some((pool, endpoint)) = ctx.forward.trying() {
+        pool.report_load(endpoint, text, ctx.now());
+    }
 }
 
 /// An answer that cannot be passed on.
@@ -336,6 +355,8 @@ fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
         pool.report(endpoint, outcome, now);
         if ctx.forward.took.is_none() {
             endpoint.counts.stats.errors.up();
+            let waited = ctx.forward.sent.map(|sent| sent.elapsed());
+            pool.observe(endpoint, waited.unwrap_or_default(), true, now);
         }
     }
 }

@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use super::client::Unbuffered;
 use super::ctx::Ctx;
 use super::snapshot::Target;
-use super::{chain, decide, failure, reply};
+use super::{affinity, chain, decide, failure, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
 use crate::route::Asked;
 
@@ -142,6 +142,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
+            affinity::learn(ctx, head, &target.path, asked.scheme);
             Decision::Forward
         }
     }

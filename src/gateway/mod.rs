@@ -6,6 +6,7 @@
 //! it begins and kept to its end; what outlives a configuration is in [`State`].
 
 mod admission;
+mod affinity;
 mod alarm;
 mod chain;
 mod client;

@@ -71,7 +71,7 @@ impl Housekeeping {
         self.state.wall.compare();
         let now = self.state.clock.now();
         if let Some(snapshot) = self.state.snapshot() {
-            snapshot.pools.values().for_each(|pool| pool.tick(now));
+            snapshot.pools.values().for_each(|pool| pool.watch(now));
         }
     }
 }

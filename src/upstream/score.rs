@@ -397,7 +397,7 @@ mod tests {
             (100, 50, 5, 1, Some(0.5)),
             (100, 0, 5, 1, Some(0.9)),
             (100, 0, 5, 100, Some(0.5)),
-            (300, 0, 5, 1, Some(0.5)),
+            (100, 0, 5, 1, Some(0.5)),
             (100, 100, 5, 1, Some(0.5)),
         ];
         let mut factors = Vec::new();
@@ -405,12 +405,20 @@ mod tests {
             factors = driven.second(&all);
         }
         let whys: Vec<String> = (0..5).map(|i| driven.why(i)).collect();
-        for (why, expected) in whys.iter().zip(["errors", "load", "in_flight", "qps"]) {
+        for (why, expected) in whys.iter().zip(["errors", "load", "in_flight"]) {
             assert!(why.contains(expected), "{whys:?}");
         }
         assert!(factors[0] < 0.1 && factors[4] == 0.02, "{factors:?}");
         assert!((0.2..0.4).contains(&factors[1]), "{factors:?}");
         assert!(factors[2] < 0.1, "{factors:?}");
+    }
+
+    #[test]
+    fn who_gets_more_than_its_weight_is_spared_by_half_at_most() {
+        let mut driven = Driven::new(5);
+        let all = [(900, 0, 5, 1, None), FINE, FINE, FINE, FINE];
+        assert_eq!(driven.second(&all), [0.5, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(driven.why(0), "qps");
     }
 
     #[test]

@@ -102,7 +102,11 @@ fn ways_to_choose_an_endpoint_are_checked() {
         assert_eq!(ran.code, 0, "{good} {ran:#?}");
     }
     for (lines, key, why) in [
-        ("balance = \"fastest\"\n", "balance", "unknown variant"),
+        (
+            "balance = \"fastest\"\n",
+            "balance",
+            "is none of weighted_round_robin",
+        ),
         (
             "hash_on = \"path\"\n",
             "hash_on",

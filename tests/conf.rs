@@ -18,7 +18,6 @@ const NOT_SUPPORTED_YET: [&str; 7] = [
     "route[].fallback",
     "route[].mirror",
     "route[].split",
-    "upstream.NAME.breaker",
     "upstream.NAME.discovery",
 ];
 

@@ -12,6 +12,7 @@ use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
 use super::affinity::Affinity;
+use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
 use super::relay::KeptConnections;
@@ -167,6 +168,8 @@ pub(super) struct Forward {
     pub(super) informational: u32,
     /// Where in the upstream it belongs.
     pub(super) affinity: Affinity,
+    /// What breakers let the current try through with.
+    pub(super) permits: Permits,
 }
 
 impl Forward {
@@ -222,6 +225,7 @@ impl Ctx {
                 at_once: false,
                 informational: 0,
                 affinity: Affinity::default(),
+                permits: Permits::default(),
             },
             logged: false,
         }

@@ -12,9 +12,10 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{affinity, failure};
+use super::{affinity, breaking, failure};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
+use crate::upstream::breaker::Ending;
 use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
@@ -46,6 +47,9 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
     }
     if left(ctx, now).is_zero() {
         return Err(refused(ctx, failure::deadline()));
+    }
+    if let Err(refusal) = breaking::enter(pool, ctx, ctx.state.clock.at(now)) {
+        return Err(refused(ctx, refusal));
     }
     ctx.leave_endpoint();
     let Some(endpoint) = pool.choose(ctx.state.clock.at(now), &affinity::wish(ctx)) else {
@@ -149,6 +153,7 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
+    breaking::told(ctx, Ending::Broken(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
 }
 
@@ -175,6 +180,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let clients_fault =
         ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
     if clients_fault || ctx.forward.reported {
+        breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
             count_error(ctx);
@@ -190,14 +196,15 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         ctx.forward.attempts -= 1;
         return true;
     }
-    if !broken.stale {
-        report(ctx, Outcome::Bad, ctx.now());
-    }
     let cause = if silence {
         Some(RetryCause::Timeout)
     } else {
         broken.cause
     };
+    if !broken.stale {
+        report(ctx, Outcome::Bad, ctx.now());
+        breaking::told(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
+    }
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
         Some(RetryCause::Reset) => retry.on_reset,
@@ -235,6 +242,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
     pool.observe(endpoint, took, status >= 500, ctx.state.clock.at(now));
     report(ctx, outcome, ctx.state.clock.at(now));
+    breaking::told(ctx, Ending::Answered(status));
     if again
         && replayable
         && resendable(ctx)
@@ -387,8 +395,12 @@ fn has_other(ctx: &Ctx) -> bool {
     })
 }
 
-fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: RetryCause) -> bool {
-    let Some(pool) = &ctx.forward.pool else {
+fn may_retry(
+    ctx: &mut Ctx,
+    wanted: impl Fn(&crate::config::Retry) -> bool,
+    cause: RetryCause,
+) -> bool {
+    let Some(pool) = ctx.forward.pool.clone() else {
         return false;
     };
     let retry = &pool.settings().retry;
@@ -399,7 +411,8 @@ fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: R
     let again = wanted(retry)
         && ctx.forward.attempts <= retry.attempts
         && !late
-        && pool.may_retry(ctx.now());
+        && pool.may_retry(ctx.now())
+        && breaking::enter(&pool, ctx, ctx.state.clock.now()).is_ok();
     if again {
         pool.stats().retried(cause);
     }

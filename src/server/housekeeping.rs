@@ -72,6 +72,7 @@ impl Housekeeping {
         let now = self.state.clock.now();
         if let Some(snapshot) = self.state.snapshot() {
             snapshot.pools.values().for_each(|pool| pool.watch(now));
+            snapshot.tick_breakers(now);
         }
     }
 }

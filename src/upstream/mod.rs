@@ -8,6 +8,7 @@
 //! one of them is configured.
 
 mod balance;
+pub mod breaker;
 mod budget;
 mod endpoint;
 mod health;
@@ -17,6 +18,7 @@ mod outlier;
 mod peer;
 mod pool;
 mod resolve;
+mod ring;
 mod score;
 mod sticky;
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::{Balance, Choice};
+use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::members::{Member, Members};
@@ -45,6 +46,7 @@ pub struct Pool {
     /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
+    breaker: Option<Arc<Breaker>>,
     stats: Arc<UpstreamStats>,
 }
 
@@ -96,14 +98,25 @@ impl Pool {
             resolved: Mutex::default(),
             recheck_at: AtomicU64::new(0),
             budget: RetryBudget::default(),
+            breaker: None,
             stats,
         };
         pool.gather(now);
-        pool
+        pool.with_breaker(None)
     }
 
-    /// Takes over from the pool of an earlier configuration what names resolved to.
-    pub fn inherit(&self, earlier: &Self, now: u64) {
+    /// Its breaker is that of an earlier configuration, if that had the same settings.
+    fn with_breaker(mut self, known: Option<&Arc<Breaker>>) -> Self {
+        self.breaker = self.settings.breaker.as_ref().map(|rule| {
+            let guarded = Guarded::Upstream(self.settings.name.to_string());
+            Breaker::carried(known, rule, guarded, &self.stats.breaker)
+        });
+        self
+    }
+
+    /// Takes over from the pool of an earlier configuration what names resolved to, and the state of its breaker.
+    #[must_use]
+    pub fn inherit(self, earlier: &Self, now: u64) -> Self {
         let known = earlier.resolved.lock().clone();
         let names = self.names();
         self.resolved.lock().extend(
@@ -118,6 +131,7 @@ impl Pool {
             }
         }
         self.gather(now);
+        self.with_breaker(earlier.breaker.as_ref())
     }
 
     /// Whether a name is still without an address.
@@ -146,6 +160,11 @@ impl Pool {
     /// Whether every endpoint is reached over TCP, without TLS.
     pub fn is_plain_tcp(&self) -> bool {
         self.plain_tcp
+    }
+
+    /// Its circuit breaker.
+    pub fn breaker(&self) -> Option<&Arc<Breaker>> {
+        self.breaker.as_ref()
     }
 
     /// Its counts.

@@ -59,6 +59,8 @@ pub(super) struct Seen {
     pub(super) sums: Sums,
     pub(super) in_flight: u64,
     pub(super) load: Option<f64>,
+    /// By what its weight is multiplied already: goes on from there when nothing else is known.
+    pub(super) factor: f64,
 }
 
 /// The scores of an upstream.
@@ -103,7 +105,7 @@ impl Scores {
             .retain(|address, _| seen.iter().any(|seen| seen.address == *address));
         for seen in seen {
             let known = self.known.entry(seen.address.clone());
-            let known = known.or_insert_with(|| Known::at(seen.sums));
+            let known = known.or_insert_with(|| Known::at(seen));
             known.add(seen, seconds);
         }
         let figures: Vec<(Figures, f64, f64)> = seen
@@ -127,15 +129,15 @@ impl Scores {
 }
 
 impl Known {
-    fn at(sums: Sums) -> Self {
+    fn at(seen: &Seen) -> Self {
         Self {
-            before: sums,
+            before: seen.sums,
             answered: 0.0,
             failed: 0.0,
             first_byte: 0.0,
             scored: Scored {
-                factor: 1.0,
-                target: 1.0,
+                factor: seen.factor,
+                target: seen.factor,
                 ..Scored::default()
             },
         }
@@ -349,6 +351,7 @@ mod tests {
                     sums: self.sums[i],
                     in_flight: *in_flight,
                     load: *load,
+                    factor: 1.0,
                 });
             }
             assert!(self.scores.step(&seen, 0.02, self.second * SECOND));

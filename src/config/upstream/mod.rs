@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`: a group of endpoints and how to talk to it.
 
 mod balance;
+mod breaker;
 mod endpoint;
 mod health;
 mod outlier;
@@ -18,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::balance::{Balance, HashOn, Score};
 use self::balance::{RawBalance, RawChoice, RawScore};
+pub(super) use self::breaker::RawBreaker;
+pub use self::breaker::{Breaker, BreakerWindow, Failures};
 use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
@@ -83,9 +86,9 @@ pub(super) struct RawUpstream {
     outlier: Option<RawOutlier>,
     /// Further tries.
     retry: RawRetry,
-    /// Circuit breaker. Not supported yet.
+    /// Circuit breaker; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    breaker: Option<Later>,
+    breaker: Option<RawBreaker>,
     /// Discovery. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Later>,
@@ -147,6 +150,8 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// Further tries.
     pub retry: Retry,
+    /// Circuit breaker.
+    pub breaker: Option<Breaker>,
 }
 
 impl RawUpstream {
@@ -167,7 +172,6 @@ impl RawUpstream {
                 other => Err(format!("{other:?} is not spoken; write \"1.1\" or \"2\"")),
             },
         );
-        scope.later(&at.key("breaker"), self.breaker.as_ref());
         scope.later(&at.key("discovery"), self.discovery.as_ref());
         let host = self
             .host
@@ -200,6 +204,10 @@ impl RawUpstream {
                 .map(|outlier| outlier.validate(&at.key("outlier"), scope)),
             balance,
             retry: self.retry.validate(&at.key("retry"), scope),
+            breaker: self
+                .breaker
+                .as_ref()
+                .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
         }
     }
 }

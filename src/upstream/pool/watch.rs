@@ -195,6 +195,7 @@ impl Pool {
                     sums: endpoint.live.sums(),
                     in_flight: endpoint.in_flight.value().max(0).cast_unsigned(),
                     load: endpoint.live.load(now),
+                    factor: endpoint.live.factor(),
                 }
             })
             .collect();

@@ -49,8 +49,8 @@ pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
-    Breaker, BreakerWindow, Endpoint, EndpointAddress, Failures, Health, Passive, Retry, Timeouts,
-    Upstream, UpstreamTls,
+    Balance, Breaker, BreakerWindow, Endpoint, EndpointAddress, Failures, HashOn, Health, Outlier,
+    Passive, Retry, SameSite, Score, Sticky, Timeouts, Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;

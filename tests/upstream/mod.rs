@@ -7,9 +7,12 @@ mod connection;
 mod deadline;
 mod error;
 mod health;
+mod outlier;
 mod passive;
+mod policy;
 mod relay;
 mod retry;
+mod sticky;
 mod tls;
 mod unix;
 

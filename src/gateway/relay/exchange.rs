@@ -203,6 +203,11 @@ impl<'e> Exchange<'e> {
             origin.incoming.advance(length);
             return Ok(Heads::Informational);
         }
+        if let Some(name) = forward::load_header(ctx)
+            && let Some(value) = answer.value(name.as_str())
+        {
+            forward::loaded(ctx, value);
+        }
         let replayable = upload.replayable();
         forward::answered(request, ctx, answer.status(), replayable)?;
         let head_only = request.method == Method::HEAD;

@@ -24,6 +24,7 @@ mod limit;
 mod listener;
 mod log;
 mod metrics;
+mod overload;
 mod route;
 mod signature;
 mod systemd;

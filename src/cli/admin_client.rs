@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, headroom, trial, write_out};
+use super::{Shown, headroom, overload, trial, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -143,6 +143,9 @@ fn render(info: &Value) -> String {
         info["in_flight"],
         info["connections"],
     );
+    if let Some(line) = overload::status_line(&info["overload"]) {
+        out.push_str(&line);
+    }
     if let Some(line) = trial::status_line(&info["trial"]) {
         out.push_str(&line);
     }
@@ -201,6 +204,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
     }
     for upstream in upstreams.as_array().into_iter().flatten() {
         out.push_str(&format!("\nUPSTREAM {}\n", text(&upstream["name"])));
+        if let Some(line) = overload::places_line(&upstream["concurrency"]) {
+            out.push_str(&line);
+        }
         for endpoint in upstream["endpoints"].as_array().into_iter().flatten() {
             let backup = if endpoint["backup"] == true {
                 " backup"

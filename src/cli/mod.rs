@@ -8,6 +8,7 @@ mod headroom;
 mod inspect;
 mod man;
 mod mint;
+mod overload;
 mod trial;
 
 use std::io::{IsTerminal, Write};

@@ -12,6 +12,7 @@ mod header_rules;
 mod limit;
 mod listener;
 mod log;
+mod overload;
 mod raw;
 mod respond;
 mod route;
@@ -36,13 +37,15 @@ pub use header_rules::HeaderRules;
 pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
+pub use overload::{Class, Overload};
 pub use respond::{RedirectTemplate, Respond};
 pub use route::{Action, HostPattern, Route, Scheme};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
-    Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
+    Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts,
+    Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document::At;
+use super::overload::{Overload, RawOverload};
 use super::scope::Scope;
 use crate::primitives::ranges::AddressRanges;
 
@@ -28,6 +29,8 @@ pub(super) struct RawServer {
     error_format: ErrorFormat,
     /// What a client may do.
     client: RawClient,
+    /// Signs of overload, by which requests are let in by class.
+    overload: RawOverload,
 }
 
 impl Default for RawServer {
@@ -40,6 +43,7 @@ impl Default for RawServer {
             trusted_proxies: Vec::new(),
             error_format: ErrorFormat::Problem,
             client: RawClient::default(),
+            overload: RawOverload::default(),
         }
     }
 }
@@ -117,6 +121,8 @@ pub struct Server {
     pub error_format: ErrorFormat,
     /// What a client may do.
     pub client: ClientLimits,
+    /// Signs of overload that are watched.
+    pub overload: Option<Overload>,
 }
 
 /// `[server.client]`, validated.
@@ -170,6 +176,7 @@ impl RawServer {
             trusted_proxies: scope.ranges(&at.key("trusted_proxies"), &self.trusted_proxies),
             error_format: self.error_format,
             client: self.client.validate(&at.key("client"), scope),
+            overload: self.overload.validate(&at.key("overload"), scope),
         }
     }
 }

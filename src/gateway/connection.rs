@@ -353,6 +353,7 @@ mod tests {
                 }
                 crate::gateway::Target::Forward { .. } => unreachable!("the route answers itself"),
             },
+            class: config::Class::Normal,
             stats: Arc::clone(&route.stats),
             max_body: route.max_body,
             upstream_filters: Vec::new(),

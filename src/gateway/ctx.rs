@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::overload::{self, Held};
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
@@ -139,6 +140,8 @@ pub struct Ctx {
     pub(super) relayed: Option<StatusCode>,
     pub(super) bytes_out: u64,
     pub(super) forward: Forward,
+    /// What it holds of what is bounded.
+    pub(super) held: Held,
     logged: bool,
 }
 
@@ -219,6 +222,7 @@ impl Ctx {
                 at_once: false,
                 informational: 0,
             },
+            held: Held::default(),
             logged: false,
         }
     }
@@ -227,6 +231,11 @@ impl Ctx {
     pub(super) fn enter(&mut self, route: Arc<RouteRuntime>) {
         route.stats.in_flight.up();
         self.route = Some(route);
+    }
+
+    /// Number of the worker that serves it.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
     }
 
     /// The monotonic clock.
@@ -317,6 +326,9 @@ impl Drop for Ctx {
             let status = status.filter(|_| !client.answered());
             let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
+            if overdue {
+                overload::gave_up(self);
+            }
             self.refusal = refusal.or(self.refusal.take());
             self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None, None);
         }

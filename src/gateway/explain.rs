@@ -6,10 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::decide;
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
+use super::{decide, overload};
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
@@ -164,6 +164,11 @@ fn walk(
         &format!("{} takes it", route.name),
         Some(&location),
     );
+    let watched = snapshot.config.server.overload.as_ref();
+    if let Some((words, refusal)) = overload::explain(&state.overload, route, watched) {
+        answer.step("overload", &words, Some(&location));
+        refusal.map_or(Ok(()), Err)?;
+    }
     let mut exchange = Exchange {
         head: &head,
         raw_target: taken.raw,
@@ -290,6 +295,9 @@ fn lead(
         ),
         None,
     );
+    if let Some(places) = overload::explain_places(pool, route.class) {
+        answer.step("concurrency", &places, None);
+    }
     answer.decision = "forward".to_owned();
     Ok(())
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::failure;
+use super::{failure, overload};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Outcome, Pool};
@@ -22,7 +22,10 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     let Some(pool) = ctx.forward.pool.take() else {
         return Err(refused(ctx, super::reply::internal()));
     };
-    let chosen = choose_from(&pool, ctx).await;
+    let chosen = match overload::take_place(ctx, &pool).await {
+        Ok(()) => choose_from(&pool, ctx).await,
+        Err(refusal) => Err(refused(ctx, refusal)),
+    };
     ctx.forward.pool = Some(pool);
     chosen
 }
@@ -149,6 +152,9 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
+    if cause == RetryCause::Timeout {
+        overload::gave_up(ctx);
+    }
     may_retry(ctx, |retry| retry.on_connect, cause)
 }
 
@@ -198,6 +204,9 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     } else {
         broken.cause
     };
+    if cause == Some(RetryCause::Timeout) {
+        overload::gave_up(ctx);
+    }
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
         Some(RetryCause::Reset) => retry.on_reset,
@@ -226,6 +235,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
     let took = took.unwrap_or_default();
     ctx.forward.took = Some(took);
+    overload::answered(ctx, status, took, now);
     let Some((pool, endpoint)) = ctx.forward.trying() else {
         return Ok(());
     };

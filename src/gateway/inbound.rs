@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use super::client::Unbuffered;
 use super::ctx::Ctx;
 use super::snapshot::Target;
-use super::{chain, decide, failure, reply};
+use super::{chain, decide, failure, overload, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
 use crate::route::Asked;
 
@@ -83,6 +83,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     };
     let route = Arc::clone(&snapshot.routes[found.index]);
     ctx.enter(Arc::clone(&route));
+    if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
+        return Decision::Refuse(refusal);
+    }
     let mut exchange = Exchange {
         head,
         raw_target: target.raw,

@@ -10,7 +10,7 @@ use http::HeaderName;
 use super::chain::Chain;
 use super::state::State;
 use crate::auth::{self, Authenticator};
-use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
+use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
 use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
 use crate::limit;
 use crate::observe::stats::RouteStats;
@@ -53,6 +53,8 @@ pub struct RouteRuntime {
     pub chain: Chain,
     /// What follows them.
     pub target: Target,
+    /// Who is let in last under overload.
+    pub class: Class,
     /// Its counts.
     pub stats: Arc<RouteStats>,
     /// Bytes of a body.
@@ -218,6 +220,7 @@ impl RouteRuntime {
             name: route.name.clone(),
             chain: Chain::of(route, parts),
             target,
+            class: route.class,
             stats: state.metrics.route(&route.name),
             max_body: route.max_body,
             upstream_filters,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::admission::Admission;
+use super::overload::Overload;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
 use crate::auth::AuthFacts;
@@ -50,6 +51,8 @@ pub struct State {
     pub auth: AuthFacts,
     /// What is remembered of TLS handshakes.
     pub tls: TlsFacts,
+    /// Who is let in when more comes in than can be served.
+    pub overload: Overload,
     /// What is known about endpoints.
     pub endpoints: Arc<EndpointFacts>,
     /// The log; `None` in commands that serve nothing.
@@ -75,6 +78,7 @@ impl State {
             limits: LimitFacts::new(),
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
             tls: TlsFacts::default(),
+            overload: Overload::new(Arc::clone(&metrics.overload)),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
             log,
             own: OwnConnections::default(),

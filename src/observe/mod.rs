@@ -9,6 +9,7 @@ mod headroom;
 mod line_buffers;
 mod log_writer;
 mod metrics;
+pub mod overload;
 pub mod stats;
 mod windows;
 

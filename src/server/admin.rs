@@ -27,7 +27,8 @@ use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, explain,
+    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, describe_places,
+    explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -336,6 +337,7 @@ impl Admin {
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "overload": self.state.overload.describe(),
             "certificates": snapshot.as_deref().map(certificates),
             "not_ready": self.state.not_ready(),
         })
@@ -424,7 +426,11 @@ impl Admin {
                     "in_flight": endpoint.counts.stats.in_flight.value(),
                 })
             });
-            json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() })
+            let mut entry = json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() });
+            if let Some(places) = describe_places(pool) {
+                entry["concurrency"] = places;
+            }
+            entry
         });
         Page::ok(&Value::Array(each.collect()))
     }
@@ -529,6 +535,7 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
         "methods": config.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "priority": config.priority,
+        "class": config.class.as_str(),
         "upstream": upstream,
         "filters": filters,
         "location": config.location.to_string(),

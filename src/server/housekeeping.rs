@@ -70,8 +70,12 @@ impl Housekeeping {
         self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
+        self.state.overload.tell();
         if let Some(snapshot) = self.state.snapshot() {
-            snapshot.pools.values().for_each(|pool| pool.tick(now));
+            for pool in snapshot.pools.values() {
+                pool.tick(now);
+                pool.tell();
+            }
         }
     }
 }

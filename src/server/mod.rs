@@ -10,6 +10,7 @@ mod listeners;
 mod load;
 mod notify;
 mod offline;
+mod pressure;
 mod probe;
 mod processors;
 mod proxy_protocol;
@@ -191,6 +192,7 @@ fn serve(
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
+    state.overload.begin(workers);
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
             (index, workers),

@@ -6,12 +6,14 @@
 //! computed when something changes, and a pick is a look and one atomic add.
 
 mod budget;
+mod concurrency;
 mod endpoint;
 mod health;
 mod peer;
 mod pool;
 mod resolve;
 
+pub use concurrency::{Gate, Place};
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool};

@@ -20,6 +20,7 @@ use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
+use super::overload::Class;
 use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
@@ -83,9 +84,6 @@ pub(super) struct RawRoute {
     /// Mirroring. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<Later>,
-    /// Class under overload. Not supported yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<Later>,
     /// Answer when the upstream cannot. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<Later>,
@@ -161,6 +159,8 @@ pub struct Route {
     pub response: HeaderRules,
     /// Cross-origin requests.
     pub cors: Option<Cors>,
+    /// Who is let in last under overload.
+    pub class: Class,
 }
 
 /// Names that routes may refer to.
@@ -192,7 +192,6 @@ impl RawRoute {
         for (key, later) in [
             ("split", &self.split),
             ("mirror", &self.mirror),
-            ("class", &self.class),
             ("fallback", &self.fallback),
         ] {
             scope.later(&at.key(key), later.as_ref());
@@ -293,6 +292,7 @@ impl RawRoute {
                 .cors
                 .as_ref()
                 .map(|cors| cors.validate(&at.key("cors"), scope)),
+            class: shared.class.unwrap_or_default(),
             path: path?,
             action: action?,
         })

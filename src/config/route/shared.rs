@@ -10,6 +10,7 @@ use super::{Known, Scheme};
 use crate::config::cors::RawCors;
 use crate::config::document::At;
 use crate::config::header_rules::RawHeaderRules;
+use crate::config::overload::Class;
 use crate::config::scope::Scope;
 use crate::config::tls::CertificatePart;
 
@@ -59,6 +60,9 @@ pub(super) struct Shared {
     /// Cross-origin requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cors: Option<RawCors>,
+    /// Who is let in last under overload; "normal" when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) class: Option<Class>,
 }
 
 impl Shared {
@@ -79,6 +83,7 @@ impl Shared {
             request: self.request.or_else(|| group.request.clone()),
             response: self.response.or_else(|| group.response.clone()),
             cors: self.cors.or_else(|| group.cors.clone()),
+            class: self.class.or(group.class),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`: a group of endpoints and how to talk to it.
 
 mod balance;
+mod concurrency;
 mod endpoint;
 mod health;
 mod passive;
@@ -15,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::balance::RawBalance;
+use self::concurrency::RawConcurrency;
+pub use self::concurrency::{Concurrency, ConcurrencyLimit};
 use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
@@ -64,6 +67,9 @@ pub(super) struct RawUpstream {
     passive: RawPassive,
     /// Further tries.
     retry: RawRetry,
+    /// How many requests it gets at once; no bound when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<RawConcurrency>,
     /// Circuit breaker. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<Later>,
@@ -87,6 +93,7 @@ impl Default for RawUpstream {
             health: None,
             passive: RawPassive::default(),
             retry: RawRetry::default(),
+            concurrency: None,
             breaker: None,
             discovery: None,
         }
@@ -118,6 +125,8 @@ pub struct Upstream {
     pub passive: Passive,
     /// Further tries.
     pub retry: Retry,
+    /// How many requests it gets at once.
+    pub concurrency: Option<Concurrency>,
 }
 
 impl RawUpstream {
@@ -162,6 +171,10 @@ impl RawUpstream {
                 .map(|health| health.validate(&at.key("health"), scope)),
             passive: self.passive.validate(&at.key("passive"), scope),
             retry: self.retry.validate(&at.key("retry"), scope),
+            concurrency: self
+                .concurrency
+                .as_ref()
+                .map(|concurrency| concurrency.validate(&at.key("concurrency"), scope)),
         }
     }
 }

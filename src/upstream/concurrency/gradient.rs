@@ -58,8 +58,9 @@ pub(super) struct Gradient {
 
 /// Where a limit begins (Netflix's).
 const BEGIN: f64 = 20.0;
-/// How much slower than without load the upstream may be: where the limit settles (Envoy's buffer).
-const TOLERATED: f64 = 1.25;
+/// How much slower than without load the upstream may be: where the limit settles. Less than Envoy's buffer of a quarter, so
+/// that the slowest answers stay well below twice as slow; more than the chance that is in a window.
+const TOLERATED: f64 = 1.15;
 /// Most that one window adds, and while nothing was ever too much.
 const GROWTH: f64 = 1.25;
 const FIRST_GROWTH: f64 = 1.5;
@@ -68,7 +69,7 @@ const SHRINKING: f64 = 0.5;
 /// What is left when the upstream drops requests (between the 0.5 and 0.9 of additive-increase schemes).
 const BACKOFF: f64 = 0.7;
 /// With half the requests: if this much of the latency is left, they were not waiting for each other. Pure waiting leaves
-/// half; the tolerance leaves four fifths.
+/// half; the tolerance leaves seven eighths.
 const SAME: f64 = 0.75;
 /// How far one window moves what is held about the latency without load: down, and up while the limit is not reached.
 const DOWN: f64 = 0.3;

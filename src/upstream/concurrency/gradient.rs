@@ -21,6 +21,8 @@
 pub(super) struct Window {
     /// How long answers took typically, nanoseconds.
     pub(super) latency: u64,
+    /// So many.
+    pub(super) answers: u32,
     /// Most requests at once.
     pub(super) peak: u32,
     /// So many were given up, or refused by the upstream as too many, that nothing else matters.
@@ -46,7 +48,7 @@ pub(super) struct Gradient {
     slow: Option<(u32, f64)>,
     /// Nothing was too much so far.
     starting: bool,
-    /// Windows in a row that were slow at the least limit.
+    /// Windows that were slow since it is at the least limit.
     at_least: u32,
     /// The limit that was halved to look below.
     probing: Option<f64>,
@@ -61,6 +63,8 @@ const BEGIN: f64 = 20.0;
 /// How much slower than without load the upstream may be: where the limit settles. Less than Envoy's buffer of a quarter, so
 /// that the slowest answers stay well below twice as slow; more than the chance that is in a window.
 const TOLERATED: f64 = 1.15;
+/// There is clearly room.
+const CLEARLY: f64 = 1.05;
 /// Most that one window adds, and while nothing was ever too much.
 const GROWTH: f64 = 1.25;
 const FIRST_GROWTH: f64 = 1.5;
@@ -80,7 +84,7 @@ const CHANCE: f64 = 0.9;
 const UP: f64 = 0.05;
 /// In the beginning, when the first answers to come were the fast ones.
 const FIRST_UP: f64 = 0.3;
-/// Slow windows in a row at the least limit that make its measure doubtful (Envoy's).
+/// Slow windows at the least limit that make its measure doubtful (Envoy's).
 const ENOUGH_AT_LEAST: u32 = 5;
 /// At the limit for so long, it is time to look below (BBR's interval for the same question).
 const LOOK_AFTER: u64 = 10_000_000_000;
@@ -156,14 +160,15 @@ impl Gradient {
         self.learn(window);
         // Slow is what is slow twice, or very slow once.
         let ratio = latency.min(self.recent) / self.floor;
-        if ratio <= TOLERATED {
+        if ratio <= tolerated(window.answers) {
             self.slow = None;
             let ratio = latency / self.floor;
             if bound {
-                self.limit *= match TOLERATED / ratio {
-                    room if room < 1.0 => 1.0,
-                    room if room > 1.1 && self.starting => FIRST_GROWTH,
-                    room => room.min(GROWTH),
+                self.limit = match TOLERATED / ratio {
+                    room if room < 1.0 => self.limit,
+                    room if room > CLEARLY && self.starting => self.limit * FIRST_GROWTH,
+                    room if room > CLEARLY => (self.limit * room.min(GROWTH)).max(self.limit + 1.0),
+                    room => self.limit * room,
                 };
             }
             if !bound || self.starting {
@@ -206,11 +211,11 @@ impl Gradient {
     /// then).
     fn doubt(&mut self, window: Window, bounds: Bounds) {
         let slow = window.latency as f64 > self.floor * TOLERATED;
-        self.at_least = if slow && self.limit <= f64::from(bounds.least) {
-            self.at_least + 1
-        } else {
-            0
-        };
+        if self.limit > f64::from(bounds.least) {
+            self.at_least = 0;
+        } else if slow {
+            self.at_least += 1;
+        }
         if self.at_least >= ENOUGH_AT_LEAST {
             self.floor = window.latency as f64;
             self.at_least = 0;
@@ -238,4 +243,10 @@ impl Gradient {
         self.slow = Some((window.peak, window.latency as f64));
         self.limit = self.limit.min(f64::from(window.peak)) / 2.0;
     }
+}
+
+/// What is slower than that is so by more than chance: of few answers the typical one varies, by about one part in the root
+/// of their number.
+fn tolerated(answers: u32) -> f64 {
+    TOLERATED + 1.0 / f64::from(answers.max(1)).sqrt()
 }

@@ -127,6 +127,7 @@ impl Limiter {
         let counts: Vec<u32> = counts.collect();
         Window {
             latency: typical(&counts),
+            answers,
             peak: self.peak.swap(in_flight, Ordering::Relaxed).max(in_flight),
             dropping: drops * 10 > answers,
         }

@@ -27,6 +27,7 @@ mod metrics;
 mod overload;
 mod route;
 mod signature;
+mod stories;
 mod systemd;
 mod tls;
 mod upstream;

@@ -207,6 +207,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
         if let Some(line) = overload::places_line(&upstream["concurrency"]) {
             out.push_str(&line);
         }
+        if let Some(breaker) = upstream.get("breaker") {
+            out.push_str(&format!("  {}\n", render_breaker(breaker)));
+        }
         for endpoint in upstream["endpoints"].as_array().into_iter().flatten() {
             let backup = if endpoint["backup"] == true {
                 " backup"
@@ -220,6 +223,22 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
             ));
         }
     }
+}
+
+fn render_breaker(breaker: &Value) -> String {
+    let left = breaker["open_for_ms"].as_f64().unwrap_or_default() / 1000.0;
+    let left = if left > 0.0 {
+        format!(", {left:.1} s left")
+    } else {
+        String::new()
+    };
+    format!(
+        "breaker {}{left}: {} of {} calls failed, {} slow",
+        text(&breaker["state"]),
+        breaker["failed"],
+        breaker["calls"],
+        breaker["slow"]
+    )
 }
 
 /// One request to the admin socket: status and JSON body.

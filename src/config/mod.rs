@@ -44,8 +44,8 @@ pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
-    Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress, Health, Passive, Retry, Timeouts,
-    Upstream, UpstreamTls,
+    Breaker, BreakerWindow, Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress, Failures,
+    Health, Passive, Retry, Timeouts, Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;

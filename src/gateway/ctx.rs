@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
+use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
 use super::overload::{self, Held};
@@ -167,6 +168,8 @@ pub(super) struct Forward {
     /// The next try waits for nothing.
     pub(super) at_once: bool,
     pub(super) informational: u32,
+    /// What breakers let the current try through with.
+    pub(super) permits: Permits,
 }
 
 impl Forward {
@@ -221,6 +224,7 @@ impl Ctx {
                 stale: false,
                 at_once: false,
                 informational: 0,
+                permits: Permits::default(),
             },
             held: Held::default(),
             logged: false,

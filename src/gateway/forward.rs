@@ -12,9 +12,10 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{failure, overload};
+use super::{breaking, failure, overload};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
+use crate::upstream::breaker::Ending;
 use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
@@ -49,6 +50,9 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
     }
     if left(ctx, now).is_zero() {
         return Err(refused(ctx, failure::deadline()));
+    }
+    if let Err(refusal) = breaking::enter(pool, ctx, ctx.state.clock.at(now)) {
+        return Err(refused(ctx, refusal));
     }
     ctx.leave_endpoint();
     let Some(endpoint) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
@@ -155,6 +159,7 @@ pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     if cause == RetryCause::Timeout {
         overload::gave_up(ctx);
     }
+    breaking::told(ctx, Ending::Broken(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
 }
 
@@ -181,6 +186,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let clients_fault =
         ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
     if clients_fault || ctx.forward.reported {
+        breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
             count_error(ctx);
@@ -196,9 +202,6 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         ctx.forward.attempts -= 1;
         return true;
     }
-    if !broken.stale {
-        report(ctx, Outcome::Bad, ctx.now());
-    }
     let cause = if silence {
         Some(RetryCause::Timeout)
     } else {
@@ -206,6 +209,10 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     };
     if cause == Some(RetryCause::Timeout) {
         overload::gave_up(ctx);
+    }
+    if !broken.stale {
+        report(ctx, Outcome::Bad, ctx.now());
+        breaking::told(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
     }
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
@@ -244,6 +251,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
     report(ctx, outcome, ctx.state.clock.at(now));
+    breaking::told(ctx, Ending::Answered(status));
     if again
         && replayable
         && resendable(ctx)
@@ -376,8 +384,12 @@ fn has_other(ctx: &Ctx) -> bool {
     })
 }
 
-fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: RetryCause) -> bool {
-    let Some(pool) = &ctx.forward.pool else {
+fn may_retry(
+    ctx: &mut Ctx,
+    wanted: impl Fn(&crate::config::Retry) -> bool,
+    cause: RetryCause,
+) -> bool {
+    let Some(pool) = ctx.forward.pool.clone() else {
         return false;
     };
     let retry = &pool.settings().retry;
@@ -388,7 +400,8 @@ fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: R
     let again = wanted(retry)
         && ctx.forward.attempts <= retry.attempts
         && !late
-        && pool.may_retry(ctx.now());
+        && pool.may_retry(ctx.now())
+        && breaking::enter(&pool, ctx, ctx.state.clock.now()).is_ok();
     if again {
         pool.stats().retried(cause);
     }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod alarm;
+mod breaking;
 mod chain;
 mod client;
 mod connection;
@@ -32,6 +33,7 @@ mod socket;
 mod state;
 
 pub use admission::{Admission, Place};
+pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};

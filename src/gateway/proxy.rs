@@ -282,9 +282,10 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
 }
 
 /// Says in the log what the client is not told. An error's context may hold bytes of a head, and those hold secrets:
-/// only its kind and the system's own words are logged.
+/// only its kind and the system's own words are logged. That a breaker is open is said once, when it opens.
 fn report(error: &Error, ctx: &Ctx, reason: Reason) {
-    if *error.esource() == ErrorSource::Downstream || reason.status() < 500 {
+    let known = matches!(reason, Reason::BreakerOpen) || reason.status() < 500;
+    if *error.esource() == ErrorSource::Downstream || known {
         return;
     }
     let (upstream, endpoint) = match ctx.forward.trying() {

@@ -76,6 +76,7 @@ impl Housekeeping {
                 pool.tick(now);
                 pool.tell();
             }
+            snapshot.tick_breakers(now);
         }
     }
 }

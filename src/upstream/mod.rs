@@ -5,6 +5,7 @@
 //! carried over whole, so that its rotation and its checks go on. Choosing takes no lock: the order of endpoints is
 //! computed when something changes, and a pick is a look and one atomic add.
 
+pub mod breaker;
 mod budget;
 mod concurrency;
 mod endpoint;
@@ -12,6 +13,7 @@ mod health;
 mod peer;
 mod pool;
 mod resolve;
+mod ring;
 
 pub use concurrency::{Gate, Place};
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};

@@ -24,7 +24,7 @@ use super::overload::Class;
 use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
-use super::upstream::method;
+use super::upstream::{Breaker, method};
 use crate::primitives::matcher::ValueMatch;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::template::PathTemplate;
@@ -147,6 +147,8 @@ pub struct Route {
     pub require: Vec<(String, Vec<String>)>,
     /// Deadline of the whole exchange.
     pub timeout: Option<Duration>,
+    /// Circuit breaker of what it sends.
+    pub breaker: Option<Breaker>,
     /// Bytes of a body.
     pub max_body: u64,
     /// Addresses that may come in; `None` = any.
@@ -283,6 +285,7 @@ impl RawRoute {
                 .timeout
                 .as_ref()
                 .map(|text| scope.positive(&at.key("timeout"), text)),
+            breaker: self.breaker(&shared, at, scope),
             max_body: max_body.unwrap_or(known.max_body),
             allow_ips,
             deny_ips: deny_ips.unwrap_or_default(),
@@ -296,6 +299,18 @@ impl RawRoute {
             path: path?,
             action: action?,
         })
+    }
+
+    fn breaker(&self, shared: &Shared, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Breaker> {
+        let here = at.key("breaker");
+        if self.respond.is_some() {
+            if self.shared.breaker.is_some() {
+                scope.problem(&here, "a route that answers itself has nothing to break");
+            }
+            return None;
+        }
+        let raw = shared.breaker.as_ref()?;
+        Some(raw.validate(&here, scope))
     }
 
     fn methods(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Vec<Method> {

@@ -13,6 +13,7 @@ use crate::config::header_rules::RawHeaderRules;
 use crate::config::overload::Class;
 use crate::config::scope::Scope;
 use crate::config::tls::CertificatePart;
+use crate::config::upstream::RawBreaker;
 
 /// What a route and its group can both say.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -42,6 +43,9 @@ pub(super) struct Shared {
     /// Deadline of the whole exchange; default: the upstream's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<String>,
+    /// Circuit breaker of what the route sends, besides the upstream's own; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) breaker: Option<RawBreaker>,
     /// Bytes of a body; default: the server's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_body: Option<String>,
@@ -77,6 +81,7 @@ impl Shared {
             limits: self.limits.or_else(|| group.limits.clone()),
             require: self.require.or_else(|| group.require.clone()),
             timeout: self.timeout.or_else(|| group.timeout.clone()),
+            breaker: self.breaker.or_else(|| group.breaker.clone()),
             max_body: self.max_body.or_else(|| group.max_body.clone()),
             allow_ips: self.allow_ips.or_else(|| group.allow_ips.clone()),
             deny_ips: self.deny_ips.or_else(|| group.deny_ips.clone()),

@@ -1,6 +1,7 @@
 //! `[upstream.NAME]`: a group of endpoints and how to talk to it.
 
 mod balance;
+mod breaker;
 mod concurrency;
 mod endpoint;
 mod health;
@@ -16,6 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::balance::RawBalance;
+pub(super) use self::breaker::RawBreaker;
+pub use self::breaker::{Breaker, BreakerWindow, Failures};
 use self::concurrency::RawConcurrency;
 pub use self::concurrency::{Concurrency, ConcurrencyLimit};
 use self::endpoint::RawEndpoint;
@@ -70,9 +73,9 @@ pub(super) struct RawUpstream {
     /// How many requests it gets at once; no bound when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<RawConcurrency>,
-    /// Circuit breaker. Not supported yet.
+    /// Circuit breaker; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    breaker: Option<Later>,
+    breaker: Option<RawBreaker>,
     /// Discovery. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     discovery: Option<Later>,
@@ -127,6 +130,8 @@ pub struct Upstream {
     pub retry: Retry,
     /// How many requests it gets at once.
     pub concurrency: Option<Concurrency>,
+    /// Circuit breaker.
+    pub breaker: Option<Breaker>,
 }
 
 impl RawUpstream {
@@ -147,7 +152,6 @@ impl RawUpstream {
             },
         );
         scope.later(&at.key("hash_on"), self.hash_on.as_ref());
-        scope.later(&at.key("breaker"), self.breaker.as_ref());
         scope.later(&at.key("discovery"), self.discovery.as_ref());
         let host = self
             .host
@@ -175,6 +179,10 @@ impl RawUpstream {
                 .concurrency
                 .as_ref()
                 .map(|concurrency| concurrency.validate(&at.key("concurrency"), scope)),
+            breaker: self
+                .breaker
+                .as_ref()
+                .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
         }
     }
 }

@@ -57,6 +57,19 @@ pub(super) enum RawRetryOn {
     GatewayTimeout,
 }
 
+impl RawRetryOn {
+    /// The status it stands for.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Internal => Some(500),
+            Self::BadGateway => Some(502),
+            Self::Unavailable => Some(503),
+            Self::GatewayTimeout => Some(504),
+            Self::Connect | Self::Reset | Self::Timeout => None,
+        }
+    }
+}
+
 /// Further tries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -92,19 +105,12 @@ impl RawRetry {
             .filter_map(|(i, text)| scope.read(&list.index(i), text, method))
             .collect();
         let budget = scope.read(&at.key("budget"), &self.budget, units::percent);
-        let status = |on: &RawRetryOn| match on {
-            RawRetryOn::Internal => Some(500),
-            RawRetryOn::BadGateway => Some(502),
-            RawRetryOn::Unavailable => Some(503),
-            RawRetryOn::GatewayTimeout => Some(504),
-            RawRetryOn::Connect | RawRetryOn::Reset | RawRetryOn::Timeout => None,
-        };
         Retry {
             attempts: self.attempts,
             on_connect: self.on.contains(&RawRetryOn::Connect),
             on_reset: self.on.contains(&RawRetryOn::Reset),
             on_timeout: self.on.contains(&RawRetryOn::Timeout),
-            on_status: self.on.iter().filter_map(status).collect(),
+            on_status: self.on.iter().filter_map(RawRetryOn::status).collect(),
             methods,
             budget: budget.unwrap_or(Percent::ZERO),
             backoff: scope.duration(&at.key("backoff"), &self.backoff),

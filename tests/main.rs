@@ -25,6 +25,7 @@ mod limit;
 mod listener;
 mod log;
 mod metrics;
+mod overload;
 mod rollout;
 mod route;
 mod signature;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, headroom, limits, trial, write_out};
+use super::{Shown, headroom, limits, overload, trial, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -150,6 +150,9 @@ fn render(info: &Value) -> String {
         info["in_flight"],
         info["connections"],
     );
+    if let Some(line) = overload::status_line(&info["overload"]) {
+        out.push_str(&line);
+    }
     if let Some(line) = trial::status_line(&info["trial"]) {
         out.push_str(&line);
     }
@@ -212,6 +215,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
             text(&upstream["name"]),
             text(&upstream["balance"])
         ));
+        if let Some(line) = overload::places_line(&upstream["concurrency"]) {
+            out.push_str(&line);
+        }
         if let Some(breaker) = upstream.get("breaker") {
             out.push_str(&format!("  {}\n", render_breaker(breaker)));
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::At;
 use super::maintenance::{Maintenance, RawMaintenance};
+use super::overload::{Overload, RawOverload};
 use super::scope::Scope;
 use crate::primitives::ranges::AddressRanges;
 
@@ -32,6 +33,8 @@ pub(super) struct RawServer {
     maintenance: Option<RawMaintenance>,
     /// What a client may do.
     client: RawClient,
+    /// Signs of overload, by which requests are let in by class.
+    overload: RawOverload,
 }
 
 impl Default for RawServer {
@@ -45,6 +48,7 @@ impl Default for RawServer {
             error_format: ErrorFormat::Problem,
             maintenance: None,
             client: RawClient::default(),
+            overload: RawOverload::default(),
         }
     }
 }
@@ -124,6 +128,8 @@ pub struct Server {
     pub maintenance: Option<Maintenance>,
     /// What a client may do.
     pub client: ClientLimits,
+    /// Signs of overload that are watched.
+    pub overload: Option<Overload>,
 }
 
 /// `[server.client]`, validated.
@@ -181,6 +187,7 @@ impl RawServer {
                 .as_ref()
                 .and_then(|raw| raw.validate(&at.key("maintenance"), scope)),
             client: self.client.validate(&at.key("client"), scope),
+            overload: self.overload.validate(&at.key("overload"), scope),
         }
     }
 }

@@ -29,7 +29,7 @@ use super::{COMMIT, VERSION, load, policies};
 use crate::config;
 use crate::gateway::{
     Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, describe_breaker,
-    explain,
+    describe_places, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -340,6 +340,7 @@ impl Admin {
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "overload": self.state.overload.describe(),
             "certificates": snapshot.as_deref().map(certificates),
             "not_ready": self.state.not_ready(),
         })
@@ -450,6 +451,9 @@ impl Admin {
                 "balance": pool.settings().balance.name(),
                 "endpoints": endpoints.collect::<Vec<_>>(),
             });
+            if let Some(places) = describe_places(pool) {
+                entry["concurrency"] = places;
+            }
             if let Some(breaker) = pool.breaker() {
                 entry["breaker"] = describe_breaker(breaker, now);
             }
@@ -576,6 +580,7 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime, now: u64) 
         "methods": config.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "priority": config.priority,
+        "class": config.class.as_str(),
         "upstream": upstream,
         "maintenance": config.maintenance.is_some(),
         "filters": filters,

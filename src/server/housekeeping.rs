@@ -11,8 +11,8 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::quota_file::QuotaFile;
 use super::policies;
+use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
 use crate::gateway::State;
@@ -75,10 +75,14 @@ impl Housekeeping {
         self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
+        self.state.overload.tell();
         let snapshot = self.state.snapshot();
         policies::tick(&self.state, snapshot.as_deref());
         if let Some(snapshot) = snapshot {
-            snapshot.pools.values().for_each(|pool| pool.watch(now));
+            for pool in snapshot.pools.values() {
+                pool.watch(now);
+                pool.tell();
+            }
             snapshot.tick_breakers(now);
         }
     }

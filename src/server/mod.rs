@@ -12,6 +12,7 @@ mod load;
 mod notify;
 mod offline;
 mod policies;
+mod pressure;
 mod probe;
 mod processors;
 mod proxy_protocol;
@@ -201,6 +202,7 @@ fn serve(
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
+    state.overload.begin(workers);
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
             (index, workers),

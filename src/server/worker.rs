@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
+use super::pressure;
 use super::proxy_protocol::{NoHeader, announced};
 use super::stream::{Listener, Stream};
 use super::usage::Pulse;
@@ -94,6 +95,7 @@ impl Service for Worker {
         let tidying = tokio::spawn(async move { tidying.tidy().await });
         // Ends with this thread, whose work it watches.
         tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
+        tokio::spawn(pressure::watch(Arc::clone(&self.state), self.index));
         let app = Arc::new(http_proxy(
             &self.conf,
             Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),

@@ -10,6 +10,7 @@
 mod balance;
 pub mod breaker;
 mod budget;
+mod concurrency;
 mod endpoint;
 mod health;
 mod live;
@@ -23,6 +24,7 @@ mod score;
 mod sticky;
 
 pub use balance::hash;
+pub use concurrency::{Gate, Place};
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool, Standing, Wish};

@@ -17,6 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::balance::{Balance, Choice};
 use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
+use super::concurrency::Gate;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::members::{Member, Members};
 use super::outlier::Comparison;
@@ -46,6 +47,7 @@ pub struct Pool {
     /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
+    gate: Option<Arc<Gate>>,
     breaker: Option<Arc<Breaker>>,
     stats: Arc<UpstreamStats>,
 }
@@ -84,7 +86,11 @@ impl Pool {
         let in_file_system = |endpoint: &crate::config::Endpoint| {
             matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
         };
+        let gate = settings
+            .concurrency
+            .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
         let pool = Self {
+            gate,
             plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
             balance: Balance::new(&settings.balance),
             settings,
@@ -160,6 +166,18 @@ impl Pool {
     /// Whether every endpoint is reached over TCP, without TLS.
     pub fn is_plain_tcp(&self) -> bool {
         self.plain_tcp
+    }
+
+    /// How many requests it gets at once; `None` = as many as come.
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
+    }
+
+    /// Says in the log what changed within the last second.
+    pub fn tell(&self) {
+        if let Some(gate) = &self.gate {
+            gate.tell(self.settings.name.as_str());
+        }
     }
 
     /// Its circuit breaker.

@@ -23,14 +23,15 @@ pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
 pub use self::mirror::Mirror;
 use self::shared::Shared;
-use super::addresses::AddressList;
 pub use self::split::{Side, Split, SplitKey};
+use super::addresses::AddressList;
 use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
 use super::limit::{Limit, LimitUse, RawLimit};
 use super::maintenance::Maintenance;
+use super::overload::Class;
 use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
@@ -96,9 +97,6 @@ pub(super) struct RawRoute {
     /// A copy of some requests for an upstream whose answers nobody sees.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<mirror::RawMirror>,
-    /// Class under overload. Not supported yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<Later>,
     /// Answer when the upstream cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<fallback::RawFallback>,
@@ -189,6 +187,8 @@ pub struct Route {
     pub fallback: Option<Fallback>,
     /// Which level it takes by itself.
     pub degrade: Degrade,
+    /// Who is let in last under overload.
+    pub class: Class,
 }
 
 /// Names that routes may refer to.
@@ -228,7 +228,6 @@ impl RawRoute {
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Option<Route> {
-        scope.later(&at.key("class"), self.class.as_ref());
         let group = self.group.as_ref().and_then(|name| {
             let found = known.groups.get(name.as_str()).copied();
             if found.is_none() {
@@ -345,6 +344,7 @@ impl RawRoute {
             mirror,
             fallback,
             degrade: degrade.unwrap_or_default(),
+            class: shared.class.unwrap_or_default(),
             path: path?,
             action: action?,
         })

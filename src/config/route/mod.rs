@@ -32,7 +32,6 @@ use super::header_rules::{HeaderRules, header_name, rules};
 use super::limit::{Limit, LimitUse, RawLimit};
 use super::maintenance::Maintenance;
 use super::overload::Class;
-use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
 use super::upstream::{Breaker, method};

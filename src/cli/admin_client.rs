@@ -201,6 +201,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
     }
     for upstream in upstreams.as_array().into_iter().flatten() {
         out.push_str(&format!("\nUPSTREAM {}\n", text(&upstream["name"])));
+        if let Some(after) = upstream["hedge_after_ms"].as_f64() {
+            out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
+        }
         if let Some(breaker) = upstream.get("breaker") {
             out.push_str(&format!("  {}\n", render_breaker(breaker)));
         }

@@ -292,6 +292,13 @@ fn lead(
         None,
     );
     breakers(route, pool, now, answer)?;
+    if let Some(pace) = pool.pace() {
+        let verdict = match pace.after() {
+            Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),
+            None => "too little is known of the latency".to_owned(),
+        };
+        answer.step("hedge", &verdict, None);
+    }
     answer.decision = "forward".to_owned();
     Ok(())
 }

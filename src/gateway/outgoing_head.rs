@@ -3,7 +3,7 @@
 //! What we add is found once ([`Own`]) and applied in one of two ways: to the header map of the framework, or straight
 //! into the bytes of a request that is [relayed](super::relay).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
-use super::decide::{TRACEPARENT, X_TRACE_ID};
+use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
 
@@ -47,9 +47,7 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
             .collect()
     };
     for (name, value) in own {
-        let value = value.transpose().map_err(|_| {
-            Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
-        })?;
+        let value = value.transpose().map_err(own_field)?;
         match value {
             Some(value) => parts.headers.insert(name, value),
             None => parts.headers.remove(name),
@@ -61,10 +59,39 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
         if is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(header::TE, trailers);
+            if let Some(left) = left(ctx) {
+                let left = HeaderValue::from_maybe_shared(grpc_timeout(left));
+                parts
+                    .headers
+                    .insert(&GRPC_TIMEOUT, left.map_err(own_field)?);
+            }
         }
     }
     *head = RequestHeader::from(parts);
     Ok(())
+}
+
+fn own_field<E>(_: E) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
+}
+
+/// Milliseconds that are left of the exchange as the current try begins; at least one, since it does begin.
+fn left(ctx: &Ctx) -> Option<u64> {
+    let left = ctx
+        .forward
+        .deadline?
+        .checked_duration_since(ctx.forward.sent?);
+    let left = u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    Some(left.max(1))
+}
+
+/// The same as gRPC writes it: at most eight digits and a unit.
+fn grpc_timeout(millis: u64) -> Bytes {
+    match millis {
+        0..=99_999_999 => format!("{millis}m"),
+        _ => format!("{}S", (millis / 1000).min(99_999_999)),
+    }
+    .into()
 }
 
 /// Whether a request is one of gRPC.
@@ -189,6 +216,8 @@ impl<'a> Client<'a> {
 /// Values that are made for one try.
 struct Made {
     traceparent: Option<[u8; 55]>,
+    /// `X-Request-Deadline`: milliseconds that are left.
+    deadline: SmallVec<[u8; 20]>,
     /// `X-Forwarded-For` behind a trusted proxy: what it said, and its own address.
     chain: Option<String>,
 }
@@ -197,6 +226,9 @@ impl Made {
     fn of(ctx: &Ctx, client: &Client<'_>, headers: &HeaderMap) -> Self {
         let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
         Self {
+            deadline: left(ctx)
+                .map(|left| itoa::Buffer::new().format(left).as_bytes().into())
+                .unwrap_or_default(),
             traceparent: ctx.parent.as_ref().map(|parent| parent.child(span)),
             chain: client.believed.then(|| {
                 let mut chain = String::new();
@@ -237,6 +269,9 @@ impl<'a> Own<'a> {
             own.add(&TRANSFER_ENCODING, Some(b"chunked"));
         }
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
+        if !made.deadline.is_empty() {
+            own.add(&X_REQUEST_DEADLINE, Some(&made.deadline));
+        }
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
         }
@@ -313,6 +348,18 @@ impl<'a> Own<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_has_eight_digits_and_a_unit() {
+        for (millis, text) in [
+            (1, "1m"),
+            (99_999_999, "99999999m"),
+            (100_000_000, "100000S"),
+            (u64::MAX, "99999999S"),
+        ] {
+            assert_eq!(grpc_timeout(millis), text);
+        }
+    }
 
     #[test]
     fn each_word_of_a_name_begins_with_a_capital() {

@@ -346,6 +346,10 @@ impl Metrics {
             "gateway_upstream_retries_total",
             "Repeated tries, by what caused them",
         );
+        let mut hedges = counter(
+            "gateway_upstream_hedges_total",
+            "Second tries beside the first, by what became of them",
+        );
         for (upstream, stats) in self.upstreams.lock().iter() {
             seconds.push(
                 labels(&[("upstream", upstream.as_str())]),
@@ -356,6 +360,12 @@ impl Metrics {
                     labels(&[("upstream", upstream.as_str()), ("cause", cause)]),
                     count as f64,
                 );
+            }
+        }
+        for (upstream, stats) in self.upstreams.lock().iter() {
+            for (outcome, count) in stats.hedges.seen() {
+                let place = [("upstream", upstream.as_str()), ("outcome", outcome)];
+                hedges.push(labels(&place), count as f64);
             }
         }
         let mut requests = counter(
@@ -389,6 +399,7 @@ impl Metrics {
         vec![
             seconds.done(),
             retries.done(),
+            hedges.done(),
             requests.done(),
             healthy.done(),
         ]

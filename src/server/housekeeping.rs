@@ -73,6 +73,8 @@ impl Housekeeping {
         if let Some(snapshot) = self.state.snapshot() {
             snapshot.pools.values().for_each(|pool| pool.tick(now));
             snapshot.tick_breakers(now);
+            let paces = snapshot.pools.values().filter_map(|pool| pool.pace());
+            paces.for_each(|pace| pace.tick());
         }
     }
 }

@@ -5,16 +5,20 @@
 //! carried over whole, so that its rotation and its checks go on. Choosing takes no lock: the order of endpoints is
 //! computed when something changes, and a pick is a look and one atomic add.
 
+mod backoff;
 pub mod breaker;
 mod budget;
 mod endpoint;
 mod health;
+mod pace;
 mod peer;
 mod pool;
 mod resolve;
 mod ring;
 
+pub use backoff::backoff;
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool};
 pub use resolve::Names;

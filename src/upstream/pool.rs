@@ -13,6 +13,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+use super::pace::Pace;
 use super::peer::PeerTemplate;
 use crate::config::{EndpointAddress, Upstream};
 use crate::observe::stats::UpstreamStats;
@@ -33,6 +34,7 @@ pub struct Pool {
     recheck_at: AtomicU64,
     budget: RetryBudget,
     breaker: Option<Arc<Breaker>>,
+    pace: Option<Arc<Pace>>,
     stats: Arc<UpstreamStats>,
 }
 
@@ -80,6 +82,7 @@ impl Pool {
         };
         let pool = Self {
             plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
+            pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
             settings,
             peers,
             facts,
@@ -103,9 +106,13 @@ impl Pool {
         self
     }
 
-    /// Takes over from the pool of an earlier configuration what names resolved to, and the state of its breaker.
+    /// Takes over from the pool of an earlier configuration what names resolved to, the state of its breaker and how soon
+    /// answers come.
     #[must_use]
-    pub fn inherit(self, earlier: &Self, now: u64) -> Self {
+    pub fn inherit(mut self, earlier: &Self, now: u64) -> Self {
+        if self.settings.hedge == earlier.settings.hedge {
+            self.pace.clone_from(&earlier.pace);
+        }
         let known = earlier.resolved.lock().clone();
         let names = self.names();
         self.resolved.lock().extend(
@@ -148,6 +155,11 @@ impl Pool {
     /// Its circuit breaker.
     pub fn breaker(&self) -> Option<&Arc<Breaker>> {
         self.breaker.as_ref()
+    }
+
+    /// How soon its answers come, where second tries wait for that.
+    pub fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
     }
 
     /// Its counts.

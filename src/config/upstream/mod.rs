@@ -4,6 +4,7 @@ mod balance;
 mod breaker;
 mod endpoint;
 mod health;
+mod hedge;
 mod passive;
 mod retry;
 mod timeout;
@@ -22,10 +23,12 @@ use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
 use self::health::RawHealth;
+use self::hedge::RawHedge;
+pub use self::hedge::{Hedge, HedgeAfter};
 pub use self::passive::Passive;
 use self::passive::RawPassive;
 use self::retry::RawRetry;
-pub use self::retry::Retry;
+pub use self::retry::{Jitter, Retry};
 use self::timeout::RawTimeout;
 pub use self::timeout::Timeouts;
 use self::tls::RawUpstreamTls;
@@ -34,6 +37,7 @@ use super::document::At;
 use super::raw::Later;
 use super::scope::Scope;
 use crate::primitives::UpstreamName;
+use crate::primitives::address::Address;
 
 /// A group of endpoints.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -67,6 +71,9 @@ pub(super) struct RawUpstream {
     passive: RawPassive,
     /// Further tries.
     retry: RawRetry,
+    /// A second try while the first is still awaited; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hedge: Option<RawHedge>,
     /// Circuit breaker; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<RawBreaker>,
@@ -90,6 +97,7 @@ impl Default for RawUpstream {
             health: None,
             passive: RawPassive::default(),
             retry: RawRetry::default(),
+            hedge: None,
             breaker: None,
             discovery: None,
         }
@@ -121,6 +129,8 @@ pub struct Upstream {
     pub passive: Passive,
     /// Further tries.
     pub retry: Retry,
+    /// A second try while the first is still awaited.
+    pub hedge: Option<Hedge>,
     /// Circuit breaker.
     pub breaker: Option<Breaker>,
 }
@@ -148,9 +158,9 @@ impl RawUpstream {
             .host
             .as_ref()
             .and_then(|text| scope.read(&at.key("host"), text, host_header));
+        let endpoints = endpoint::validate(&self.endpoints, at, scope);
         Upstream {
             name: UpstreamName::new(name),
-            endpoints: endpoint::validate(&self.endpoints, at, scope),
             http2: http2.unwrap_or_default(),
             host,
             tls: self
@@ -166,11 +176,42 @@ impl RawUpstream {
                 .map(|health| health.validate(&at.key("health"), scope)),
             passive: self.passive.validate(&at.key("passive"), scope),
             retry: self.retry.validate(&at.key("retry"), scope),
+            hedge: self.hedge(&endpoints, at, scope),
+            endpoints,
             breaker: self
                 .breaker
                 .as_ref()
                 .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
         }
+    }
+}
+
+impl RawUpstream {
+    fn hedge(&self, endpoints: &[Endpoint], at: &At<'_>, scope: &mut Scope<'_>) -> Option<Hedge> {
+        let here = at.key("hedge");
+        let hedge = self.hedge.as_ref()?.validate(&here, scope);
+        let is_unix = |endpoint: &Endpoint| {
+            matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
+        };
+        if self.http_version == "2" || self.tls.is_some() || endpoints.iter().any(is_unix) {
+            scope.problem(
+                &here,
+                "second tries go to plain HTTP/1.1 over TCP alone: not to HTTP/2, TLS or Unix sockets",
+            );
+        }
+        if let [
+            Endpoint {
+                address: EndpointAddress::Fixed(_),
+                ..
+            },
+        ] = endpoints
+        {
+            scope.problem(
+                &here,
+                "there is no other endpoint that a second try could go to",
+            );
+        }
+        Some(hedge)
     }
 }
 

@@ -53,13 +53,17 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
             None => parts.headers.remove(name),
         };
     }
+    let left = left(ctx);
+    if let Some(left) = left {
+        parts.headers.insert(&X_REQUEST_DEADLINE, left.into());
+    }
     if http2 {
         // Frames end the body there; what a server of gRPC wants to hear is that trailers are read.
         parts.headers.remove(&TRANSFER_ENCODING);
         if is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(header::TE, trailers);
-            if let Some(left) = left(ctx) {
+            if let Some(left) = left {
                 let left = HeaderValue::from_maybe_shared(grpc_timeout(left));
                 parts
                     .headers
@@ -131,7 +135,26 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
             write_field(out, name, value);
         }
     }
+    if let Some(left) = left(ctx) {
+        out.put_slice(b"X-Request-Deadline: ");
+        put_number(out, left);
+        out.put_slice(b"\r\n");
+    }
     out.put_slice(b"\r\n");
+}
+
+fn put_number(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[first..]);
 }
 
 /// Takes out what the client may not say, then applies the route's own changes.
@@ -216,8 +239,6 @@ impl<'a> Client<'a> {
 /// Values that are made for one try.
 struct Made {
     traceparent: Option<[u8; 55]>,
-    /// `X-Request-Deadline`: milliseconds that are left.
-    deadline: SmallVec<[u8; 20]>,
     /// `X-Forwarded-For` behind a trusted proxy: what it said, and its own address.
     chain: Option<String>,
 }
@@ -226,9 +247,6 @@ impl Made {
     fn of(ctx: &Ctx, client: &Client<'_>, headers: &HeaderMap) -> Self {
         let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
         Self {
-            deadline: left(ctx)
-                .map(|left| itoa::Buffer::new().format(left).as_bytes().into())
-                .unwrap_or_default(),
             traceparent: ctx.parent.as_ref().map(|parent| parent.child(span)),
             chain: client.believed.then(|| {
                 let mut chain = String::new();
@@ -269,9 +287,8 @@ impl<'a> Own<'a> {
             own.add(&TRANSFER_ENCODING, Some(b"chunked"));
         }
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
-        if !made.deadline.is_empty() {
-            own.add(&X_REQUEST_DEADLINE, Some(&made.deadline));
-        }
+        // Added where the head is written.
+        own.add(&X_REQUEST_DEADLINE, None);
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
         }
@@ -348,6 +365,15 @@ impl<'a> Own<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 9, 10, 20_000, u64::MAX] {
+            let mut out = BytesMut::new();
+            put_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
+    }
 
     #[test]
     fn grpc_has_eight_digits_and_a_unit() {

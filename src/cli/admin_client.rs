@@ -218,6 +218,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
         if let Some(line) = overload::places_line(&upstream["concurrency"]) {
             out.push_str(&line);
         }
+        if let Some(after) = upstream["hedge_after_ms"].as_f64() {
+            out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
+        }
         if let Some(breaker) = upstream.get("breaker") {
             out.push_str(&format!("  {}\n", render_breaker(breaker)));
         }

@@ -23,6 +23,24 @@ pub(super) struct Permits {
     upstream: Option<Permit>,
 }
 
+impl Permits {
+    /// Tells how the try ended.
+    pub(super) fn tell(self, ending: Ending, took: Duration, now: u64) {
+        for permit in [self.route, self.upstream].into_iter().flatten() {
+            permit.tell(ending, took, now);
+        }
+    }
+}
+
+/// Asks the breakers for a try beside the current one.
+pub(super) fn besides(pool: &Pool, ctx: &Ctx, now: u64) -> Result<Permits, Refusal> {
+    let route = ctx.route.as_ref().and_then(|route| route.breaker.as_ref());
+    Ok(Permits {
+        route: permit(None, route, now)?,
+        upstream: permit(None, pool.breaker(), now)?,
+    })
+}
+
 /// Asks the breakers of the route and of the upstream, unless they let the next try through already.
 pub(super) fn enter(pool: &Pool, ctx: &mut Ctx, now: u64) -> Result<(), Refusal> {
     // The route's own is about its upstream, not about the one that takes over.
@@ -68,10 +86,7 @@ pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
     let now = Instant::now();
     let sent = ctx.forward.sent.unwrap_or(now);
     let (took, now) = (now.duration_since(sent), ctx.state.clock.at(now));
-    let permits = std::mem::take(permits);
-    for permit in [permits.route, permits.upstream].into_iter().flatten() {
-        permit.tell(ending, took, now);
-    }
+    std::mem::take(permits).tell(ending, took, now);
 }
 
 /// A breaker for people: its state, the calls that decide about the next one, and for how long it refuses.

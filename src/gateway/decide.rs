@@ -168,16 +168,35 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     parsed.map(|address| address.to_canonical())
 }
 
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(super) static X_REQUEST_DEADLINE: HeaderName = HeaderName::from_static("x-request-deadline");
+pub(super) static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// How long the exchange may take: as configured, or less if a client of gRPC says so.
+/// How long the exchange may take: as configured, or less if the client wants its answer sooner.
 pub(super) fn deadline(head: &RequestHeader, configured: Duration) -> Duration {
-    if head.version != Version::HTTP_2 {
-        return configured;
+    let asked = |name: &HeaderName, read: fn(&[u8]) -> Option<Duration>| {
+        let value = head.headers.get(name)?;
+        read(value.as_bytes())
+    };
+    let mut deadline = configured;
+    if head.version == Version::HTTP_2
+        && let Some(asked) = asked(&GRPC_TIMEOUT, grpc_timeout)
+    {
+        deadline = deadline.min(asked);
     }
-    let asked = head.headers.get(&GRPC_TIMEOUT);
-    let asked = asked.and_then(|value| grpc_timeout(value.as_bytes()));
-    asked.map_or(configured, |asked| asked.min(configured))
+    if let Some(asked) = asked(&X_REQUEST_DEADLINE, request_deadline) {
+        deadline = deadline.min(asked);
+    }
+    deadline
+}
+
+/// Reads `X-Request-Deadline`: whole milliseconds that are left. A time that is left is understood alike by hosts whose
+/// clocks differ.
+fn request_deadline(text: &[u8]) -> Option<Duration> {
+    if !(1..=15).contains(&text.len()) || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(Duration::from_millis(count))
 }
 
 /// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
@@ -275,6 +294,25 @@ mod tests {
         );
         for wrong in ["", "S", "1", "1s", "-1S", "1.5S", "123456789S", "1 S"] {
             assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_may_want_its_answer_sooner_and_not_later() {
+        let configured = Duration::from_secs(20);
+        for (text, wanted) in [
+            ("0", Duration::ZERO),
+            ("800", Duration::from_millis(800)),
+            ("20001", configured),
+            ("999999999999999", configured),
+            ("9999999999999999", configured),
+            ("", configured),
+            ("-1", configured),
+            ("1.5", configured),
+            ("800ms", configured),
+        ] {
+            let head = head(&[("x-request-deadline", text)]);
+            assert_eq!(deadline(&head, configured), wanted, "{text:?}");
         }
     }
 

@@ -336,6 +336,13 @@ fn lead(
     if let Some(places) = overload::explain_places(pool, route.class) {
         answer.step("concurrency", &places, None);
     }
+    if let Some(pace) = pool.pace() {
+        let verdict = match pace.after() {
+            Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),
+            None => "too little is known of the latency".to_owned(),
+        };
+        answer.step("hedge", &verdict, None);
+    }
     answer.decision = "forward".to_owned();
     Ok(())
 }

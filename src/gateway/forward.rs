@@ -17,7 +17,7 @@ use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
 use crate::upstream::breaker::Ending;
-use crate::upstream::{Endpoint, Outcome, Pool};
+use crate::upstream::{Endpoint, Outcome, Pool, backoff};
 
 /// Chooses an endpoint for the next try. Called once per try.
 pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
@@ -50,13 +50,9 @@ pub(super) fn goes_on(ctx: &Ctx) -> bool {
 async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     let mut now = Instant::now();
     if ctx.forward.attempts > 0 {
-        let factor = 1 << (ctx.forward.attempts - 1).min(10);
-        let wait = pool
-            .settings()
-            .retry
-            .backoff
-            .saturating_mul(factor)
-            .min(left(ctx, now));
+        let attempts = ctx.forward.attempts;
+        let random = ctx.span.wrapping_add(attempts.into());
+        let wait = backoff(&pool.settings().retry, attempts, random).min(left(ctx, now));
         if !wait.is_zero() && !ctx.forward.at_once {
             tokio::time::sleep(wait).await;
             now = Instant::now();
@@ -276,6 +272,9 @@ pub(super) fn answered(
         return Ok(());
     };
     pool.stats().latency.observe(took);
+    if let Some(pace) = pool.pace() {
+        pace.observe(took);
+    }
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
@@ -406,7 +405,7 @@ fn strip_nominated(head: &mut ResponseHeader) {
 }
 
 /// Tells the pool how the current try ended, once.
-fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
+pub(super) fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
     if std::mem::replace(&mut ctx.forward.reported, true) {
         return;
     }
@@ -433,6 +432,18 @@ pub(super) fn resendable(ctx: &Ctx) -> bool {
         .pool
         .as_ref()
         .is_some_and(|pool| pool.settings().retry.methods.contains(&ctx.method))
+}
+
+/// Whether an answer of this status is tried elsewhere.
+pub(super) fn is_tried_again(ctx: &Ctx, status: u16) -> bool {
+    let pool = ctx.forward.pool.as_ref();
+    pool.is_some_and(|pool| pool.settings().retry.on_status.contains(&status))
+}
+
+/// Whether another endpoint may be asked beside the first.
+pub(super) fn hedged(ctx: &Ctx) -> bool {
+    let pace = ctx.forward.pool.as_ref().and_then(|pool| pool.pace());
+    pace.is_some_and(|pace| pace.rule().methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.

@@ -13,6 +13,7 @@ mod breaking;
 mod chain;
 mod client;
 mod connection;
+mod contest;
 #[cfg(test)]
 mod corpus;
 mod ctx;

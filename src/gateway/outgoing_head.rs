@@ -3,7 +3,7 @@
 //! What we add is found once ([`Own`]) and applied in one of two ways: to the header map of the framework, or straight
 //! into the bytes of a request that is [relayed](super::relay).
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
-use super::decide::{TRACEPARENT, X_TRACE_ID};
+use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
 
@@ -47,13 +47,15 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
             .collect()
     };
     for (name, value) in own {
-        let value = value.transpose().map_err(|_| {
-            Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
-        })?;
+        let value = value.transpose().map_err(own_field)?;
         match value {
             Some(value) => parts.headers.insert(name, value),
             None => parts.headers.remove(name),
         };
+    }
+    let left = left(ctx);
+    if let Some(left) = left {
+        parts.headers.insert(&X_REQUEST_DEADLINE, left.into());
     }
     if http2 {
         // Frames end the body there; what a server of gRPC wants to hear is that trailers are read.
@@ -61,10 +63,39 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
         if is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(header::TE, trailers);
+            if let Some(left) = left {
+                let left = HeaderValue::from_maybe_shared(grpc_timeout(left));
+                parts
+                    .headers
+                    .insert(&GRPC_TIMEOUT, left.map_err(own_field)?);
+            }
         }
     }
     *head = RequestHeader::from(parts);
     Ok(())
+}
+
+fn own_field<E>(_: E) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
+}
+
+/// Milliseconds that are left of the exchange as the current try begins; at least one, since it does begin.
+fn left(ctx: &Ctx) -> Option<u64> {
+    let left = ctx
+        .forward
+        .deadline?
+        .checked_duration_since(ctx.forward.sent?);
+    let left = u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    Some(left.max(1))
+}
+
+/// The same as gRPC writes it: at most eight digits and a unit.
+fn grpc_timeout(millis: u64) -> Bytes {
+    match millis {
+        0..=99_999_999 => format!("{millis}m"),
+        _ => format!("{}S", (millis / 1000).min(99_999_999)),
+    }
+    .into()
 }
 
 /// Whether a request is one of gRPC.
@@ -104,7 +135,26 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
             write_field(out, name, value);
         }
     }
+    if let Some(left) = left(ctx) {
+        out.put_slice(b"X-Request-Deadline: ");
+        put_number(out, left);
+        out.put_slice(b"\r\n");
+    }
     out.put_slice(b"\r\n");
+}
+
+fn put_number(out: &mut BytesMut, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.put_slice(&digits[first..]);
 }
 
 /// Takes out what the client may not say, then applies the route's own changes.
@@ -237,6 +287,8 @@ impl<'a> Own<'a> {
             own.add(&TRANSFER_ENCODING, Some(b"chunked"));
         }
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
+        // Added where the head is written.
+        own.add(&X_REQUEST_DEADLINE, None);
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
         }
@@ -313,6 +365,27 @@ impl<'a> Own<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for number in [0, 9, 10, 20_000, u64::MAX] {
+            let mut out = BytesMut::new();
+            put_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
+    }
+
+    #[test]
+    fn grpc_has_eight_digits_and_a_unit() {
+        for (millis, text) in [
+            (1, "1m"),
+            (99_999_999, "99999999m"),
+            (100_000_000, "100000S"),
+            (u64::MAX, "99999999S"),
+        ] {
+            assert_eq!(grpc_timeout(millis), text);
+        }
+    }
 
     #[test]
     fn each_word_of_a_name_begins_with_a_capital() {

@@ -377,6 +377,10 @@ impl Metrics {
             "gateway_sticky_requests_total",
             "Requests of upstreams whose clients stay with their endpoint, by what their cookie said",
         );
+        let mut hedges = counter(
+            "gateway_upstream_hedges_total",
+            "Second tries beside the first, by what became of them",
+        );
         for (upstream, stats) in self.upstreams.lock().iter() {
             for (result, count) in stats.stickiness().filter(|(_, count)| *count > 0) {
                 sticky.push(
@@ -393,6 +397,12 @@ impl Metrics {
                     labels(&[("upstream", upstream.as_str()), ("cause", cause)]),
                     count as f64,
                 );
+            }
+        }
+        for (upstream, stats) in self.upstreams.lock().iter() {
+            for (outcome, count) in stats.hedges.seen() {
+                let place = [("upstream", upstream.as_str()), ("outcome", outcome)];
+                hedges.push(labels(&place), count as f64);
             }
         }
         let mut requests = counter(
@@ -445,6 +455,7 @@ impl Metrics {
             seconds.done(),
             retries.done(),
             sticky.done(),
+            hedges.done(),
             requests.done(),
             healthy.done(),
             weight.done(),

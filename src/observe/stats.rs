@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::breaker::BreakerStats;
+use super::hedge::HedgeStats;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -278,6 +279,8 @@ pub struct UpstreamStats {
     pub latency: Histogram,
     /// Its circuit breaker.
     pub breaker: Arc<BreakerStats>,
+    /// Second tries beside the first.
+    pub hedges: HedgeStats,
     retries: [Count; RetryCause::ALL.len()],
     stuck: [Count; Stickiness::ALL.len()],
 }

@@ -457,6 +457,10 @@ impl Admin {
             if let Some(breaker) = pool.breaker() {
                 entry["breaker"] = describe_breaker(breaker, now);
             }
+            if let Some(pace) = pool.pace() {
+                entry["hedge_after_ms"] =
+                    json!(pace.after().map(|after| after.as_secs_f64() * 1000.0));
+            }
             entry
         });
         Page::ok(&Value::Array(each.collect()))

@@ -84,6 +84,8 @@ impl Housekeeping {
                 pool.tell();
             }
             snapshot.tick_breakers(now);
+            let paces = snapshot.pools.values().filter_map(|pool| pool.pace());
+            paces.for_each(|pace| pace.tick());
         }
     }
 }

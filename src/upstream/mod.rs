@@ -7,6 +7,7 @@
 //! they and the rules about outliers read is written by workers into `live`, one relaxed operation each, and only where
 //! one of them is configured.
 
+mod backoff;
 mod balance;
 pub mod breaker;
 mod budget;
@@ -16,6 +17,7 @@ mod health;
 mod live;
 mod members;
 mod outlier;
+mod pace;
 mod peer;
 mod pool;
 mod resolve;
@@ -23,9 +25,11 @@ mod ring;
 mod score;
 mod sticky;
 
+pub use backoff::backoff;
 pub use balance::hash;
 pub use concurrency::{Gate, Place};
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool, Standing, Wish};
 pub use resolve::Names;

@@ -21,6 +21,7 @@ use super::concurrency::Gate;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::members::{Member, Members};
 use super::outlier::Comparison;
+use super::pace::Pace;
 use super::peer::PeerTemplate;
 use super::score::Scores;
 use super::sticky::StickyCookie;
@@ -49,6 +50,7 @@ pub struct Pool {
     budget: RetryBudget,
     gate: Option<Arc<Gate>>,
     breaker: Option<Arc<Breaker>>,
+    pace: Option<Arc<Pace>>,
     stats: Arc<UpstreamStats>,
 }
 
@@ -92,6 +94,7 @@ impl Pool {
         let pool = Self {
             gate,
             plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
+            pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
             balance: Balance::new(&settings.balance),
             settings,
             peers,
@@ -120,9 +123,13 @@ impl Pool {
         self
     }
 
-    /// Takes over from the pool of an earlier configuration what names resolved to, and the state of its breaker.
+    /// Takes over from the pool of an earlier configuration what names resolved to, the state of its breaker and how soon
+    /// answers come.
     #[must_use]
-    pub fn inherit(self, earlier: &Self, now: u64) -> Self {
+    pub fn inherit(mut self, earlier: &Self, now: u64) -> Self {
+        if self.settings.hedge == earlier.settings.hedge {
+            self.pace.clone_from(&earlier.pace);
+        }
         let known = earlier.resolved.lock().clone();
         let names = self.names();
         self.resolved.lock().extend(
@@ -183,6 +190,11 @@ impl Pool {
     /// Its circuit breaker.
     pub fn breaker(&self) -> Option<&Arc<Breaker>> {
         self.breaker.as_ref()
+    }
+
+    /// How soon its answers come, where second tries wait for that.
+    pub fn pace(&self) -> Option<&Pace> {
+        self.pace.as_deref()
     }
 
     /// Its counts.

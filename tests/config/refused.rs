@@ -219,6 +219,43 @@ fn breakers_that_could_never_open_or_always_would_are_refused() {
 }
 
 #[test]
+fn second_tries_that_could_not_be_made_are_refused() {
+    let with = |endpoints: &str, lines: &str| {
+        let upstream = format!("\n[upstream.more]\nendpoints = [{endpoints}]\n{lines}\n");
+        check_with(&format!(
+            "{upstream}[[route]]\npath = \"/more\"\nupstream = \"more\"\n"
+        ))
+    };
+    let two = "{ address = \"127.0.0.1:9003\" }, { address = \"127.0.0.1:9004\" }";
+    for (lines, why) in [
+        (
+            "hedge = { after = \"p30\" }",
+            "must lie between \"p50\" and \"p99\"",
+        ),
+        ("hedge = { after = \"0s\" }", "must be more than zero"),
+        ("hedge = { after = \"soon\" }", "is no duration"),
+        ("hedge = { max = 4 }", "must lie between 1 and 3"),
+        ("hedge = { methods = [] }", "would send nothing twice"),
+        (
+            "hedge = {}\nhttp_version = \"2\"",
+            "plain HTTP/1.1 over TCP alone",
+        ),
+        (
+            "hedge = {}\ntls = { sni = \"a.example\" }",
+            "plain HTTP/1.1 over TCP alone",
+        ),
+        ("retry = { jitter = \"half\" }", "is none of"),
+        ("retry = { max_backoff = \"0s\" }", "must be more than zero"),
+    ] {
+        with(two, lines).expect(1).says("upstream.more.").says(why);
+    }
+    let one = "{ address = \"127.0.0.1:9003\" }";
+    with(one, "hedge = {}").expect(1).says("no other endpoint");
+    with("{ address = \"a.internal:80\" }", "hedge = {}").expect(0);
+    with(two, "hedge = { after = \"80ms\" }").expect(0);
+}
+
+#[test]
 fn upstream_keys_at_their_only_value_are_accepted() {
     let more = "\n[upstream.more]\nbalance = \"weighted_round_robin\"\nhttp_version = \"1.1\"\n\
                 endpoints = [{ address = \"127.0.0.1:9003\" }]\n[[route]]\npath = \"/more\"\nupstream = \"more\"\n";

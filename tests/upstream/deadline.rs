@@ -143,3 +143,64 @@ fn an_upstream_that_takes_nothing_holds_no_request_for_ever() {
     drop((connection, listener));
     sending.join().expect("the client");
 }
+
+fn left(seen: &crate::harness::Seen) -> u64 {
+    let [left] = seen.values("x-request-deadline")[..] else {
+        panic!("{seen:?}")
+    };
+    left.parse().unwrap()
+}
+
+#[test]
+fn the_upstream_is_told_how_much_time_is_left() {
+    let origin = Origin::start();
+    let gateway = timeouts(&origin, "request = \"3s\"");
+    for (way, value) in [("TE", "trailers"), ("X-Way", "short")] {
+        let get = || gateway.client();
+        let seen = get().get("/").header(way, value).send().seen();
+        assert!((2000..=3000).contains(&left(&seen)), "{seen:?}");
+        for (asked, least, most) in [
+            ("800", 400, 800),
+            ("99999", 2000, 3000),
+            ("soon", 2000, 3000),
+        ] {
+            let client = get();
+            let request = client.get("/").header(way, value);
+            let seen = request.header("X-Request-Deadline", asked).send().seen();
+            assert!((least..=most).contains(&left(&seen)), "{asked}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn each_try_is_told_what_is_left_for_it() {
+    let slow = Origin::scripted("slow", |_| Answer::reset().after(millis(300)));
+    let good = Origin::named("good");
+    let backup = endpoint(good.address(), ", backup = true");
+    let gateway = before(
+        &(to(&slow) + &backup),
+        "[upstream.api.timeout]\nrequest = \"3s\"\n",
+    )
+    .start();
+    let seen = gateway.client().get("/").send().seen();
+    let (first, second) = (left(&slow.last()), left(&seen));
+    assert!(first - second >= 300, "{first}, {second}");
+}
+
+#[test]
+fn a_client_that_wants_its_answer_sooner_is_answered_then() {
+    let origin = Origin::answering(|_| Answer::silence());
+    let gateway = before(&to(&origin), "[upstream.api.breaker]\nminimum_calls = 3\n").start();
+    for _ in 0..6 {
+        let start = Instant::now();
+        let client = gateway.client();
+        let request = client.get("/").header("X-Request-Deadline", 200);
+        request.send().refused(504, "deadline_exceeded");
+        assert!((millis(150)..seconds(3)).contains(&start.elapsed()));
+    }
+    let none = gateway.client();
+    let none = none.get("/").header("X-Request-Deadline", 0).send();
+    // What one client wants for itself opens no breaker for the others.
+    none.refused(504, "deadline_exceeded");
+    assert_eq!(origin.count(), 6);
+}

@@ -7,6 +7,7 @@ mod connection;
 mod deadline;
 mod error;
 mod health;
+mod hedge;
 mod outlier;
 mod passive;
 mod policy;

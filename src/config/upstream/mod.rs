@@ -5,6 +5,7 @@ mod breaker;
 mod concurrency;
 mod endpoint;
 mod health;
+mod hedge;
 mod outlier;
 mod passive;
 mod retry;
@@ -28,12 +29,14 @@ use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
 use self::health::RawHealth;
+use self::hedge::RawHedge;
+pub use self::hedge::{Hedge, HedgeAfter};
 pub use self::outlier::Outlier;
 use self::outlier::RawOutlier;
 pub use self::passive::Passive;
 use self::passive::RawPassive;
 use self::retry::RawRetry;
-pub use self::retry::Retry;
+pub use self::retry::{Jitter, Retry};
 use self::sticky::RawSticky;
 pub use self::sticky::{SameSite, Sticky};
 use self::timeout::RawTimeout;
@@ -44,6 +47,7 @@ use super::document::At;
 use super::raw::Later;
 use super::scope::Scope;
 use crate::primitives::UpstreamName;
+use crate::primitives::address::Address;
 
 /// A group of endpoints.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -92,6 +96,9 @@ pub(super) struct RawUpstream {
     /// How many requests it gets at once; no bound when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     concurrency: Option<RawConcurrency>,
+    /// A second try while the first is still awaited; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hedge: Option<RawHedge>,
     /// Circuit breaker; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     breaker: Option<RawBreaker>,
@@ -120,6 +127,7 @@ impl Default for RawUpstream {
             outlier: None,
             retry: RawRetry::default(),
             concurrency: None,
+            hedge: None,
             breaker: None,
             discovery: None,
         }
@@ -159,6 +167,8 @@ pub struct Upstream {
     pub retry: Retry,
     /// How many requests it gets at once.
     pub concurrency: Option<Concurrency>,
+    /// A second try while the first is still awaited.
+    pub hedge: Option<Hedge>,
     /// Circuit breaker.
     pub breaker: Option<Breaker>,
 }
@@ -186,13 +196,13 @@ impl RawUpstream {
             .host
             .as_ref()
             .and_then(|text| scope.read(&at.key("host"), text, host_header));
+        let endpoints = endpoint::validate(&self.endpoints, at, scope);
         Upstream {
             name: UpstreamName::new(name),
             sticky: self
                 .sticky
                 .as_ref()
                 .map(|sticky| sticky.validate(&at.key("sticky"), scope)),
-            endpoints: endpoint::validate(&self.endpoints, at, scope),
             http2: http2.unwrap_or_default(),
             host,
             tls: self
@@ -217,11 +227,42 @@ impl RawUpstream {
                 .concurrency
                 .as_ref()
                 .map(|concurrency| concurrency.validate(&at.key("concurrency"), scope)),
+            hedge: self.hedge(&endpoints, at, scope),
+            endpoints,
             breaker: self
                 .breaker
                 .as_ref()
                 .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
         }
+    }
+}
+
+impl RawUpstream {
+    fn hedge(&self, endpoints: &[Endpoint], at: &At<'_>, scope: &mut Scope<'_>) -> Option<Hedge> {
+        let here = at.key("hedge");
+        let hedge = self.hedge.as_ref()?.validate(&here, scope);
+        let is_unix = |endpoint: &Endpoint| {
+            matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
+        };
+        if self.http_version == "2" || self.tls.is_some() || endpoints.iter().any(is_unix) {
+            scope.problem(
+                &here,
+                "second tries go to plain HTTP/1.1 over TCP alone: not to HTTP/2, TLS or Unix sockets",
+            );
+        }
+        if let [
+            Endpoint {
+                address: EndpointAddress::Fixed(_),
+                ..
+            },
+        ] = endpoints
+        {
+            scope.problem(
+                &here,
+                "there is no other endpoint that a second try could go to",
+            );
+        }
+        Some(hedge)
     }
 }
 

@@ -24,6 +24,22 @@ pub(super) struct RawRetry {
     budget: String,
     /// Wait before a further try; doubled each time.
     backoff: String,
+    /// The longest wait.
+    max_backoff: String,
+    /// What part of the wait is left to chance.
+    jitter: Jitter,
+}
+
+/// What part of a wait is left to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Jitter {
+    /// Nothing.
+    None,
+    /// The second half.
+    Equal,
+    /// All of it.
+    Full,
 }
 
 impl Default for RawRetry {
@@ -35,6 +51,8 @@ impl Default for RawRetry {
             methods: ["GET", "HEAD", "OPTIONS"].map(str::to_owned).to_vec(),
             budget: "20%".into(),
             backoff: "25ms".into(),
+            max_backoff: "1s".into(),
+            jitter: Jitter::Equal,
         }
     }
 }
@@ -89,6 +107,10 @@ pub struct Retry {
     pub budget: Percent,
     /// Wait before the first further try; doubled each time.
     pub backoff: Duration,
+    /// The longest wait.
+    pub max_backoff: Duration,
+    /// What part of it is left to chance.
+    pub jitter: Jitter,
 }
 
 /// Most further tries that can be asked for.
@@ -114,6 +136,8 @@ impl RawRetry {
             methods,
             budget: budget.unwrap_or(Percent::ZERO),
             backoff: scope.duration(&at.key("backoff"), &self.backoff),
+            max_backoff: scope.positive(&at.key("max_backoff"), &self.max_backoff),
+            jitter: self.jitter,
         }
     }
 }

@@ -36,6 +36,15 @@ impl Replay {
         }
     }
 
+    /// The same for a try beside the first, if all that was read is kept.
+    pub(crate) fn again(&self) -> Option<Self> {
+        self.whole().then(|| Self {
+            bytes: self.bytes.clone(),
+            truncated: false,
+            buffered: self.buffered.clone(),
+        })
+    }
+
     /// Whether all that was read is kept.
     pub(crate) fn whole(&self) -> bool {
         !self.truncated

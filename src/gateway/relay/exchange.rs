@@ -11,6 +11,7 @@ use pingora::{Error, ErrorType};
 use tokio::net::TcpStream;
 
 use super::answer::{self, Answer, Invalid};
+use super::hedge::{self, Hedge};
 use super::origin::Origin;
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
@@ -36,6 +37,10 @@ pub(super) struct Exchange<'e> {
     closed: bool,
     /// An informational answer is queued.
     informed: bool,
+    /// Further tries, while the head is awaited.
+    hedge: Option<Box<Hedge<'e>>>,
+    /// One of them is under way.
+    contested: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,7 @@ impl<'e> Exchange<'e> {
         client: &'e ClientIo,
         origin: Origin,
         upload: &'e mut Upload,
+        hedge: Option<Box<Hedge<'e>>>,
     ) -> Self {
         Self {
             request,
@@ -90,6 +96,8 @@ impl<'e> Exchange<'e> {
             unsent: None,
             closed: false,
             informed: false,
+            hedge,
+            contested: false,
         }
     }
 
@@ -101,13 +109,62 @@ impl<'e> Exchange<'e> {
 
     /// Goes on as far as it can without waiting.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        let outcome = self.poll_stages(cx);
+        let outcome = match self.hedge.take() {
+            None => self.poll_stages(cx),
+            Some(hedge) => self.poll_hedged(cx, hedge),
+        };
         outcome.map_err(|error| Failed {
             began: !matches!(self.stage, Stage::Head),
             until_close: matches!(self.stage, Stage::Body(_, Delimited::Close)),
             stale: self.closed && self.origin.stale(),
             error,
         })
+    }
+
+    /// The same while further tries may begin or are under way. The first answer ends that.
+    fn poll_hedged(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut hedge: Box<Hedge<'e>>,
+    ) -> Poll<Result<(), Box<Error>>> {
+        if hedge.failed.is_none() {
+            self.contested = hedge.is_on();
+            let outcome = self.poll_stages(cx);
+            match outcome {
+                Poll::Pending if self.awaits_head() => {}
+                Poll::Ready(Err(error))
+                    if self.awaits_head()
+                        && hedge.is_on()
+                        && hedge::may_go_on(&error, self.client, self.ctx) =>
+                {
+                    hedge.failed = Some(error);
+                }
+                outcome => return outcome,
+            }
+        } else if let Poll::Ready(gone) = self.poll_client::<()>(cx) {
+            self.ctx.forward.retry = false;
+            return Poll::Ready(gone);
+        }
+        if self.unsent.is_none() {
+            hedge.poll_begin(cx, self.request, self.upload, self.ctx);
+        }
+        if let Some(winner) = hedge.poll_rivals(cx, self.client, self.ctx) {
+            (self.origin, *self.upload) = hedge.won(winner, self.ctx);
+            (self.closed, self.unsent, self.contested) = (false, None, false);
+            return self.poll_stages(cx);
+        }
+        match hedge.failed.take() {
+            Some(error) if !hedge.is_on() => Poll::Ready(Err(error)),
+            failed => {
+                hedge.failed = failed;
+                self.hedge = Some(hedge);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn awaits_head(&self) -> bool {
+        matches!(self.stage, Stage::Head)
     }
 
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Error>>> {
@@ -185,6 +242,7 @@ impl<'e> Exchange<'e> {
             client,
             origin,
             upload,
+            contested,
             ..
         } = self;
         let mut room = answer::room();
@@ -208,8 +266,12 @@ impl<'e> Exchange<'e> {
         {
             forward::loaded(ctx, value);
         }
-        let replayable = upload.replayable();
+        let passed_over = *contested && forward::is_tried_again(ctx, answer.status());
+        let replayable = upload.replayable() && !passed_over;
         forward::answered(request, ctx, answer.status(), replayable)?;
+        if passed_over {
+            return Err(Error::new_up(ErrorType::HTTPStatus(answer.status())));
+        }
         let head_only = request.method == Method::HEAD;
         let guard = answer.body(head_only);
         let delimited = match guard {

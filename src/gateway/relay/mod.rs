@@ -8,6 +8,7 @@
 
 mod answer;
 mod exchange;
+mod hedge;
 mod kept;
 mod origin;
 mod upload;
@@ -21,6 +22,7 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
+use self::hedge::Hedge;
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
@@ -87,12 +89,18 @@ pub(super) async fn forward(
         };
         forward::connected(ctx, origin.reused());
         upload.begin(request, ctx);
-        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload);
+        let hedge = Hedge::of(ctx, lane, &request.method);
+        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, hedge);
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {
                 if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
-                    lane.kept.put(&keeping, address, socket);
+                    // Another endpoint may have answered first.
+                    let current = ctx.forward.current.as_ref();
+                    let address = current.and_then(|endpoint| endpoint.address.inet());
+                    if let Some(address) = address {
+                        lane.kept.put(&keeping, address, socket);
+                    }
                 }
                 return Ok(());
             }

@@ -86,7 +86,19 @@ impl Upload {
             Body::Coming
         };
         self.replay
-            .get_or_insert_with(|| Replay::new(forward::resendable(ctx)));
+            .get_or_insert_with(|| Replay::new(forward::resendable(ctx) || forward::hedged(ctx)));
+    }
+
+    /// The same for a try beside the first, if what was sent can be sent again.
+    pub(super) fn again(&self) -> Option<Self> {
+        let replay = match &self.replay {
+            Some(replay) => Some(replay.again()?),
+            None => None,
+        };
+        Some(Self {
+            replay,
+            ..Self::new(self.framing)
+        })
     }
 
     /// Whether another try could send the same again.

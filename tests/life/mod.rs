@@ -1,5 +1,6 @@
 //! Start, reload, stop: what a process promises.
 
+mod loss;
 mod manager;
 mod reload;
 mod stop;

@@ -30,7 +30,7 @@ mod socket;
 mod state;
 
 pub use admission::{Admission, Place};
-pub use connection::{Door, Speaks, serve};
+pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use proxy::Gateway;

@@ -170,7 +170,7 @@ fn serve(
         Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
     let conf = Arc::clone(&server.configuration);
     let manager = Arc::new(Manager::of_environment());
-    let (closing_sender, closing) = watch::channel(false);
+    let (closing_sender, closing) = watch::channel(None);
     let (public_sender, public) = watch::channel(Accepting::Held);
     let (admin_sender, admin) = watch::channel(Accepting::Held);
     let targets = probe::targets(&bound.all);

@@ -23,7 +23,9 @@ use super::proxy_protocol::{NoHeader, announced};
 use super::stream::{Listener, Stream};
 use super::usage::Pulse;
 use crate::config::ClientLimits;
-use crate::gateway::{Admission, Door, Gateway, Lane, Place, Socket, Speaks, State, serve};
+use crate::gateway::{
+    Admission, Door, Gateway, Lane, Parting, Place, Socket, Speaks, State, serve,
+};
 use crate::observe::ListenerStats;
 use crate::observe::stats::TurnedAway;
 use crate::primitives::ListenerName;
@@ -51,7 +53,7 @@ pub(super) struct Worker {
     pulse: Arc<Pulse>,
     state: Arc<State>,
     conf: Arc<ServerConf>,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Parting>,
     accepting: watch::Receiver<Accepting>,
 }
 
@@ -63,7 +65,7 @@ impl Worker {
         pulse: Arc<Pulse>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
-        closing: watch::Receiver<bool>,
+        closing: watch::Receiver<Parting>,
         accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use h2::Reason;
 
@@ -15,7 +14,7 @@ use crate::harness::{
     seconds,
 };
 
-const LOADED: &str = "[server]\nthreads = 2\ngrace_period = \"60s\"\n\
+const LOADED: &str = "[server]\nthreads = 2\ngrace_period = \"{grace}\"\n\
     [server.client]\nkeepalive_requests = 10000000\nmax_body = \"2MiB\"\n\
     [[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n\
     [upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n\
@@ -312,7 +311,7 @@ struct Place {
     _rpc: RpcServer,
 }
 
-fn place() -> Place {
+fn place(grace: &str) -> Place {
     let origin = Origin::forgetful(|seen| match seen.target.as_str() {
         "/slow" => Answer::trickle(15, millis(40)),
         "/ws" => Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
@@ -322,6 +321,7 @@ fn place() -> Place {
     let gateway = Gateway::with(LOADED)
         .to(&origin)
         .fill("rpc", server.port)
+        .fill("grace", grace)
         .own_program()
         .start();
     Place {
@@ -345,7 +345,7 @@ fn ten_upgrades_in_a_row_under_load_lose_nothing() {
         gateway,
         origin: _origin,
         _rpc,
-    } = place();
+    } = place("60s");
     let run = Run::default();
     let mut throughout = websocket(&gateway.client()).unwrap();
     load(&run, &gateway, 4, || {
@@ -462,7 +462,7 @@ fn a_hundred_reloads_and_ten_upgrades_lose_nothing() {
         gateway,
         origin,
         _rpc,
-    } = place();
+    } = place("20s");
     let run = Run::default();
     let mut throughout = websocket(&gateway.client()).unwrap();
     let wrk = Generator::wrk(&gateway);
@@ -487,12 +487,14 @@ fn a_hundred_reloads_and_ten_upgrades_lose_nothing() {
         }
         count_h2load(&run, &h2load.said());
         eprintln!("a hundred reloads are done");
-        for turn in 0..10 {
-            upgrade(&gateway);
-            echoes(&mut throughout, b"still there").unwrap();
-            // Long enough for connections of the replaced process to be ended.
-            let pause = if turn % 5 == 4 { 40 } else { 1 };
-            std::thread::sleep(Duration::from_secs(pause));
+        for _ in 0..2 {
+            throughout = websocket(&gateway.client()).unwrap();
+            for _ in 0..5 {
+                upgrade(&gateway);
+                echoes(&mut throughout, b"still there").unwrap();
+            }
+            // The grace period ends, and with it every connection that the replaced processes still have.
+            std::thread::sleep(seconds(25));
         }
     });
     wrk.stop();

@@ -2,6 +2,7 @@
 
 mod loss;
 mod manager;
+mod parting;
 mod reload;
 mod stop;
 mod trial;

@@ -96,6 +96,9 @@ enum Wire {
 /// Most read and dropped of a request that was refused, and for how long (contract §11).
 const LINGER_BYTES: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a client of which nothing came may take to close: a request that crossed our word on its way cannot be
+/// answered any more, but a reset would take answers from the client that it has not read yet.
+const PARTING: Duration = Duration::from_millis(250);
 /// How long after its time is over an exchange may end by itself.
 const OVERDUE: Duration = Duration::from_millis(500);
 
@@ -464,6 +467,14 @@ impl ClientIo {
         .await
     }
 
+    /// Whether bytes came that were not read yet.
+    pub(super) fn something_waits(&self) -> bool {
+        match &self.state.lock().wire {
+            Wire::Http1(wire) => !wire.ahead.is_empty() || wire.socket.something_waits(),
+            Wire::Http2(_) => false,
+        }
+    }
+
     /// What was read and not taken.
     pub(super) fn peek(&self) -> Bytes {
         match &self.state.lock().wire {
@@ -532,6 +543,15 @@ impl ClientIo {
     /// once would make the kernel reset the connection and the client lose our answer. Some clients lose it too when
     /// their stream is reset at once.
     pub(super) async fn linger(&self) {
+        self.linger_for(LINGER).await;
+    }
+
+    /// The same for a client that asked nothing, for a moment.
+    pub(super) async fn part(&self) {
+        self.linger_for(PARTING).await;
+    }
+
+    async fn linger_for(&self, span: Duration) {
         let drain = async {
             poll_fn(|cx| match &mut self.state.lock().wire {
                 Wire::Http1(_) => Poll::Ready(()),
@@ -554,7 +574,7 @@ impl ClientIo {
                 }
             }
         };
-        let _ = tokio::time::timeout(LINGER, drain).await;
+        let _ = tokio::time::timeout(span, drain).await;
     }
 }
 

@@ -64,6 +64,10 @@ where
                 client.linger().await;
                 false
             }
+            Next::Idle => {
+                client.part().await;
+                false
+            }
             Next::Closed => break,
         };
     }
@@ -74,6 +78,9 @@ enum Next {
     Request(Box<RequestHeader>, Head),
     /// With what there was of the head.
     Refused(Refusal, Bytes),
+    /// No request came in its time.
+    Idle,
+    /// The client is gone.
     Closed,
 }
 
@@ -92,13 +99,31 @@ async fn next_head(
         looking.at(bytes, limits);
         true
     });
-    let begun = tokio::select! {
+    let mut begun = tokio::select! {
         biased;
-        begun = first => begun,
-        () = poll_fn(|cx| closing.poll(cx)) => return Next::Closed,
+        begun = first => Some(begun),
+        () = poll_fn(|cx| closing.poll(cx)) => None,
     };
-    if begun.is_err() {
-        return Next::Closed;
+    if begun.is_none() {
+        let last = client.read_head(None, limits.keepalive_timeout, |bytes| {
+            looking.at(bytes, limits);
+            true
+        });
+        let last = tokio::time::timeout_at(closing.parting().into(), last).await;
+        begun = Some(last.unwrap_or(Err(NoHead::TimedOut)));
+    }
+    // What came at this very moment is a request like any other.
+    if begun == Some(Err(NoHead::TimedOut)) && client.something_waits() {
+        let late = client.read_head(Some(Instant::now()), limits.header_timeout, |bytes| {
+            looking.at(bytes, limits);
+            true
+        });
+        begun = Some(late.await);
+    }
+    match begun {
+        Some(Ok(())) => {}
+        Some(Err(NoHead::TimedOut)) | None => return Next::Idle,
+        Some(Err(NoHead::Gone)) => return Next::Closed,
     }
     if looking.found.is_none() {
         let begun = Some(Instant::now());

@@ -62,10 +62,8 @@ def hold(proxy: Proxy, wanted: int) -> dict[str, float]:
 def connect(proxy: Proxy, number: int) -> socket.socket:
     client = socket.create_connection(("127.0.0.1", proxy.port), 10, (f"127.0.0.{2 + number % ADDRESSES}", 0))
     if proxy.scenario.request.tls:
-        context = unverified()
-        if proxy.scenario.request.http2:
-            context.set_alpn_protocols(["h2"])
-        client = context.wrap_socket(client)
+        protocols = ("h2",) if proxy.scenario.request.http2 else ()
+        client = unverified(*protocols).wrap_socket(client)
     if proxy.scenario.request.http2:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b""))
     ask(client, proxy, 1)

@@ -61,6 +61,8 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
         if is_grpc(&parts.headers) {
             let trailers = HeaderValue::from_static("trailers");
             parts.headers.insert(header::TE, trailers);
+            // A call is a conversation, in which nobody has to speak at any rate.
+            start.client.body_at_any_rate();
         }
     }
     *head = RequestHeader::from(parts);

@@ -79,7 +79,14 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     ended
 }
 
+/// An idle connection touches a little of buffers that are large where the HTTP/2 codec makes them. In huge pages the rest
+/// of them takes memory as well: 46 KiB a connection instead of 30, and twice as much in all, for no measurable time.
+fn forgo_huge_pages() {
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
 fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
+    forgo_huge_pages();
     let channel = inherited.channel.take();
     let signals = signals::listen().context("signals cannot be received")?;
     crate::auth::install_crypto();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, RpcServer, eventually, rpc, seconds};
+use crate::harness::{Gateway, Http2, RpcServer, asking, eventually, millis, rpc, seconds};
 
 fn before(server: &RpcServer, more: &str) -> Gateway {
     let toml = format!(
@@ -80,4 +80,24 @@ fn an_upstream_that_is_gone_is_a_502_and_one_that_comes_back_is_used() {
     ask().expect(200);
     drop(server);
     ask().refused(502, "upstream_connect");
+}
+
+#[test]
+fn a_conversation_may_be_slow() {
+    let server = RpcServer::start();
+    let gateway = before(&server, "[server.client]\nbody_timeout = \"1s\"\n");
+    let client = Http2::connect(gateway.listen());
+    let request = asking("POST", "/t.T/sum")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let mut call = client.begin(request.body(()).unwrap(), true);
+    // Three messages of one byte a second: far below any rate that is demanded of bodies.
+    for n in 0..10 {
+        let message = bytes::Bytes::from_static(b"\0\0\0\0\x01x");
+        call.body.send_data(message, n == 9).unwrap();
+        std::thread::sleep(millis(300));
+    }
+    let answer = call.wait().expect("an answer").expect(200);
+    assert_eq!(answer.body, b"\0\0\0\0\x0210");
+    assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "0");
 }

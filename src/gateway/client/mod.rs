@@ -5,6 +5,7 @@
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
+mod patience;
 mod waits;
 
 use std::future::poll_fn;
@@ -235,6 +236,11 @@ impl ClientIo {
     /// The upstream said something: its silence is counted anew.
     pub(super) fn heard(&self, now: Instant) {
         self.state.lock().waits.silent = Some(now);
+    }
+
+    /// Lets the body come as slowly as it likes, as long as it does not pause too long.
+    pub(super) fn body_at_any_rate(&self) {
+        self.state.lock().waits.body_at_any_rate();
     }
 
     /// The next piece of the body's payload; `None` behind the last.
@@ -605,7 +611,7 @@ impl State {
         };
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
-            Poll::Ready(Ok(Some(_))) => self.waits.body_goes_on(),
+            Poll::Ready(Ok(Some(ref piece))) => self.waits.body_goes_on(piece.len()),
             Poll::Ready(Ok(None)) if tunnel => {}
             Poll::Ready(Ok(None)) => self.waits.body_ended(),
             Poll::Ready(Err(ref error)) => {

@@ -17,6 +17,9 @@ mod decide;
 mod explain;
 mod failure;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod http2;
 mod outgoing_head;

@@ -12,13 +12,12 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 8] = [
+const NOT_SUPPORTED_YET: [&str; 7] = [
     "limit.NAME.scope",
     "route[].class",
     "route[].fallback",
     "route[].mirror",
     "route[].split",
-    "upstream.NAME.breaker",
     "upstream.NAME.discovery",
     "upstream.NAME.hash_on",
 ];

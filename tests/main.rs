@@ -27,6 +27,7 @@ mod log;
 mod metrics;
 mod route;
 mod signature;
+mod stories;
 mod systemd;
 mod tls;
 mod upstream;

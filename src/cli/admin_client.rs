@@ -201,6 +201,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
     }
     for upstream in upstreams.as_array().into_iter().flatten() {
         out.push_str(&format!("\nUPSTREAM {}\n", text(&upstream["name"])));
+        if let Some(breaker) = upstream.get("breaker") {
+            out.push_str(&format!("  {}\n", render_breaker(breaker)));
+        }
         for endpoint in upstream["endpoints"].as_array().into_iter().flatten() {
             let backup = if endpoint["backup"] == true {
                 " backup"
@@ -214,6 +217,22 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
             ));
         }
     }
+}
+
+fn render_breaker(breaker: &Value) -> String {
+    let left = breaker["open_for_ms"].as_f64().unwrap_or_default() / 1000.0;
+    let left = if left > 0.0 {
+        format!(", {left:.1} s left")
+    } else {
+        String::new()
+    };
+    format!(
+        "breaker {}{left}: {} of {} calls failed, {} slow",
+        text(&breaker["state"]),
+        breaker["failed"],
+        breaker["calls"],
+        breaker["slow"]
+    )
 }
 
 /// One request to the admin socket: status and JSON body.

@@ -125,7 +125,7 @@ impl<'w> Walk<'w, '_> {
             }
             (DeValue::String(text), "string") => self.word(shape, text, value, at),
             (DeValue::Boolean(_), "boolean") => {}
-            (DeValue::Integer(number), "integer" | "number") => {
+            (DeValue::Integer(number), _) if takes_number(shape) => {
                 let (least, most) = bounds(shape);
                 let parsed = i128::from_str_radix(number.as_str(), number.radix());
                 if !parsed.is_ok_and(|number| (least..=most).contains(&number)) {
@@ -213,6 +213,15 @@ fn kind(wanted: &str) -> &'static str {
         "boolean" => "boolean",
         "integer" | "number" => "integer",
         _ => "string",
+    }
+}
+
+/// Whether a number may stand there, perhaps beside something else.
+fn takes_number(shape: &Value) -> bool {
+    let is_number = |kind: &Value| matches!(kind.as_str(), Some("integer" | "number"));
+    match &shape["type"] {
+        Value::Array(several) => several.iter().any(is_number),
+        one => is_number(one),
     }
 }
 

@@ -354,6 +354,7 @@ mod tests {
         let mut snapshot = Snapshot::build(config, sources, &state, &Nothing).expect("snapshot");
         let route = &snapshot.routes[0];
         snapshot.routes[0] = Arc::new(RouteRuntime {
+            breaker: None,
             name: route.name.clone(),
             chain: Chain::with(vec![Arc::new(Faulty)]),
             target: match &route.target {

@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
+use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
 use super::relay::KeptConnections;
@@ -145,7 +146,10 @@ pub struct Ctx {
 /// The upstream side of a request.
 pub(super) struct Forward {
     pub(super) deadline: Option<Instant>,
-    pub(super) current: Option<(Arc<Pool>, Arc<Endpoint>)>,
+    /// The upstream it is sent to.
+    pub(super) pool: Option<Arc<Pool>>,
+    /// The endpoint of the current try.
+    pub(super) current: Option<Arc<Endpoint>>,
     pub(super) tried: SmallVec<[Address; 4]>,
     pub(super) attempts: u32,
     /// When the current try was sent.
@@ -161,6 +165,15 @@ pub(super) struct Forward {
     /// The next try waits for nothing.
     pub(super) at_once: bool,
     pub(super) informational: u32,
+    /// What breakers let the current try through with.
+    pub(super) permits: Permits,
+}
+
+impl Forward {
+    /// Upstream and endpoint of the current try.
+    pub(super) fn trying(&self) -> Option<(&Arc<Pool>, &Arc<Endpoint>)> {
+        self.pool.as_ref().zip(self.current.as_ref())
+    }
 }
 
 impl Ctx {
@@ -197,6 +210,7 @@ impl Ctx {
             bytes_out: 0,
             forward: Forward {
                 deadline: None,
+                pool: None,
                 current: None,
                 tried: SmallVec::new(),
                 attempts: 0,
@@ -207,6 +221,7 @@ impl Ctx {
                 stale: false,
                 at_once: false,
                 informational: 0,
+                permits: Permits::default(),
             },
             logged: false,
         }
@@ -225,7 +240,7 @@ impl Ctx {
 
     /// Takes a failed or unfinished try off the endpoint.
     pub(super) fn leave_endpoint(&mut self) {
-        if let Some((_, endpoint)) = self.forward.current.take() {
+        if let Some(endpoint) = self.forward.current.take() {
             endpoint.counts.stats.in_flight.down();
         }
     }
@@ -258,7 +273,7 @@ impl Ctx {
             stats.refused(reason);
         }
         let Some(log) = &self.state.log else { return };
-        let pool = self.forward.current.as_ref();
+        let trying = self.forward.trying();
         log.access(
             self.lane,
             &Record {
@@ -269,8 +284,8 @@ impl Ctx {
                 target: &self.uri,
                 status,
                 took,
-                upstream: pool.map(|(pool, _)| pool.settings().name.as_str()),
-                endpoint: pool.map(|(_, endpoint)| &*endpoint.label),
+                upstream: trying.map(|(pool, _)| pool.settings().name.as_str()),
+                endpoint: trying.map(|(_, endpoint)| &*endpoint.label),
                 upstream_took: self.forward.took,
                 attempts: self.forward.attempts,
                 client_ip: self.client_ip,

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::decide;
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
+use super::{breaking, decide};
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
+use crate::upstream::Pool;
 
 /// A request to be explained.
 #[derive(Clone, Debug, Deserialize)]
@@ -290,7 +291,30 @@ fn lead(
         ),
         None,
     );
+    breakers(route, pool, now, answer)?;
     answer.decision = "forward".to_owned();
+    Ok(())
+}
+
+/// What breakers in the way say.
+fn breakers(
+    route: &RouteRuntime,
+    pool: &Pool,
+    now: u64,
+    answer: &mut Answer,
+) -> Result<(), Refusal> {
+    let own = [
+        ("breaker of the route", route.breaker.as_ref()),
+        ("breaker of the upstream", pool.breaker()),
+    ];
+    for (step, breaker) in own {
+        let Some(breaker) = breaker else { continue };
+        if let Some(left) = breaker.refuses(now) {
+            answer.step(step, Reason::BreakerOpen.code(), None);
+            return Err(breaking::refusal(left));
+        }
+        answer.step(step, breaker.standing(now).state.as_str(), None);
+    }
     Ok(())
 }
 

@@ -12,18 +12,23 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::failure;
-use super::snapshot::Target;
+use super::{breaking, failure};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
+use crate::upstream::breaker::Ending;
 use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
 pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
-    let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
+    let Some(pool) = ctx.forward.pool.take() else {
         return Err(refused(ctx, super::reply::internal()));
     };
-    let pool = Arc::clone(pool);
+    let chosen = choose_from(&pool, ctx).await;
+    ctx.forward.pool = Some(pool);
+    chosen
+}
+
+async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     let mut now = Instant::now();
     if ctx.forward.attempts > 0 {
         let factor = 1 << (ctx.forward.attempts - 1).min(10);
@@ -43,6 +48,9 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     if left(ctx, now).is_zero() {
         return Err(refused(ctx, failure::deadline()));
     }
+    if let Err(refusal) = breaking::enter(pool, ctx, ctx.state.clock.at(now)) {
+        return Err(refused(ctx, refusal));
+    }
     ctx.leave_endpoint();
     let Some(endpoint) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
@@ -57,7 +65,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
     }
     let forward = &mut ctx.forward;
     forward.tried.push(endpoint.address.clone());
-    forward.current = Some((pool, Arc::clone(&endpoint)));
+    forward.current = Some(Arc::clone(&endpoint));
     forward.attempts += 1;
     forward.sent = Some(now);
     forward.took = None;
@@ -72,7 +80,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
 
 /// How the framework reaches the endpoint of this try.
 pub(super) fn peer(endpoint: &Endpoint, ctx: &Ctx) -> Option<Box<HttpPeer>> {
-    let (pool, _) = ctx.forward.current.as_ref()?;
+    let pool = ctx.forward.pool.as_ref()?;
     let mut peer = pool.peer(endpoint)?;
     let left = left(ctx, Instant::now());
     for limit in [
@@ -115,7 +123,7 @@ pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
     }
     let now = Instant::now();
     ctx.forward.sent = Some(now);
-    if let (Some(start), Some((pool, _))) = (&ctx.start, &ctx.forward.current) {
+    if let (Some(start), Some(pool)) = (&ctx.start, &ctx.forward.pool) {
         start
             .client
             .bound_silence(pool.settings().timeout.read, now);
@@ -145,6 +153,7 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
+    breaking::told(ctx, Ending::Broken(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
 }
 
@@ -171,6 +180,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let clients_fault =
         ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
     if clients_fault || ctx.forward.reported {
+        breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
             count_error(ctx);
@@ -186,14 +196,15 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         ctx.forward.attempts -= 1;
         return true;
     }
-    if !broken.stale {
-        report(ctx, Outcome::Bad, ctx.now());
-    }
     let cause = if silence {
         Some(RetryCause::Timeout)
     } else {
         broken.cause
     };
+    if !broken.stale {
+        report(ctx, Outcome::Bad, ctx.now());
+        breaking::told(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
+    }
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
         Some(RetryCause::Reset) => retry.on_reset,
@@ -222,7 +233,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
     let took = took.unwrap_or_default();
     ctx.forward.took = Some(took);
-    let Some((pool, endpoint)) = &ctx.forward.current else {
+    let Some((pool, endpoint)) = ctx.forward.trying() else {
         return Ok(());
     };
     pool.stats().latency.observe(took);
@@ -230,6 +241,7 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
     report(ctx, outcome, ctx.state.clock.at(now));
+    breaking::told(ctx, Ending::Answered(status));
     if again
         && replayable
         && resendable(ctx)
@@ -328,7 +340,7 @@ fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
     if std::mem::replace(&mut ctx.forward.reported, true) {
         return;
     }
-    if let Some((pool, endpoint)) = &ctx.forward.current {
+    if let Some((pool, endpoint)) = ctx.forward.trying() {
         pool.report(endpoint, outcome, now);
         if ctx.forward.took.is_none() {
             endpoint.counts.stats.errors.up();
@@ -338,7 +350,7 @@ fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
 
 /// A try whose head was answered broke off later.
 fn count_error(ctx: &Ctx) {
-    if let Some((_, endpoint)) = &ctx.forward.current {
+    if let Some(endpoint) = &ctx.forward.current {
         endpoint.counts.stats.errors.up();
     }
 }
@@ -346,14 +358,14 @@ fn count_error(ctx: &Ctx) {
 /// Whether the method may be sent twice.
 pub(super) fn resendable(ctx: &Ctx) -> bool {
     ctx.forward
-        .current
+        .pool
         .as_ref()
-        .is_some_and(|(pool, _)| pool.settings().retry.methods.contains(&ctx.method))
+        .is_some_and(|pool| pool.settings().retry.methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.
 fn has_other(ctx: &Ctx) -> bool {
-    let Some((pool, _)) = &ctx.forward.current else {
+    let Some(pool) = &ctx.forward.pool else {
         return false;
     };
     let now = ctx.now();
@@ -362,8 +374,12 @@ fn has_other(ctx: &Ctx) -> bool {
     })
 }
 
-fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: RetryCause) -> bool {
-    let Some((pool, _)) = &ctx.forward.current else {
+fn may_retry(
+    ctx: &mut Ctx,
+    wanted: impl Fn(&crate::config::Retry) -> bool,
+    cause: RetryCause,
+) -> bool {
+    let Some(pool) = ctx.forward.pool.clone() else {
         return false;
     };
     let retry = &pool.settings().retry;
@@ -374,7 +390,8 @@ fn may_retry(ctx: &Ctx, wanted: impl Fn(&crate::config::Retry) -> bool, cause: R
     let again = wanted(retry)
         && ctx.forward.attempts <= retry.attempts
         && !late
-        && pool.may_retry(ctx.now());
+        && pool.may_retry(ctx.now())
+        && breaking::enter(&pool, ctx, ctx.state.clock.now()).is_ok();
     if again {
         pool.stats().retried(cause);
     }

@@ -7,6 +7,7 @@
 
 mod admission;
 mod alarm;
+mod breaking;
 mod chain;
 mod client;
 mod connection;
@@ -22,6 +23,7 @@ mod forward;
 pub mod fuzzing;
 mod http1;
 mod http2;
+mod inbound;
 mod outgoing_head;
 mod probe;
 mod proxy;
@@ -33,6 +35,7 @@ mod socket;
 mod state;
 
 pub use admission::{Admission, Place};
+pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};

@@ -277,7 +277,7 @@ impl<'a> Own<'a> {
 
     /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
     fn host(&mut self, ctx: &'a Ctx, headers: &HeaderMap) {
-        let Some((pool, endpoint)) = &ctx.forward.current else {
+        let Some((pool, endpoint)) = ctx.forward.trying() else {
             return;
         };
         match &pool.settings().host {

@@ -1,7 +1,7 @@
 //! The hooks of the framework in the order in which a request meets them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,15 +13,13 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result, RetryType};
 
-use super::client::Unbuffered;
 use super::ctx::{Ctx, Lane};
 use super::forward::Broken;
-use super::snapshot::Target;
+use super::inbound::Decision;
 use super::state::State;
-use super::{chain, decide, failure, forward, outgoing_head, relay, reply};
-use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
+use super::{chain, failure, forward, inbound, outgoing_head, relay, reply};
+use crate::filter::Reason;
 use crate::observe::stats::RetryCause;
-use crate::route::Asked;
 
 /// The gateway as the framework sees it.
 pub struct Gateway {
@@ -65,7 +63,7 @@ impl ProxyHttp for Gateway {
 
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        match decide_request(session, ctx).await {
+        match inbound::decide(session, ctx).await {
             Decision::Forward if relay::can(ctx) => {
                 let relayed = relay::forward(session.req_header(), ctx, &self.lane).await;
                 if let Err(error) = relayed {
@@ -283,226 +281,14 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
     status
 }
 
-/// Most time a request that is answered here may take, its body included.
-const LONGEST_ANSWER: Duration = Duration::from_secs(60);
-
-/// What becomes of a request.
-enum Decision {
-    Forward,
-    /// The route's own answer.
-    Answer(Arc<Reply>),
-    /// A filter's answer, complete as it is.
-    Done(Arc<Reply>),
-    Refuse(Refusal),
-}
-
-/// Finds out who asks for what, and asks the route's filters.
-async fn decide_request(session: &Session, ctx: &mut Ctx) -> Decision {
-    let head = session.req_header();
-    let Some(start) = &ctx.start else {
-        return Decision::Refuse(reply::internal());
-    };
-    let snapshot = Arc::clone(&start.snapshot);
-    let scheme = start.peer.scheme;
-    ctx.client_ip = decide::client_ip(
-        start.peer.address,
-        &snapshot.config.server.trusted_proxies,
-        head,
-    );
-    let (trace, parent) = decide::trace(head, ctx.trace);
-    (ctx.trace, ctx.parent) = (trace, Some(parent));
-    (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
-    let received = head.raw_path();
-    let Ok(received) = std::str::from_utf8(received) else {
-        return Decision::Refuse(Refusal::new(
-            Reason::BadRequest,
-            "the request target is not text",
-        ));
-    };
-    let target = match decide::Target::parse(received) {
-        Ok(target) => target,
-        Err(refusal) => return Decision::Refuse(refusal),
-    };
-    let (authority, host) = decide::host(head);
-    let certified = start.peer.certified.clone();
-    if certified
-        .as_ref()
-        .is_some_and(|certified| !certified.may_ask(&host))
-    {
-        return Decision::Refuse(Refusal::new(
-            Reason::MisdirectedRequest,
-            "the connection was opened for another host",
-        ));
-    }
-    let asked = Asked {
-        method: &head.method,
-        host: &host,
-        path: &target.path,
-        scheme: decide::scheme(
-            scheme,
-            start.peer.address,
-            &snapshot.config.server.trusted_proxies,
-            head,
-        ),
-        query: target.query,
-        headers: &head.headers,
-    };
-    let found = match decide::route(&snapshot.table, &asked) {
-        Ok(found) => found,
-        Err(refusal) => return Decision::Refuse(refusal),
-    };
-    let route = Arc::clone(&snapshot.routes[found.index]);
-    ctx.enter(Arc::clone(&route));
-    let mut exchange = Exchange {
-        head,
-        raw_target: target.raw,
-        path: &target.path,
-        query: target.query,
-        host: &host,
-        authority,
-        scheme,
-        client_ip: ctx.client_ip,
-        certificate: certified.as_deref().map(|certified| &certified.certificate),
-        route: &route.name,
-        max_body: route.max_body,
-        now: ctx.state.clock.at(ctx.began),
-        unix_time: ctx.at.as_secs(),
-        principal: None,
-        quota: None,
-        tickets: Vec::new(),
-        dry_run: false,
-    };
-    let deadline = match &route.target {
-        Target::Forward { deadline, .. } => {
-            let deadline = decide::deadline(head, *deadline);
-            ctx.forward.deadline = Some(ctx.began + deadline);
-            deadline
-        }
-        Target::Respond(_) => LONGEST_ANSWER,
-    };
-    if let Some(start) = &ctx.start {
-        start.client.set_deadline(ctx.began + deadline);
-    }
-    let mut decision = None;
-    for filter in route.chain.filters() {
-        decision = ask(&**filter, &mut exchange, ctx).await;
-        if decision.is_some() {
-            break;
-        }
-    }
-    let Exchange {
-        principal,
-        quota,
-        tickets,
-        ..
-    } = exchange;
-    (ctx.principal, ctx.quota, ctx.tickets) = (principal, quota, tickets);
-    if let Some(decision) = decision {
-        return decision;
-    }
-    match &route.target {
-        Target::Respond(answer) => match &answer.redirect {
-            None => Decision::Answer(Arc::clone(answer)),
-            Some(template) => match decide::redirect(template, &host, &target) {
-                Ok(location) => Decision::Answer(Arc::new(answer.leading_to(location))),
-                Err(refusal) => Decision::Refuse(refusal),
-            },
-        },
-        Target::Forward { outgoing, .. } => {
-            ctx.outgoing =
-                changed_target(&outgoing.path(&target.path, &found), target.query, received);
-            Decision::Forward
-        }
-    }
-}
-
-/// Asks one filter, and does the waiting it wants. `None`: nothing against the request.
-async fn ask(
-    filter: &dyn RequestFilter,
-    exchange: &mut Exchange<'_>,
-    ctx: &mut Ctx,
-) -> Option<Decision> {
-    let mut verdict = filter.check(exchange);
-    loop {
-        verdict = match verdict {
-            Verdict::Continue => return None,
-            Verdict::Refuse(refusal) => return Some(Decision::Refuse(refusal)),
-            Verdict::Answer(answer) => return Some(Decision::Done(answer)),
-            Verdict::Wait(wait) => {
-                let left = ctx
-                    .forward
-                    .deadline
-                    .map(|at| at.saturating_duration_since(Instant::now()));
-                if left.is_some_and(|left| wait >= left) {
-                    return Some(Decision::Refuse(failure::deadline()));
-                }
-                tokio::time::sleep(wait).await;
-                return None;
-            }
-            Verdict::NeedBody => match body(exchange.max_body, ctx).await {
-                Ok(body) => filter.check_body(exchange, &body),
-                Err(refusal) => return Some(Decision::Refuse(refusal)),
-            },
-        };
-    }
-}
-
-/// The whole body, kept for forwarding.
-async fn body(most: u64, ctx: &mut Ctx) -> std::result::Result<Bytes, Refusal> {
-    let Some(start) = &ctx.start else {
-        return Err(reply::internal());
-    };
-    let declared = match start.head.framing {
-        super::http1::head::Framing::Length(length) => length,
-        _ => 0,
-    };
-    if declared > most {
-        return Err(chain::too_large(most));
-    }
-    if start.head.expects_continue && !start.client.has_ahead() {
-        start.client.ask_on().await.map_err(|_| reply::internal())?;
-    }
-    let body = start
-        .client
-        .buffer_body(most)
-        .await
-        .map_err(|why| match why {
-            Unbuffered::TooLarge => chain::too_large(most),
-            Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
-            Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
-            Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
-        })?;
-    ctx.buffered = true;
-    ctx.body_in = body.len() as u64;
-    Ok(body)
-}
-
-/// The target to send, when it differs from the one received.
-fn changed_target(path: &str, query: Option<&str>, received: &str) -> Option<String> {
-    let same = match query {
-        Some(query) => {
-            received.len() == path.len() + 1 + query.len()
-                && received.starts_with(path)
-                && received.ends_with(query)
-        }
-        None => received == path,
-    };
-    if same {
-        return None;
-    }
-    Some(match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    })
-}
-
 /// Says in the log what the client is not told. An error's context may hold bytes of a head, and those hold secrets:
-/// only its kind and the system's own words are logged.
+/// only its kind and the system's own words are logged. That a breaker is open is said once, when it opens.
 fn report(error: &Error, ctx: &Ctx, reason: Reason) {
-    if *error.esource() == ErrorSource::Downstream || reason.status() < 500 {
+    let known = matches!(reason, Reason::BreakerOpen) || reason.status() < 500;
+    if *error.esource() == ErrorSource::Downstream || known {
         return;
     }
-    let (upstream, endpoint) = match &ctx.forward.current {
+    let (upstream, endpoint) = match ctx.forward.trying() {
         Some((pool, endpoint)) => (pool.settings().name.as_str(), &*endpoint.label),
         None => ("", ""),
     };

@@ -1,6 +1,6 @@
 //! A configuration ready to serve: compiled routes, built chains, loaded keys. Immutable; swapped whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::primitives::{AuthName, LimitName, ListenerName, RouteName, UpstreamNa
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
+use crate::upstream::breaker::{Breaker, Guarded};
 use crate::upstream::{PeerTemplate, Pool};
 
 /// A configuration ready to serve.
@@ -55,6 +56,8 @@ pub struct RouteRuntime {
     pub target: Target,
     /// Its counts.
     pub stats: Arc<RouteStats>,
+    /// Circuit breaker of what it sends, besides the upstream's own.
+    pub breaker: Option<Arc<Breaker>>,
     /// Bytes of a body.
     pub max_body: u64,
     /// Changes towards the upstream.
@@ -164,10 +167,15 @@ impl Snapshot {
             limits: limits.collect(),
             needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
         };
-        let routes = config
-            .routes
-            .iter()
-            .map(|route| Arc::new(RouteRuntime::new(route, &parts, &pools, state)));
+        let old = state.snapshot();
+        let known = old.iter().flat_map(|old| &old.routes);
+        let known: HashMap<_, _> = known
+            .filter_map(|route| Some((&route.name, route.breaker.as_ref()?)))
+            .collect();
+        let routes = config.routes.iter().map(|route| {
+            let known = known.get(&route.name).copied();
+            Arc::new(RouteRuntime::new(route, &parts, &pools, state, known))
+        });
         let routes = routes.collect();
         Ok(Self {
             table: RouteTable::new(config.routes.clone()),
@@ -184,12 +192,29 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Breakers that are due go on, and metrics show what is in force. Done once a second.
+    pub fn tick_breakers(&self, now: u64) {
+        let of_pools = self.pools.values();
+        let of_pools = of_pools.map(|pool| (pool.breaker(), &pool.stats().breaker));
+        let of_routes = self.routes.iter();
+        let of_routes = of_routes.map(|route| (route.breaker.as_ref(), &route.stats.breaker));
+        for (breaker, stats) in of_pools.chain(of_routes) {
+            match breaker {
+                Some(breaker) => breaker.tick(now),
+                None => stats.hide(),
+            }
+        }
+    }
+}
+
 impl RouteRuntime {
     fn new(
         route: &config::Route,
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
+        known: Option<&Arc<Breaker>>,
     ) -> Self {
         let target = match &route.action {
             Action::Respond(respond) => Target::Respond(transform::reply(respond)),
@@ -214,11 +239,17 @@ impl RouteRuntime {
         if let Some(rules) = HeaderFilter::new(&route.response) {
             response_filters.push(Arc::new(rules));
         }
+        let stats = state.metrics.route(&route.name);
+        let breaker = route.breaker.as_ref().map(|rule| {
+            let guarded = Guarded::Route(route.name.to_string());
+            Breaker::carried(known, rule, guarded, &stats.breaker)
+        });
         Self {
+            breaker,
             name: route.name.clone(),
             chain: Chain::of(route, parts),
             target,
-            stats: state.metrics.route(&route.name),
+            stats,
             max_body: route.max_body,
             upstream_filters,
             response_filters,
@@ -286,7 +317,7 @@ fn pools(
             }
         };
         let stats = state.metrics.upstream(name);
-        let pool = Pool::new(
+        let mut pool = Pool::new(
             settings.clone(),
             peers,
             Arc::clone(&state.endpoints),
@@ -294,7 +325,7 @@ fn pools(
             state.clock.now(),
         );
         if let Some(known) = known {
-            pool.inherit(known, state.clock.now());
+            pool = pool.inherit(known, state.clock.now());
         }
         pools.insert(name.clone(), Arc::new(pool));
     }

@@ -104,6 +104,7 @@ impl State {
             let certificates = shown.map(|shown| (shown.name.clone(), shown.not_after));
             self.metrics.certificates(listener, certificates.collect());
         }
+        snapshot.tick_breakers(self.clock.now());
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
         self.limits

@@ -291,6 +291,7 @@ impl Metrics {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = self.route_families();
         families.extend(self.upstream_families());
+        families.extend(self.breaker_families());
         families.extend(self.other_families());
         families
     }
@@ -393,6 +394,23 @@ impl Metrics {
         ]
     }
 
+    fn breaker_families(&self) -> [MetricFamily; 4] {
+        let mut of_upstream = breaker_pair("breaker", "of the upstream");
+        for (upstream, stats) in self.upstreams.lock().iter() {
+            show_breaker(
+                &mut of_upstream,
+                ("upstream", upstream.as_str()),
+                &stats.breaker,
+            );
+        }
+        let mut of_route = breaker_pair("route_breaker", "of the route");
+        for (route, stats) in self.routes.lock().iter() {
+            show_breaker(&mut of_route, ("route", route.as_str()), &stats.breaker);
+        }
+        let ([a, b], [c, d]) = (of_upstream, of_route);
+        [a, b, c, d].map(Family::done)
+    }
+
     fn other_families(&self) -> Vec<MetricFamily> {
         let mut decisions = counter("gateway_limit_decisions_total", "What limits decided");
         for (limit, stats) in self.limits.lock().iter() {
@@ -454,6 +472,38 @@ impl Metrics {
             certificates.done(),
             dropped.done(),
         ]
+    }
+}
+
+/// State and changes of breakers.
+fn breaker_pair(name: &str, whose: &str) -> [Family<f64>; 2] {
+    let (state, turns) = (
+        format!("gateway_{name}_state"),
+        format!("gateway_{name}_transitions_total"),
+    );
+    [
+        gauge(
+            &state,
+            &format!("Circuit breaker {whose}: 0 closed, 1 half-open, 2 open"),
+        ),
+        counter(
+            &turns,
+            &format!("Changes of the circuit breaker {whose}, by the state it went to"),
+        ),
+    ]
+}
+
+fn show_breaker(
+    [state, turns]: &mut [Family<f64>; 2],
+    place: (&str, &str),
+    stats: &super::BreakerStats,
+) {
+    let Some((value, changes)) = stats.seen() else {
+        return;
+    };
+    state.push(labels(&[place]), value.into());
+    for (to, count) in changes {
+        turns.push(labels(&[place, ("to", to)]), count as f64);
     }
 }
 

@@ -4,6 +4,7 @@
 //! makes a system call happens in the background, so that being seen never delays a request.
 
 mod access_log;
+mod breaker;
 mod comparison;
 mod headroom;
 mod line_buffers;
@@ -13,6 +14,7 @@ pub mod stats;
 mod windows;
 
 pub use access_log::{Record, Timestamp};
+pub use breaker::{BreakerState, BreakerStats};
 pub use comparison::{Behaviour, worse};
 pub use headroom::{Headroom, Processors, Reading, Readings};
 pub use log_writer::{LogHandle, LogSettings, install};

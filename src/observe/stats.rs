@@ -1,8 +1,10 @@
 //! Counters that the request path adds to. Each is an atomic; the collector reads them when asked.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use super::breaker::BreakerStats;
 
 /// A count that only grows.
 #[derive(Debug, Default)]
@@ -129,6 +131,8 @@ pub struct RouteStats {
     pub in_flight: Level,
     /// Answers by exact status.
     pub statuses: StatusCounts,
+    /// Its circuit breaker.
+    pub breaker: Arc<BreakerStats>,
     latency: [[OnceLock<Box<Histogram>>; 5]; METHODS.len()],
     refused: OnceLock<Box<[Count; REASONS]>>,
 }
@@ -246,6 +250,8 @@ impl RetryCause {
 pub struct UpstreamStats {
     /// From sending a try to its answer's head.
     pub latency: Histogram,
+    /// Its circuit breaker.
+    pub breaker: Arc<BreakerStats>,
     retries: [Count; RetryCause::ALL.len()],
 }
 

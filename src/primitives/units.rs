@@ -42,6 +42,11 @@ impl Percent {
         })
     }
 
+    /// Whether `part` of `whole` is at least this share.
+    pub fn reached(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * 100_000 >= u128::from(self.0) * u128::from(whole)
+    }
+
     /// The share as a fraction of one.
     pub fn fraction(self) -> f64 {
         f64::from(self.0) / 100_000.0

@@ -27,7 +27,8 @@ use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target, explain,
+    Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
+    describe_breaker, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -399,6 +400,9 @@ impl Admin {
         let each = snapshot.table.in_match_order().into_iter().map(|index| {
             let (config, runtime) = (&snapshot.table.routes()[index], &*snapshot.routes[index]);
             let mut entry = describe_route(config, runtime);
+            if let Some(breaker) = &runtime.breaker {
+                entry["breaker"] = describe_breaker(breaker, self.state.clock.now());
+            }
             let windows = self.state.windows.of(config.name.as_str());
             entry["in_flight"] = runtime.stats.in_flight.value().into();
             entry["last_10s"] = serde_json::to_value(windows.last_10s).unwrap_or_default();
@@ -424,7 +428,11 @@ impl Admin {
                     "in_flight": endpoint.counts.stats.in_flight.value(),
                 })
             });
-            json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() })
+            let mut entry = json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() });
+            if let Some(breaker) = pool.breaker() {
+                entry["breaker"] = describe_breaker(breaker, now);
+            }
+            entry
         });
         Page::ok(&Value::Array(each.collect()))
     }

@@ -79,6 +79,7 @@ impl Housekeeping {
         }
         if let Some(snapshot) = self.state.snapshot() {
             snapshot.pools.values().for_each(|pool| pool.tick(now));
+            snapshot.tick_breakers(now);
         }
     }
 }

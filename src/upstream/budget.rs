@@ -1,8 +1,6 @@
 //! The retry budget: retries may be a share of live requests, so that a dead upstream meets no storm.
 
-use std::cmp::Ordering::{Equal, Greater, Less};
-
-use crate::primitives::sync::atomic::{AtomicU64, Ordering};
+use super::ring::Ring;
 use crate::primitives::units::Percent;
 
 /// Seconds over which requests and retries are compared.
@@ -11,61 +9,20 @@ const WINDOW: usize = 10;
 const FLOOR: u64 = 10;
 const SECOND: u64 = 1_000_000_000;
 
-/// Counts per second in a ring; a slot is taken over by the second that needs it. Second and count are one number, so that
-/// of several who find a slot of the past none starts it again when another has counted.
-#[derive(Debug, Default)]
-struct Ring {
-    slots: [AtomicU64; WINDOW],
-}
-
-/// The upper half of a slot is its second, the lower its count.
-const COUNT_BITS: u32 = 32;
-
-impl Ring {
-    fn up(&self, second: u64) {
-        let slot = self.slot(second);
-        if split(slot.load(Ordering::Relaxed)).0 == second {
-            slot.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        // Whoever comes so late that the slot has gone on to another second is not counted.
-        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
-            match split(value).0.cmp(&second) {
-                Less => Some(second << COUNT_BITS | 1),
-                Equal => Some(value + 1),
-                Greater => None,
-            }
-        });
-    }
-
-    fn sum(&self, second: u64) -> u64 {
-        let values = self.slots.iter().map(|slot| slot.load(Ordering::Relaxed));
-        let live = values
-            .map(split)
-            .filter(|(of, _)| of + WINDOW as u64 > second);
-        live.map(|(_, count)| count).sum()
-    }
-
-    fn at(&self, second: u64) -> u64 {
-        let (of, count) = split(self.slot(second).load(Ordering::Relaxed));
-        if of == second { count } else { 0 }
-    }
-
-    fn slot(&self, second: u64) -> &AtomicU64 {
-        &self.slots[(second % WINDOW as u64) as usize]
-    }
-}
-
-/// Second and count of a slot.
-fn split(value: u64) -> (u64, u64) {
-    (value >> COUNT_BITS, value & ((1 << COUNT_BITS) - 1))
-}
-
 /// The budget of one upstream. Times are nanoseconds of the process clock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RetryBudget {
     requests: Ring,
     retries: Ring,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            requests: Ring::new(WINDOW),
+            retries: Ring::new(WINDOW),
+        }
+    }
 }
 
 impl RetryBudget {
@@ -74,18 +31,16 @@ impl RetryBudget {
         self.requests.up(now / SECOND);
     }
 
-    /// Takes room for one retry, if there is any.
+    /// Takes room for one retry, if there is any. However many take at once, no more is given than there is.
     pub(super) fn take(&self, share: Percent, now: u64) -> bool {
         let second = now / SECOND;
-        let floor = self.retries.at(second) < FLOOR;
-        let within = || {
-            (self.retries.sum(second) as f64) < share.fraction() * self.requests.sum(second) as f64
-        };
-        let allowed = floor || within();
-        if allowed {
-            self.retries.up(second);
-        }
-        allowed
+        self.retries.up_if(second, |of_this_second, before| {
+            let within = || {
+                let retries = (of_this_second + before) as f64;
+                retries < share.fraction() * self.requests.sum(second) as f64
+            };
+            of_this_second < FLOOR || within()
+        })
     }
 }
 
@@ -106,5 +61,22 @@ mod tests {
             .filter(|_| budget.take(Percent::whole(20), now + 20 * SECOND))
             .count();
         assert_eq!(granted, FLOOR as usize);
+    }
+
+    #[test]
+    fn is_exact_over_threads() {
+        let budget = RetryBudget::default();
+        let now = 100 * SECOND;
+        (0..1000).for_each(|_| budget.request(now));
+        let granted: usize = std::thread::scope(|scope| {
+            let take = || {
+                let takes = (0..200).filter(|_| budget.take(Percent::whole(20), now));
+                takes.count()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            let granted = threads.into_iter().map(|thread| thread.join());
+            granted.map(|granted| granted.expect("thread")).sum()
+        });
+        assert_eq!(granted, 200);
     }
 }

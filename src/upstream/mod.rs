@@ -5,12 +5,14 @@
 //! carried over whole, so that its rotation and its checks go on. Choosing takes no lock: the order of endpoints is
 //! computed when something changes, and a pick is a look and one atomic add.
 
+pub mod breaker;
 mod budget;
 mod endpoint;
 mod health;
 mod peer;
 mod pool;
 mod resolve;
+mod ring;
 
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use peer::{PeerTemplate, TlsError};

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::peer::PeerTemplate;
@@ -31,6 +32,7 @@ pub struct Pool {
     /// When the first ejection runs out and the order must be computed again; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
+    breaker: Option<Arc<Breaker>>,
     stats: Arc<UpstreamStats>,
 }
 
@@ -85,14 +87,25 @@ impl Pool {
             resolved: Mutex::default(),
             recheck_at: AtomicU64::new(0),
             budget: RetryBudget::default(),
+            breaker: None,
             stats,
         };
         pool.gather(now);
-        pool
+        pool.with_breaker(None)
     }
 
-    /// Takes over from the pool of an earlier configuration what names resolved to.
-    pub fn inherit(&self, earlier: &Self, now: u64) {
+    /// Its breaker is that of an earlier configuration, if that had the same settings.
+    fn with_breaker(mut self, known: Option<&Arc<Breaker>>) -> Self {
+        self.breaker = self.settings.breaker.as_ref().map(|rule| {
+            let guarded = Guarded::Upstream(self.settings.name.to_string());
+            Breaker::carried(known, rule, guarded, &self.stats.breaker)
+        });
+        self
+    }
+
+    /// Takes over from the pool of an earlier configuration what names resolved to, and the state of its breaker.
+    #[must_use]
+    pub fn inherit(self, earlier: &Self, now: u64) -> Self {
         let known = earlier.resolved.lock().clone();
         let names = self.names();
         self.resolved.lock().extend(
@@ -101,6 +114,7 @@ impl Pool {
                 .filter(|(host, _)| names.contains(&host.as_str())),
         );
         self.gather(now);
+        self.with_breaker(earlier.breaker.as_ref())
     }
 
     /// Whether a name is still without an address.
@@ -129,6 +143,11 @@ impl Pool {
     /// Whether every endpoint is reached over TCP, without TLS.
     pub fn is_plain_tcp(&self) -> bool {
         self.plain_tcp
+    }
+
+    /// Its circuit breaker.
+    pub fn breaker(&self) -> Option<&Arc<Breaker>> {
+        self.breaker.as_ref()
     }
 
     /// Its counts.

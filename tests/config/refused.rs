@@ -77,12 +77,64 @@ fn upstream_keys_of_later_releases_are_refused() {
             "balance = \"consistent_hash\"\nhash_on = \"client_ip\"\n",
         ),
         ("balance", "balance = \"random\"\n"),
-        ("breaker", "[upstream.more.breaker]\nwindow = \"10s\"\n"),
         ("discovery", "[upstream.more.discovery]\ntype = \"dns\"\n"),
     ] {
         let route = "[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
         refuses_for_now(check_with(&format!("{upstream}{lines}{route}")), key);
     }
+}
+
+#[test]
+fn breakers_that_could_never_open_or_always_would_are_refused() {
+    let upstream = "\n[upstream.more]\nendpoints = [{ address = \"127.0.0.1:9003\" }]\n[upstream.more.breaker]\n";
+    let route = "[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
+    for (lines, key, why) in [
+        (
+            "window = 0",
+            "window",
+            "must lie between 1 and 100000 calls",
+        ),
+        ("window = -1", "window", "must lie between 0 and"),
+        (
+            "window = \"10ms\"",
+            "window",
+            "must lie between \"1s\" and \"1h\"",
+        ),
+        ("window = \"10\"", "window", "has no unit"),
+        ("window = true", "window", "expected text, found a boolean"),
+        (
+            "window = 10\nminimum_calls = 20",
+            "minimum_calls",
+            "20 are never reached",
+        ),
+        ("minimum_calls = 0", "minimum_calls", "must be at least 1"),
+        (
+            "failure_rate = \"0%\"",
+            "failure_rate",
+            "must be more than 0%",
+        ),
+        ("slow_rate = \"101%\"", "slow_rate", "more than 100%"),
+        ("slow_call = \"0s\"", "slow_call", "must be more than zero"),
+        ("open_for = \"2h\"", "open_for", "at most \"1h\""),
+        (
+            "half_open_calls = 0",
+            "half_open_calls",
+            "must lie between 1 and 1000",
+        ),
+        ("failures = [\"50x\"]", "failures", "is none of"),
+        ("rate = \"5%\"", "rate", "unknown key"),
+    ] {
+        let check = check_with(&format!("{upstream}{lines}\n{route}"));
+        check
+            .expect(1)
+            .says(&format!("upstream.more.breaker.{key}"))
+            .says(why);
+    }
+    for lines in ["window = 10", "window = \"1m\"", ""] {
+        check_with(&format!("{upstream}{lines}\n{route}")).expect(0);
+    }
+    let respond = "\n[[route]]\npath = \"/more\"\nrespond = { status = 204 }\nbreaker = {}\n";
+    check_with(respond).expect(1).says("nothing to break");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) use http2::{
 pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};
-pub(crate) use ports::reserve;
+pub(crate) use ports::{listen, reserve};
 pub(crate) use rpc::{RpcServer, rpc};
 pub(crate) use tls::TlsClient;
 pub(crate) use wait::{always, eventually, holds_within, millis, seconds, unix_millis, unix_now};

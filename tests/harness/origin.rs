@@ -414,7 +414,9 @@ impl Origin {
 
     /// Stops listening and breaks every connection: the process is gone.
     pub(crate) fn kill(&self) {
-        let Some(acceptor) = self.acceptor.lock().unwrap().take() else {
+        // A panic while the lock was held has been told already; one more, in a drop, would end every test.
+        let mut acceptor = self.acceptor.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(acceptor) = acceptor.take() else {
             return;
         };
         self.shared.up.store(false, Ordering::SeqCst);
@@ -438,7 +440,7 @@ impl Origin {
         if acceptor.is_some() {
             return;
         }
-        let listener = TcpListener::bind(self.address).unwrap();
+        let listener = ports::listen(self.address);
         self.shared.up.store(true, Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         *acceptor = Some(std::thread::spawn(move || shared.accept(&listener)));

@@ -2,11 +2,16 @@
 //! file lock keeps from other test runs on the same machine.
 
 use std::fs::{File, create_dir_all};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use socket2::{Domain, Socket, Type};
+
+use super::holds_within;
 
 const FIRST: u16 = 20_000;
 const BLOCK: u16 = 100;
@@ -37,10 +42,30 @@ pub(crate) fn reserve() -> SocketAddr {
             registry.take_block();
             continue;
         };
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+        if is_free(port).is_ok() {
             return SocketAddr::from(([127, 0, 0, 1], port));
         }
     }
+}
+
+/// Binds without listening. A child that another test starts at this moment holds a copy of the socket until it has
+/// become its program; a copy that does not listen is in nobody's way.
+fn is_free(port: u16) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into())
+}
+
+/// A listener at a reserved address. One that was closed there a moment ago may live on in such a child for a while.
+pub(crate) fn listen(address: SocketAddr) -> TcpListener {
+    let mut listener = TcpListener::bind(address);
+    holds_within(Duration::from_secs(10), || {
+        if matches!(&listener, Err(e) if e.kind() == ErrorKind::AddrInUse) {
+            listener = TcpListener::bind(address);
+        }
+        !matches!(&listener, Err(e) if e.kind() == ErrorKind::AddrInUse)
+    });
+    listener.unwrap_or_else(|e| panic!("listening on {address}: {e}"))
 }
 
 impl Registry {

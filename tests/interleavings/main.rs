@@ -34,7 +34,7 @@ mod upstreams;
 use tollgate::{config, filter};
 
 /// Each model with its name.
-const MODELS: [(&str, fn()); 12] = [
+const MODELS: [(&str, fn()); 14] = [
     (
         "limits: a token bucket lets its burst pass and no more",
         limits::token_bucket,
@@ -73,6 +73,14 @@ const MODELS: [(&str, fn()); 12] = [
     (
         "upstreams: a success between two failures counts",
         upstreams::success_between_failures,
+    ),
+    (
+        "upstreams: failures that meet open a breaker",
+        upstreams::failures,
+    ),
+    (
+        "upstreams: a breaker's quota holds, and is given back",
+        upstreams::probes,
     ),
 ];
 

@@ -1,10 +1,15 @@
 //! Endpoints and their turns, through the front door of the room.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::request::{START, configuration};
-use crate::observe::Metrics;
+use loom::thread;
+
+use super::request::{SECOND, START, configuration};
+use crate::observe::{BreakerState, Metrics};
 use crate::threads::spawn;
+use crate::upstream::breaker::{Breaker, Ending};
 use crate::upstream::{EndpointFacts, Outcome, PeerTemplate, Pool};
 
 fn pool(upstream: &str) -> Arc<Pool> {
@@ -77,4 +82,58 @@ pub fn retries() {
     let granted = first + usize::from(other.join().unwrap());
     let more = (0..20).filter(|_| retry()).count();
     assert_eq!(granted + more, 10);
+}
+
+/// A breaker that opens after `calls` failed calls, of which all must fail.
+fn breaker(calls: usize) -> Arc<Breaker> {
+    let pool = pool(&format!(
+        "endpoints = [{{ address = \"127.0.0.1:1\" }}]\n\
+         breaker = {{ window = {calls}, failure_rate = \"100%\", open_for = \"1s\", half_open_calls = 1 }}"
+    ));
+    Arc::clone(pool.breaker().unwrap())
+}
+
+fn fail(breaker: &Arc<Breaker>, now: u64) {
+    if let Ok(permit) = breaker.enter(now) {
+        permit.tell(Ending::Answered(503), Duration::ZERO, now);
+    }
+}
+
+/// Two calls meet that fail, as the window asks for. Broken by hand: `Counted::put` loads and stores its sums.
+pub fn failures() {
+    let breaker = breaker(2);
+    let other = {
+        let breaker = Arc::clone(&breaker);
+        spawn(move || fail(&breaker, START))
+    };
+    fail(&breaker, START);
+    other.join().unwrap();
+    assert_eq!(breaker.standing(START).state, BreakerState::Open);
+}
+
+/// One call may decide; two meet and leave without a word. Never are both under way, and afterwards a third may decide.
+/// Broken by hand: `enter_trial` looks whether there is a place before it takes the lock.
+pub fn probes() {
+    let breaker = breaker(1);
+    fail(&breaker, START);
+    let later = START + SECOND;
+    let inside = Arc::new(AtomicUsize::new(0));
+    let probe = || {
+        let (breaker, inside) = (Arc::clone(&breaker), Arc::clone(&inside));
+        move || {
+            let Ok(permit) = breaker.enter(later) else {
+                return;
+            };
+            assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0, "two at once");
+            thread::yield_now();
+            inside.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
+        }
+    };
+    let other = spawn(probe());
+    probe()();
+    other.join().unwrap();
+    let third = breaker.enter(later);
+    assert!(third.is_ok(), "a place was not given back");
+    assert!(breaker.enter(later).is_err());
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::HELLO;
-use crate::harness::{Client, Gateway, eventually, millis, reserve, seconds};
+use crate::harness::{Client, Gateway, eventually, listen, millis, reserve, seconds};
 
 /// A service manager's ear.
 pub(super) struct Manager {
@@ -80,7 +80,7 @@ const TWO: &str = "[upstream.api]\nendpoints = [{ address = \"{one}\" }, { addre
 #[test]
 fn it_hears_of_start_status_reload_and_stop() {
     let manager = Manager::new();
-    let (one, two) = (TcpListener::bind(reserve()).unwrap(), reserve());
+    let (one, two) = (listen(reserve()), reserve());
     let gateway = Gateway::with(TWO)
         .fill("one", one.local_addr().unwrap())
         .fill("two", two)
@@ -90,7 +90,7 @@ fn it_hears_of_start_status_reload_and_stop() {
     assert!(before.is_empty(), "{before:?}");
     let (status, _) = manager.hears("STATUS=1 routes, 1 upstreams, 1 of 2 endpoints up");
     assert!(status.contains(&format!("api {two} down")), "{status}");
-    let _two = TcpListener::bind(two).unwrap();
+    let _two = listen(two);
     manager.hears("STATUS=1 routes, 1 upstreams, 2 of 2 endpoints up");
     assert_eq!(manager.counts("STATUS", seconds(2)), 0, "only what changed");
 
@@ -214,7 +214,7 @@ fn thread(pid: i32, name: &str) -> i32 {
 // ---- inherited sockets -------------------------------------------------------------------------
 
 fn bound() -> (TcpListener, SocketAddr) {
-    let socket = TcpListener::bind(reserve()).unwrap();
+    let socket = listen(reserve());
     let address = socket.local_addr().unwrap();
     (socket, address)
 }

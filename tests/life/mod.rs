@@ -8,18 +8,16 @@ mod stop;
 mod trial;
 mod upgrade;
 
-use std::net::TcpListener;
-
 use nix::sys::signal::Signal;
 
-use crate::harness::{Gateway, Ran, eventually, reserve, seconds};
+use crate::harness::{Gateway, Ran, eventually, listen, reserve, seconds};
 
 const HELLO: &str =
     "[[route]]\nid = \"hello\"\npath = \"/hello\"\nrespond = { status = 200, text = \"hello\" }\n";
 
 #[test]
 fn a_listener_that_cannot_bind_ends_the_start_with_a_message() {
-    let taken = TcpListener::bind(reserve()).unwrap();
+    let taken = listen(reserve());
     let address = taken.local_addr().unwrap().to_string();
     let free = reserve().to_string();
     let text = format!(
@@ -33,7 +31,7 @@ fn a_listener_that_cannot_bind_ends_the_start_with_a_message() {
 
 #[test]
 fn an_admin_listener_that_cannot_bind_ends_the_start_too() {
-    let taken = TcpListener::bind(reserve()).unwrap();
+    let taken = listen(reserve());
     let address = taken.local_addr().unwrap().to_string();
     Gateway::with(&format!("{HELLO}[admin]\naddress = \"{address}\"\n"))
         .fails_to_start()

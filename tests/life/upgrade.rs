@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::HELLO;
 use super::manager::Manager;
 use crate::harness::{
-    Client, Gateway, Origin, Signed, eventually, holds_within, millis, reserve, seconds,
+    Client, Gateway, Origin, Signed, eventually, holds_within, listen, millis, reserve, seconds,
 };
 
 const SECRET: &str = "app-1001-secret";
@@ -441,7 +441,7 @@ fn a_wrong_configuration_leaves_the_old_one_serving() {
     let ran = gateway.upgrade().expect(1);
     assert!(ran.all().contains("resspond"), "{ran:?}");
     // Right in itself, but not on this host: the address is somebody else's.
-    let taken = std::net::TcpListener::bind(reserve()).unwrap();
+    let taken = listen(reserve());
     let address = taken.local_addr().unwrap();
     fs::write(
         gateway.config(),

@@ -2,6 +2,7 @@
 
 mod backup;
 mod balance;
+mod breaker;
 mod connection;
 mod deadline;
 mod error;

@@ -24,13 +24,12 @@ use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
-use super::snapshot::Target;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
-    let Some(Target::Forward { pool, .. }) = ctx.route.as_deref().map(|route| &route.target) else {
+    let Some(pool) = &ctx.forward.pool else {
         return false;
     };
     (pool.is_plain_tcp() && !pool.settings().http2)
@@ -53,8 +52,7 @@ pub(super) async fn forward(
     let mut upload = upload::Upload::new(start.head.framing);
     loop {
         let endpoint = forward::choose(ctx).await?;
-        let (Some((pool, _)), Some(address)) = (&ctx.forward.current, endpoint.address.inet())
-        else {
+        let (Some(pool), Some(address)) = (&ctx.forward.pool, endpoint.address.inet()) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
         let pool = Arc::clone(pool);

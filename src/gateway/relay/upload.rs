@@ -73,7 +73,7 @@ impl Upload {
         self.piece = Bytes::new();
         self.tail = b"";
         self.blocked = None;
-        if let Some((pool, _)) = &ctx.forward.current {
+        if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
         }
         if self.framing == Framing::None {

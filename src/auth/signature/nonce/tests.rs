@@ -1,0 +1,199 @@
+//! What a store of nonces lets through, and what it never does.
+
+use std::sync::Barrier;
+use std::thread;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+const SKEW: Duration = Duration::from_secs(300);
+/// Twice the skew and the grain.
+const LIFETIME: u64 = 602 * SECOND;
+
+fn store(capacity: usize) -> NonceStore {
+    let store = NonceStore::new(AuthName::new("partner"), 0, Arc::default());
+    store.configure(SKEW, capacity, 0);
+    store
+}
+
+#[test]
+fn a_nonce_passes_once_per_application() {
+    let store = store(100);
+    let (a, b) = (store.share("a", 2), store.share("b", 2));
+    assert_eq!(store.peek(&a, "n", 1), Claim::Fresh);
+    assert_eq!(store.peek(&a, "n", 1), Claim::Fresh, "a look uses nothing");
+    assert_eq!(store.claim(&a, "n", 1), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", 2), Claim::Seen);
+    assert_eq!(store.peek(&a, "n", 2), Claim::Seen);
+    assert_eq!(store.claim(&b, "n", 2), Claim::Fresh);
+}
+
+#[test]
+fn is_kept_for_twice_the_skew_and_then_dropped() {
+    let store = store(100);
+    let a = store.share("a", 1);
+    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", SECOND + LIFETIME - 1), Claim::Seen);
+    let later = SECOND + LIFETIME + LIFETIME / BUCKETS;
+    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+    assert_eq!(store.live.load(Ordering::Relaxed), 1);
+    assert_eq!(a.live.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_full_store_refuses_and_forgets_nothing() {
+    let store = store(1000);
+    let a = store.share("a", 1);
+    for i in 0..1000 {
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+    }
+    assert_eq!(store.claim(&a, "one more", SECOND), Claim::Full);
+    assert_eq!(store.peek(&a, "one more", 2 * SECOND), Claim::Full);
+    for i in 0..1000 {
+        assert_eq!(store.claim(&a, &i.to_string(), 2 * SECOND), Claim::Seen);
+    }
+    let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
+    assert_eq!(store.peek(&a, "one more", later), Claim::Fresh);
+    assert_eq!(store.claim(&a, "one more", later), Claim::Fresh);
+    assert_eq!(store.live.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_million_nonces_leave_as_many_as_there_is_room_for() {
+    let store = store(200_000);
+    let a = store.share("a", 1);
+    let fresh =
+        (0..1_000_000u64).filter(|i| store.claim(&a, &i.to_string(), SECOND + i).is_fresh());
+    assert_eq!(fresh.count(), 200_000);
+    assert_eq!(store.export(2 * SECOND).len(), 200_000);
+    assert_eq!(store.claim(&a, "0", 2 * SECOND), Claim::Seen);
+    let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
+    assert_eq!(store.claim(&a, "0", later), Claim::Fresh);
+    assert!(store.export(later).len() == 1, "all at once are gone");
+}
+
+#[test]
+fn one_application_leaves_room_for_the_others() {
+    let store = store(100);
+    let (a, b) = (store.share("a", 2), store.share("b", 2));
+    let passed = (0..100)
+        .filter(|i| store.claim(&a, &i.to_string(), SECOND).is_fresh())
+        .count();
+    assert_eq!(passed, 50);
+    assert_eq!(store.claim(&b, "n", SECOND), Claim::Fresh);
+}
+
+#[test]
+fn of_many_threads_exactly_one_wins() {
+    let store = store(100_000);
+    let a = store.share("a", 1);
+    let barrier = Barrier::new(8);
+    let wins = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                barrier.wait();
+                for i in 0..2000 {
+                    let claim = store.claim(&a, &i.to_string(), SECOND + i);
+                    wins.fetch_add(usize::from(claim.is_fresh()), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(wins.load(Ordering::Relaxed), 2000);
+    assert_eq!(store.live.load(Ordering::Relaxed), 2000);
+}
+
+#[test]
+fn a_wider_skew_keeps_what_is_known_and_fences_off_the_rest() {
+    let store = store(100);
+    let a = store.share("a", 1);
+    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    store.configure(SKEW * 2, 100, 5_000_000);
+    assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
+    assert_eq!(store.claim(&a, "n", SECOND + 1200 * SECOND), Claim::Seen);
+    store.configure(SKEW, 100, 6_000_000);
+    assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
+}
+
+struct Elsewhere(NonceStore);
+
+impl NonceOwner for Elsewhere {
+    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+        Some(self.0.claim_for_other(nonce, lifetime, 5 * SECOND))
+    }
+}
+
+#[test]
+fn what_was_handed_over_is_decided_by_the_other() {
+    let (old, new) = (store(100), store(100));
+    let a = old.share("a", 1);
+    assert_eq!(old.claim(&a, "before", SECOND), Claim::Fresh);
+    old.ownership.hand_over();
+    assert_eq!(
+        old.claim(&a, "between", SECOND),
+        Claim::Full,
+        "nobody knows"
+    );
+    new.import(&old.export(SECOND), 5 * SECOND);
+    assert_eq!(
+        new.claim(&new.share("a", 1), "there", 5 * SECOND),
+        Claim::Fresh
+    );
+    old.ownership.ask(Arc::new(Elsewhere(new)));
+    for (nonce, claim) in [
+        ("before", Claim::Seen),
+        ("there", Claim::Seen),
+        ("here", Claim::Fresh),
+        ("here", Claim::Seen),
+    ] {
+        assert_eq!(old.claim(&a, nonce, SECOND), claim, "{nonce}");
+    }
+    old.ownership.take_back();
+    assert_eq!(old.claim(&a, "here", SECOND), Claim::Seen, "kept as well");
+    assert_eq!(old.claim(&a, "again", SECOND), Claim::Fresh);
+}
+
+#[test]
+fn a_claim_for_another_process_lasts_as_long_as_its_own() {
+    let store = store(2);
+    let day = Duration::from_secs(86_400);
+    assert_eq!(store.claim_for_other(1, day, SECOND), Claim::Fresh);
+    assert_eq!(store.claim_for_other(1, day, 80_000 * SECOND), Claim::Seen);
+    assert_eq!(store.claim_for_other(2, day, SECOND), Claim::Fresh);
+    assert_eq!(store.claim_for_other(3, day, SECOND), Claim::Full);
+}
+
+#[test]
+fn a_successor_refuses_what_its_predecessor_could_not_know() {
+    let store = store(10);
+    store.fence_unix_ms.store(9_000_000, Ordering::Relaxed);
+    let theirs = SKEW * 2 + GRAIN;
+    store.succeed(1_000, theirs, 8_000_000);
+    assert_eq!(store.fence_unix_ms(), 1_000, "it knew all since then");
+    store.succeed(1_000, SKEW + GRAIN, 8_000_000);
+    let half = u64::try_from(SKEW.as_millis()).expect("short") / 2;
+    assert_eq!(
+        store.fence_unix_ms(),
+        8_000_000 - half,
+        "it kept nonces for less"
+    );
+}
+
+#[test]
+fn imported_nonces_are_seen_until_their_time_is_over() {
+    let (old, new) = (store(100), store(100));
+    let a = old.share("a", 1);
+    assert_eq!(old.claim(&a, "n", SECOND), Claim::Fresh);
+    assert_eq!(old.claim(&a, "m", 200 * SECOND), Claim::Fresh);
+    let entries = old.export(300 * SECOND);
+    assert_eq!(entries.len(), 2);
+    new.import(&entries, SECOND);
+    new.import(&entries, SECOND);
+    assert_eq!(new.live.load(Ordering::Relaxed), 2);
+    let a = new.share("a", 1);
+    assert_eq!(new.claim(&a, "n", 2 * SECOND), Claim::Seen);
+    assert_eq!(new.claim(&a, "m", 300 * SECOND), Claim::Seen);
+    assert_eq!(new.claim(&a, "m", 2 * LIFETIME), Claim::Fresh);
+    assert!(new.export(9 * LIFETIME).is_empty());
+}

@@ -1,0 +1,119 @@
+//! What a route does: which keys say it, and which do not go together.
+
+use super::shared::Shared;
+use super::{Known, RawRoute};
+use crate::config::document::At;
+use crate::config::respond::Respond;
+use crate::config::scope::Scope;
+use crate::primitives::UpstreamName;
+use crate::primitives::template::{PathTemplate, Rewrite};
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Sends the request to an upstream.
+    Forward {
+        /// Which.
+        upstream: UpstreamName,
+        /// Leading segments to cut off.
+        strip_prefix: usize,
+        /// Path to send instead.
+        rewrite: Option<Rewrite>,
+    },
+    /// Answers itself.
+    Respond(Box<Respond>),
+}
+
+impl RawRoute {
+    pub(super) fn action(
+        &self,
+        shared: &Shared,
+        path: &PathTemplate,
+        at: &At<'_>,
+        known: &Known<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Option<Action> {
+        let from_uri = self
+            .uri
+            .as_ref()
+            .and_then(|text| match text.strip_prefix("lb://") {
+                Some(name) if !name.is_empty() => Some(name.to_owned()),
+                _ => {
+                    scope.problem(
+                        &at.key("uri"),
+                        format!("{text:?} must be \"lb://NAME\" with the name of an upstream"),
+                    );
+                    None
+                }
+            });
+        if self.uri.is_some() && self.shared.upstream.is_some() {
+            scope.problem(at, "`uri` and `upstream` say the same; keep one");
+        }
+        if let Some(respond) = &self.respond {
+            let forwards = self.uri.is_some() || self.shared.upstream.is_some();
+            if forwards || self.rewrite.is_some() || self.shared.strip_prefix.is_some() {
+                scope.problem(
+                    &at.key("respond"),
+                    "a route answers itself or forwards, not both",
+                );
+            }
+            return respond
+                .validate(&at.key("respond"), scope)
+                .map(|respond| Action::Respond(Box::new(respond)));
+        }
+        let named = if self.uri.is_some() {
+            from_uri
+        } else {
+            shared.upstream.clone()
+        };
+        let Some(upstream) = named else {
+            if self.uri.is_none() && self.split.is_none() {
+                scope.problem(
+                    at,
+                    "the route does nothing: it needs `upstream`, `uri` or `respond`",
+                );
+            }
+            return None;
+        };
+        if !(known.upstreams)(&upstream) {
+            let key = if self.uri.is_some() {
+                "uri"
+            } else {
+                "upstream"
+            };
+            scope.unknown_name(
+                &at.key(key),
+                "upstream",
+                &upstream,
+                (known.names)("upstream"),
+            );
+        }
+        let rewrite = self
+            .rewrite
+            .as_ref()
+            .and_then(|text| scope.read(&at.key("rewrite"), text, |t| Rewrite::parse(t, path)));
+        if self.rewrite.is_some() && self.shared.strip_prefix.is_some() {
+            scope.problem(
+                &at.key("rewrite"),
+                "`rewrite` and `strip_prefix` both decide the path; keep one",
+            );
+        }
+        let strip_prefix = if rewrite.is_some() {
+            0
+        } else {
+            shared.strip_prefix.unwrap_or(0) as usize
+        };
+        if strip_prefix > path.segments.len() {
+            let message = format!(
+                "cuts {strip_prefix} segments, but the path has {} before its tail",
+                path.segments.len()
+            );
+            scope.problem(&at.key("strip_prefix"), message);
+        }
+        Some(Action::Forward {
+            upstream: UpstreamName::new(&upstream),
+            strip_prefix,
+            rewrite,
+        })
+    }
+}

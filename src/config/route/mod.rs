@@ -1,0 +1,370 @@
+//! `[[route]]` and `[group.NAME]`: what is served, and what several routes share.
+
+mod action;
+mod conflicts;
+mod host;
+mod shared;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::action::Action;
+pub(super) use self::conflicts::{check_conflicts, name_routes};
+pub use self::host::HostPattern;
+use self::shared::Shared;
+use super::cors::Cors;
+use super::document::At;
+use super::error::Location;
+use super::header_rules::{HeaderRules, header_name, rules};
+use super::raw::Later;
+use super::respond::RawRespond;
+use super::scope::Scope;
+use super::upstream::{Breaker, method};
+use crate::primitives::matcher::ValueMatch;
+use crate::primitives::ranges::AddressRanges;
+use crate::primitives::template::PathTemplate;
+use crate::primitives::{AuthName, LimitName, RouteName};
+
+/// What routes share; a route's own key wins.
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawGroup {
+    /// Put before every path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+    /// What a route can say as well.
+    #[serde(flatten)]
+    shared: Shared,
+}
+
+/// A route.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    /// Name, used as a metric label; default: the path, with the methods before it where several routes have that path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// Group whose keys it takes over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    /// Path template.
+    path: String,
+    /// Methods; any when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    methods: Option<Vec<String>>,
+    /// Headers and what they must be.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Query parameters and what they must be.
+    #[serde(default)]
+    query: BTreeMap<String, String>,
+    /// Cookies and what they must be.
+    #[serde(default)]
+    cookies: BTreeMap<String, String>,
+    /// Decides between routes that are equally specific; the higher wins.
+    #[serde(default)]
+    priority: i32,
+    /// "lb://NAME", the same as upstream = "NAME".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<String>,
+    /// Path sent upstream, built from captures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewrite: Option<String>,
+    /// Answer made by the gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    respond: Option<RawRespond>,
+    /// Weighted split. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    split: Option<Later>,
+    /// Mirroring. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<Later>,
+    /// Class under overload. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<Later>,
+    /// Answer when the upstream cannot. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback: Option<Later>,
+    /// What a group can say as well.
+    #[serde(flatten)]
+    shared: Shared,
+}
+
+/// How a client reached the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A route, validated, with its group's keys taken over.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// Whether the name was given, or made of the path.
+    named: bool,
+    /// Where it is written.
+    pub location: Location,
+    /// Its path, the group's prefix included.
+    pub path: PathTemplate,
+    /// Methods; empty = any. `GET` admits `HEAD`.
+    pub methods: Vec<Method>,
+    /// Hosts; empty = any.
+    pub hosts: Vec<HostPattern>,
+    /// How the client must have reached the gateway; `None` = either way.
+    pub scheme: Option<Scheme>,
+    /// Headers and what they must be.
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    /// Query parameters and what they must be.
+    pub query: Vec<(String, ValueMatch)>,
+    /// Cookies and what they must be.
+    pub cookies: Vec<(String, ValueMatch)>,
+    /// Decides between equals.
+    pub priority: i32,
+    /// What it does.
+    pub action: Action,
+    /// Authenticators.
+    pub auth: Vec<AuthName>,
+    /// Limits.
+    pub limits: Vec<LimitName>,
+    /// Claims (dotted paths) and their allowed values.
+    pub require: Vec<(String, Vec<String>)>,
+    /// Deadline of the whole exchange.
+    pub timeout: Option<Duration>,
+    /// Circuit breaker of what it sends.
+    pub breaker: Option<Breaker>,
+    /// Bytes of a body.
+    pub max_body: u64,
+    /// Addresses that may come in; `None` = any.
+    pub allow_ips: Option<AddressRanges>,
+    /// Addresses that may not.
+    pub deny_ips: AddressRanges,
+    /// Header changes towards the upstream.
+    pub request: HeaderRules,
+    /// Header changes towards the client.
+    pub response: HeaderRules,
+    /// Cross-origin requests.
+    pub cors: Option<Cors>,
+}
+
+/// Names that routes may refer to.
+pub(super) struct Known<'k> {
+    pub(super) upstreams: &'k dyn Fn(&str) -> bool,
+    pub(super) auths: &'k dyn Fn(&str) -> bool,
+    pub(super) limits: &'k dyn Fn(&str) -> bool,
+    pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
+    pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
+    pub(super) max_body: u64,
+}
+
+impl RawGroup {
+    /// What is wrong with a group shows even when no route uses it.
+    pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) {
+        if let Some(prefix) = &self.prefix {
+            scope.read(&at.key("prefix"), prefix, prefix_template);
+        }
+    }
+}
+
+impl RawRoute {
+    pub(super) fn validate(
+        &self,
+        at: &At<'_>,
+        known: &Known<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Option<Route> {
+        for (key, later) in [
+            ("split", &self.split),
+            ("mirror", &self.mirror),
+            ("class", &self.class),
+            ("fallback", &self.fallback),
+        ] {
+            scope.later(&at.key(key), later.as_ref());
+        }
+        let group = self.group.as_ref().and_then(|name| {
+            let found = known.groups.get(name.as_str()).copied();
+            if found.is_none() {
+                scope.unknown_name(
+                    &at.key("group"),
+                    "group",
+                    name,
+                    known.groups.keys().copied(),
+                );
+            }
+            found
+        });
+        let shared = group.map_or_else(
+            || self.shared.clone(),
+            |group| self.shared.clone().over(&group.shared),
+        );
+        let prefix = group
+            .and_then(|group| group.prefix.as_deref())
+            .unwrap_or_default()
+            .trim_end_matches('/');
+        let full = if prefix.is_empty() || self.path == "/" && prefix.is_empty() {
+            self.path.clone()
+        } else {
+            format!("{prefix}{}", self.path)
+        };
+        let path = scope.read(&at.key("path"), &full, PathTemplate::parse);
+        let hosts = shared.hosts(at, scope);
+        let methods = self.methods(at, scope);
+        // A path that cannot be read hides nothing but what depends on its captures.
+        let unread = PathTemplate {
+            segments: Vec::new(),
+            tail: None,
+        };
+        let action = match &path {
+            Some(path) => self.action(&shared, path, at, known, scope),
+            None if self.rewrite.is_none() && shared.strip_prefix.is_none() => {
+                self.action(&shared, &unread, at, known, scope)
+            }
+            None => None,
+        };
+        let (auth, limits) = shared.guards(at, known, scope);
+        let require = shared.require(at, &auth, scope);
+        let allow_ips = shared
+            .allow_ips
+            .as_ref()
+            .map(|ips| scope.ranges(&at.key("allow_ips"), ips));
+        let deny_ips = shared
+            .deny_ips
+            .as_ref()
+            .map(|ips| scope.ranges(&at.key("deny_ips"), ips));
+        let max_body = shared
+            .max_body
+            .as_ref()
+            .map(|text| scope.size(&at.key("max_body"), text));
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            let here = at.key("headers");
+            let here = here.key(name);
+            let header = scope.read(&here, name, header_name);
+            let value = scope.read(&here, value, ValueMatch::parse);
+            header.zip(value)
+        });
+        let headers = headers.collect();
+        let id = self.id.clone().unwrap_or_else(|| full.clone());
+        if self.id.as_ref().is_some_and(String::is_empty) {
+            scope.problem(&at.key("id"), "must not be empty");
+        }
+        Some(Route {
+            name: RouteName::new(&id),
+            named: self.id.is_some(),
+            location: scope.locate(at),
+            methods,
+            hosts,
+            scheme: shared.scheme,
+            headers,
+            query: values(&self.query, &at.key("query"), scope),
+            cookies: values(&self.cookies, &at.key("cookies"), scope),
+            priority: self.priority,
+            auth: auth.into_iter().map(|name| AuthName::new(&name)).collect(),
+            limits: limits
+                .into_iter()
+                .map(|name| LimitName::new(&name))
+                .collect(),
+            require,
+            timeout: shared
+                .timeout
+                .as_ref()
+                .map(|text| scope.positive(&at.key("timeout"), text)),
+            breaker: self.breaker(&shared, at, scope),
+            max_body: max_body.unwrap_or(known.max_body),
+            allow_ips,
+            deny_ips: deny_ips.unwrap_or_default(),
+            request: rules(shared.request.as_ref(), &at.key("request"), scope),
+            response: rules(shared.response.as_ref(), &at.key("response"), scope),
+            cors: shared
+                .cors
+                .as_ref()
+                .map(|cors| cors.validate(&at.key("cors"), scope)),
+            path: path?,
+            action: action?,
+        })
+    }
+
+    fn breaker(&self, shared: &Shared, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Breaker> {
+        let here = at.key("breaker");
+        if self.respond.is_some() {
+            if self.shared.breaker.is_some() {
+                scope.problem(&here, "a route that answers itself has nothing to break");
+            }
+            return None;
+        }
+        let raw = shared.breaker.as_ref()?;
+        Some(raw.validate(&here, scope))
+    }
+
+    fn methods(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Vec<Method> {
+        let list = at.key("methods");
+        let texts = self.methods.as_deref().unwrap_or_default();
+        if self.methods.is_some() && texts.is_empty() {
+            scope.problem(
+                &list,
+                "an empty list would match nothing; leave the key out for any method",
+            );
+        }
+        texts
+            .iter()
+            .enumerate()
+            .filter_map(|(i, text)| scope.read(&list.index(i), text, method))
+            .collect()
+    }
+}
+
+fn values(
+    raw: &BTreeMap<String, String>,
+    at: &At<'_>,
+    scope: &mut Scope<'_>,
+) -> Vec<(String, ValueMatch)> {
+    let each = raw.iter();
+    each.filter_map(|(name, value)| {
+        Some((
+            name.clone(),
+            scope.read(&at.key(name), value, ValueMatch::parse)?,
+        ))
+    })
+    .collect()
+}
+
+fn prefix_template(text: &str) -> Result<(), String> {
+    if text.is_empty() || text == "/" {
+        return Ok(());
+    }
+    let template = PathTemplate::parse(text.trim_end_matches('/'))?;
+    if template.tail.is_some() {
+        Err(format!("{text:?}: a prefix has no tail"))
+    } else {
+        Ok(())
+    }
+}
+
+impl Route {
+    /// How many predicates besides the path it has.
+    pub fn predicates(&self) -> usize {
+        usize::from(!self.methods.is_empty())
+            + usize::from(!self.hosts.is_empty())
+            + usize::from(self.scheme.is_some())
+            + self.headers.len()
+            + self.query.len()
+            + self.cookies.len()
+    }
+}

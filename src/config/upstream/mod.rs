@@ -1,0 +1,211 @@
+//! `[upstream.NAME]`: a group of endpoints and how to talk to it.
+
+mod balance;
+mod breaker;
+mod endpoint;
+mod health;
+mod passive;
+mod retry;
+mod timeout;
+mod tls;
+
+use std::time::Duration;
+
+use http::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::balance::RawBalance;
+pub(super) use self::breaker::RawBreaker;
+pub use self::breaker::{Breaker, BreakerWindow, Failures};
+use self::endpoint::RawEndpoint;
+pub use self::endpoint::{Endpoint, EndpointAddress};
+pub use self::health::Health;
+use self::health::RawHealth;
+pub use self::passive::Passive;
+use self::passive::RawPassive;
+use self::retry::RawRetry;
+pub use self::retry::Retry;
+use self::timeout::RawTimeout;
+pub use self::timeout::Timeouts;
+use self::tls::RawUpstreamTls;
+pub use self::tls::UpstreamTls;
+use super::document::At;
+use super::raw::Later;
+use super::scope::Scope;
+use crate::primitives::UpstreamName;
+
+/// A group of endpoints.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawUpstream {
+    /// How an endpoint is chosen.
+    balance: RawBalance,
+    /// What consistent_hash hashes. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_on: Option<Later>,
+    /// Its addresses.
+    endpoints: Vec<RawEndpoint>,
+    /// HTTP version spoken to it: "1.1", or "2", which gRPC needs; over TLS by agreement, else by prior knowledge.
+    http_version: String,
+    /// Host sent upstream; default: the client's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    /// Speak TLS to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<RawUpstreamTls>,
+    /// Idle connections kept.
+    keepalive: u32,
+    /// How long an idle connection is kept; below the endpoint's own limit.
+    idle_timeout: String,
+    /// Time limits.
+    timeout: RawTimeout,
+    /// Active checks; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<RawHealth>,
+    /// What live traffic tells.
+    passive: RawPassive,
+    /// Further tries.
+    retry: RawRetry,
+    /// Circuit breaker; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    breaker: Option<RawBreaker>,
+    /// Discovery. Not supported yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discovery: Option<Later>,
+}
+
+impl Default for RawUpstream {
+    fn default() -> Self {
+        Self {
+            balance: RawBalance::WeightedRoundRobin,
+            hash_on: None,
+            endpoints: Vec::new(),
+            http_version: "1.1".into(),
+            host: None,
+            tls: None,
+            keepalive: 256,
+            idle_timeout: "50s".into(),
+            timeout: RawTimeout::default(),
+            health: None,
+            passive: RawPassive::default(),
+            retry: RawRetry::default(),
+            breaker: None,
+            discovery: None,
+        }
+    }
+}
+
+/// `[upstream.NAME]`, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its endpoints; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// HTTP/2 is spoken to them.
+    pub http2: bool,
+    /// `Host` sent upstream; `None` = the client's.
+    pub host: Option<String>,
+    /// TLS, when spoken.
+    pub tls: Option<UpstreamTls>,
+    /// Idle connections kept.
+    pub keepalive: u32,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Time limits.
+    pub timeout: Timeouts,
+    /// Active checks.
+    pub health: Option<Health>,
+    /// What live traffic tells.
+    pub passive: Passive,
+    /// Further tries.
+    pub retry: Retry,
+    /// Circuit breaker.
+    pub breaker: Option<Breaker>,
+}
+
+impl RawUpstream {
+    pub(super) fn validate(&self, name: &str, at: &At<'_>, scope: &mut Scope<'_>) -> Upstream {
+        if self.balance != RawBalance::WeightedRoundRobin {
+            scope.problem(
+                &at.key("balance"),
+                "not supported yet; \"weighted_round_robin\" is",
+            );
+        }
+        let http2 = scope.read(
+            &at.key("http_version"),
+            &self.http_version,
+            |text| match text {
+                "1.1" => Ok(false),
+                "2" => Ok(true),
+                other => Err(format!("{other:?} is not spoken; write \"1.1\" or \"2\"")),
+            },
+        );
+        scope.later(&at.key("hash_on"), self.hash_on.as_ref());
+        scope.later(&at.key("discovery"), self.discovery.as_ref());
+        let host = self
+            .host
+            .as_ref()
+            .and_then(|text| scope.read(&at.key("host"), text, host_header));
+        Upstream {
+            name: UpstreamName::new(name),
+            endpoints: endpoint::validate(&self.endpoints, at, scope),
+            http2: http2.unwrap_or_default(),
+            host,
+            tls: self
+                .tls
+                .as_ref()
+                .and_then(|tls| tls.validate(&at.key("tls"), scope)),
+            keepalive: self.keepalive,
+            idle_timeout: scope.positive(&at.key("idle_timeout"), &self.idle_timeout),
+            timeout: self.timeout.validate(&at.key("timeout"), scope),
+            health: self
+                .health
+                .as_ref()
+                .map(|health| health.validate(&at.key("health"), scope)),
+            passive: self.passive.validate(&at.key("passive"), scope),
+            retry: self.retry.validate(&at.key("retry"), scope),
+            breaker: self
+                .breaker
+                .as_ref()
+                .map(|breaker| breaker.validate(&at.key("breaker"), scope)),
+        }
+    }
+}
+
+/// Reads a method name: upper case, as on the wire.
+pub(super) fn method(text: &str) -> Result<Method, String> {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
+    match text {
+        "CONNECT" | "TRACE" => Err(format!("{text} is never served")),
+        _ if text
+            .bytes()
+            .all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'))
+            && !text.is_empty() =>
+        {
+            Method::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is no method"))
+        }
+        _ => {
+            let hint = crate::config::error::did_you_mean(&text.to_ascii_uppercase(), known);
+            let hint = hint
+                .map(|meant| format!("; did you mean \"{meant}\"?"))
+                .unwrap_or_default();
+            Err(format!(
+                "{text:?} is no method; methods are written in upper case{hint}"
+            ))
+        }
+    }
+}
+
+fn host_header(text: &str) -> Result<String, String> {
+    let well_formed = !text.is_empty()
+        && text
+            .parse::<http::uri::Authority>()
+            .is_ok_and(|authority| !authority.as_str().contains('@'));
+    if well_formed {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no host"))
+    }
+}

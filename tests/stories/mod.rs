@@ -1,0 +1,56 @@
+//! An operator's stories: what happens to the upstreams, what the clients do, and what they may see of it.
+//!
+//! A story is a `.feature` file here. Its steps are those of [`steps`]; a line that is none of them fails the test.
+
+mod load;
+mod origins;
+mod steps;
+
+use std::fs;
+use std::path::Path;
+
+use gherkin::{Feature, GherkinEnv};
+
+use self::steps::World;
+
+/// Plays the one scenario of a file.
+#[track_caller]
+fn play(file: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/stories")
+        .join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    let feature = Feature::parse(text, GherkinEnv::default()).unwrap();
+    for scenario in &feature.scenarios {
+        let mut world = World::default();
+        for step in &scenario.steps {
+            world.play(step, &format!("{file}:{}", step.position.line));
+        }
+    }
+}
+
+macro_rules! stories {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                play(concat!(stringify!($name), ".feature"));
+            }
+        )*
+
+        #[test]
+        fn every_story_is_played() {
+            let played = [$(concat!(stringify!($name), ".feature")),*];
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
+            for entry in fs::read_dir(folder).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                assert!(!name.ends_with(".feature") || played.contains(&&*name), "{name} is not played");
+            }
+        }
+    };
+}
+
+stories!(
+    an_endpoint_dies_and_comes_back,
+    an_endpoint_fails_half_of_its_requests
+);

@@ -1,6 +1,7 @@
 //! Bytes that parsers met, or might: `tests/fixtures/corpus/`, one folder for each parser. Every file is replayed by an
 //! ordinary test, and changed at random by a property (`PROPTEST_CASES=1000000 cargo test corpus` for a long look). A file
-//! whose name ends in `.good` is taken, one in `.bad` is refused. What a crash was found with belongs here too.
+//! whose name ends in `.good` is taken, one in `.bad` is refused. What a crash was found with belongs here too; `found-…` is some of
+//! what the targets of `fuzz/` came upon.
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@
 mod admin;
 mod cli;
 mod client;
+mod clock;
 mod config;
 mod degrade;
 mod explain;

@@ -11,6 +11,7 @@ use super::maintenance::{Maintenance, RawMaintenance};
 use super::overload::{Overload, RawOverload};
 use super::scope::Scope;
 use crate::primitives::ranges::AddressRanges;
+use crate::primitives::units;
 
 /// The process as a whole.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -63,6 +64,8 @@ struct RawClient {
     body_timeout: String,
     /// Between two pieces of an answer that the client takes.
     write_timeout: String,
+    /// Bytes a second, on average, of a body that comes and of an answer that is taken.
+    min_rate: String,
     /// Idle between requests, and before the first byte of a connection.
     keepalive_timeout: String,
     /// Requests on one connection.
@@ -87,6 +90,7 @@ impl Default for RawClient {
             header_timeout: "10s".into(),
             body_timeout: "30s".into(),
             write_timeout: "30s".into(),
+            min_rate: "240B/s".into(),
             keepalive_timeout: "75s".into(),
             keepalive_requests: 10_000,
             max_header_bytes: "16KiB".into(),
@@ -141,6 +145,8 @@ pub struct ClientLimits {
     pub body_timeout: Duration,
     /// Between two pieces of an answer that the client takes.
     pub write_timeout: Duration,
+    /// Longest that a byte of either may take on average; zero: nobody looks.
+    pub longest_byte: Duration,
     /// Idle between requests, and before the first byte of a connection.
     pub keepalive_timeout: Duration,
     /// Requests on one connection; at least 1.
@@ -163,6 +169,9 @@ pub struct ClientLimits {
 const LARGEST_HEAD: u64 = 512 << 10;
 /// Most header fields that can be allowed, for the same reason.
 const MOST_HEADERS: u32 = 256;
+
+/// Most bytes a second that can be demanded.
+const FASTEST: u64 = 100_000_000;
 
 impl RawServer {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Server {
@@ -221,6 +230,11 @@ impl RawClient {
             header_timeout: scope.positive(&at.key("header_timeout"), &self.header_timeout),
             body_timeout: scope.positive(&at.key("body_timeout"), &self.body_timeout),
             write_timeout: scope.positive(&at.key("write_timeout"), &self.write_timeout),
+            longest_byte: scope
+                .read(&at.key("min_rate"), &self.min_rate, byte_rate)
+                .map_or(Duration::ZERO, |rate| {
+                    Duration::from_nanos(1_000_000_000_u64.checked_div(rate).unwrap_or_default())
+                }),
             keepalive_timeout: scope
                 .positive(&at.key("keepalive_timeout"), &self.keepalive_timeout),
             keepalive_requests: self.keepalive_requests,
@@ -231,5 +245,21 @@ impl RawClient {
             max_connections: self.max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
         }
+    }
+}
+
+/// Reads bytes a second: a size and `/s`, or a bare 0 for none.
+fn byte_rate(text: &str) -> Result<u64, String> {
+    if text.trim() == "0" {
+        return Ok(0);
+    }
+    let size = text.trim().strip_suffix("/s");
+    let rate = size.and_then(|size| units::size(size).ok());
+    match rate {
+        None => Err(format!(
+            "{text:?} is no rate of bytes; write for example \"240B/s\", or \"0\" for none"
+        )),
+        Some(rate) if rate > FASTEST => Err("must be at most 100MB/s".into()),
+        Some(rate) => Ok(rate),
     }
 }

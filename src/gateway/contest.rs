@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::affinity;
 use super::breaking::{self, Permits};
 use super::ctx::Ctx;
 use super::forward;
@@ -27,7 +28,7 @@ impl Contender {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
         let sent = Instant::now();
         let now = ctx.state.clock.at(sent);
-        let other = pool.pick(now, &ctx.forward.tried);
+        let other = pool.choose(now, &affinity::wish(ctx));
         let other = other.filter(|endpoint| !ctx.forward.tried.contains(&endpoint.address));
         let permits = other
             .as_ref()

@@ -22,6 +22,9 @@ mod explain;
 mod failure;
 mod fallback;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod http2;
 mod inbound;
@@ -41,7 +44,7 @@ mod state;
 
 pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;
-pub use connection::{Door, Speaks, serve};
+pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use fallback::Fallback;

@@ -28,8 +28,8 @@ use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load, policies};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, describe_breaker,
-    describe_places, explain,
+    Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
+    describe_breaker, describe_places, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -73,7 +73,7 @@ impl AdminWorker {
         &self,
         trusted: bool,
         shutdown: &ShutdownWatch,
-        closing: &watch::Receiver<bool>,
+        closing: &watch::Receiver<Parting>,
     ) -> Door<Admin> {
         let (state, reloader) = (Arc::clone(&self.state), Arc::clone(&self.reloader));
         Door {
@@ -103,7 +103,7 @@ impl Service for AdminWorker {
         _per_fd: usize,
     ) {
         // It answers to the end: a drain is watched through it.
-        let (_open, closing) = watch::channel(false);
+        let (_open, closing) = watch::channel(None);
         let (_always, always) = watch::channel(Accepting::Open);
         let admission = Arc::new(Admission::default());
         let stats = Arc::new(ListenerStats::default());

@@ -75,6 +75,13 @@ impl Housekeeping {
         self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
+        if let Some((by, fence)) = self.state.auth.compare_clocks(now) {
+            let fence = Duration::from_millis(fence).as_secs();
+            log::warn!(
+                "the clock was set back by {by:?}: signed requests stamped before {fence} (seconds since 1970) are refused, \
+                 since they may have been used"
+            );
+        }
         self.state.overload.tell();
         let snapshot = self.state.snapshot();
         policies::tick(&self.state, snapshot.as_deref());

@@ -25,7 +25,9 @@ use super::stream::{Listener, Stream};
 use super::usage::Pulse;
 use crate::auth::IpRules;
 use crate::config::ClientLimits;
-use crate::gateway::{Admission, Door, Gateway, Lane, Place, Socket, Speaks, State, serve};
+use crate::gateway::{
+    Admission, Door, Gateway, Lane, Parting, Place, Socket, Speaks, State, serve,
+};
 use crate::observe::ListenerStats;
 use crate::observe::stats::TurnedAway;
 use crate::primitives::ListenerName;
@@ -53,7 +55,7 @@ pub(super) struct Worker {
     pulse: Arc<Pulse>,
     state: Arc<State>,
     conf: Arc<ServerConf>,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Parting>,
     accepting: watch::Receiver<Accepting>,
 }
 
@@ -65,7 +67,7 @@ impl Worker {
         pulse: Arc<Pulse>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
-        closing: watch::Receiver<bool>,
+        closing: watch::Receiver<Parting>,
         accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {

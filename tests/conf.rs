@@ -20,7 +20,7 @@ const NOT_SUPPORTED_YET: [&str; 4] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 14] = [
+const SHOWN_IN_COMMENTS: [&str; 16] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -32,6 +32,8 @@ const SHOWN_IN_COMMENTS: [&str; 14] = [
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
     "route[].fallback.text",
+    "server.maintenance.html",
+    "server.maintenance.json",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",
@@ -131,8 +133,13 @@ fn the_full_file_shows_every_key() {
         }
         // A group holds keys of a route, which the file explains once.
         let of_route = key.replacen("group.NAME", "route[]", 1);
+        // What a tier, or a route, replaces of a limit is explained with the limit.
+        let of_tier = [".tiers.NAME.", ".limit_overrides.NAME."]
+            .iter()
+            .filter_map(|table| Some(format!("limit.NAME.{}", key.split_once(table)?.1)))
+            .any(|of_limit| live.contains(&of_limit.replace("tiers.NAME.", "")));
         assert!(
-            live.contains(key) || live.contains(&of_route),
+            live.contains(key) || live.contains(&of_route) || of_tier,
             "{key} is missing in conf/tollgate.toml"
         );
     }
@@ -230,7 +237,14 @@ fn walk(table: &Table, prefix: &str, found: &mut BTreeSet<String>) {
     // Tables whose keys are names that the operator gives.
     let named = matches!(
         prefix,
-        "upstream" | "auth" | "limit" | "group" | "auth.NAME.apps"
+        "upstream"
+            | "auth"
+            | "limit"
+            | "group"
+            | "auth.NAME.apps"
+            | "limit.NAME.tiers"
+            | "route[].limit_overrides"
+            | "route[].limit_overrides.NAME.tiers"
     );
     for (key, value) in table {
         let name = if named { "NAME" } else { key.as_str() };

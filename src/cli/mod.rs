@@ -7,6 +7,7 @@ mod degrade;
 mod demo;
 mod headroom;
 mod inspect;
+mod limits;
 mod man;
 mod mint;
 mod trial;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::policies;
+use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
 use crate::gateway::State;
@@ -23,6 +24,7 @@ pub(super) struct Housekeeping {
     names: Arc<Names>,
     published: watch::Receiver<u64>,
     usage: Arc<Usage>,
+    quotas: Arc<QuotaFile>,
     keepers: Mutex<HashMap<usize, (Arc<Pool>, AbortHandle)>>,
 }
 
@@ -33,12 +35,14 @@ impl Housekeeping {
         names: Arc<Names>,
         reloader: &Reloader,
         usage: Arc<Usage>,
+        quotas: Arc<QuotaFile>,
     ) -> Self {
         Self {
             state,
             names,
             published: reloader.published(),
             usage,
+            quotas,
             keepers: Mutex::default(),
         }
     }
@@ -99,7 +103,10 @@ impl BackgroundService for Housekeeping {
                     Ok(()) => self.follow(),
                     Err(_) => return,
                 },
-                _ = second.tick() => self.tick(),
+                _ = second.tick() => {
+                    self.tick();
+                    self.quotas.tick(&self.state).await;
+                }
             }
         }
     }

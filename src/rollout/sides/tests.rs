@@ -138,6 +138,7 @@ fn a_side_takes_what_it_names_before_any_weight() {
         let principal = Principal {
             consumer: "c".into(),
             consumer_header: None,
+            tier: None,
             claims,
             forward: Vec::new(),
         };

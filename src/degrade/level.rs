@@ -145,7 +145,7 @@ impl RouteLevel {
         let level = level.as_str();
         match span {
             Some(span) => {
-                log::warn!(route = route, level = level; "level set to {level} for {span:?}")
+                log::warn!(route = route, level = level; "level set to {level} for {span:?}");
             }
             None => log::warn!(route = route, level = level; "level set to {level}"),
         }

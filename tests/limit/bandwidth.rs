@@ -48,8 +48,16 @@ fn an_answer_goes_out_at_its_rate() {
         assert_eq!(answer.text().len(), SIZE, "{path}");
         paced(began.elapsed());
     }
+    // A field of the connection alone: such a request takes the long way, through the framework.
+    for path in ["/whole", "/chunked"] {
+        let began = Instant::now();
+        let request = gateway.client().get(path).header("TE", "trailers");
+        let answer = request.patience(seconds(10)).send().expect(200);
+        assert_eq!(answer.text().len(), SIZE, "{path}");
+        paced(began.elapsed());
+    }
     let labels = [("limit", "slow"), ("outcome", "delayed")];
-    gateway.wait_for_metric("gateway_limit_decisions_total", &labels, 4.0);
+    gateway.wait_for_metric("gateway_limit_decisions_total", &labels, 6.0);
 }
 
 #[test]

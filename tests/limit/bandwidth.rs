@@ -51,7 +51,8 @@ fn an_answer_goes_out_at_its_rate() {
     // A field of the connection alone: such a request takes the long way, through the framework.
     for path in ["/whole", "/chunked"] {
         let began = Instant::now();
-        let request = gateway.client().get(path).header("TE", "trailers");
+        let client = gateway.client();
+        let request = client.get(path).header("TE", "trailers");
         let answer = request.patience(seconds(10)).send().expect(200);
         assert_eq!(answer.text().len(), SIZE, "{path}");
         paced(began.elapsed());

@@ -83,6 +83,24 @@ fn what_one_refuses_counts_for_no_other() {
 }
 
 #[test]
+fn a_long_chain_gives_back_to_its_beginning() {
+    let facts = LimitFacts::new();
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut limits: Vec<Limit> = names.map(|name| named(name, token_bucket("1/d", 2))).into();
+    limits.push(named("last", token_bucket("1/d", 1)));
+    let uses: Vec<_> = limits.iter().map(|limit| (limit, 1)).collect();
+    let all = built(&facts, &uses);
+    let request = Request::new();
+    assert!(asked(&all, &mut request.exchange(START)));
+    for _ in 0..3 {
+        assert!(!asked(&all, &mut request.exchange(START)));
+    }
+    let others = &all[..names.len()];
+    assert!(asked(others, &mut request.exchange(START)));
+    assert!(!asked(others, &mut request.exchange(START)));
+}
+
+#[test]
 fn a_request_counts_what_it_costs() {
     for (limit, fits) in [
         (estimator("10/s"), 3),

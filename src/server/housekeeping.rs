@@ -118,7 +118,7 @@ impl BackgroundService for Housekeeping {
                 },
                 _ = second.tick() => {
                     self.tick();
-                    self.quotas.tick(&self.state).await;
+                    self.quotas.tick(&self.state);
                 }
             }
         }

@@ -126,3 +126,22 @@ fn an_upstream_that_is_gone_is_a_502_and_one_that_comes_back_is_used() {
     drop(server);
     ask().refused(502, "upstream_connect");
 }
+
+#[test]
+fn the_upstream_is_told_how_much_time_is_left() {
+    let server = Server::start();
+    let gateway = before(&server, "[upstream.rpc.timeout]\nrequest = \"4s\"\n");
+    let left = |asked: &str| -> u64 {
+        let client = gateway.client();
+        let request = client.post("/t.T/left").body(b"\0\0\0\0\0");
+        let request = request.header("Content-Type", "application/grpc");
+        let answer = request
+            .header("X-Request-Deadline", asked)
+            .send()
+            .expect(200);
+        let text = String::from_utf8_lossy(&answer.body.bytes[5..]).into_owned();
+        text.parse().unwrap_or_else(|_| panic!("{text:?}"))
+    };
+    assert!((3000..=4000).contains(&left("60000")));
+    assert!((1000..=2000).contains(&left("2000")));
+}

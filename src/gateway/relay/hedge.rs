@@ -68,7 +68,7 @@ impl<'e> Hedge<'e> {
         let pool = ctx.forward.pool.as_ref()?;
         let pace = pool.pace()?;
         let (rule, after) = (pace.rule(), pace.after()?);
-        if ctx.forward.attempts > 1 || !rule.methods.contains(method) {
+        if ctx.forward.attempts > 1 || ctx.lean() || !rule.methods.contains(method) {
             return None;
         }
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
@@ -170,10 +170,11 @@ impl<'e> Hedge<'e> {
     }
 }
 
-/// Whether another try may still save a request whose first failed so: not when it is the client's fault.
+/// Whether another try may still save a request whose first failed so: not when it is the client's fault, or when another
+/// upstream took it over.
 pub(super) fn may_go_on(error: &Error, client: &ClientIo, ctx: &Ctx) -> bool {
     let clients = *error.esource() == ErrorSource::Downstream;
-    !clients && ctx.refusal.is_none() && client.fault().is_none()
+    !clients && ctx.refusal.is_none() && ctx.policy.fell.is_none() && client.fault().is_none()
 }
 
 impl Rival {

@@ -434,6 +434,19 @@ pub(super) fn resendable(ctx: &Ctx) -> bool {
         .is_some_and(|pool| pool.settings().retry.methods.contains(&ctx.method))
 }
 
+/// The head of an answer came that is worth less than one that is still awaited.
+pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
+    let took = ctx.forward.sent.map(|sent| sent.elapsed());
+    ctx.forward.took = took;
+    if let Some((pool, endpoint)) = ctx.forward.trying() {
+        pool.stats().latency.observe(took.unwrap_or_default());
+        endpoint.counts.stats.statuses.up(status);
+    }
+    report(ctx, Outcome::Bad, ctx.now());
+    breaking::told(ctx, Ending::Answered(status));
+    Error::new_up(ErrorType::HTTPStatus(status))
+}
+
 /// Whether an answer of this status is tried elsewhere.
 pub(super) fn is_tried_again(ctx: &Ctx, status: u16) -> bool {
     let pool = ctx.forward.pool.as_ref();

@@ -109,7 +109,8 @@ fn step(took: Duration) -> usize {
 /// The first duration that is counted further up.
 fn upper_bound(step: u64) -> Duration {
     let (doubling, within) = (step / STEPS, step % STEPS);
-    Duration::from_nanos((1000 * (STEPS + within + 1) << doubling) / STEPS)
+    let micros = (STEPS + within + 1) << doubling;
+    Duration::from_nanos(1000 * micros / STEPS)
 }
 
 #[cfg(test)]

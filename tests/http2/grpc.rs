@@ -101,3 +101,22 @@ fn a_conversation_may_be_slow() {
     assert_eq!(answer.body, b"\0\0\0\0\x0210");
     assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "0");
 }
+
+#[test]
+fn the_upstream_is_told_how_much_time_is_left() {
+    let server = RpcServer::start();
+    let gateway = before(&server, "[upstream.rpc.timeout]\nrequest = \"4s\"\n");
+    let left = |asked: &str| -> u64 {
+        let client = gateway.client();
+        let request = client.post("/t.T/left").body(b"\0\0\0\0\0");
+        let request = request.header("Content-Type", "application/grpc");
+        let answer = request
+            .header("X-Request-Deadline", asked)
+            .send()
+            .expect(200);
+        let text = String::from_utf8_lossy(&answer.body.bytes[5..]).into_owned();
+        text.parse().unwrap_or_else(|_| panic!("{text:?}"))
+    };
+    assert!((3000..=4000).contains(&left("60000")));
+    assert!((1000..=2000).contains(&left("2000")));
+}

@@ -353,3 +353,35 @@ fn the_state_survives_a_reload_that_changes_other_settings() {
         "{text}"
     );
 }
+
+#[test]
+fn what_goes_through_the_framework_has_the_same_breaker() {
+    let (origin, bad) = failing();
+    let rule = "minimum_calls = 5\nopen_for = \"1s\"\nhalf_open_calls = 1";
+    let gateway = guarded(&origin, rule).start();
+    // A field that concerns the connection: such a request goes through the framework.
+    let get = || gateway.client().get("/").header("TE", "trailers").send();
+    for _ in 0..5 {
+        get().expect(503);
+    }
+    assert_eq!(origin.count(), 5);
+    get().refused(503, "breaker_open");
+    bad.store(false, Ordering::SeqCst);
+    state(&gateway, 1.0);
+    let client = gateway.client();
+    let probe = client.get("/").header("TE", "trailers").begin();
+    eventually(seconds(3), "the probe is there", || origin.count() == 6);
+    get().refused(503, "breaker_open");
+    probe.abort();
+    eventually(seconds(3), "it is closed", || {
+        get();
+        shown(&gateway)["state"] == "closed"
+    });
+    origin.kill();
+    let broken = || {
+        (0..6)
+            .map(|_| get())
+            .find(|answer| answer.code().as_deref() == Some("breaker_open"))
+    };
+    eventually(seconds(5), "it is open", || broken().is_some());
+}

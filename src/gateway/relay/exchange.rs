@@ -266,12 +266,11 @@ impl<'e> Exchange<'e> {
         {
             forward::loaded(ctx, value);
         }
-        let passed_over = *contested && forward::is_tried_again(ctx, answer.status());
-        let replayable = upload.replayable() && !passed_over;
-        forward::answered(request, ctx, answer.status(), replayable)?;
-        if passed_over {
-            return Err(Error::new_up(ErrorType::HTTPStatus(answer.status())));
+        if *contested && forward::is_tried_again(ctx, answer.status()) {
+            return Err(forward::passed_over(ctx, answer.status()));
         }
+        let replayable = upload.replayable();
+        forward::answered(request, ctx, answer.status(), replayable)?;
         let head_only = request.method == Method::HEAD;
         let guard = answer.body(head_only);
         let delimited = match guard {

@@ -170,10 +170,11 @@ impl<'e> Hedge<'e> {
     }
 }
 
-/// Whether another try may still save a request whose first failed so: not when it is the client's fault.
+/// Whether another try may still save a request whose first failed so: not when it is the client's fault, or when another
+/// upstream took it over.
 pub(super) fn may_go_on(error: &Error, client: &ClientIo, ctx: &Ctx) -> bool {
     let clients = *error.esource() == ErrorSource::Downstream;
-    !clients && ctx.refusal.is_none() && client.fault().is_none()
+    !clients && ctx.refusal.is_none() && ctx.policy.fell.is_none() && client.fault().is_none()
 }
 
 impl Rival {

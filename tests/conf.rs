@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 7] = [
+const NOT_SUPPORTED_YET: [&str; 6] = [
     "limit.NAME.scope",
     "route[].class",
     "route[].fallback",

@@ -25,6 +25,10 @@ impl Tally {
     }
 }
 
+/// What lies less than this below the mean is no outlier, whatever the deviations say: of five endpoints the one that is not
+/// like the others is two deviations away, however little it differs, if only by one failure.
+const NOTABLE: f64 = 0.05;
+
 /// Which of `tallies` are outliers, and why, in words too.
 pub(super) fn outliers(tallies: &[Tally], rule: &Outlier) -> Vec<(usize, Ejection, String)> {
     let judged: Vec<(usize, Tally)> = tallies
@@ -49,7 +53,7 @@ pub(super) fn outliers(tallies: &[Tally], rule: &Outlier) -> Vec<(usize, Ejectio
         let mean = judged.iter().map(|(_, tally)| tally.success()).sum::<f64>() / count;
         let distance = |(_, tally): &(usize, Tally)| (tally.success() - mean).powi(2);
         let deviation = (judged.iter().map(distance).sum::<f64>() / count).sqrt();
-        let least = mean - rule.deviations * deviation;
+        let least = (mean - rule.deviations * deviation).min(mean - NOTABLE);
         for (index, tally) in &judged {
             if tally.success() < least && !found.iter().any(|(known, ..)| known == index) {
                 let why = format!(
@@ -170,6 +174,7 @@ mod tests {
         );
         assert_eq!(found(&[2, 1, 0, 2, 1], &RULE), []);
         assert_eq!(found(&[50; 5], &RULE), [], "alike, however bad");
+        assert_eq!(found(&[3, 0, 0, 0, 0], &RULE), [], "too little");
         assert_eq!(
             found(&[50, 50, 0, 0, 0], &RULE),
             [],

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::balance::{Balance, Choice};
+use super::balance::{Balance, Choice, mix};
 use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::concurrency::Gate;
@@ -208,6 +208,7 @@ impl Pool {
             now,
             &Wish {
                 tried,
+                chance: mix(now),
                 ..Wish::default()
             },
         )

@@ -75,7 +75,7 @@ fn a_forged_cookie_is_none() {
     let (_origins, gateway) = three("");
     let (_, given) = ask(&gateway, "");
     let cookie = pair(&given.unwrap());
-    let mut forged = cookie.clone().into_bytes();
+    let mut forged = cookie.into_bytes();
     let place = "stay=".len() + 3;
     forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
     for forged in [

@@ -136,7 +136,7 @@ fn a_stream_whose_body_drips_is_cut_and_no_other() {
         client.get("/other").expect(200);
         std::thread::sleep(millis(200));
     }
-    assert!(!client.is_closed());
+    assert!(!client.is_closed() && dripping.is_over());
     dripping
         .wait()
         .expect("an answer")

@@ -87,6 +87,11 @@ impl Asked<'_> {
         self.wait().expect("an answer")
     }
 
+    /// Whether there is nothing more to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        self.answer.is_finished()
+    }
+
     pub(crate) fn reset(mut self) {
         self.body.send_reset(Reason::CANCEL);
     }

@@ -26,9 +26,10 @@ fn start() -> (Origin, Gateway) {
     (origin, gateway)
 }
 
-const API: [(&str, &str); 7] = [
+const API: [(&str, &str); 8] = [
     ("GET", "/api/v1/routes"),
     ("GET", "/api/v1/upstreams"),
+    ("GET", "/api/v1/limits"),
     ("GET", "/api/v1/config"),
     ("POST", "/api/v1/reload"),
     ("POST", "/api/v1/explain"),

@@ -67,6 +67,9 @@ fn exchange<'e>(head: &'e RequestHeader, route: &'e RouteName, now: u64) -> Exch
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: false,
     }
 }

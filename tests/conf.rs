@@ -22,7 +22,7 @@ const NOT_SUPPORTED_YET: [&str; 6] = [
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 13] = [
+const SHOWN_IN_COMMENTS: [&str; 15] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -33,6 +33,8 @@ const SHOWN_IN_COMMENTS: [&str; 13] = [
     "listener[].tls.certificates[].key",
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
+    "server.maintenance.html",
+    "server.maintenance.json",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",
@@ -132,8 +134,13 @@ fn the_full_file_shows_every_key() {
         }
         // A group holds keys of a route, which the file explains once.
         let of_route = key.replacen("group.NAME", "route[]", 1);
+        // What a tier, or a route, replaces of a limit is explained with the limit.
+        let of_tier = [".tiers.NAME.", ".limit_overrides.NAME."]
+            .iter()
+            .filter_map(|table| Some(format!("limit.NAME.{}", key.split_once(table)?.1)))
+            .any(|of_limit| live.contains(&of_limit.replace("tiers.NAME.", "")));
         assert!(
-            live.contains(key) || live.contains(&of_route),
+            live.contains(key) || live.contains(&of_route) || of_tier,
             "{key} is missing in conf/tollgate.toml"
         );
     }
@@ -231,7 +238,14 @@ fn walk(table: &Table, prefix: &str, found: &mut BTreeSet<String>) {
     // Tables whose keys are names that the operator gives.
     let named = matches!(
         prefix,
-        "upstream" | "auth" | "limit" | "group" | "auth.NAME.apps"
+        "upstream"
+            | "auth"
+            | "limit"
+            | "group"
+            | "auth.NAME.apps"
+            | "limit.NAME.tiers"
+            | "route[].limit_overrides"
+            | "route[].limit_overrides.NAME.tiers"
     );
     for (key, value) in table {
         let name = if named { "NAME" } else { key.as_str() };

@@ -75,6 +75,9 @@ impl Limited {
             principal: None,
             quota: None,
             tickets: Vec::new(),
+            held: Default::default(),
+            paces: Vec::new(),
+            turn: None,
             dry_run,
         };
         self.filter.check(&mut exchange);

@@ -61,6 +61,9 @@ pub(crate) fn exchange<'e>(
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: false,
     }
 }

@@ -98,6 +98,7 @@ mod tests {
             consumer_header: None,
             claims,
             forward: Vec::new(),
+            tier: None,
         }));
         reason(&filter.check(&mut exchange))
     }

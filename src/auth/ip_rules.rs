@@ -1,21 +1,35 @@
-//! `allow_ips` and `deny_ips` of a route.
+//! `allow_ips` and `deny_ips` of a route or a listener.
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
 use crate::primitives::ranges::AddressRanges;
 
 /// Looks at the client's address. The deny list comes first: an address in both lists stays out.
 pub struct IpRules {
-    allow: Option<AddressRanges>,
-    deny: AddressRanges,
+    allow: Option<Arc<AddressRanges>>,
+    deny: Arc<AddressRanges>,
 }
 
 impl IpRules {
-    /// Rules of a route; `None` when they say nothing.
-    pub fn new(allow: Option<AddressRanges>, deny: AddressRanges) -> Option<Self> {
+    /// Rules; `None` when they say nothing.
+    pub fn new(allow: Option<Arc<AddressRanges>>, deny: Arc<AddressRanges>) -> Option<Self> {
         if allow.is_none() && deny.is_empty() {
             return None;
         }
         Some(Self { allow, deny })
+    }
+
+    /// Whether `address` may come in.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        let allowed = || self.allow.as_ref().is_none_or(|l| l.contains(address));
+        !self.deny.contains(address) && allowed()
+    }
+
+    /// The refusal of an address that may not.
+    pub fn refusal() -> Refusal {
+        Refusal::new(Reason::IpDenied, "Your address may not use this route.")
     }
 }
 
@@ -25,16 +39,11 @@ impl RequestFilter for IpRules {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let address = exchange.client_ip;
-        let denied = self.deny.contains(address);
-        let allowed = self.allow.as_ref().is_none_or(|l| l.contains(address));
-        if denied || !allowed {
-            return Verdict::Refuse(Refusal::new(
-                Reason::IpDenied,
-                "Your address may not use this route.",
-            ));
+        if self.admits(exchange.client_ip) {
+            Verdict::Continue
+        } else {
+            Verdict::Refuse(Self::refusal())
         }
-        Verdict::Continue
     }
 }
 
@@ -43,13 +52,13 @@ mod tests {
     use super::*;
     use crate::auth::testing::{Call, reason};
 
-    fn ranges(texts: &[&str]) -> AddressRanges {
-        AddressRanges::new(
+    fn ranges(texts: &[&str]) -> Arc<AddressRanges> {
+        Arc::new(AddressRanges::new(
             texts
                 .iter()
                 .map(|text| AddressRanges::parse_one(text).unwrap())
                 .collect(),
-        )
+        ))
     }
 
     #[test]

@@ -115,6 +115,9 @@ impl Call {
             principal: None,
             quota: None,
             tickets: Vec::new(),
+            held: Default::default(),
+            paces: Vec::new(),
+            turn: None,
             dry_run: self.dry_run,
         }
     }

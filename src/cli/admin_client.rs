@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, headroom, overload, trial, write_out};
+use super::{Shown, headroom, limits, overload, trial, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -79,6 +79,9 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
     let (_, info) = call(&directory, "GET", "/info")?;
     let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
     let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
+    // A gateway from before there was this page is asked in vain, and shows the rest.
+    let decided = call(&directory, "GET", "/api/v1/limits");
+    let decided = decided.map(|(_, limits)| limits).unwrap_or_default();
     let headroom = match headroom {
         true => Some(call(&directory, "GET", "/api/v1/headroom")?.1),
         false => None,
@@ -87,16 +90,19 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
         let mut all = info;
         all["routes"] = routes;
         all["upstreams"] = upstreams;
+        all["limits"] = decided;
         if let Some(headroom) = headroom {
             all["headroom"] = headroom;
         }
         return write_out(&format!("{all:#}\n"));
     }
     let mut out = render(&info);
+    limits::maintenance(&routes, &mut out);
     if let Some(headroom) = &headroom {
         out.push_str(&headroom::render(headroom));
     }
     render_tables(&routes, &upstreams, &mut out);
+    limits::render(&decided, &mut out);
     write_out(&out)
 }
 

@@ -6,6 +6,7 @@ mod args;
 mod demo;
 mod headroom;
 mod inspect;
+mod limits;
 mod man;
 mod mint;
 mod overload;

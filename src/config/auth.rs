@@ -48,6 +48,9 @@ pub(super) struct RawAuth {
     /// jwt: claims sent upstream as headers.
     #[serde(default)]
     forward_claims: BTreeMap<String, String>,
+    /// jwt: the claim that names the caller's tier, for limits that know tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier_claim: Option<String>,
     /// jwt: verified tokens remembered, never past their exp; 0 = off.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<u32>,
@@ -110,6 +113,9 @@ struct RawApp {
     /// rfc9421: public key, "file:…pem", Ed25519 or P-256.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<String>,
+    /// Its tier, for limits that know tiers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
     /// Addresses it may call from.
     #[serde(skip_serializing_if = "Option::is_none")]
     ips: Option<Vec<String>>,
@@ -143,6 +149,8 @@ pub struct JwtAuth {
     pub from: Vec<TokenSource>,
     /// Claims (dotted paths) sent upstream as headers.
     pub forward_claims: Vec<(String, HeaderName)>,
+    /// The claim (a dotted path) that names the caller's tier.
+    pub tier_claim: Option<String>,
     /// Verified tokens remembered; 0 = none.
     pub cache: u32,
 }
@@ -202,6 +210,8 @@ pub enum SignatureScheme {
 pub struct App {
     /// What verifies it.
     pub key: AppKey,
+    /// Its tier.
+    pub tier: Option<String>,
     /// Addresses it may call from; `None` = any.
     pub ips: Option<AddressRanges>,
 }
@@ -257,6 +267,7 @@ impl RawAuth {
             ("leeway", self.leeway.is_some()),
             ("from", self.from.is_some()),
             ("forward_claims", !self.forward_claims.is_empty()),
+            ("tier_claim", self.tier_claim.is_some()),
             ("cache", self.cache.is_some()),
         ];
         let signature = [
@@ -329,6 +340,7 @@ impl RawAuth {
             leeway: scope.duration(&at.key("leeway"), self.leeway.as_deref().unwrap_or("0s")),
             from,
             forward_claims,
+            tier_claim: self.tier_claim.clone(),
             cache: self.cache.unwrap_or(TOKEN_CACHE),
         })
     }
@@ -512,7 +524,14 @@ impl RawApp {
                 "means nothing beside `public_key`",
             );
         }
-        Some(App { key, ips })
+        if self.tier.as_ref().is_some_and(String::is_empty) {
+            scope.problem(&at.key("tier"), "must not be empty");
+        }
+        Some(App {
+            key,
+            tier: self.tier.clone(),
+            ips,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::addresses::AddressList;
 use super::document::At;
 use super::scope::Scope;
 use super::tls::{ListenerTls, RawListenerTls};
@@ -29,6 +30,12 @@ pub(super) struct RawListener {
     /// Every connection begins with a PROXY header, which tells the client's address.
     #[serde(default)]
     proxy_protocol: bool,
+    /// Clients that may connect; any when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_ips: Option<Vec<String>>,
+    /// Clients that may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deny_ips: Option<Vec<String>>,
     /// TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<RawListenerTls>,
@@ -47,6 +54,10 @@ pub struct Listener {
     pub proxy_protocol: bool,
     /// HTTP/2 is spoken beside HTTP/1.
     pub http2: bool,
+    /// Clients that may connect; `None` = any.
+    pub allow_ips: Option<AddressList>,
+    /// Clients that may not.
+    pub deny_ips: AddressList,
     /// TLS, when spoken.
     pub tls: Option<ListenerTls>,
 }
@@ -73,6 +84,14 @@ impl RawListener {
             mode: mode.flatten().unwrap_or(MODE),
             proxy_protocol: self.proxy_protocol,
             http2: self.http2.unwrap_or(tls.is_some()),
+            allow_ips: self
+                .allow_ips
+                .as_ref()
+                .map(|ips| scope.addresses(&at.key("allow_ips"), ips)),
+            deny_ips: scope.addresses(
+                &at.key("deny_ips"),
+                self.deny_ips.as_deref().unwrap_or_default(),
+            ),
             tls,
         })
     }

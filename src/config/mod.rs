@@ -3,6 +3,7 @@
 //! One file per section of the TOML holds a private raw type (the spelling, meaning and default of each key) and its
 //! public, validated twin. Past this room an invalid value cannot be written down.
 
+mod addresses;
 mod admin;
 mod auth;
 mod cors;
@@ -12,6 +13,7 @@ mod header_rules;
 mod limit;
 mod listener;
 mod log;
+mod maintenance;
 mod overload;
 mod raw;
 mod respond;
@@ -25,6 +27,7 @@ mod upstream;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub use addresses::{AddressList, ListFile};
 pub use admin::Admin;
 pub use auth::{
     App, AppKey, Auth, HS_SECRET, JwtAuth, JwtKey, SHORT_SECRET, SignatureAuth, SignatureScheme,
@@ -34,9 +37,10 @@ pub use cors::Cors;
 pub use document::Source;
 pub use error::{Location, Problem, Problems, did_you_mean};
 pub use header_rules::HeaderRules;
-pub use limit::{Algorithm, Limit, LimitKey, OnMissingKey};
+pub use limit::{Algorithm, Limit, LimitHeaders, LimitKey, LimitUse, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
+pub use maintenance::Maintenance;
 pub use overload::{Class, Overload};
 pub use respond::{RedirectTemplate, Respond};
 pub use route::{Action, HostPattern, Route, Scheme};
@@ -153,7 +157,18 @@ pub fn includes(source: &Source) -> Vec<(String, Location)> {
 
 /// Validates the files together; the first is the main one.
 pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
+    load_with(sources, env, Vec::new())
+}
+
+/// The same when it is known already that some file is `missing`: whatever else is wrong is reported besides, but not that
+/// there is nothing of a name, which the missing file may define.
+pub fn load_with(
+    sources: &[Source],
+    env: Env<'_>,
+    missing: Vec<Problem>,
+) -> Result<Config, Problems> {
+    let mut problems = missing;
+    let incomplete = !problems.is_empty();
     let Parsed {
         files,
         wounds,
@@ -162,12 +177,13 @@ pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     let mut further = Vec::new();
     let mut config = assemble(&files, &mut further);
     // What was mended was reported already; what a file that could not be read may define is not missed.
+    let unread = unread || incomplete;
     let covered = |p: &Problem| {
         wounds
             .iter()
             .any(|(file, wound)| **file == *p.file && wound.covers(&p.key))
     };
-    further.retain(|p| !covered(p) && (!unread || !p.message.starts_with("there is no [")));
+    further.retain(|p| !covered(p) && (!unread || !may_be_elsewhere(p)));
     problems.extend(further);
     if problems.is_empty() {
         config.hash = hash(sources);
@@ -175,6 +191,13 @@ pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     } else {
         Err(sorted(problems, sources))
     }
+}
+
+/// Whether another file may define what this one lacks.
+fn may_be_elsewhere(problem: &Problem) -> bool {
+    ["there is no [", "no [[listener]]"]
+        .iter()
+        .any(|missed| problem.message.starts_with(missed))
 }
 
 /// The effective configuration as TOML: defaults filled in, includes merged, secrets masked.
@@ -315,10 +338,37 @@ fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> C
     }
     check_listeners(files, &config, problems);
     config.routes = routes(files, &config, problems);
+    config.settle_limits();
     config
 }
 
 impl Config {
+    /// Every limit, those of routes with amounts of their own besides.
+    pub fn every_limit(&self) -> impl Iterator<Item = &Limit> {
+        let uses = self
+            .routes
+            .iter()
+            .flat_map(|route| route.limit_uses.values());
+        let own = uses.filter_map(|used| used.own.as_deref());
+        self.limits.values().chain(own)
+    }
+
+    /// What limits learn from the routes that ask them.
+    fn settle_limits(&mut self) {
+        for route in &mut self.routes {
+            for (name, used) in &mut route.limit_uses {
+                match (&mut used.own, self.limits.get_mut(name)) {
+                    (Some(own), _) => {
+                        own.route = Some(route.name.clone());
+                        own.largest_cost = used.cost;
+                    }
+                    (None, Some(limit)) => limit.largest_cost = limit.largest_cost.max(used.cost),
+                    (None, None) => {}
+                }
+            }
+        }
+    }
+
     fn take_tables(&mut self, raw: &RawFile, scope: &mut Scope<'_>) {
         let list = At::ROOT.key("listener");
         let listeners = raw.listener.iter().enumerate();
@@ -495,6 +545,10 @@ fn routes(
     config: &Config,
     problems: &mut Vec<Problem>,
 ) -> Vec<Route> {
+    let raw_limits: HashMap<&str, &raw::RawLimit> = files
+        .iter()
+        .flat_map(|(_, raw)| raw.limit.iter().map(|(name, limit)| (name.as_str(), limit)))
+        .collect();
     let groups: HashMap<&str, &raw::RawGroup> = files
         .iter()
         .flat_map(|(_, raw)| raw.group.iter().map(|(name, group)| (name.as_str(), group)))
@@ -518,7 +572,14 @@ fn routes(
             _ => limits.clone(),
         },
         groups: &groups,
+        limit: &|name| {
+            Some((
+                *raw_limits.get(name)?,
+                config.limits.get(&LimitName::new(name))?,
+            ))
+        },
         max_body: config.server.client.max_body,
+        maintenance: config.server.maintenance.as_ref(),
     };
     let mut routes = Vec::new();
     let mut places = Vec::new();

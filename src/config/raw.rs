@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub(super) use super::admin::RawAdmin;
 use super::auth::RawAuth;
-use super::limit::RawLimit;
+pub(super) use super::limit::RawLimit;
 use super::listener::RawListener;
 pub(super) use super::log::RawLog;
 pub(super) use super::route::{RawGroup, RawRoute};

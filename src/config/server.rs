@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::document::At;
+use super::maintenance::{Maintenance, RawMaintenance};
 use super::overload::{Overload, RawOverload};
 use super::scope::Scope;
 use crate::primitives::ranges::AddressRanges;
@@ -27,6 +28,9 @@ pub(super) struct RawServer {
     trusted_proxies: Vec<String>,
     /// Shape of error bodies.
     error_format: ErrorFormat,
+    /// Closed for the time being, all routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maintenance: Option<RawMaintenance>,
     /// What a client may do.
     client: RawClient,
     /// Signs of overload, by which requests are let in by class.
@@ -42,6 +46,7 @@ impl Default for RawServer {
             runtime_dir: "/run/tollgate".into(),
             trusted_proxies: Vec::new(),
             error_format: ErrorFormat::Problem,
+            maintenance: None,
             client: RawClient::default(),
             overload: RawOverload::default(),
         }
@@ -119,6 +124,8 @@ pub struct Server {
     pub trusted_proxies: AddressRanges,
     /// Shape of error bodies.
     pub error_format: ErrorFormat,
+    /// How routes answer that have no word of their own on maintenance; `None` = as ever.
+    pub maintenance: Option<Maintenance>,
     /// What a client may do.
     pub client: ClientLimits,
     /// Signs of overload that are watched.
@@ -175,6 +182,10 @@ impl RawServer {
             runtime_dir: PathBuf::from(&self.runtime_dir),
             trusted_proxies: scope.ranges(&at.key("trusted_proxies"), &self.trusted_proxies),
             error_format: self.error_format,
+            maintenance: self
+                .maintenance
+                .as_ref()
+                .and_then(|raw| raw.validate(&at.key("maintenance"), scope)),
             client: self.client.validate(&at.key("client"), scope),
             overload: self.overload.validate(&at.key("overload"), scope),
         }

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::config::{CertificatePart, Scheme};
 use crate::primitives::RouteName;
@@ -39,6 +40,8 @@ pub struct Principal {
     pub consumer_header: Option<HeaderValue>,
     /// The token's claims; `Null` for a signed request.
     pub claims: Value,
+    /// What it paid for, as limits know tiers.
+    pub tier: Option<Arc<str>>,
     /// Headers to set upstream: `forward_claims`.
     pub forward: Vec<(HeaderName, HeaderValue)>,
 }
@@ -55,7 +58,7 @@ impl Principal {
 }
 
 /// What an exact limit told the client: the tightest one is answered in `X-RateLimit-*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Requests that pass at once on a full bucket.
     pub limit: u64,
@@ -63,6 +66,39 @@ pub struct Quota {
     pub remaining: u64,
     /// Time until the bucket is full again.
     pub reset: Duration,
+    /// What the headers of the draft say; `None` = the old ones alone are sent.
+    pub policy: Option<Arc<Policy>>,
+}
+
+/// What `RateLimit` and `RateLimit-Policy` say of a limit (draft-ietf-httpapi-ratelimit-headers), made once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name as a structured field's string.
+    pub name: String,
+    /// The item of `RateLimit-Policy`.
+    pub policy: String,
+    /// `X-RateLimit-*` is sent besides.
+    pub legacy: bool,
+}
+
+/// What a limit took for a request, to be taken back when another refuses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Which limit, as it knows itself.
+    pub limit: usize,
+    /// What the request was counted under.
+    pub key: u64,
+    /// What the limit needs to take it back.
+    pub mark: u64,
+}
+
+/// How fast an answer may go out.
+pub trait Pace: Send + Sync {
+    /// Bytes that are best sent in one piece; at least 1.
+    fn piece(&self) -> usize;
+
+    /// Takes room for so many bytes, at `now` of the monotonic clock, and says how long they have to wait.
+    fn reserve(&mut self, bytes: usize, now: u64) -> Duration;
 }
 
 /// Something given back when the request is over, however it ends: dropping it gives it back.
@@ -102,6 +138,12 @@ pub struct Exchange<'a> {
     pub quota: Option<Quota>,
     /// What must be given back at the end.
     pub tickets: Vec<Ticket>,
+    /// What limits took for it so far.
+    pub held: SmallVec<[Held; 4]>,
+    /// The paces that its answer keeps.
+    pub paces: Vec<Box<dyn Pace>>,
+    /// When its turn is, where a limit makes it wait.
+    pub turn: Option<Instant>,
     /// Ask only: nothing may be taken, remembered or counted.
     pub dry_run: bool,
 }
@@ -117,10 +159,8 @@ impl Exchange<'_> {
 
     /// Remembers `quota` when it is tighter than what was met before.
     pub fn meet(&mut self, quota: Quota) {
-        if self
-            .quota
-            .is_none_or(|known| quota.remaining < known.remaining)
-        {
+        let known = self.quota.as_ref();
+        if known.is_none_or(|known| quota.remaining < known.remaining) {
             self.quota = Some(quota);
         }
     }

@@ -8,7 +8,7 @@ mod exchange;
 mod refusal;
 
 pub use crate::config::Scheme;
-pub use exchange::{ClientCertificate, Exchange, Principal, Quota, Ticket};
+pub use exchange::{ClientCertificate, Exchange, Held, Pace, Policy, Principal, Quota, Ticket};
 pub use refusal::{Reason, Refusal};
 
 use bytes::Bytes;
@@ -36,7 +36,7 @@ pub enum Verdict {
 }
 
 /// An answer made by the gateway itself.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Status line.
     pub status: StatusCode,
@@ -69,6 +69,10 @@ pub trait RequestFilter: Send + Sync {
 
     /// Decides. With `exchange.dry_run` nothing may be taken, remembered or counted.
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
+
+    /// Takes back what [`RequestFilter::check`] took for the request: another limit refuses it. Filters are told in the
+    /// reverse of the order in which they were asked.
+    fn give_back(&self, _exchange: &mut Exchange<'_>) {}
 
     /// Decides again once the body is there; called only after [`Verdict::NeedBody`].
     fn check_body(&self, _exchange: &mut Exchange<'_>, _body: &[u8]) -> Verdict {

@@ -1,7 +1,10 @@
 //! Why we say no: one closed list, the same word for the client, the log, the metric and `explain` (contract §7).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::Reply;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $title:literal),+ $(,)?) => {
@@ -100,6 +103,8 @@ reasons! {
     BreakerOpen = 503 "breaker_open" "Upstream suspended",
     /// More than we can serve.
     Overloaded = 503 "overloaded" "Overloaded",
+    /// The route is closed for the time being.
+    Maintenance = 503 "maintenance" "Under maintenance",
     /// We are about to stop.
     Draining = 503 "draining" "Shutting down",
     /// The upstream took too long.
@@ -123,6 +128,8 @@ pub struct Refusal {
     pub challenge: Option<&'static str>,
     /// `Allow`, for 405.
     pub allow: Option<String>,
+    /// What is sent in place of the usual body.
+    pub answer: Option<Arc<Reply>>,
 }
 
 impl Refusal {
@@ -134,6 +141,7 @@ impl Refusal {
             retry_after: None,
             challenge: None,
             allow: None,
+            answer: None,
         }
     }
 

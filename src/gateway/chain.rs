@@ -1,16 +1,15 @@
 //! A route's filters in order, and the one place that fixes the order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
 
+use super::address_lists::AddressLists;
 use super::snapshot::Parts;
-use crate::auth::{AuthFilter, ClaimsFilter, IpRules};
+use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
-use crate::primitives::LimitName;
-use crate::transform::CorsFilter;
+use crate::transform::{CorsFilter, MaintenanceFilter};
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
@@ -19,18 +18,23 @@ pub struct Chain {
 
 impl Chain {
     /// The chain of `route` (contract §5). Each step has its place for a reason.
-    pub(super) fn of(route: &Route, parts: &Parts) -> Self {
+    pub(super) fn of(route: &Route, parts: &Parts, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.
-        if let Some(rules) = IpRules::new(route.allow_ips.clone(), route.deny_ips.clone()) {
+        if let Some(rules) = lists.rules(route.allow_ips.as_ref(), &route.deny_ips) {
             filters.push(Arc::new(rules));
         }
         // Browsers ask before they send credentials, so a preflight cannot be authenticated.
         if let Some(cors) = &route.cors {
             filters.push(Arc::new(CorsFilter::new(cors)));
         }
+        // After CORS, so that a browser may read why; before everything that a closed route need not do.
+        if let Some(settings) = &route.maintenance {
+            let allow = lists.ranges(&settings.allow_ips);
+            filters.push(Arc::new(MaintenanceFilter::new(settings, allow)));
+        }
         // Limits that need no identity come before the work of finding one.
-        filters.extend(limits(route, &parts.limits, parts, false));
+        filters.extend(parts.limits.of(route, false));
         // Who you are comes before what you may do.
         let authenticators = route
             .auth
@@ -44,7 +48,7 @@ impl Chain {
             filters.push(Arc::new(claims));
         }
         // Counted under an identity that is proven by now: nobody uses up another's quota.
-        filters.extend(limits(route, &parts.limits, parts, true));
+        filters.extend(parts.limits.of(route, true));
         // Last, so that a caller who may not come in does not learn what fits.
         filters.push(Arc::new(BodyLimit));
         Self { filters }
@@ -62,17 +66,12 @@ impl Chain {
     }
 }
 
-fn limits<'p>(
-    route: &'p Route,
-    built: &'p BTreeMap<LimitName, Arc<dyn RequestFilter>>,
-    parts: &'p Parts,
-    after_auth: bool,
-) -> impl Iterator<Item = Arc<dyn RequestFilter>> + use<'p> {
-    let named = route
-        .limits
-        .iter()
-        .filter(move |name| parts.needs_principal.contains(*name) == after_auth);
-    named.filter_map(|name| built.get(name).cloned())
+/// A limit refuses the request: none of those asked before counts it, and what it held is free.
+pub(super) fn give_back(asked: &[Arc<dyn RequestFilter>], exchange: &mut Exchange<'_>) {
+    for filter in asked.iter().rev() {
+        filter.give_back(exchange);
+    }
+    exchange.tickets.clear();
 }
 
 /// Refuses a body that says it is longer than the route takes. Bodies of unknown length are counted on their way.

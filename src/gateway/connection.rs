@@ -30,6 +30,7 @@ use super::state::State;
 use super::{failure, http1, http2, reply};
 use crate::config::ErrorFormat;
 use crate::filter::Refusal;
+use crate::primitives::ListenerName;
 use crate::primitives::trace::TraceId;
 
 /// What all connections of a worker share: the application that answers, the state, and the word to stop.
@@ -46,6 +47,8 @@ pub struct Door<A> {
     pub lane: Arc<Lane>,
     /// Requests are counted and logged as the gateway's own; not so on the admin listener.
     pub public: bool,
+    /// Where the connection came in; the admin listener has no name.
+    pub listener: Option<ListenerName>,
 }
 
 impl<A> Clone for Door<A> {
@@ -57,6 +60,7 @@ impl<A> Clone for Door<A> {
             closing: self.closing.clone(),
             lane: Arc::clone(&self.lane),
             public: self.public,
+            listener: self.listener.clone(),
         }
     }
 }
@@ -92,6 +96,7 @@ pub async fn serve<A>(
         address,
         text,
         scheme: socket.scheme(),
+        listener: door.listener.clone(),
         certified: socket.certified(),
     });
     let mut word = door.closing.clone();
@@ -373,6 +378,7 @@ mod tests {
             shutdown: closing.clone(),
             closing,
             public: true,
+            listener: None,
         }
     }
 

@@ -20,6 +20,7 @@ use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
 use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Ticket};
 use crate::observe::Record;
+use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
@@ -91,6 +92,8 @@ pub(super) struct Peer {
     /// The address as a header value.
     pub(super) text: HeaderValue,
     pub(super) scheme: Scheme,
+    /// Where it came in; the admin listener has no name.
+    pub(super) listener: Option<ListenerName>,
     /// What it showed, where a certificate is asked for.
     pub(super) certified: Option<Arc<Certified>>,
 }

@@ -116,6 +116,7 @@ fn walk(
     let peer = question.ip.unwrap_or(IpAddr::from([127, 0, 0, 1]));
     let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
     answer.client_ip = Some(client_ip);
+    listeners(snapshot, client_ip, answer)?;
     let taken = decide::Target::parse(&target);
     let taken = match taken {
         Ok(taken) => taken,
@@ -187,6 +188,9 @@ fn walk(
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: true,
     };
     let asked = ask(route, &mut exchange, question, answer, &location);
@@ -206,6 +210,28 @@ fn walk(
         answer.step("respond", &format!("redirect to {location}"), None);
     }
     lead(route, &taken, &found, state, answer)
+}
+
+/// What listeners with rules say of the address. Which one a request comes in at is not known here, so it is refused
+/// where all of them refuse it.
+fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Answer) -> Result<(), Refusal> {
+    let listeners = &snapshot.config.listeners;
+    let mut refused = None;
+    let mut refusals = 0;
+    for listener in listeners {
+        if !snapshot.listener_rules.contains_key(&listener.name) {
+            continue;
+        }
+        let refusal = snapshot.turns_away(Some(&listener.name), client);
+        let verdict = refusal.as_ref().map_or("continue", |r| r.reason.code());
+        answer.step(&format!("listener.{}", listener.name), verdict, None);
+        refusals += usize::from(refusal.is_some());
+        refused = refused.or(refusal);
+    }
+    match refused {
+        Some(refusal) if refusals == listeners.len() => Err(refusal),
+        _ => Ok(()),
+    }
 }
 
 /// Asks the filters in order. `true`: one of them answers.

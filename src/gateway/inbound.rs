@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pingora::proxy::Session;
 
-use super::client::Unbuffered;
+use super::client::{Pacing, Unbuffered};
 use super::ctx::Ctx;
 use super::snapshot::Target;
 use super::{chain, decide, failure, overload, reply};
@@ -26,6 +26,14 @@ pub(super) enum Decision {
     Refuse(Refusal),
 }
 
+impl Decision {
+    /// Whether a limit says no.
+    fn is_of_a_limit(&self) -> bool {
+        let limits = [Reason::RateLimited, Reason::ConcurrencyLimited];
+        matches!(self, Self::Refuse(refusal) if limits.contains(&refusal.reason))
+    }
+}
+
 /// Finds out who asks for what, and asks the route's filters.
 pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let head = session.req_header();
@@ -42,6 +50,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let (trace, parent) = decide::trace(head, ctx.trace);
     (ctx.trace, ctx.parent) = (trace, Some(parent));
     (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
+    if let Some(refusal) = snapshot.turns_away(start.peer.listener.as_ref(), ctx.client_ip) {
+        return Decision::Refuse(refusal);
+    }
     let received = head.raw_path();
     let Ok(received) = std::str::from_utf8(received) else {
         return Decision::Refuse(Refusal::new(
@@ -103,6 +114,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: false,
     };
     let deadline = match &route.target {
@@ -117,11 +131,32 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         start.client.set_deadline(ctx.began + deadline);
     }
     let mut decision = None;
-    for filter in route.chain.filters() {
+    let filters = route.chain.filters();
+    for (index, filter) in filters.iter().enumerate() {
         decision = ask(&**filter, &mut exchange, ctx).await;
-        if decision.is_some() {
+        if let Some(decision) = &decision {
+            if decision.is_of_a_limit() {
+                chain::give_back(&filters[..index], &mut exchange);
+            }
             break;
         }
+    }
+    // Where limits make it wait it waits once, and only when all of them agreed.
+    if let (None, Some(turn)) = (&decision, exchange.turn) {
+        if ctx
+            .forward
+            .deadline
+            .is_some_and(|deadline| turn >= deadline)
+        {
+            chain::give_back(filters, &mut exchange);
+            decision = Some(Decision::Refuse(failure::deadline()));
+        } else {
+            tokio::time::sleep_until(turn.into()).await;
+        }
+    }
+    if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
+        let paces = std::mem::take(&mut exchange.paces);
+        start.client.set_pace(Pacing::new(paces, ctx.state.clock));
     }
     let Exchange {
         principal,
@@ -163,14 +198,8 @@ async fn ask(
             Verdict::Refuse(refusal) => return Some(Decision::Refuse(refusal)),
             Verdict::Answer(answer) => return Some(Decision::Done(answer)),
             Verdict::Wait(wait) => {
-                let left = ctx
-                    .forward
-                    .deadline
-                    .map(|at| at.saturating_duration_since(Instant::now()));
-                if left.is_some_and(|left| wait >= left) {
-                    return Some(Decision::Refuse(failure::deadline()));
-                }
-                tokio::time::sleep(wait).await;
+                let turn = Instant::now() + wait;
+                exchange.turn = Some(exchange.turn.map_or(turn, |known| known.max(turn)));
                 return None;
             }
             Verdict::NeedBody => match body(exchange.max_body, ctx).await {

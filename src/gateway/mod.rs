@@ -5,6 +5,7 @@
 //! forwarded, one record written. What a request needs of the configuration it takes from one [`Snapshot`], loaded when
 //! it begins and kept to its end; what outlives a configuration is in [`State`].
 
+mod address_lists;
 mod admission;
 mod alarm;
 mod breaking;
@@ -21,6 +22,7 @@ mod forward;
 mod http1;
 mod http2;
 mod inbound;
+mod limits;
 mod outgoing_head;
 mod overload;
 mod probe;

@@ -35,14 +35,25 @@ pub(super) fn refusal(
 ) -> pingora::Result<(ResponseHeader, Bytes)> {
     let status =
         StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let (content_type, body) = body(refusal, format, path, trace);
     let mut head = ResponseHeader::build(status, Some(10))?;
-    head.insert_header(header::CONTENT_TYPE, content_type)?;
+    let body = match &refusal.answer {
+        Some(answer) => {
+            for (name, value) in &answer.headers {
+                head.append_header(name.clone(), value.clone())?;
+            }
+            answer.body.clone()
+        }
+        None => {
+            let (content_type, body) = body(refusal, format, path, trace);
+            head.insert_header(header::CONTENT_TYPE, content_type)?;
+            body.into()
+        }
+    };
     for (name, value) in extra(refusal) {
         head.insert_header(name, value)?;
     }
     head.set_content_length(body.len())?;
-    Ok((head, body.into()))
+    Ok((head, body))
 }
 
 /// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
@@ -119,7 +130,7 @@ pub(super) fn announce(ctx: &Ctx) {
     let keep_alive = start.snapshot.config.server.client.keepalive_timeout;
     start.client.set_extra(Extra {
         trace: Some(ctx.trace),
-        quota: ctx.quota,
+        quota: ctx.quota.clone(),
         keep_alive: Some(keep_alive.as_secs().max(1)),
     });
 }

@@ -1,21 +1,23 @@
 //! A configuration ready to serve: compiled routes, built chains, loaded keys. Immutable; swapped whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 
+use super::address_lists::AddressLists;
 use super::chain::Chain;
+use super::limits::Limits;
 use super::state::State;
-use crate::auth::{self, Authenticator};
+use crate::auth::{self, Authenticator, IpRules};
 use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
-use crate::filter::{Reply, RequestFilter, ResponseFilter, UpstreamRequestFilter};
-use crate::limit;
+use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
-use crate::primitives::{AuthName, LimitName, ListenerName, RouteName, UpstreamName, clock};
+use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<RouteRuntime>>,
     /// TLS of the listeners that speak it.
     pub tls: BTreeMap<ListenerName, ListenerConfig>,
+    /// Rules of the listeners that do not let everybody in.
+    pub listener_rules: HashMap<ListenerName, Arc<IpRules>>,
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
@@ -94,8 +98,7 @@ pub trait Material {
 /// What chains are built from.
 pub(super) struct Parts {
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
-    pub(super) limits: BTreeMap<LimitName, Arc<dyn RequestFilter>>,
-    pub(super) needs_principal: BTreeSet<LimitName>,
+    pub(super) limits: Limits,
 }
 
 /// Removed from every request besides identity headers: they make some origins serve another path or method than the
@@ -151,23 +154,15 @@ impl Snapshot {
         }
         let pools = pools(&config, state, material, &mut wrong);
         let tls = tls(&config, state, material, &mut wrong);
+        let mut lists = AddressLists::new(material);
+        lists.read_all(&config);
+        problems.extend(lists.problems());
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let limits = config.limits.iter().map(|(name, limit)| {
-            (
-                name.clone(),
-                limit::build(limit, state.metrics.limit(name), &state.limits),
-            )
-        });
-        let needs_principal = config
-            .limits
-            .values()
-            .filter(|limit| limit.key.needs_principal());
         let parts = Parts {
             authenticators,
-            limits: limits.collect(),
-            needs_principal: needs_principal.map(|limit| limit.name.clone()).collect(),
+            limits: Limits::build(&config, state),
         };
         let old = state.snapshot();
         let known = old.iter().flat_map(|old| &old.routes);
@@ -176,9 +171,12 @@ impl Snapshot {
             .collect();
         let routes = config.routes.iter().map(|route| {
             let known = known.get(&route.name).copied();
-            Arc::new(RouteRuntime::new(route, &parts, &pools, state, known))
+            Arc::new(RouteRuntime::new(
+                route, &parts, &pools, state, known, &mut lists,
+            ))
         });
         let routes = routes.collect();
+        let listener_rules = lists.of_listeners(&config);
         Ok(Self {
             table: RouteTable::new(config.routes.clone()),
             routes,
@@ -186,6 +184,7 @@ impl Snapshot {
             token_parameters: token_parameters(&config),
             secrets: secrets.into_inner(),
             tls,
+            listener_rules,
             pools,
             admin_token,
             sources,
@@ -208,6 +207,19 @@ impl Snapshot {
             }
         }
     }
+
+    /// Why a client of this address is not served on a listener, if it is not.
+    pub(super) fn turns_away(
+        &self,
+        listener: Option<&ListenerName>,
+        client: IpAddr,
+    ) -> Option<Refusal> {
+        if self.listener_rules.is_empty() {
+            return None;
+        }
+        let rules = self.listener_rules.get(listener?)?;
+        (!rules.admits(client)).then(IpRules::refusal)
+    }
 }
 
 impl RouteRuntime {
@@ -217,6 +229,7 @@ impl RouteRuntime {
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
         known: Option<&Arc<Breaker>>,
+        lists: &mut AddressLists<'_>,
     ) -> Self {
         let target = match &route.action {
             Action::Respond(respond) => Target::Respond(transform::reply(respond)),
@@ -249,7 +262,7 @@ impl RouteRuntime {
         Self {
             breaker,
             name: route.name.clone(),
-            chain: Chain::of(route, parts),
+            chain: Chain::of(route, parts, lists),
             target,
             class: route.class,
             stats,

@@ -112,7 +112,7 @@ impl State {
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
         self.limits
-            .retain(configs().flat_map(|snapshot| snapshot.config.limits.values()));
+            .retain(configs().flat_map(|snapshot| snapshot.config.every_limit()));
         self.auth
             .retain(configs().flat_map(|snapshot| snapshot.config.auths.values()));
         drop(old);

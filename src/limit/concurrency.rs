@@ -8,10 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limiter::Meter;
+use super::LimitFacts;
+use super::limiter::{Ask, Meter, Told};
 use super::shards::Shards;
 use super::table::Table;
-use crate::filter::{Exchange, Reason, Refusal, Verdict};
+use crate::config::{Algorithm, Limit};
+use crate::filter::{Reason, Refusal, Verdict};
 use crate::primitives::sync::atomic::{AtomicUsize, Ordering};
 
 /// Nobody knows when a request will end; a second is the least that can be said.
@@ -34,37 +36,44 @@ pub(super) struct Counts {
 struct Place {
     counts: Arc<Counts>,
     key: u64,
-}
-
-impl Concurrency {
-    pub(super) fn new(max: u32, counts: Arc<Counts>) -> Self {
-        Self {
-            max: u64::from(max),
-            counts,
-        }
-    }
+    cost: u64,
 }
 
 impl Meter for Concurrency {
-    fn admit(&self, key: u64, exchange: &mut Exchange<'_>) -> Verdict {
-        let admitted = if exchange.dry_run {
-            self.counts.in_flight(key) < self.max
+    fn of(algorithm: &Algorithm, limit: &Limit, facts: &LimitFacts) -> Option<Self> {
+        match *algorithm {
+            Algorithm::Concurrency { max, capacity } => Some(Self {
+                max: u64::from(max),
+                counts: facts.counts(limit, capacity),
+            }),
+            _ => None,
+        }
+    }
+
+    fn admit(&self, ask: &Ask) -> Told {
+        let Ask { key, cost, .. } = *ask;
+        let admitted = if ask.look {
+            self.counts.in_flight(key) + cost <= self.max
         } else {
-            self.counts.enter(key, self.max)
+            self.counts.enter(key, cost, self.max)
         };
         if !admitted {
             let refusal = Refusal::new(
                 Reason::ConcurrencyLimited,
                 "Too many requests are in flight; wait for one to end.",
             );
-            return Verdict::Refuse(refusal.retry_after(RETRY_AFTER));
+            return Told::only(Verdict::Refuse(refusal.retry_after(RETRY_AFTER)));
         }
-        if !exchange.dry_run {
+        let mut told = Told::only(Verdict::Continue);
+        if !ask.look {
             let counts = Arc::clone(&self.counts);
-            exchange.tickets.push(Box::new(Place { counts, key }));
+            told.ticket = Some(Box::new(Place { counts, key, cost }));
         }
-        Verdict::Continue
+        told
     }
+
+    /// The ticket does it.
+    fn give_back(&self, _ask: &Ask, _mark: u64) {}
 }
 
 impl Counts {
@@ -84,25 +93,28 @@ impl Counts {
         self.shards.of(key).get(key).unwrap_or_default()
     }
 
-    fn enter(&self, key: u64, max: u64) -> bool {
+    fn enter(&self, key: u64, places: u64, max: u64) -> bool {
         let mut table = self.shards.of(key);
         if let Some(count) = table.get_mut(key) {
-            let free = *count < max;
-            *count += u64::from(free);
+            let free = *count + places <= max;
+            *count += if free { places } else { 0 };
             return free;
+        }
+        if places > max {
+            return false;
         }
         if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity.load(Ordering::Relaxed) {
             self.len.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        table.insert(key, 1);
+        table.insert(key, places);
         true
     }
 
-    fn leave(&self, key: u64) {
+    fn leave(&self, key: u64, places: u64) {
         let mut table = self.shards.of(key);
         match table.get_mut(key) {
-            Some(count) if *count > 1 => *count -= 1,
+            Some(count) if *count > places => *count -= places,
             Some(_) => {
                 table.remove(key);
                 self.len.fetch_sub(1, Ordering::Relaxed);
@@ -114,7 +126,7 @@ impl Counts {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.counts.leave(self.key);
+        self.counts.leave(self.key, self.cost);
     }
 }
 
@@ -125,13 +137,14 @@ mod tests {
     #[test]
     fn a_key_with_nothing_in_flight_takes_no_room() {
         let counts = Counts::new(2);
-        assert!(counts.enter(1, 5) && counts.enter(1, 5) && counts.enter(2, 5));
-        assert!(!counts.enter(3, 5), "a third key finds no room");
-        assert!(counts.enter(2, 5), "a known one does");
-        counts.leave(1);
-        assert!(!counts.enter(3, 5));
-        counts.leave(1);
+        assert!(counts.enter(1, 1, 5) && counts.enter(1, 3, 5) && counts.enter(2, 1, 5));
+        assert!(!counts.enter(1, 2, 5), "two places are not left");
+        assert!(!counts.enter(3, 1, 5), "a third key finds no room");
+        assert!(counts.enter(2, 1, 5), "a known one does");
+        counts.leave(1, 1);
+        assert!(!counts.enter(3, 1, 5));
+        counts.leave(1, 3);
         assert_eq!(counts.in_flight(1), 0);
-        assert!(counts.enter(3, 5));
+        assert!(counts.enter(3, 1, 5));
     }
 }

@@ -7,14 +7,17 @@
 //! up to 2N into one period. How far the counts themselves can be off, only ever upwards, is said in `sketch`.
 //!
 //! Only admitted requests are counted. A caller that keeps hammering does not prolong its own refusal, and a flood
-//! from one key cannot fill the counters of others.
+//! from one key cannot fill the counters of others. What another limit refused is taken back while the window lasts that it
+//! was counted in.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limiter::{Meter, too_many};
+use super::LimitFacts;
+use super::limiter::{Ask, Meter, Told, too_many};
 use super::sketch::{Reading, Sketch};
-use crate::filter::{Exchange, Verdict};
+use crate::config::{Algorithm, Limit};
+use crate::filter::Verdict;
 use crate::primitives::units::Rate;
 
 /// A sliding count per key.
@@ -24,7 +27,7 @@ pub(super) struct Estimator {
 }
 
 impl Estimator {
-    pub(super) fn new(rate: Rate, sketch: Arc<Sketch>) -> Self {
+    fn new(rate: Rate, sketch: Arc<Sketch>) -> Self {
         Self {
             most: rate.count,
             sketch,
@@ -41,37 +44,50 @@ impl Estimator {
         held <= u128::from(self.most) * period
     }
 
-    /// How long until one request fits, if no other comes.
-    fn wait(&self, reading: &Reading) -> Duration {
+    /// How long until a request that counts `cost` fits, if no other comes.
+    fn wait(&self, reading: &Reading, cost: u64) -> Duration {
         let period = self.sketch.period();
-        let free = (self.most - 1).checked_sub(reading.current);
+        let most = self.most.saturating_sub(cost);
+        let free = most.checked_sub(reading.current);
         let wait = match free {
             Some(free) => faded(period, reading.previous, free).saturating_sub(reading.elapsed),
-            None => period - reading.elapsed + faded(period, reading.current, self.most - 1),
+            None => period - reading.elapsed + faded(period, reading.current, most),
         };
         Duration::from_nanos(wait.max(1))
     }
 }
 
 impl Meter for Estimator {
-    fn admit(&self, key: u64, exchange: &mut Exchange<'_>) -> Verdict {
-        let now = exchange.now;
-        let before = self.sketch.read(key, now);
-        if !self.fits(&before, 1) {
-            return too_many(self.wait(&before));
+    fn of(algorithm: &Algorithm, limit: &Limit, facts: &LimitFacts) -> Option<Self> {
+        match *algorithm {
+            Algorithm::Estimator { rate } => Some(Self::new(rate, facts.sketch(limit, rate.per))),
+            _ => None,
         }
-        if exchange.dry_run {
-            return Verdict::Continue;
+    }
+
+    fn admit(&self, ask: &Ask) -> Told {
+        let Ask { key, cost, now, .. } = *ask;
+        let before = self.sketch.read(key, now);
+        if !self.fits(&before, cost) {
+            return Told::only(too_many(self.wait(&before, cost)));
+        }
+        if ask.look {
+            return Told::only(Verdict::Continue);
         }
         // Several may have read the same last free place. Each counts itself and looks again, so that at most one of
-        // them finds itself within the rate; the others stay counted, which errs on the safe side.
-        self.sketch.count(key, now);
+        // them finds itself within the rate; the others take themselves back.
+        let window = self.sketch.count(key, cost, now);
         let after = self.sketch.read(key, now);
         if self.fits(&after, 0) {
-            Verdict::Continue
+            Told::marked(Verdict::Continue, window)
         } else {
-            too_many(self.wait(&after))
+            self.sketch.uncount(key, cost, window);
+            Told::only(too_many(self.wait(&after, cost)))
         }
+    }
+
+    fn give_back(&self, ask: &Ask, mark: u64) {
+        self.sketch.uncount(ask.key, ask.cost, mark);
     }
 }
 
@@ -101,6 +117,6 @@ mod tests {
             elapsed: 0,
         };
         assert!(!estimator.fits(&reading, 1));
-        assert!(estimator.wait(&reading) <= 2 * rate.per);
+        assert!(estimator.wait(&reading, 1) <= 2 * rate.per);
     }
 }

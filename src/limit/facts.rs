@@ -7,11 +7,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::concurrency::Counts;
+use super::quota::Quotas;
 use super::seed::Seed;
 use super::sketch::Sketch;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
-use crate::primitives::LimitName;
+use crate::primitives::calendar::Calendar;
+use crate::primitives::{LimitName, RouteName};
 
 /// Everything counted so far, by limit.
 ///
@@ -19,6 +21,8 @@ use crate::primitives::LimitName;
 /// period of an estimator counts something else and begins anew.
 pub struct LimitFacts {
     seed: Arc<Seed>,
+    /// Of quotas, whose keys outlive every process.
+    quota_seed: Arc<Seed>,
     kept: Mutex<Kept>,
 }
 
@@ -27,12 +31,14 @@ struct Kept {
     times: HashMap<Identity, Arc<Store>>,
     sketches: HashMap<Identity, Arc<Sketch>>,
     counts: HashMap<Identity, Arc<Counts>>,
+    quotas: HashMap<Identity, Arc<Quotas>>,
 }
 
 /// Two limits with the same identity count the same thing in the same unit.
 #[derive(PartialEq, Eq, Hash)]
 struct Identity {
     name: LimitName,
+    route: Option<RouteName>,
     key: LimitKey,
     kind: Kind,
 }
@@ -43,6 +49,8 @@ enum Kind {
     TokenBucket,
     LeakyBucket,
     Concurrency,
+    Quota(Calendar),
+    Bandwidth,
 }
 
 impl LimitFacts {
@@ -50,6 +58,7 @@ impl LimitFacts {
     pub fn new() -> Self {
         Self {
             seed: Arc::new(Seed::random()),
+            quota_seed: Arc::new(Seed::random()),
             kept: Mutex::default(),
         }
     }
@@ -63,10 +72,53 @@ impl LimitFacts {
         kept.sketches
             .retain(|identity, _| wanted.contains(identity));
         kept.counts.retain(|identity, _| wanted.contains(identity));
+        kept.quotas.retain(|identity, _| wanted.contains(identity));
     }
 
-    pub(super) fn seed(&self) -> &Arc<Seed> {
-        &self.seed
+    /// What the keys of a limit are hashed under.
+    pub(super) fn seed_of(&self, limit: &Limit) -> &Arc<Seed> {
+        match limit.algorithm {
+            Algorithm::Quota { .. } => &self.quota_seed,
+            _ => &self.seed,
+        }
+    }
+
+    /// Whether a quota was counted since this was last asked.
+    pub fn quotas_changed(&self) -> bool {
+        let kept = self.kept.lock();
+        // Each is asked: asking is what sets it back.
+        kept.quotas
+            .values()
+            .fold(false, |any, quotas| quotas.changed() | any)
+    }
+
+    /// What was counted of quotas.
+    pub fn export_quotas(&self) -> KeptQuotas {
+        let quotas: Vec<_> = {
+            let kept = self.kept.lock();
+            let each = kept.quotas.iter();
+            each.map(|(identity, quotas)| (identity.text(), Arc::clone(quotas)))
+                .collect()
+        };
+        let each = quotas.into_iter();
+        KeptQuotas {
+            seed: self.quota_seed.numbers(),
+            limits: each
+                .map(|(identity, quotas)| (identity, quotas.export()))
+                .collect(),
+        }
+    }
+
+    /// Goes on with what was exported, for the limits that are known here. To be called before the first request.
+    pub fn import_quotas(&self, quotas: &KeptQuotas) {
+        self.quota_seed.set(quotas.seed);
+        let kept = self.kept.lock();
+        for (identity, known) in &kept.quotas {
+            let text = identity.text();
+            for (_, entries) in quotas.limits.iter().filter(|(of, _)| *of == text) {
+                known.import(entries);
+            }
+        }
     }
 
     /// What keys are hashed under: without it, exported times belong to nobody.
@@ -119,6 +171,14 @@ impl LimitFacts {
         counts.set_capacity(capacity);
         Arc::clone(counts)
     }
+
+    pub(super) fn quotas(&self, limit: &Limit, capacity: u32) -> Arc<Quotas> {
+        let mut kept = self.kept.lock();
+        let new = || Arc::new(Quotas::new(capacity));
+        let quotas = kept.quotas.entry(Identity::of(limit)).or_insert_with(new);
+        quotas.set_capacity(capacity);
+        Arc::clone(quotas)
+    }
 }
 
 /// The times one limit keeps, on their way to another process.
@@ -130,6 +190,15 @@ pub struct KeptTimes {
     pub entries: Vec<(u64, Duration)>,
 }
 
+/// What was counted of quotas, on its way to a file or another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptQuotas {
+    /// What keys were hashed under.
+    pub seed: [u64; 2],
+    /// Which limit counted, and its keys with their numbers.
+    pub limits: Vec<(String, Vec<(u64, u64)>)>,
+}
+
 impl Default for LimitFacts {
     fn default() -> Self {
         Self::new()
@@ -139,32 +208,35 @@ impl Default for LimitFacts {
 impl Identity {
     /// The same in every process that counts the same.
     fn text(&self) -> String {
-        let key = match &self.key {
-            LimitKey::ClientIp => "client_ip".to_owned(),
-            LimitKey::Consumer => "consumer".to_owned(),
-            LimitKey::Header(name) => format!("header:{name}"),
-            LimitKey::Claim(path) => format!("claim:{path}"),
-            LimitKey::Route => "route".to_owned(),
-            LimitKey::ClientCert(part) => part.name().to_owned(),
-        };
         let kind = match self.kind {
             Kind::Estimator { .. } => "estimator",
             Kind::TokenBucket => "token_bucket",
             Kind::LeakyBucket => "leaky_bucket",
             Kind::Concurrency => "concurrency",
+            Kind::Quota(_) => "quota",
+            Kind::Bandwidth => "bandwidth",
         };
-        format!("{} {kind} {key}", self.name)
+        let of = match &self.kind {
+            Kind::Quota(Calendar { window, offset }) => format!(" {window:?}{offset:+}"),
+            _ => String::new(),
+        };
+        let route = self.route.as_ref();
+        let route = route.map(|route| format!(" {route}")).unwrap_or_default();
+        format!("{} {kind}{of} {}{route}", self.name, self.key)
     }
 
     fn of(limit: &Limit) -> Self {
         Self {
             name: limit.name.clone(),
+            route: limit.route.clone(),
             key: limit.key.clone(),
             kind: match limit.algorithm {
                 Algorithm::Estimator { rate } => Kind::Estimator { period: rate.per },
                 Algorithm::TokenBucket { .. } => Kind::TokenBucket,
                 Algorithm::LeakyBucket { .. } => Kind::LeakyBucket,
                 Algorithm::Concurrency { .. } => Kind::Concurrency,
+                Algorithm::Quota { calendar, .. } => Kind::Quota(calendar),
+                Algorithm::Bandwidth { .. } => Kind::Bandwidth,
             },
         }
     }

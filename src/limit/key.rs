@@ -79,6 +79,8 @@ impl KeyFinder {
                 .certificate
                 .and_then(|certificate| certificate.part(*part))
                 .and_then(|value| self.text(Kind::ClientCert, value.as_bytes())),
+            // Answers have a pace each; that there is one is all that is asked.
+            LimitKey::Response => Some(1),
             LimitKey::Route => Some(self.number(Kind::Route, exchange.route.as_str().as_bytes())),
         };
         match (key, self.on_missing) {
@@ -145,6 +147,7 @@ mod tests {
             consumer: consumer.into(),
             consumer_header: None,
             claims,
+            tier: None,
             forward: Vec::new(),
         })
     }

@@ -1,33 +1,210 @@
-//! What every limit does alike: find the key, ask the meter, keep the figures.
+//! What every limit does alike: find the key, choose the tier, ask the meter, keep the figures, and give back.
+//!
+//! All limits of a route are asked, and none counts a request that one of them refuses: whoever was asked before takes back
+//! what it took. What a meter cannot take back exactly it takes back in part, so that a limit never lets more pass than it
+//! would have without the refused request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::LimitFacts;
 use super::key::{Found, KeyFinder};
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::config::{Algorithm, Limit, LimitHeaders};
+use crate::filter::{
+    Exchange, Held, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
+};
 use crate::observe::stats::LimitStats;
 
 /// One way of counting.
-pub(super) trait Meter: Send + Sync {
-    /// Decides for one request under `key`. With `exchange.dry_run` it only looks.
-    fn admit(&self, key: u64, exchange: &mut Exchange<'_>) -> Verdict;
+pub(super) trait Meter: Send + Sync + Sized {
+    /// A meter with these amounts; `None` when they are another's.
+    fn of(algorithm: &Algorithm, limit: &Limit, facts: &LimitFacts) -> Option<Self>;
+
+    /// Decides for one request, and takes what it costs unless it only looks.
+    fn admit(&self, ask: &Ask) -> Told;
+
+    /// Takes back what was taken with `mark`.
+    fn give_back(&self, ask: &Ask, mark: u64);
+
+    /// What it promises in the headers of the draft: so many in so many seconds.
+    fn promise(&self) -> Option<(u64, u64)> {
+        None
+    }
+}
+
+/// One request, as a meter sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    /// What it is counted under; never zero.
+    pub(super) key: u64,
+    /// What it counts; at least 1.
+    pub(super) cost: u64,
+    /// Monotonic time.
+    pub(super) now: u64,
+    /// Wall-clock time, seconds since 1970.
+    pub(super) unix_time: u64,
+    /// Nothing is to be taken.
+    pub(super) look: bool,
+}
+
+/// What a meter says.
+pub(super) struct Told {
+    pub(super) verdict: Verdict,
+    /// What the client may be told: the limit, what is left of it, and when all of it is back.
+    pub(super) left: Option<(u64, u64, Duration)>,
+    /// What is needed to take it back.
+    pub(super) mark: u64,
+    /// Given back at the end of the request.
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl Told {
+    /// This verdict, and nothing else.
+    pub(super) fn only(verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            left: None,
+            mark: 0,
+            ticket: None,
+        }
+    }
+
+    /// The same with a mark.
+    pub(super) fn marked(verdict: Verdict, mark: u64) -> Self {
+        Self {
+            mark,
+            ..Self::only(verdict)
+        }
+    }
 }
 
 /// The filter of one limit.
 pub(super) struct Limiter<M> {
+    /// With what is not usual about it.
     name: String,
+    bare: String,
     keys: KeyFinder,
     stats: Arc<LimitStats>,
-    meter: M,
+    cost: u64,
+    headers: LimitHeaders,
+    dry_run: bool,
+    /// When a request that would have been refused was last spoken of in the log.
+    said: AtomicU64,
+    usual: Tier<M>,
+    tiers: Vec<(String, Tier<M>)>,
 }
 
+/// Callers with amounts of their own.
+struct Tier<M> {
+    meter: M,
+    policy: Option<Arc<Policy>>,
+}
+
+/// Between two words in the log about one limit.
+const SAID_AGAIN: u64 = 1_000_000_000;
+
 impl<M: Meter> Limiter<M> {
-    pub(super) fn new(name: &str, keys: KeyFinder, stats: Arc<LimitStats>, meter: M) -> Self {
-        Self {
-            name: format!("limit.{name}"),
-            keys,
+    /// The filter of a limit where a request counts `cost`; `None` when its algorithm is another's.
+    pub(super) fn of(
+        limit: &Limit,
+        cost: u32,
+        stats: Arc<LimitStats>,
+        facts: &LimitFacts,
+    ) -> Option<Self> {
+        let tier = |algorithm: &Algorithm| {
+            let meter = M::of(algorithm, limit, facts)?;
+            let policy = policy(limit, meter.promise());
+            Some(Tier { meter, policy })
+        };
+        let tiers = limit.tiers.iter();
+        let tiers = tiers.filter_map(|(name, algorithm)| Some((name.clone(), tier(algorithm)?)));
+        Some(Self {
+            name: shown(limit, cost),
+            bare: format!("limit.{}", limit.name),
+            keys: KeyFinder::new(limit, facts.seed_of(limit)),
             stats,
-            meter,
+            cost: u64::from(cost.max(1)),
+            headers: limit.headers,
+            dry_run: limit.dry_run,
+            said: AtomicU64::new(0),
+            usual: tier(&limit.algorithm)?,
+            tiers: tiers.collect(),
+        })
+    }
+
+    fn tier(&self, exchange: &Exchange<'_>) -> &Tier<M> {
+        if self.tiers.is_empty() {
+            return &self.usual;
+        }
+        let principal = exchange.principal.as_ref();
+        let name = principal.and_then(|principal| principal.tier.as_deref());
+        let known = name.and_then(|name| self.tiers.iter().find(|(known, _)| known == name));
+        known.map_or(&self.usual, |(_, tier)| tier)
+    }
+
+    fn ask(&self, key: u64, exchange: &Exchange<'_>) -> Ask {
+        Ask {
+            key,
+            cost: self.cost,
+            now: exchange.now,
+            unix_time: exchange.unix_time,
+            look: exchange.dry_run,
+        }
+    }
+
+    /// Tells this limit's holdings from those of others.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn tell(&self, told: &Told, tier: &Tier<M>, exchange: &mut Exchange<'_>) {
+        let Some((limit, remaining, reset)) = told.left else {
+            return;
+        };
+        if !self.dry_run && self.headers != LimitHeaders::None {
+            exchange.meet(Quota {
+                limit,
+                remaining,
+                reset,
+                policy: tier.policy.clone(),
+            });
+        }
+    }
+
+    /// Keeps the figures. A limit that only counts lets everything pass.
+    fn decided(&self, verdict: Verdict, exchange: &Exchange<'_>) -> Verdict {
+        let counts = !exchange.dry_run;
+        match (&verdict, self.dry_run) {
+            (Verdict::Refuse(_), false) if counts => self.stats.refused.up(),
+            (Verdict::Wait(_), false) if counts => self.stats.delayed.up(),
+            (Verdict::Refuse(_), true) if counts => {
+                self.stats.would_refuse.up();
+                self.say(exchange.now);
+            }
+            (Verdict::Wait(_), true) if counts => self.stats.would_delay.up(),
+            _ if counts => self.stats.allowed.up(),
+            _ => {}
+        }
+        if self.dry_run {
+            Verdict::Continue
+        } else {
+            verdict
+        }
+    }
+
+    /// At most one line a second, whatever comes.
+    fn say(&self, now: u64) {
+        let said = self.said.load(Ordering::Relaxed);
+        if now.saturating_sub(said) < SAID_AGAIN && said > 0 {
+            return;
+        }
+        let turn = self
+            .said
+            .compare_exchange(said, now, Ordering::Relaxed, Ordering::Relaxed);
+        if turn.is_ok() {
+            let (name, count) = (&self.bare, self.stats.would_refuse.value());
+            log::info!(limit = name.as_str(); "{name} would refuse, but only counts: {count} so far");
         }
     }
 }
@@ -38,21 +215,85 @@ impl<M: Meter> RequestFilter for Limiter<M> {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let (verdict, uncounted) = match self.keys.find(exchange) {
-            Found::Key(key) => (self.meter.admit(key, exchange), false),
-            Found::Skip => (Verdict::Continue, true),
-            Found::Deny => (Verdict::Refuse(missing()), false),
-        };
-        if !exchange.dry_run {
-            match verdict {
-                Verdict::Refuse(_) => self.stats.refused.up(),
-                Verdict::Wait(_) => self.stats.delayed.up(),
-                _ if uncounted => self.stats.skipped.up(),
-                _ => self.stats.allowed.up(),
+        let key = match self.keys.find(exchange) {
+            Found::Key(key) => key,
+            Found::Deny => return self.decided(Verdict::Refuse(missing()), exchange),
+            Found::Skip => {
+                if !exchange.dry_run {
+                    self.stats.skipped.up();
+                }
+                return Verdict::Continue;
             }
+        };
+        let tier = self.tier(exchange);
+        let mut told = tier.meter.admit(&self.ask(key, exchange));
+        self.tell(&told, tier, exchange);
+        if !exchange.dry_run && !matches!(told.verdict, Verdict::Refuse(_)) {
+            exchange.tickets.extend(told.ticket.take());
+            exchange.held.push(Held {
+                limit: self.id(),
+                key,
+                mark: told.mark,
+            });
         }
-        verdict
+        self.decided(told.verdict, exchange)
     }
+
+    fn give_back(&self, exchange: &mut Exchange<'_>) {
+        let last = exchange.held.last().copied();
+        let Some(held) = last.filter(|held| held.limit == self.id()) else {
+            return;
+        };
+        exchange.held.pop();
+        let ask = self.ask(held.key, exchange);
+        self.tier(exchange).meter.give_back(&ask, held.mark);
+        self.stats.returned.up();
+    }
+}
+
+/// A limit's name for `explain` and lists.
+fn shown(limit: &Limit, cost: u32) -> String {
+    let mut shown = format!("limit.{}", limit.name);
+    if limit.route.is_some() {
+        shown.push_str(", own amounts");
+    }
+    if cost > 1 {
+        shown.push_str(&format!(", cost {cost}"));
+    }
+    if limit.dry_run {
+        shown.push_str(", only counts");
+    }
+    shown
+}
+
+/// What the headers of the draft say of a limit; `None` when only the old ones are sent.
+fn policy(limit: &Limit, promise: Option<(u64, u64)>) -> Option<Arc<Policy>> {
+    let legacy = match limit.headers {
+        LimitHeaders::Legacy | LimitHeaders::None => return None,
+        LimitHeaders::Both => true,
+        LimitHeaders::Draft => false,
+    };
+    let (quota, window) = promise?;
+    let name = sf_string(limit.name.as_str());
+    let policy = format!("{name};q={quota};w={window}");
+    Some(Arc::new(Policy {
+        name,
+        policy,
+        legacy,
+    }))
+}
+
+/// A text as structured fields write it (RFC 9651 §3.3.3), without what they cannot hold.
+fn sf_string(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes().filter(|b| (0x20..0x7f).contains(b)) {
+        if matches!(byte, b'"' | b'\\') {
+            out.push('\\');
+        }
+        out.push(char::from(byte));
+    }
+    out.push('"');
+    out
 }
 
 /// The refusal of a rate: come back after `wait`.
@@ -65,7 +306,7 @@ pub(super) fn too_many(wait: Duration) -> Verdict {
 }
 
 /// Waiting does not bring the key, but every 429 says when to come back; a second is the least that can be said.
-fn missing() -> Refusal {
+pub(super) fn missing() -> Refusal {
     Refusal::new(
         Reason::RateLimited,
         "The request lacks what its limit is counted by.",

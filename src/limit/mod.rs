@@ -9,16 +9,20 @@
 //! | `token_bucket` | exact, a burst and then a rate | about 30 bytes a key |
 //! | `leaky_bucket` | exact, evenly spaced; callers wait their turn | about 30 bytes a key |
 //! | `concurrency` | exact, requests at the same time | about 30 bytes a key in flight |
+//! | `quota` | exact, in windows of the calendar; survives the process | about 30 bytes a key |
+//! | `bandwidth` | bytes a second of answers | about 30 bytes a key |
 //!
 //! What was counted outlives a reload: it lives in [`LimitFacts`], and the filters of two snapshots share it. Counting
 //! is local to this process; nothing here waits, and a decision takes no allocation but a concurrency limit's ticket.
 
+mod bandwidth;
 mod concurrency;
 mod estimator;
 mod facts;
 mod key;
 mod leaky_bucket;
 mod limiter;
+mod quota;
 mod seed;
 mod shards;
 mod sketch;
@@ -28,61 +32,56 @@ mod table;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod together;
 mod token_bucket;
 
 use std::sync::Arc;
 
-pub use facts::{KeptTimes, LimitFacts};
+pub use facts::{KeptQuotas, KeptTimes, LimitFacts};
 
 use crate::config::{Algorithm, Limit};
 use crate::filter::RequestFilter;
 use crate::observe::stats::LimitStats;
+use bandwidth::Bandwidth;
 use concurrency::Concurrency;
 use estimator::Estimator;
-use key::KeyFinder;
 use leaky_bucket::LeakyBucket;
 use limiter::{Limiter, Meter};
+use quota::QuotaMeter;
 use token_bucket::TokenBucket;
 
-/// The filter of one limit. It goes on counting where an earlier filter of the same limit is, see [`LimitFacts`].
+/// The filter of one limit, for routes where a request counts once. It goes on counting where an earlier filter of the same
+/// limit is, see [`LimitFacts`].
 pub fn build(limit: &Limit, stats: Arc<LimitStats>, facts: &LimitFacts) -> Arc<dyn RequestFilter> {
-    let keys = KeyFinder::new(limit, facts.seed());
-    let name = limit.name.as_str();
-    match limit.algorithm {
-        Algorithm::Estimator { rate } => {
-            let meter = Estimator::new(rate, facts.sketch(limit, rate.per));
-            filter(name, keys, stats, meter)
-        }
-        Algorithm::TokenBucket {
-            rate,
-            burst,
-            capacity,
-        } => {
-            let meter = TokenBucket::new(rate, burst, facts.times(limit, capacity));
-            filter(name, keys, stats, meter)
-        }
-        Algorithm::LeakyBucket {
-            rate,
-            burst,
-            max_delay,
-            capacity,
-        } => {
-            let times = facts.times(limit, capacity);
-            let meter = LeakyBucket::new(rate, burst, max_delay, times);
-            filter(name, keys, stats, meter)
-        }
-        Algorithm::Concurrency { max, capacity } => {
-            let meter = Concurrency::new(max, facts.counts(limit, capacity));
-            filter(name, keys, stats, meter)
-        }
-    }
+    charging(limit, 1, stats, facts)
 }
 
-fn filter<M: Meter + 'static>(
-    name: &str,
-    keys: KeyFinder,
+/// The same where a request counts `cost`.
+pub fn charging(
+    limit: &Limit,
+    cost: u32,
     stats: Arc<LimitStats>,
-    meter: M,
+    facts: &LimitFacts,
 ) -> Arc<dyn RequestFilter> {
-    Arc::new(Limiter::new(name, keys, stats, meter))
+    let by = (limit, cost, stats, facts);
+    let built = match limit.algorithm {
+        Algorithm::Estimator { .. } => limiter::<Estimator>(by),
+        Algorithm::TokenBucket { .. } => limiter::<TokenBucket>(by),
+        Algorithm::LeakyBucket { .. } => limiter::<LeakyBucket>(by),
+        Algorithm::Concurrency { .. } => limiter::<Concurrency>(by),
+        Algorithm::Quota { .. } => limiter::<QuotaMeter>(by),
+        Algorithm::Bandwidth { .. } => {
+            let (limit, _, stats, facts) = by;
+            Bandwidth::of(limit, stats, facts).map(|filter| Arc::new(filter) as Arc<_>)
+        }
+    };
+    built.expect("each algorithm is given to its own meter")
+}
+
+fn limiter<M: Meter + 'static>(
+    (limit, cost, stats, facts): (&Limit, u32, Arc<LimitStats>, &LimitFacts),
+) -> Option<Arc<dyn RequestFilter>> {
+    let limiter = Limiter::<M>::of(limit, cost, stats, facts)?;
+    Some(Arc::new(limiter))
 }

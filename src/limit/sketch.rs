@@ -80,13 +80,28 @@ impl Sketch {
         }
     }
 
-    /// Counts `key` once.
-    pub(super) fn count(&self, key: u64, now: u64) {
+    /// Counts `key` so many times; returns the window it was counted in, 0 when that is over already.
+    pub(super) fn count(&self, key: u64, times: u64, now: u64) -> u64 {
         let (mut index, elapsed) = self.position(now);
         if elapsed >= self.period {
             index = self.turn(now);
         }
-        self.sketches[index].incr(key, 1);
+        let window = self.window.load(Ordering::Acquire);
+        self.sketches[index].incr(key, times as isize);
+        if (window & 1) as usize == index {
+            window
+        } else {
+            0
+        }
+    }
+
+    /// Takes back what was counted in `window`. When that is over it stays counted: the sketch may have been cleared, and
+    /// less than nothing must not stand there.
+    pub(super) fn uncount(&self, key: u64, times: u64, window: u64) {
+        let _turning = self.turning.lock();
+        if window != 0 && self.window.load(Ordering::Acquire) == window {
+            self.sketches[(window & 1) as usize].decr(key, times as isize);
+        }
     }
 
     /// Index of the current sketch and time since its window began; a request late to ask belongs to its beginning.
@@ -137,7 +152,7 @@ mod tests {
         let sketch = Sketch::new(Duration::from_secs(1));
         let times = |key: u64| key % 7 + 1;
         for key in 1..=50_000 {
-            (0..times(key)).for_each(|_| sketch.count(key, SECOND));
+            sketch.count(key, times(key), SECOND);
         }
         let total: u64 = (1..=50_000).map(times).sum();
         let bound = (std::f64::consts::E / SLOTS as f64 * total as f64) as u64;
@@ -162,25 +177,42 @@ mod tests {
             } = sketch.read(7, now);
             (previous, current, elapsed)
         };
-        sketch.count(7, start);
-        sketch.count(7, start + SECOND / 2);
+        sketch.count(7, 1, start);
+        sketch.count(7, 1, start + SECOND / 2);
         assert_eq!(at(start + SECOND / 2), (0, 2, SECOND / 2));
         assert_eq!(at(start + SECOND * 5 / 4), (2, 0, SECOND / 4));
-        sketch.count(7, start + SECOND * 5 / 4);
+        sketch.count(7, 1, start + SECOND * 5 / 4);
         assert_eq!(at(start + SECOND * 5 / 4), (2, 1, SECOND / 4));
         assert_eq!(at(start + SECOND * 9 / 4), (1, 0, SECOND / 4));
         assert_eq!(at(start + 3 * SECOND), (0, 0, 0));
-        sketch.count(7, start + 5 * SECOND);
+        sketch.count(7, 1, start + 5 * SECOND);
         assert_eq!(at(start + 5 * SECOND), (0, 1, 0));
     }
 
     #[test]
     fn a_request_with_an_old_clock_turns_nothing_back() {
         let sketch = Sketch::new(Duration::from_secs(1));
-        sketch.count(7, 10 * SECOND);
-        sketch.count(7, 9 * SECOND);
+        sketch.count(7, 1, 10 * SECOND);
+        sketch.count(7, 1, 9 * SECOND);
         assert_eq!(sketch.read(7, 9 * SECOND).current, 2);
         assert_eq!(sketch.read(7, 10 * SECOND).current, 2);
+    }
+
+    #[test]
+    fn what_is_taken_back_counts_for_nothing_while_its_window_lasts() {
+        let sketch = Sketch::new(Duration::from_secs(1));
+        let first = sketch.count(7, 3, 10 * SECOND);
+        let second = sketch.count(7, 2, 10 * SECOND);
+        sketch.uncount(7, 3, first);
+        assert_eq!(sketch.read(7, 10 * SECOND).current, 2);
+        let next = sketch.count(7, 1, 11 * SECOND);
+        sketch.uncount(7, 2, second);
+        let Reading {
+            previous, current, ..
+        } = sketch.read(7, 11 * SECOND);
+        assert_eq!((previous, current), (2, 1), "that window is over");
+        sketch.uncount(7, 1, next);
+        assert_eq!(sketch.read(7, 11 * SECOND).current, 0);
     }
 
     #[test]

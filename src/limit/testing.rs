@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::{LimitFacts, build};
-use crate::config::{Algorithm, Limit, LimitKey, OnMissingKey};
+use crate::config::{Algorithm, Limit, LimitHeaders, LimitKey, OnMissingKey};
 use crate::filter::{Exchange, RequestFilter, Scheme, Verdict};
 use crate::observe::stats::LimitStats;
 use crate::primitives::{LimitName, RouteName, units};
@@ -62,6 +62,9 @@ impl Request {
             principal: None,
             quota: None,
             tickets: Vec::new(),
+            held: Default::default(),
+            paces: Vec::new(),
+            turn: None,
             dry_run: false,
         }
     }
@@ -100,12 +103,17 @@ impl Built {
     }
 }
 
-fn limit(algorithm: Algorithm) -> Limit {
+pub(super) fn limit(algorithm: Algorithm) -> Limit {
     Limit {
         name: LimitName::new("l"),
+        route: None,
         key: LimitKey::ClientIp,
         algorithm,
+        tiers: Vec::new(),
         on_missing_key: OnMissingKey::Deny,
+        headers: LimitHeaders::Legacy,
+        dry_run: false,
+        largest_cost: 1,
     }
 }
 

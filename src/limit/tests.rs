@@ -65,7 +65,8 @@ fn a_token_bucket_tells_what_is_left() {
             Quota {
                 limit: 2,
                 remaining,
-                reset
+                reset,
+                policy: None
             }
         );
     }

@@ -495,6 +495,9 @@ impl Metrics {
                 ("delayed", &stats.delayed),
                 ("refused", &stats.refused),
                 ("skipped", &stats.skipped),
+                ("returned", &stats.returned),
+                ("would_refuse", &stats.would_refuse),
+                ("would_delay", &stats.would_delay),
             ];
             for (outcome, count) in counts {
                 decisions.push(

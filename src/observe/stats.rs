@@ -202,6 +202,8 @@ pub enum TurnedAway {
     ProxyHeader,
     /// Its PROXY header took too long.
     ProxyTimeout,
+    /// The listener's `allow_ips` and `deny_ips` keep its address out.
+    IpDenied,
     /// The TLS handshake failed.
     TlsHandshake,
     /// The TLS handshake took too long.
@@ -210,13 +212,14 @@ pub enum TurnedAway {
 
 impl TurnedAway {
     /// All reasons with their labels.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Full, "max_connections"),
         (Self::FullForAddress, "max_connections_per_ip"),
         (Self::Descriptors, "descriptors"),
         (Self::ProxyUntrusted, "proxy_untrusted"),
         (Self::ProxyHeader, "proxy_header"),
         (Self::ProxyTimeout, "proxy_timeout"),
+        (Self::IpDenied, "ip_denied"),
         (Self::TlsHandshake, "tls_handshake"),
         (Self::TlsTimeout, "tls_timeout"),
     ];
@@ -291,6 +294,12 @@ pub struct LimitStats {
     pub refused: Count,
     /// Passed uncounted: the key was missing and the limit says so.
     pub skipped: Count,
+    /// Passed, and taken back since another limit refused.
+    pub returned: Count,
+    /// Passed, but would be refused if the limit did more than count.
+    pub would_refuse: Count,
+    /// The same for a wait.
+    pub would_delay: Count,
 }
 
 #[cfg(test)]

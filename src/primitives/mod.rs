@@ -4,6 +4,7 @@
 //! above share stands here because rooms do not import each other.
 
 pub mod address;
+pub mod calendar;
 pub mod clock;
 #[cfg(test)]
 pub(crate) mod corpus;

@@ -127,6 +127,16 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     })
 }
 
+/// Reads bytes a second: a size, `/` and `s`.
+pub fn byte_rate(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is no rate of bytes; write for example \"1MiB/s\"");
+    let bytes = text.trim().strip_suffix("/s").ok_or_else(bad)?;
+    match size(bytes.trim()) {
+        Ok(0) => Err(format!("{text:?} lets nothing through")),
+        read => read.map_err(|_| bad()),
+    }
+}
+
 /// Reads a percentage, 0 to 100.
 pub fn percent(text: &str) -> Result<Percent, String> {
     let bad = || format!("{text:?} is no percentage; write for example \"5%\"");

@@ -17,6 +17,7 @@ use pingora::services::Service;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::limits_page;
 use super::listeners::BoundSocket;
 use super::reload::Reloader;
 use super::stream::Listener;
@@ -87,6 +88,7 @@ impl AdminWorker {
             closing: closing.clone(),
             lane: Arc::new(Lane::new(0, 1)),
             public: false,
+            listener: None,
         }
     }
 }
@@ -349,6 +351,7 @@ impl Admin {
         match (method.as_str(), parts.as_slice()) {
             ("GET", ["routes"]) => self.routes(),
             ("GET", ["upstreams"]) => self.upstreams(),
+            ("GET", ["limits"]) => Page::ok(&limits_page::limits(&self.state)),
             ("GET", ["config"]) => self.config(),
             ("GET", ["headroom"]) => {
                 Page::ok(&serde_json::to_value(self.usage.headroom()).unwrap_or_default())
@@ -383,8 +386,8 @@ impl Admin {
             (
                 _,
                 [
-                    "routes" | "upstreams" | "config" | "headroom" | "reload" | "confirm" | "trial"
-                    | "upgrade" | "explain",
+                    "routes" | "upstreams" | "limits" | "config" | "headroom" | "reload"
+                    | "confirm" | "trial" | "upgrade" | "explain",
                 ],
             ) => Page::error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -543,6 +546,7 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
         "priority": config.priority,
         "class": config.class.as_str(),
         "upstream": upstream,
+        "maintenance": config.maintenance.is_some(),
         "filters": filters,
         "location": config.location.to_string(),
     })

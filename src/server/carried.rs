@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::UsedNonces;
 use crate::gateway::State;
-use crate::limit::KeptTimes;
+use crate::limit::{KeptQuotas, KeptTimes};
 use crate::primitives::clock;
 use crate::primitives::digest::sha256;
 use crate::upstream::KnownEndpoint;
@@ -27,7 +27,7 @@ const MAGIC: &[u8; 8] = b"tollgat1";
 const FILE: &str = "carried";
 /// Most bytes that are taken over: some forty million nonces.
 pub(super) const LARGEST: u64 = 1 << 30;
-const CHECKSUM: usize = 32;
+pub(super) const CHECKSUM: usize = 32;
 
 /// What is carried.
 #[derive(Debug, Default)]
@@ -37,6 +37,7 @@ pub(super) struct Carried {
     seed: Option<[u64; 2]>,
     nonces: Vec<UsedNonces>,
     limits: Vec<KeptTimes>,
+    quotas: KeptQuotas,
     endpoints: Vec<KnownEndpoint>,
 }
 
@@ -46,6 +47,10 @@ struct Head {
     seed: Option<[u64; 2]>,
     nonces: Vec<NoncesHead>,
     limits: Vec<LimitHead>,
+    #[serde(default)]
+    quota_seed: Option<[u64; 2]>,
+    #[serde(default)]
+    quotas: Vec<LimitHead>,
     endpoints: Vec<KnownEndpoint>,
 }
 
@@ -74,6 +79,7 @@ impl Carried {
             nonces,
             seed: Some(state.limits.seed_numbers()),
             limits: state.limits.export(now),
+            quotas: state.limits.export_quotas(),
             endpoints: state.endpoints.export(now),
         }
     }
@@ -86,6 +92,9 @@ impl Carried {
         state.auth.take_over(&self.nonces, millis(self.at), now);
         if let Some(seed) = self.seed {
             state.limits.import(seed, &self.limits, passed, now);
+        }
+        if !self.quotas.limits.is_empty() {
+            state.limits.import_quotas(&self.quotas);
         }
         if let Some(snapshot) = state.snapshot() {
             let pools = snapshot.pools.values();
@@ -100,6 +109,8 @@ impl Carried {
             seed: self.seed,
             nonces: self.nonces.iter().map(NoncesHead::of).collect(),
             limits: self.limits.iter().map(LimitHead::of).collect(),
+            quota_seed: (!self.quotas.limits.is_empty()).then_some(self.quotas.seed),
+            quotas: self.quotas.limits.iter().map(LimitHead::of_quota).collect(),
             endpoints: self.endpoints.clone(),
         };
         let head = serde_json::to_vec(&head)?;
@@ -113,6 +124,10 @@ impl Carried {
         for (key, left) in self.limits.iter().flat_map(|kept| &kept.entries) {
             out.extend_from_slice(&key.to_be_bytes());
             out.extend_from_slice(&clock::nanos(*left).to_be_bytes());
+        }
+        for (key, value) in self.quotas.limits.iter().flat_map(|(_, entries)| entries) {
+            out.extend_from_slice(&key.to_be_bytes());
+            out.extend_from_slice(&value.to_be_bytes());
         }
         out.extend_from_slice(&sha256(&out));
         ensure!(
@@ -161,12 +176,25 @@ impl Carried {
                 entries,
             });
         }
+        let mut quotas = KeptQuotas {
+            seed: head.quota_seed.unwrap_or_default(),
+            limits: Vec::new(),
+        };
+        for list in head.quotas {
+            let mut entries = Vec::new();
+            for _ in 0..list.count {
+                let key = u64::from_be_bytes(take(&mut rest)?);
+                entries.push((key, u64::from_be_bytes(take(&mut rest)?)));
+            }
+            quotas.limits.push((list.identity, entries));
+        }
         ensure!(rest.is_empty(), "longer than its head says");
         Ok(Self {
             at: Duration::from_millis(head.at_unix_ms),
             seed: head.seed,
             nonces,
             limits,
+            quotas,
             endpoints: head.endpoints,
         })
     }
@@ -240,7 +268,7 @@ fn read(file: &File) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> anyhow::Result<[u8; N]> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> anyhow::Result<[u8; N]> {
     let (taken, left) = rest.split_first_chunk().context("cut short")?;
     *rest = left;
     Ok(*taken)
@@ -268,6 +296,13 @@ impl LimitHead {
             count: kept.entries.len() as u64,
         }
     }
+
+    fn of_quota((identity, entries): &(String, Vec<(u64, u64)>)) -> Self {
+        Self {
+            identity: identity.clone(),
+            count: entries.len() as u64,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -292,6 +327,10 @@ mod tests {
                 identity: "per_user".into(),
                 entries: vec![(7, Duration::from_nanos(8))],
             }],
+            quotas: KeptQuotas {
+                seed: [3, 4],
+                limits: vec![("daily".into(), vec![(9, 10)])],
+            },
             endpoints: Vec::new(),
         }
     }
@@ -305,6 +344,7 @@ mod tests {
         assert!(carried.nonces[0].entries[1].1 >= Duration::from_secs(2));
         assert_eq!(carried.limits[0].entries, [(7, Duration::from_nanos(8))]);
         assert_eq!(carried.seed, Some([1, 2]));
+        assert_eq!(carried.quotas, sample().quotas);
     }
 
     #[test]

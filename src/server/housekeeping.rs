@@ -11,6 +11,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
 use crate::gateway::State;
@@ -22,6 +23,7 @@ pub(super) struct Housekeeping {
     names: Arc<Names>,
     published: watch::Receiver<u64>,
     usage: Arc<Usage>,
+    quotas: Arc<QuotaFile>,
     keepers: Mutex<HashMap<usize, (Arc<Pool>, AbortHandle)>>,
 }
 
@@ -32,12 +34,14 @@ impl Housekeeping {
         names: Arc<Names>,
         reloader: &Reloader,
         usage: Arc<Usage>,
+        quotas: Arc<QuotaFile>,
     ) -> Self {
         Self {
             state,
             names,
             published: reloader.published(),
             usage,
+            quotas,
             keepers: Mutex::default(),
         }
     }
@@ -100,7 +104,10 @@ impl BackgroundService for Housekeeping {
                     Ok(()) => self.follow(),
                     Err(_) => return,
                 },
-                _ = second.tick() => self.tick(),
+                _ = second.tick() => {
+                    self.tick();
+                    self.quotas.tick(&self.state).await;
+                }
             }
         }
     }

@@ -20,13 +20,13 @@ pub struct Loaded {
 
 /// Reads and validates the file at `path` with everything it includes.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let sources = read(path)?;
-    let config = config::load(&sources, &environment)?;
+    let (sources, missing) = read(path)?;
+    let config = config::load_with(&sources, &environment, missing)?;
     Ok(Loaded { config, sources })
 }
 
-/// The file at `path` and what it includes, sorted by pattern and then by name.
-pub(super) fn read(path: &Path) -> Result<Vec<Source>, Problems> {
+/// The file at `path` and what it includes, sorted by pattern and then by name; and what cannot be included.
+fn read(path: &Path) -> Result<(Vec<Source>, Vec<Problem>), Problems> {
     let main = source(path).map_err(|why| Problems::of_file(&path.display().to_string(), why))?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut problems = Vec::new();
@@ -47,11 +47,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Source>, Problems> {
             Err(why) => problems.push(problem(&place, why)),
         }
     }
-    if problems.is_empty() {
-        Ok(sources)
-    } else {
-        Err(Problems(problems))
-    }
+    Ok((sources, problems))
 }
 
 /// The process' environment, as the configuration may ask for it.

@@ -6,6 +6,7 @@ mod channel;
 mod housekeeping;
 mod inherited;
 mod life;
+mod limits_page;
 mod listeners;
 mod load;
 mod notify;
@@ -14,6 +15,7 @@ mod pressure;
 mod probe;
 mod processors;
 mod proxy_protocol;
+mod quota_file;
 mod reload;
 mod runtime_dir;
 mod signals;
@@ -52,6 +54,7 @@ use life::{Doors, Life};
 use listeners::Bound;
 use load::Host;
 use notify::Manager;
+use quota_file::QuotaFile;
 use reload::{Fixed, Reloader};
 use runtime_dir::RuntimeDir;
 use supervision::Supervision;
@@ -107,6 +110,10 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     let snapshot = Arc::new(snapshot);
     state.publish(&snapshot);
     let states = carried::directory(directory.path());
+    let quotas = Arc::new(QuotaFile::new(&states, &directory));
+    if directory.is_ours() {
+        quotas.restore(&state);
+    }
     if directory.is_ours()
         && let Some(carried) = Carried::take_from(&states)
     {
@@ -116,7 +123,9 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     log::info!(version = VERSION, config_hash = snapshot.config.hash.as_str(), workers = workers, pid = std::process::id();
         "started with {} routes", snapshot.routes.len());
     say_when_capped(&state, files);
-    let served = serve(path, &state, fixed, bound, &directory, (signals, channel));
+    let kept = (&directory, &quotas);
+    let served = serve(path, &state, fixed, bound, kept, (signals, channel));
+    quotas.write(&state);
     if directory.is_ours() {
         socket_files.remove();
     }
@@ -163,7 +172,7 @@ fn serve(
     state: &Arc<State>,
     fixed: Fixed,
     bound: Bound,
-    directory: &Arc<RuntimeDir>,
+    (directory, quotas): (&Arc<RuntimeDir>, &Arc<QuotaFile>),
     (signals, replaced): (signals::Signals, Option<UnixStream>),
 ) -> anyhow::Result<()> {
     let snapshot = state.snapshot().context("no snapshot")?;
@@ -220,7 +229,13 @@ fn serve(
     ));
     server.add_service(background_service(
         "housekeeping",
-        Housekeeping::new(Arc::clone(state), names, &reloader, Arc::clone(&usage)),
+        Housekeeping::new(
+            Arc::clone(state),
+            names,
+            &reloader,
+            Arc::clone(&usage),
+            Arc::clone(quotas),
+        ),
     ));
     server.add_service(background_service(
         "supervision",

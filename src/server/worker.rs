@@ -23,6 +23,7 @@ use super::pressure;
 use super::proxy_protocol::{NoHeader, announced};
 use super::stream::{Listener, Stream};
 use super::usage::Pulse;
+use crate::auth::IpRules;
 use crate::config::ClientLimits;
 use crate::gateway::{Admission, Door, Gateway, Lane, Place, Socket, Speaks, State, serve};
 use crate::observe::ListenerStats;
@@ -106,6 +107,7 @@ impl Service for Worker {
             shutdown,
             closing: self.closing.clone(),
             public: true,
+            listener: None,
         };
         let mut loops = Vec::new();
         for Listening { name, socket, tls } in self.listeners.drain(..) {
@@ -216,6 +218,8 @@ enum Failed {
     TlsTimeout,
     #[error("too many connections of this client")]
     Full(TurnedAway),
+    #[error("its address may not connect")]
+    Denied,
 }
 
 impl Failed {
@@ -226,6 +230,7 @@ impl Failed {
             Self::ProxyTimeout => TurnedAway::ProxyTimeout,
             Self::TlsTimeout => TurnedAway::TlsTimeout,
             Self::Full(reason) => *reason,
+            Self::Denied => TurnedAway::IpDenied,
         }
     }
 }
@@ -260,6 +265,16 @@ impl Gate {
         }
         // The address that counts is the announced one.
         let known = address.filter(|_| !proxied);
+        let rules = self.listener.as_ref();
+        let rules = rules.and_then(|listener| snapshot.listener_rules.get(listener));
+        // Whom a trusted proxy speaks for is known with each request only.
+        if let (Some(rules), Some(address)) = (rules, known)
+            && !rules.admits(address)
+            && !server.trusted_proxies.contains(address)
+        {
+            self.stats.turned_away(TurnedAway::IpDenied);
+            return;
+        }
         let place = match self.admission.enter(known, &server.client, &self.stats) {
             Ok(place) => place,
             Err(reason) => return self.stats.turned_away(reason),
@@ -271,16 +286,18 @@ impl Gate {
             Some(Some(config)) => Some(TlsAcceptor::from(Arc::clone(&config.server))),
             Some(None) => return,
         };
-        let door = door.clone();
+        let mut door = door.clone();
+        door.listener.clone_from(&self.listener);
         if !proxied && tls.is_none() {
             tokio::spawn(serve(stream.into(), address, plain, door, place));
             return;
         }
         let limits = server.client;
-        let stats = Arc::clone(&self.stats);
+        let (stats, rules) = (Arc::clone(&self.stats), rules.cloned());
         tokio::spawn(async move {
             let mut place = place;
-            let opening = open(stream, address, proxied, tls, &mut place, &limits);
+            let entry = (&mut place, &limits, rules.as_deref());
+            let opening = open(stream, address, proxied, tls, entry);
             match Box::pin(opening).await {
                 Ok((socket, address)) => {
                     let speaks = spoken(&socket, plain);
@@ -317,8 +334,7 @@ async fn open(
     address: Option<IpAddr>,
     proxied: bool,
     tls: Option<TlsAcceptor>,
-    place: &mut Place,
-    limits: &ClientLimits,
+    (place, limits, rules): (&mut Place, &ClientLimits, Option<&IpRules>),
 ) -> Result<(Socket, Option<IpAddr>), Failed> {
     let deadline = Instant::now() + limits.header_timeout;
     let mut client = address;
@@ -326,6 +342,9 @@ async fn open(
         let announced = timeout_at(deadline, announced(&stream)).await;
         client = announced.map_err(|_| Failed::ProxyTimeout)??.or(address);
         if let Some(client) = client {
+            if rules.is_some_and(|rules| !rules.admits(client)) {
+                return Err(Failed::Denied);
+            }
             place.count_for(client, limits).map_err(Failed::Full)?;
         }
     }

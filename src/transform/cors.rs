@@ -6,6 +6,8 @@
 //! answered without them, which is how a browser is told no. On a route with rules the rules alone speak: what an
 //! upstream says about origins is removed.
 //!
+//! An origin may be written with `*.` before its domain; what the `*` stands for is a name under it, never nothing.
+//!
 //! Answers that depend on the origin say so in `Vary`, also to requests without one: a cache must not show an answer
 //! made for one origin to another.
 
@@ -17,17 +19,23 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::config::Cors;
 use crate::filter::{Exchange, Reply, RequestFilter, ResponseFilter, Verdict};
 
+/// A page of the public internet asks for something of a private network.
+static REQUEST_PRIVATE_NETWORK: HeaderName =
+    HeaderName::from_static("access-control-request-private-network");
+
 /// The rules of `[route.cors]`.
 pub struct CorsFilter {
     origins: Origins,
     methods: Vec<Method>,
+    any_method: bool,
     credentials: bool,
+    private_network: bool,
     expose: Option<HeaderValue>,
     /// The answer to a preflight that is not granted.
     denied: Arc<Reply>,
@@ -37,7 +45,25 @@ enum Origins {
     /// Every origin gets the same answer.
     Any(Grant),
     /// These, each with its own answer. There are few, so they are simply compared.
-    Listed(Vec<Grant>),
+    Listed(Vec<Grant>, Vec<Under>),
+}
+
+/// Every origin under a domain.
+struct Under {
+    /// Up to and with `://`.
+    scheme: String,
+    /// From the dot before the domain.
+    domain: String,
+    /// The preflight's answer, but for the origin.
+    preflight: Arc<Reply>,
+}
+
+/// What was found for an origin.
+enum Granted<'g> {
+    /// The answer is prepared.
+    Listed(&'g Grant),
+    /// It names the origin that asks.
+    Under(&'g Under),
 }
 
 /// What an allowed origin is told.
@@ -50,42 +76,78 @@ impl CorsFilter {
     /// Prepares every answer there can be.
     pub fn new(cors: &Cors) -> Self {
         let grant = |origin: HeaderValue| Grant {
-            preflight: preflight(cors, &origin),
+            preflight: preflight(cors, Some(&origin)),
             origin,
         };
         let origins = match &cors.origins {
             None => Origins::Any(grant(HeaderValue::from_static("*"))),
             Some(list) => {
                 // Browsers send origins in lower case and compare the answer byte for byte.
-                let values = list.iter().map(|origin| origin.to_ascii_lowercase());
+                let lower = list.iter().map(|origin| origin.to_ascii_lowercase());
+                let (wild, exact): (Vec<_>, Vec<_>) =
+                    lower.partition(|origin| origin.contains("://*."));
+                let values = exact.into_iter();
                 let values = values.filter_map(|origin| HeaderValue::try_from(origin).ok());
-                Origins::Listed(values.map(grant).collect())
+                let wild = wild.iter().filter_map(|origin| Under::of(origin, cors));
+                Origins::Listed(values.map(grant).collect(), wild.collect())
             }
         };
         Self {
             origins,
             methods: cors.methods.clone(),
+            any_method: cors.methods.iter().any(|method| method.as_str() == "*"),
+            private_network: cors.private_network,
             credentials: credentials(cors),
             expose: list(cors.expose.iter().map(HeaderName::as_str)),
             denied: Arc::new(no_content(vary(cors).into_iter().collect())),
         }
     }
 
-    fn grant(&self, origin: &HeaderValue) -> Option<&Grant> {
+    fn grant(&self, origin: &HeaderValue) -> Option<Granted<'_>> {
         match &self.origins {
-            Origins::Any(grant) => Some(grant),
-            Origins::Listed(list) => list.iter().find(|grant| {
-                grant
-                    .origin
-                    .as_bytes()
-                    .eq_ignore_ascii_case(origin.as_bytes())
-            }),
+            Origins::Any(grant) => Some(Granted::Listed(grant)),
+            Origins::Listed(list, wild) => {
+                let same = |grant: &&Grant| {
+                    let known = grant.origin.as_bytes();
+                    known.eq_ignore_ascii_case(origin.as_bytes())
+                };
+                let listed = list.iter().find(same).map(Granted::Listed);
+                let under = || wild.iter().find(|under| under.holds(origin));
+                listed.or_else(|| under().map(Granted::Under))
+            }
         }
+    }
+
+    /// The answer to a preflight that is granted.
+    fn preflight(
+        &self,
+        granted: &Granted<'_>,
+        headers: &HeaderMap,
+        origin: &HeaderValue,
+    ) -> Arc<Reply> {
+        let prepared = match granted {
+            Granted::Listed(grant) => &grant.preflight,
+            Granted::Under(under) => &under.preflight,
+        };
+        let mut more = Vec::new();
+        if let Granted::Under(_) = granted {
+            more.push((ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone()));
+        }
+        let asked = headers.get(&REQUEST_PRIVATE_NETWORK);
+        if self.private_network && asked.is_some_and(|value| value == "true") {
+            let name = HeaderName::from_static("access-control-allow-private-network");
+            more.push((name, HeaderValue::from_static("true")));
+        }
+        if more.is_empty() {
+            return Arc::clone(prepared);
+        }
+        more.extend_from_slice(&prepared.headers);
+        Arc::new(no_content(more))
     }
 
     fn allows(&self, method: &HeaderValue) -> bool {
         let mut methods = self.methods.iter();
-        methods.any(|allowed| allowed.as_str().as_bytes() == method.as_bytes())
+        self.any_method || methods.any(|allowed| allowed.as_str().as_bytes() == method.as_bytes())
     }
 }
 
@@ -107,8 +169,8 @@ impl RequestFilter for CorsFilter {
             return Verdict::Continue;
         }
         let granted = self.grant(origin).filter(|_| self.allows(method));
-        let reply = granted.map_or(&self.denied, |grant| &grant.preflight);
-        Verdict::Answer(Arc::clone(reply))
+        let reply = granted.map(|granted| self.preflight(&granted, headers, origin));
+        Verdict::Answer(reply.unwrap_or_else(|| Arc::clone(&self.denied)))
     }
 }
 
@@ -123,17 +185,20 @@ impl ResponseFilter for CorsFilter {
         }
         let grant = match &self.origins {
             // Also without an origin: the answer may be cached and shown to a request that has one.
-            Origins::Any(grant) => Some(grant),
-            Origins::Listed(_) => {
+            Origins::Any(grant) => Some(&grant.origin),
+            Origins::Listed(..) => {
                 vary_on_origin(head);
-                origin.and_then(|origin| self.grant(origin))
+                origin.and_then(|origin| match self.grant(origin)? {
+                    Granted::Listed(grant) => Some(&grant.origin),
+                    Granted::Under(_) => Some(origin),
+                })
             }
         };
-        let Some(grant) = grant else {
+        let Some(allowed) = grant else {
             return;
         };
         // Names and values are valid; a head too full for another header keeps what it has.
-        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, &grant.origin)
+        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, allowed)
             .ok();
         if self.credentials {
             head.insert_header(
@@ -149,11 +214,39 @@ impl ResponseFilter for CorsFilter {
     }
 }
 
-fn preflight(cors: &Cors, origin: &HeaderValue) -> Arc<Reply> {
+impl Under {
+    /// Reads `https://*.example.com`, in lower case.
+    fn of(origin: &str, cors: &Cors) -> Option<Self> {
+        let (scheme, domain) = origin.split_once('*')?;
+        Some(Self {
+            scheme: scheme.to_owned(),
+            domain: domain.to_owned(),
+            preflight: preflight(cors, None),
+        })
+    }
+
+    /// Whether `origin` is a name under the domain: `https://a.example.com`, not `https://example.com`, and not
+    /// `https://evil.test#.example.com`.
+    fn holds(&self, origin: &HeaderValue) -> bool {
+        let Ok(text) = origin.to_str() else {
+            return false;
+        };
+        let text = text.to_ascii_lowercase();
+        let name = text.strip_prefix(&*self.scheme);
+        let name = name.and_then(|rest| rest.strip_suffix(&*self.domain));
+        name.is_some_and(|name| {
+            let of_host =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            !name.is_empty() && name.bytes().all(of_host)
+        })
+    }
+}
+
+fn preflight(cors: &Cors, origin: Option<&HeaderValue>) -> Arc<Reply> {
     let credentials = credentials(cors).then(|| HeaderValue::from_static("true"));
     let max_age = cors.max_age.map(|age| HeaderValue::from(age.as_secs()));
     let headers = [
-        (ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone())),
+        (ACCESS_CONTROL_ALLOW_ORIGIN, origin.cloned()),
         (
             ACCESS_CONTROL_ALLOW_METHODS,
             list(cors.methods.iter().map(Method::as_str)),

@@ -3,8 +3,10 @@
 
 mod cors;
 mod header_rules;
+mod maintenance;
 mod respond;
 
 pub use cors::CorsFilter;
 pub use header_rules::HeaderFilter;
+pub use maintenance::MaintenanceFilter;
 pub use respond::reply;

@@ -122,3 +122,15 @@ fn the_gateway_serves_what_was_included() {
     assert_eq!(client.get("/two").send().expect(200).text(), "two");
     assert_eq!(client.get("/one").send().expect(200).text(), "one");
 }
+
+#[test]
+fn a_missing_file_hides_no_other_problem() {
+    let text = "include = [\"gone.toml\"]\n[server]\ngrace_period = \"ten\"\n\
+                [[route]]\npath = \"/x\"\nupstream = \"elsewhere\"\n";
+    let ran = Folder::with(text).check().expect(1);
+    let ran = ran.says("gone.toml").says("tollgate.toml:3:");
+    // What the missing file may define is not missed.
+    assert!(!ran.stdout.contains("elsewhere"), "{ran:?}");
+    assert!(!ran.stdout.contains("[[listener]]"), "{ran:?}");
+    assert!(ran.stderr.contains("2 problems"), "{ran:?}");
+}

@@ -71,6 +71,9 @@ impl Request {
             principal: None,
             quota: None,
             tickets: Vec::new(),
+            held: Default::default(),
+            paces: Vec::new(),
+            turn: None,
             dry_run: false,
         }
     }

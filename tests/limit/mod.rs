@@ -1,7 +1,10 @@
 //! How much is too much: each limit at N and at N + 1.
 
+mod bandwidth;
 mod concurrency;
 mod key;
+mod quota;
+mod together;
 
 use std::time::Instant;
 

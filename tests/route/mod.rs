@@ -1,5 +1,6 @@
 //! Which route takes a request, and what of the request reaches the other side.
 
+mod access;
 mod answer;
 mod group;
 mod path;

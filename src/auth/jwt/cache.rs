@@ -127,6 +127,7 @@ mod tests {
             consumer_header: None,
             claims: serde_json::Value::Null,
             forward: Vec::new(),
+            tier: None,
         })
     }
 

@@ -37,6 +37,7 @@ pub(super) struct JwtAuthenticator {
     keys: Keys,
     rules: Rules,
     forward: Vec<(String, HeaderName)>,
+    tier: Option<String>,
     cache: Arc<TokenCache>,
 }
 
@@ -54,6 +55,7 @@ impl JwtAuthenticator {
             keys,
             rules: Rules::new(auth),
             forward: auth.forward_claims.clone(),
+            tier: auth.tier_claim.clone(),
             cache: facts.tokens(&auth.name, fingerprint, auth.cache),
         })
     }
@@ -82,7 +84,7 @@ impl JwtAuthenticator {
 
     fn verify(&self, token: &[u8]) -> Result<(Arc<Principal>, Window), Flaw> {
         let (claims, window) = verify::verify(token, &self.keys, &self.rules)?;
-        let principal = principal::from_claims(claims, &self.forward);
+        let principal = principal::from_claims(claims, &self.forward, self.tier.as_deref());
         Ok((Arc::new(principal), window))
     }
 }
@@ -132,6 +134,7 @@ fn fingerprint(auth: &JwtAuth, material: &[u8]) -> u128 {
             &auth.audience,
             auth.leeway,
             &auth.forward_claims,
+            &auth.tier_claim,
             auth.cache,
         )
     );

@@ -14,14 +14,21 @@ const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 const ESCAPED_IN_LIST: &AsciiSet = &ESCAPED.add(b',');
 
 /// The principal of a verified token.
-pub(super) fn from_claims(claims: Value, forward: &[(String, HeaderName)]) -> Principal {
+pub(super) fn from_claims(
+    claims: Value,
+    forward: &[(String, HeaderName)],
+    tier: Option<&str>,
+) -> Principal {
     let consumer = consumer(&claims);
     let mut principal = Principal {
         consumer_header: header_text(&consumer),
         consumer: consumer.into(),
         claims,
+        tier: None,
         forward: Vec::new(),
     };
+    let tier = tier.and_then(|path| principal.claim(path)?.as_str());
+    principal.tier = tier.map(Into::into);
     principal.forward = forward
         .iter()
         .filter_map(|(path, name)| {
@@ -151,7 +158,7 @@ mod tests {
             ("org.id".to_owned(), name("x-org")),
             ("none".to_owned(), name("x-none")),
         ];
-        let principal = from_claims(json!({"org": {"id": "o1"}}), &forward);
+        let principal = from_claims(json!({"org": {"id": "o1"}}), &forward, None);
         assert_eq!(principal.forward.len(), 1);
         assert_eq!(principal.forward[0].1, "o1");
     }

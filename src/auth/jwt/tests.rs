@@ -32,6 +32,7 @@ fn settings() -> JwtAuth {
         leeway: Duration::ZERO,
         from: vec![TokenSource::Header(http::header::AUTHORIZATION)],
         forward_claims: vec![("sub".to_owned(), "x-user-id".parse().unwrap())],
+        tier_claim: None,
         cache: 100,
     }
 }

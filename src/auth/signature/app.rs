@@ -42,6 +42,7 @@ impl App {
                 consumer: name.into(),
                 consumer_header: header_text(name),
                 claims: Value::Null,
+                tier: settings.tier.as_deref().map(Into::into),
                 forward: Vec::new(),
             }),
             ips: settings.ips.clone(),

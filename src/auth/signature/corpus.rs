@@ -29,6 +29,7 @@ fn authenticators() -> Vec<Arc<dyn Authenticator>> {
         let secret = SecretSource::parse("a secret that no file of the corpus knows");
         let app = App {
             key: AppKey::Secrets(vec![secret]),
+            tier: None,
             ips: None,
         };
         let auth = Auth::Signature(SignatureAuth {

@@ -32,6 +32,7 @@ fn literal(source: &SecretSource) -> Result<Secret, String> {
 fn app(secrets: &[&str]) -> App {
     App {
         key: AppKey::Secrets(secrets.iter().map(|s| SecretSource::parse(s)).collect()),
+        tier: None,
         ips: None,
     }
 }
@@ -709,7 +710,14 @@ fn raw(der: &[u8]) -> Vec<u8> {
 fn public(pem: &str) -> SignatureAuth {
     let mut auth = settings(SignatureScheme::Rfc9421);
     let key = AppKey::PublicKey(SecretSource::parse(pem));
-    auth.apps.insert(KEY.to_owned(), App { key, ips: None });
+    auth.apps.insert(
+        KEY.to_owned(),
+        App {
+            key,
+            tier: None,
+            ips: None,
+        },
+    );
     auth
 }
 

@@ -16,17 +16,19 @@ pub use self::action::Action;
 pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::host::HostPattern;
 use self::shared::Shared;
+use super::addresses::AddressList;
 use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
+use super::limit::{Limit, LimitUse, RawLimit};
+use super::maintenance::Maintenance;
 use super::overload::Class;
 use super::raw::Later;
 use super::respond::RawRespond;
 use super::scope::Scope;
 use super::upstream::{Breaker, method};
 use crate::primitives::matcher::ValueMatch;
-use crate::primitives::ranges::AddressRanges;
 use crate::primitives::template::PathTemplate;
 use crate::primitives::{AuthName, LimitName, RouteName};
 
@@ -143,6 +145,8 @@ pub struct Route {
     pub auth: Vec<AuthName>,
     /// Limits.
     pub limits: Vec<LimitName>,
+    /// What it says of some of them.
+    pub limit_uses: BTreeMap<LimitName, LimitUse>,
     /// Claims (dotted paths) and their allowed values.
     pub require: Vec<(String, Vec<String>)>,
     /// Deadline of the whole exchange.
@@ -152,9 +156,9 @@ pub struct Route {
     /// Bytes of a body.
     pub max_body: u64,
     /// Addresses that may come in; `None` = any.
-    pub allow_ips: Option<AddressRanges>,
+    pub allow_ips: Option<AddressList>,
     /// Addresses that may not.
-    pub deny_ips: AddressRanges,
+    pub deny_ips: AddressList,
     /// Header changes towards the upstream.
     pub request: HeaderRules,
     /// Header changes towards the client.
@@ -163,6 +167,8 @@ pub struct Route {
     pub cors: Option<Cors>,
     /// Who is let in last under overload.
     pub class: Class,
+    /// How it answers while it is closed; `None` = open.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// Names that routes may refer to.
@@ -172,7 +178,9 @@ pub(super) struct Known<'k> {
     pub(super) limits: &'k dyn Fn(&str) -> bool,
     pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
     pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
+    pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
+    pub(super) maintenance: Option<&'k Maintenance>,
 }
 
 impl RawGroup {
@@ -239,15 +247,16 @@ impl RawRoute {
             None => None,
         };
         let (auth, limits) = shared.guards(at, known, scope);
+        let limit_uses = shared.limit_uses(&limits, at, known, scope);
         let require = shared.require(at, &auth, scope);
         let allow_ips = shared
             .allow_ips
             .as_ref()
-            .map(|ips| scope.ranges(&at.key("allow_ips"), ips));
+            .map(|ips| scope.addresses(&at.key("allow_ips"), ips));
         let deny_ips = shared
             .deny_ips
             .as_ref()
-            .map(|ips| scope.ranges(&at.key("deny_ips"), ips));
+            .map(|ips| scope.addresses(&at.key("deny_ips"), ips));
         let max_body = shared
             .max_body
             .as_ref()
@@ -280,6 +289,7 @@ impl RawRoute {
                 .into_iter()
                 .map(|name| LimitName::new(&name))
                 .collect(),
+            limit_uses,
             require,
             timeout: shared
                 .timeout
@@ -296,6 +306,10 @@ impl RawRoute {
                 .as_ref()
                 .map(|cors| cors.validate(&at.key("cors"), scope)),
             class: shared.class.unwrap_or_default(),
+            maintenance: match &shared.maintenance {
+                Some(raw) => raw.validate(&at.key("maintenance"), scope),
+                None => known.maintenance.cloned(),
+            },
             path: path?,
             action: action?,
         })

@@ -10,10 +10,13 @@ use super::{Known, Scheme};
 use crate::config::cors::RawCors;
 use crate::config::document::At;
 use crate::config::header_rules::RawHeaderRules;
+use crate::config::limit::{LimitUse, RawLimitUse};
+use crate::config::maintenance::RawMaintenance;
 use crate::config::overload::Class;
 use crate::config::scope::Scope;
 use crate::config::tls::CertificatePart;
 use crate::config::upstream::RawBreaker;
+use crate::primitives::LimitName;
 
 /// What a route and its group can both say.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -37,6 +40,9 @@ pub(super) struct Shared {
     /// Limits, asked in this order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limits: Option<Vec<String>>,
+    /// What a request counts, and amounts of the route's own, by limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit_overrides: Option<BTreeMap<String, RawLimitUse>>,
     /// Claims and their allowed values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) require: Option<BTreeMap<String, Vec<String>>>,
@@ -67,6 +73,9 @@ pub(super) struct Shared {
     /// Who is let in last under overload; "normal" when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) class: Option<Class>,
+    /// Closed for the time being.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) maintenance: Option<RawMaintenance>,
 }
 
 impl Shared {
@@ -79,6 +88,9 @@ impl Shared {
             strip_prefix: self.strip_prefix.or(group.strip_prefix),
             auth: self.auth.or_else(|| group.auth.clone()),
             limits: self.limits.or_else(|| group.limits.clone()),
+            limit_overrides: self
+                .limit_overrides
+                .or_else(|| group.limit_overrides.clone()),
             require: self.require.or_else(|| group.require.clone()),
             timeout: self.timeout.or_else(|| group.timeout.clone()),
             breaker: self.breaker.or_else(|| group.breaker.clone()),
@@ -89,6 +101,7 @@ impl Shared {
             response: self.response.or_else(|| group.response.clone()),
             cors: self.cors.or_else(|| group.cors.clone()),
             class: self.class.or(group.class),
+            maintenance: self.maintenance.or_else(|| group.maintenance.clone()),
         }
     }
 
@@ -132,6 +145,31 @@ impl Shared {
             }
         }
         (auth, limits)
+    }
+
+    /// What the route says of limits that it asks.
+    pub(super) fn limit_uses(
+        &self,
+        limits: &[String],
+        at: &At<'_>,
+        known: &Known<'_>,
+        scope: &mut Scope<'_>,
+    ) -> BTreeMap<LimitName, LimitUse> {
+        let table = at.key("limit_overrides");
+        let mut uses = BTreeMap::new();
+        for (name, raw) in self.limit_overrides.iter().flatten() {
+            let here = table.key(name);
+            if !limits.contains(name) {
+                scope.problem(
+                    &here,
+                    "the route does not ask this limit; name it in `limits`",
+                );
+            } else if let Some((limit, validated)) = (known.limit)(name) {
+                let used = limit.used(raw, validated, &here, scope);
+                uses.insert(LimitName::new(name), used);
+            }
+        }
+        uses
     }
 
     pub(super) fn require(

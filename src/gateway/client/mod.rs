@@ -5,6 +5,7 @@
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
+mod pacing;
 mod waits;
 
 use std::future::poll_fn;
@@ -17,6 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Version};
 use parking_lot::Mutex;
 
+pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
 use super::http1::answer::{AnswerHead, Delimited, Extra};
@@ -80,6 +82,8 @@ struct State {
     persistent: bool,
     /// The answer is whole.
     complete: bool,
+    /// How fast the answer's body may go out; `None` = as fast as it is taken.
+    pacing: Option<Pacing>,
     /// What the answer carries besides its own fields.
     extra: Extra,
     trace: Option<TraceId>,
@@ -118,6 +122,7 @@ impl ClientIo {
             answered: false,
             persistent: false,
             complete: false,
+            pacing: None,
             extra: Extra::default(),
             trace: None,
             ended: Instant::now(),
@@ -138,6 +143,7 @@ impl ClientIo {
         state.answered = false;
         state.persistent = persistent;
         state.complete = false;
+        state.pacing = None;
         state.extra = Extra::default();
         state.trace = None;
     }
@@ -201,6 +207,11 @@ impl ClientIo {
     /// What the answer is to carry besides its own fields.
     pub(super) fn set_extra(&self, extra: Extra) {
         self.state.lock().extra = extra;
+    }
+
+    /// How fast the answer's body may go out.
+    pub(super) fn set_pace(&self, pacing: Pacing) {
+        self.state.lock().pacing = Some(pacing);
     }
 
     /// Remembers the identifier of the request being served, for an answer after a panic.
@@ -380,15 +391,24 @@ impl ClientIo {
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
     ) -> Poll<io::Result<usize>> {
-        let State { wire, waits, .. } = &mut *self.state.lock();
-        match wire {
-            Wire::Http1(wire) => {
-                let sent = std::task::ready!(wire.poll_send(cx, piece.chunk(), waits))?;
-                piece.advance(sent);
-                Poll::Ready(Ok(sent))
-            }
-            Wire::Http2(wire) => wire.poll_send(cx, piece, waits),
+        let state = &mut *self.state.lock();
+        if state.pacing.is_none() {
+            return state.poll_send(cx, piece);
         }
+        let room = std::task::ready!(state.poll_room(cx, piece.remaining()))?;
+        let sent = std::task::ready!(state.poll_send(cx, &mut piece.take(room)))?;
+        state.spent(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    /// How many of `wanted` bytes of the body may be queued now. What was queued is [`Self::spent`].
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        self.state.lock().poll_room(cx, wanted)
+    }
+
+    /// So many bytes of the body were queued.
+    pub(super) fn spent(&self, bytes: usize) {
+        self.state.lock().spent(bytes);
     }
 
     /// Queues the end of the answer. Trailers go where the protocol carries them without being asked for.
@@ -609,6 +629,40 @@ impl State {
             return gone;
         }
         self.waits.poll_answer(cx)
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, piece: &mut impl Buf) -> Poll<io::Result<usize>> {
+        let Self { wire, waits, .. } = self;
+        match wire {
+            Wire::Http1(wire) => {
+                let sent = std::task::ready!(wire.poll_send(cx, piece.chunk(), waits))?;
+                piece.advance(sent);
+                Poll::Ready(Ok(sent))
+            }
+            Wire::Http2(wire) => wire.poll_send(cx, piece, waits),
+        }
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let Some(pacing) = &mut self.pacing else {
+            return Poll::Ready(Ok(wanted));
+        };
+        if let Poll::Ready(room) = pacing.poll(cx, wanted) {
+            // Nobody listened to the upstream meanwhile.
+            self.waits.listens_again();
+            return Poll::Ready(Ok(room));
+        }
+        // What was queued before need not wait with the rest.
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        self.waits.poll_due(cx, None).map(Err)
+    }
+
+    fn spent(&mut self, bytes: usize) {
+        if let Some(pacing) = &mut self.pacing {
+            pacing.spent(bytes);
+        }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -113,6 +113,13 @@ impl Waits {
         self.alarm.poll_until(cx, due)
     }
 
+    /// Whoever reads from the upstream had to wait for something else.
+    pub(super) fn listens_again(&mut self) {
+        if self.silent.is_some() {
+            self.silent = Some(Instant::now());
+        }
+    }
+
     /// The client takes something. While it took nothing nobody listened to the upstream.
     pub(in crate::gateway) fn unstalled(&mut self) {
         if self.stalled.take().is_some() && self.silent.is_some() {

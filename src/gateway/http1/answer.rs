@@ -7,16 +7,16 @@ use http::{Version, header};
 use pingora::http::{HeaderNameVariant, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 
-use crate::filter::Quota;
+use crate::filter::{Policy, Quota};
 use crate::primitives::trace::TraceId;
 
 /// What an answer carries besides its own fields. Written straight to the client: fields that every answer has are not
 /// worth an entry in a map.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Extra {
     /// `X-Trace-ID`.
     pub(crate) trace: Option<TraceId>,
-    /// `X-RateLimit-*`.
+    /// `X-RateLimit-*`, and what the draft has instead.
     pub(crate) quota: Option<Quota>,
     /// Seconds of `Keep-Alive`, if the connection goes on.
     pub(crate) keep_alive: Option<u64>,
@@ -126,6 +126,7 @@ pub(crate) fn each_final(
     let status = answer.status();
     let upgraded = status == 101;
     let with_length = !matches!(delimited, Delimited::Chunked | Delimited::Close) && status != 204;
+    let (legacy, draft) = limits_told(extra);
     let mut dated = false;
     answer.each(|name, value| {
         let ours = match name.len() {
@@ -135,7 +136,11 @@ pub(crate) fn each_final(
             }
             10 if extra.trace.is_some() && name.eq_ignore_ascii_case(b"x-trace-id") => true,
             14 if name.eq_ignore_ascii_case(b"content-length") => !with_length,
-            17 | 21 if extra.quota.is_some() => [
+            9 | 16 if draft.is_some() => {
+                name.eq_ignore_ascii_case(b"ratelimit")
+                    || name.eq_ignore_ascii_case(b"ratelimit-policy")
+            }
+            17 | 21 if legacy.is_some() => [
                 &b"x-ratelimit-limit"[..],
                 b"x-ratelimit-reset",
                 b"x-ratelimit-remaining",
@@ -154,7 +159,7 @@ pub(crate) fn each_final(
     if let Some(trace) = &extra.trace {
         show(b"X-Trace-ID", trace.as_bytes());
     }
-    if let Some(quota) = &extra.quota {
+    if let Some(quota) = legacy {
         for (name, number) in [
             (&b"X-RateLimit-Limit"[..], quota.limit),
             (b"X-RateLimit-Remaining", quota.remaining),
@@ -163,6 +168,25 @@ pub(crate) fn each_final(
             show(name, itoa::Buffer::new().format(number).as_bytes());
         }
     }
+    if let Some((quota, policy)) = draft {
+        let (left, reset) = (quota.remaining, whole_seconds(quota.reset));
+        show(b"RateLimit-Policy", policy.policy.as_bytes());
+        let item = format!("{};r={left};t={reset}", policy.name);
+        show(b"RateLimit", item.as_bytes());
+    }
+}
+
+/// What is told of limits, in the old headers and in those of the draft.
+fn limits_told(extra: &Extra) -> (Option<&Quota>, Option<(&Quota, &Policy)>) {
+    let Some(quota) = &extra.quota else {
+        return (None, None);
+    };
+    let policy = quota.policy.as_deref();
+    let legacy = policy.is_none_or(|policy| policy.legacy);
+    (
+        legacy.then_some(quota),
+        policy.map(|policy| (quota, policy)),
+    )
 }
 
 /// Writes an informational head.
@@ -257,14 +281,14 @@ mod tests {
     fn written(
         head: &ResponseHeader,
         delimited: Delimited,
-        extra: Extra,
+        extra: &Extra,
         persistent: bool,
     ) -> String {
         let mut out = BytesMut::new();
         write(
             head,
             delimited,
-            &extra,
+            extra,
             persistent,
             Version::HTTP_11,
             &mut out,
@@ -308,10 +332,11 @@ mod tests {
                 limit: 5,
                 remaining: 4,
                 reset: Duration::from_millis(1500),
+                policy: None,
             }),
             keep_alive: Some(75),
         };
-        let text = written(&head, Delimited::Chunked, extra, true);
+        let text = written(&head, Delimited::Chunked, &extra, true);
         let (before, after) = text.split_once("Date: ").expect("a date");
         let (date, after) = after.split_once("\r\n").expect("its end");
         assert!(date.ends_with(" GMT") && date.len() == 29, "{date}");
@@ -321,7 +346,7 @@ mod tests {
              X-RateLimit-Reset: 2\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\nKeep-Alive: timeout=75\r\n\r\n"
         );
         let head = answer(200, &[("X-Trace-ID", "theirs"), ("date", "then")]);
-        let text = written(&head, Delimited::Absent, Extra::default(), false);
+        let text = written(&head, Delimited::Absent, &Extra::default(), false);
         assert!(text.contains("\r\ndate: then\r\n") && !text.contains("Date"));
         assert!(
             text.contains("X-Trace-ID: theirs\r\n") && text.ends_with("Connection: close\r\n\r\n")
@@ -332,7 +357,7 @@ mod tests {
     #[test]
     fn an_upgrade_keeps_what_it_agrees_upon() {
         let head = answer(101, &[("Upgrade", "websocket"), ("Connection", "Upgrade")]);
-        let text = written(&head, Delimited::Close, Extra::default(), false);
+        let text = written(&head, Delimited::Close, &Extra::default(), false);
         assert!(
             text.contains("Upgrade: websocket\r\nConnection: Upgrade\r\n"),
             "{text}"

@@ -42,14 +42,22 @@ where
     let client = ClientIo::new(socket);
     let mut served = 0;
     let mut clean = true;
+    let Some(first) = door.state.snapshot() else {
+        return Ended::Over;
+    };
+    let mut limits = first.config.server.client;
+    drop(first);
     while clean {
+        let next = next_head(&client, &limits, closing).await;
+        // Taken when the head is here: a connection may wait long, and what is in force by then decides.
         let Some(snapshot) = door.state.snapshot() else {
             break;
         };
-        clean = match next_head(&client, &snapshot, closing).await {
+        limits = snapshot.config.server.client;
+        clean = match next {
             Next::Request(request, head) => {
                 served += 1;
-                let last = served >= snapshot.config.server.client.keepalive_requests;
+                let last = served >= limits.keepalive_requests;
                 one_request(&client, peer, snapshot, (request, head), last, door).await
             }
             Next::Refused(_, bytes) if either && served == 0 && http2::is_preface(&bytes) => {
@@ -80,10 +88,9 @@ enum Next {
 /// Waits for the next head. Idle time is bounded until its first byte, and from there its total time.
 async fn next_head(
     client: &ClientIo,
-    snapshot: &Snapshot,
+    limits: &ClientLimits,
     closing: &mut Closing<'_, impl Future<Output = ()>>,
 ) -> Next {
-    let limits = &snapshot.config.server.client;
     let mut looking = Looking {
         seen: 0,
         found: None,

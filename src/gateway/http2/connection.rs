@@ -65,7 +65,7 @@ pub(crate) async fn serve<A>(
     let Some(snapshot) = door.state.snapshot() else {
         return;
     };
-    let limits = snapshot.config.server.client;
+    let mut limits = snapshot.config.server.client;
     drop(snapshot);
     let traffic = Arc::new(Traffic::default());
     let socket = Watched::new(socket, read, Arc::clone(&traffic));
@@ -83,10 +83,6 @@ pub(crate) async fn serve<A>(
     let door = Arc::new(door.clone());
     let mut requests = 0;
     loop {
-        let Some(snapshot) = door.state.snapshot() else {
-            return;
-        };
-        let limits = snapshot.config.server.client;
         let next = poll_fn(|cx| {
             if !served.ending && closing.poll(cx).is_ready() {
                 served.end();
@@ -96,6 +92,11 @@ pub(crate) async fn serve<A>(
         let Some((request, respond)) = next.await else {
             return;
         };
+        // Taken when the request is here: what is in force by then decides.
+        let Some(snapshot) = door.state.snapshot() else {
+            return;
+        };
+        limits = snapshot.config.server.client;
         requests += 1;
         if !served.ending && (requests >= limits.keepalive_requests || door.state.draining()) {
             served.end();

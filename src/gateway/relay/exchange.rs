@@ -285,19 +285,23 @@ impl<'e> Exchange<'e> {
             }
             // Pieces are framed anew, or lose their frames: copied behind what the client took.
             std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
-            let mut taken = Ok(incoming.len());
+            let room = self.client.poll_room(cx, incoming.len());
+            let room = std::task::ready!(room).map_err(|error| write_error(&error))?;
+            let here = &incoming[..incoming.len().min(room)];
+            let mut taken = Ok(here.len());
             self.client.queue_pieces(|put| {
                 let mut put = |piece: &[u8]| {
                     *sent += piece.len() as u64;
                     put(piece);
                 };
                 if *guard == BodyGuard::Raw {
-                    put(incoming);
+                    put(here);
                 } else {
-                    taken = guard.admit(incoming, put);
+                    taken = guard.admit(here, put);
                 }
             });
             let taken = taken.map_err(|_| invalid(Invalid("the answer's chunks are malformed")))?;
+            self.client.spent(taken);
             incoming.advance(taken);
         }
         Poll::Ready(Ok(()))

@@ -16,6 +16,7 @@ fn rules(origins: &[&str]) -> Cors {
         headers: vec!["authorization".parse().unwrap(), "x-app".parse().unwrap()],
         expose: vec!["x-trace-id".parse().unwrap()],
         credentials: !any,
+        private_network: false,
         max_age: Some(Duration::from_secs(600)),
     }
 }
@@ -43,6 +44,9 @@ fn ask(filter: &CorsFilter, method: &str, headers: &[(&'static str, &str)]) -> V
         principal: None,
         quota: None,
         tickets: Vec::new(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
         dry_run: false,
     })
 }
@@ -197,5 +201,63 @@ fn vary_is_not_said_twice() {
         answered(&filter, Some("https://a.example"), &mut head);
         answered(&filter, Some("https://a.example"), &mut head);
         assert_eq!(text(&head, "vary").len(), has, "{had}");
+    }
+}
+
+#[test]
+fn a_star_before_a_domain_stands_for_names_under_it() {
+    let filter = CorsFilter::new(&rules(&["https://*.a.example", "https://a.example:8443"]));
+    for (origin, granted) in [
+        ("https://b.a.example", true),
+        ("https://C.b.A.example", true),
+        ("https://a.example:8443", true),
+        ("https://a.example", false),
+        ("https://.a.example", false),
+        ("http://b.a.example", false),
+        ("https://b.a.example:8443", false),
+        ("https://evil.test/.a.example", false),
+        ("https://evil.test:1.a.example", false),
+        ("https://ba.example", false),
+        ("null", false),
+    ] {
+        let said = format!("access-control-allow-origin: {origin}");
+        let headers = preflight(&filter, origin, "GET");
+        assert_eq!(headers.contains(&said), granted, "{origin}: {headers:?}");
+        assert!(headers.contains(&"vary: Origin".to_owned()), "{headers:?}");
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        answered(&filter, Some(origin), &mut head);
+        let allowed = text(&head, "access-control-allow-origin");
+        assert_eq!(allowed == [origin], granted, "{origin}: {allowed:?}");
+        assert_eq!(text(&head, "vary"), ["Origin"]);
+    }
+}
+
+#[test]
+fn any_method_is_granted_with_a_star() {
+    let mut cors = rules(&["*"]);
+    cors.methods = vec![Method::from_bytes(b"*").unwrap()];
+    let headers = preflight(&CorsFilter::new(&cors), "https://a.example", "PURGE");
+    assert!(
+        headers.contains(&"access-control-allow-methods: *".to_owned()),
+        "{headers:?}"
+    );
+}
+
+#[test]
+fn a_private_network_is_opened_only_where_it_is_said() {
+    let asked = [
+        ("Origin", "https://a.example"),
+        ("Access-Control-Request-Method", "GET"),
+        ("Access-Control-Request-Private-Network", "true"),
+    ];
+    for open in [false, true] {
+        let mut cors = rules(&["https://a.example"]);
+        cors.private_network = open;
+        let Verdict::Answer(reply) = ask(&CorsFilter::new(&cors), "OPTIONS", &asked) else {
+            panic!("a preflight is answered");
+        };
+        let said = |name: &str| reply.headers.iter().any(|(known, _)| known == name);
+        assert_eq!(said("access-control-allow-private-network"), open);
+        assert!(said("access-control-allow-origin"));
     }
 }

@@ -15,6 +15,7 @@ use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
 use super::overload::{self, Held};
+use super::policy;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
@@ -146,6 +147,8 @@ pub struct Ctx {
     pub(super) forward: Forward,
     /// What it holds of what is bounded.
     pub(super) held: Held,
+    /// Level, side, fallback and copy.
+    pub(super) policy: policy::Path,
     logged: bool,
 }
 
@@ -230,6 +233,7 @@ impl Ctx {
                 permits: Permits::default(),
             },
             held: Held::default(),
+            policy: policy::Path::default(),
             logged: false,
         }
     }
@@ -273,6 +277,7 @@ impl Ctx {
         if let Some(start) = &self.start {
             start.client.ended(now);
         }
+        policy::record(self, status, took);
         let stats = self
             .route
             .as_ref()
@@ -281,7 +286,8 @@ impl Ctx {
             stats.served(self.method.as_str(), status, took);
         }
         let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
-        if let Some(reason) = reason {
+        let fell = self.policy.fell.as_ref();
+        if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);
         }
         let Some(log) = &self.state.log else { return };
@@ -311,6 +317,7 @@ impl Ctx {
                 user_agent,
                 referer,
                 reason,
+                fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
             },
         );
     }

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::address_lists::AddressLists;
 use super::chain::Chain;
 use super::limits::Limits;
+use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
 use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
@@ -62,6 +63,8 @@ pub struct RouteRuntime {
     pub class: Class,
     /// Its counts.
     pub stats: Arc<RouteStats>,
+    /// Level, sides, fallback and mirror.
+    pub policy: Policy,
     /// Circuit breaker of what it sends, besides the upstream's own.
     pub breaker: Option<Arc<Breaker>>,
     /// Bytes of a body.
@@ -266,6 +269,7 @@ impl RouteRuntime {
             target,
             class: route.class,
             stats,
+            policy: Policy::of(route, pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,

@@ -11,6 +11,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::policies;
 use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
@@ -75,7 +76,9 @@ impl Housekeeping {
         self.state.wall.compare();
         let now = self.state.clock.now();
         self.state.overload.tell();
-        if let Some(snapshot) = self.state.snapshot() {
+        let snapshot = self.state.snapshot();
+        policies::tick(&self.state, snapshot.as_deref());
+        if let Some(snapshot) = snapshot {
             for pool in snapshot.pools.values() {
                 pool.tick(now);
                 pool.tell();

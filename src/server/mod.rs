@@ -11,6 +11,7 @@ mod listeners;
 mod load;
 mod notify;
 mod offline;
+mod policies;
 mod pressure;
 mod probe;
 mod processors;

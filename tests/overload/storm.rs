@@ -9,6 +9,7 @@ const NORMAL: &str = "/normal/x";
 const SHEDDABLE: &str = "/sheddable/x";
 
 /// What is asked for, in parts of the capacity: critical alone, then twice the capacity, then little of everything.
+#[allow(clippy::print_stdout, reason = "by hand it is run for its figures")]
 fn storm(gateway: &Gateway, capacity: f64) -> [Vec<Tally>; 3] {
     let to = gateway.listen();
     let alone = send(to, &[(CRITICAL, capacity * 0.4)], seconds(4));

@@ -46,6 +46,8 @@ const MOST_UP: f64 = 1.3;
 const CALM: f64 = 0.7;
 /// On time, clearly.
 const ON_TIME: f64 = 0.5;
+/// So late that critical requests are given up as well.
+const TOO_LATE: f64 = 10.0;
 /// Requests a second that are always let in: a budget of none would never learn that the overload is over.
 const LEAST: f64 = 10.0;
 
@@ -71,8 +73,15 @@ impl Budget {
             let over = total <= rate || total < self.storm * CALM;
             self.rate = (!over).then_some(rate);
         }
-        let Some(mut left) = self.rate else {
+        let Some(rate) = self.rate else {
             return [1.0; Class::ALL.len()];
+        };
+        // To refuse costs something too. Where that alone keeps the worker busy it is late whatever it lets in, and the
+        // critical ones would be given up for nothing.
+        let mut left = if seen.lateness < TOO_LATE {
+            rate.max(asked[Class::Critical as usize])
+        } else {
+            rate
         };
         asked.map(|asked| {
             let given = asked.min(left);

@@ -95,7 +95,8 @@ impl<T> Queue<T> {
             .find(|of| !self.lines[*of as usize].waiting.is_empty())?;
         let line = &mut self.lines[least as usize];
         let below = least as usize > class as usize;
-        if !below && !(least == class && line.stands(now, patience)) {
+        let gives_way = below || (least == class && line.stands(now, patience));
+        if !gives_way {
             return None;
         }
         let (_, item) = line.waiting.pop_front()?;

@@ -12,15 +12,14 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 4] = [
+const NOT_SUPPORTED_YET: [&str; 3] = [
     "limit.NAME.scope",
     "route[].class",
     "upstream.NAME.discovery",
-    "upstream.NAME.hash_on",
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 16] = [
+const SHOWN_IN_COMMENTS: [&str; 18] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -34,6 +33,8 @@ const SHOWN_IN_COMMENTS: [&str; 16] = [
     "route[].fallback.text",
     "server.maintenance.html",
     "server.maintenance.json",
+    "upstream.NAME.sticky.domain",
+    "upstream.NAME.sticky.secure",
     "upstream.NAME.tls.ca",
     "upstream.NAME.tls.cert",
     "upstream.NAME.tls.key",

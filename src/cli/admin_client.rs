@@ -207,7 +207,11 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
         ));
     }
     for upstream in upstreams.as_array().into_iter().flatten() {
-        out.push_str(&format!("\nUPSTREAM {}\n", text(&upstream["name"])));
+        out.push_str(&format!(
+            "\nUPSTREAM {}  {}\n",
+            text(&upstream["name"]),
+            text(&upstream["balance"])
+        ));
         if let Some(after) = upstream["hedge_after_ms"].as_f64() {
             out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
         }
@@ -221,10 +225,17 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
                 ""
             };
             let (name, state) = (text(&endpoint["endpoint"]), text(&endpoint["state"]));
+            let (weight, now) = (&endpoint["weight"], &endpoint["effective_weight"]);
+            let now = match weight.as_f64() == now.as_f64() {
+                true => String::new(),
+                false => format!(", now {now}"),
+            };
             out.push_str(&format!(
-                "  {name:<28} {state:<8} weight {}{backup}\n",
-                endpoint["weight"]
+                "  {name:<28} {state:<8} weight {weight}{now}{backup}\n"
             ));
+            for why in endpoint["why"].as_array().into_iter().flatten() {
+                out.push_str(&format!("    {}\n", text(why)));
+            }
         }
     }
 }

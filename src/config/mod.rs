@@ -49,8 +49,9 @@ pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
-    Breaker, BreakerWindow, Endpoint, EndpointAddress, Failures, Health, Hedge, HedgeAfter, Jitter,
-    Passive, Retry, Timeouts, Upstream, UpstreamTls,
+    Balance, Breaker, BreakerWindow, Endpoint, EndpointAddress, Failures, HashOn, Health, Hedge,
+    HedgeAfter, Jitter, Outlier, Passive, Retry, SameSite, Score, Sticky, Timeouts, Upstream,
+    UpstreamTls,
 };
 
 use crate::primitives::address::Address;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::affinity;
 use super::breaking::{self, Permits};
 use super::ctx::Ctx;
 use super::forward;
@@ -27,7 +28,7 @@ impl Contender {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
         let sent = Instant::now();
         let now = ctx.state.clock.at(sent);
-        let other = pool.pick(now, &ctx.forward.tried);
+        let other = pool.choose(now, &affinity::wish(ctx));
         let other = other.filter(|endpoint| !ctx.forward.tried.contains(&endpoint.address));
         let permits = other
             .as_ref()
@@ -37,7 +38,7 @@ impl Contender {
             pool.stats().hedges.up(HedgeOutcome::Refused);
             return None;
         };
-        endpoint.counts.stats.in_flight.up();
+        endpoint.in_flight.up();
         ctx.forward.tried.push(endpoint.address.clone());
         ctx.forward.attempts += 1;
         Some(Self {
@@ -69,8 +70,10 @@ impl Contender {
             Ending::Broken(_) => stats.errors.up(),
         }
         self.pool.report(&self.endpoint, Outcome::Bad, now);
+        let took = self.sent.elapsed();
+        self.pool.observe(&self.endpoint, took, true, now);
         let permits = std::mem::take(&mut self.permits);
-        permits.tell(ending, self.sent.elapsed(), now);
+        permits.tell(ending, took, now);
     }
 
     /// It came to nothing, and that tells nothing about the endpoint.
@@ -88,13 +91,18 @@ impl Contender {
                 breaking::told(ctx, Ending::Broken(cause));
             }
             None => {
-                if let (Some(pace), Some(sent)) = (self.pool.pace(), ctx.forward.sent) {
-                    pace.observe(sent.elapsed());
+                let took = ctx.forward.sent.map(|sent| sent.elapsed());
+                let took = took.unwrap_or_default();
+                if let Some(pace) = self.pool.pace() {
+                    pace.observe(took);
+                }
+                if let Some(endpoint) = &ctx.forward.current {
+                    self.pool.observe(endpoint, took, false, ctx.now());
                 }
             }
         }
         ctx.leave_endpoint();
-        self.endpoint.counts.stats.in_flight.up();
+        self.endpoint.in_flight.up();
         let forward = &mut ctx.forward;
         forward.current = Some(Arc::clone(&self.endpoint));
         forward.permits = std::mem::take(&mut self.permits);
@@ -107,7 +115,7 @@ impl Contender {
 
 impl Drop for Contender {
     fn drop(&mut self) {
-        self.endpoint.counts.stats.in_flight.down();
+        self.endpoint.in_flight.down();
         self.pool.stats().hedges.up(self.outcome);
     }
 }

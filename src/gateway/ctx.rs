@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
+use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
@@ -171,6 +172,8 @@ pub(super) struct Forward {
     /// The next try waits for nothing.
     pub(super) at_once: bool,
     pub(super) informational: u32,
+    /// Where in the upstream it belongs.
+    pub(super) affinity: Affinity,
     /// What breakers let the current try through with.
     pub(super) permits: Permits,
 }
@@ -227,6 +230,7 @@ impl Ctx {
                 stale: false,
                 at_once: false,
                 informational: 0,
+                affinity: Affinity::default(),
                 permits: Permits::default(),
             },
             policy: policy::Path::default(),
@@ -248,7 +252,7 @@ impl Ctx {
     /// Takes a failed or unfinished try off the endpoint.
     pub(super) fn leave_endpoint(&mut self) {
         if let Some(endpoint) = self.forward.current.take() {
-            endpoint.counts.stats.in_flight.down();
+            endpoint.in_flight.down();
         }
     }
 

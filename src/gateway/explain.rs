@@ -316,9 +316,14 @@ fn lead(
     answer.step(
         "upstream",
         &format!(
-            "{}: {} endpoints",
+            "{}: {} endpoints, {}{}",
             pool.settings().name,
-            answer.candidates.len()
+            answer.candidates.len(),
+            pool.settings().balance.name(),
+            match pool.settings().sticky {
+                Some(_) => ", a client stays with its endpoint",
+                None => "",
+            }
         ),
         None,
     );

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{breaking, failure, fallback, relay};
+use super::{affinity, breaking, failure, fallback, relay};
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
@@ -64,12 +64,12 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
         return Err(refused(ctx, refusal));
     }
     ctx.leave_endpoint();
-    let Some(endpoint) = pool.pick(ctx.state.clock.at(now), &ctx.forward.tried) else {
+    let Some(endpoint) = pool.choose(ctx.state.clock.at(now), &affinity::wish(ctx)) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
     };
-    endpoint.counts.stats.in_flight.up();
+    endpoint.in_flight.up();
     if let Some(start) = &ctx.start {
         start
             .client
@@ -268,6 +268,7 @@ pub(super) fn answered(
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
+    pool.observe(endpoint, took, status >= 500, ctx.state.clock.at(now));
     report(ctx, outcome, ctx.state.clock.at(now));
     breaking::told(ctx, Ending::Answered(status));
     if again
@@ -309,10 +310,28 @@ pub(super) fn answered_through_framework(
         return Err(invalid("an upgrade that nobody asked for"));
     }
     check_framing(head)?;
+    if let Some(name) = load_header(ctx)
+        && let Some(value) = head.headers.get(name)
+    {
+        loaded(ctx, value.as_bytes());
+    }
     let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
     answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
     strip_nominated(head);
     Ok(())
+}
+
+/// The header in which the endpoint may report its load, where somebody reads it.
+pub(super) fn load_header(ctx: &Ctx) -> Option<&HeaderName> {
+    let (pool, _) = ctx.forward.trying()?;
+    pool.load_header()
+}
+
+/// The endpoint reported its load.
+pub(super) fn loaded(ctx: &Ctx, text: &[u8]) {
+    if let Some((pool, endpoint)) = ctx.forward.trying() {
+        pool.report_load(endpoint, text, ctx.now());
+    }
 }
 
 /// An answer that cannot be passed on.
@@ -384,6 +403,8 @@ pub(super) fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
         pool.report(endpoint, outcome, now);
         if ctx.forward.took.is_none() {
             endpoint.counts.stats.errors.up();
+            let waited = ctx.forward.sent.map(|sent| sent.elapsed());
+            pool.observe(endpoint, waited.unwrap_or_default(), true, now);
         }
     }
 }
@@ -408,8 +429,10 @@ pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let took = ctx.forward.sent.map(|sent| sent.elapsed());
     ctx.forward.took = took;
     if let Some((pool, endpoint)) = ctx.forward.trying() {
-        pool.stats().latency.observe(took.unwrap_or_default());
+        let took = took.unwrap_or_default();
+        pool.stats().latency.observe(took);
         endpoint.counts.stats.statuses.up(status);
+        pool.observe(endpoint, took, true, ctx.now());
     }
     report(ctx, Outcome::Bad, ctx.now());
     breaking::told(ctx, Ending::Answered(status));

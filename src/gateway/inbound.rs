@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use super::client::{Pacing, Unbuffered};
 use super::ctx::Ctx;
 use super::snapshot::Target;
-use super::{chain, decide, failure, policy, reply};
+use super::{affinity, chain, decide, failure, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
 use crate::primitives::level::Level;
 use crate::route::Asked;
@@ -180,7 +180,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
-            policy::lead(head, ctx)
+            let decision = policy::lead(head, ctx);
+            affinity::learn(ctx, head, &target.path, asked.scheme);
+            decision
         }
     }
 }

@@ -239,7 +239,7 @@ async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &Sta
 impl UnderWay {
     fn new(mirror: &Arc<Mirror>, endpoint: Arc<Endpoint>) -> Self {
         mirror.stats.in_flight.up();
-        endpoint.counts.stats.in_flight.up();
+        endpoint.in_flight.up();
         Self {
             mirror: Arc::clone(mirror),
             endpoint,
@@ -273,6 +273,6 @@ impl UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.mirror.stats.in_flight.down();
-        self.endpoint.counts.stats.in_flight.down();
+        self.endpoint.in_flight.down();
     }
 }

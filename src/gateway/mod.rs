@@ -7,6 +7,7 @@
 
 mod address_lists;
 mod admission;
+mod affinity;
 mod alarm;
 mod breaking;
 mod chain;

@@ -6,6 +6,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use serde_json::json;
 
+use super::affinity;
 use super::ctx::Ctx;
 use super::http1::answer::{Extra, whole_seconds};
 use crate::config::ErrorFormat;
@@ -103,14 +104,18 @@ async fn send(
     session.finish_body().await
 }
 
-/// Whether the route changes its answers.
+/// Whether the answer is changed on its way.
 pub(super) fn has_filters(ctx: &Ctx) -> bool {
     let route = ctx.route.as_ref();
-    route.is_some_and(|route| !route.response_filters.is_empty())
+    route.is_some_and(|route| !route.response_filters.is_empty()) || affinity::has_cookie(ctx)
 }
 
-/// Applies the route's changes to an answer.
+/// Applies the route's changes to an answer, and gives its client the cookie by which it stays.
 pub(super) fn filter(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) {
+    if let Some(cookie) = affinity::cookie(ctx) {
+        // Only memory could run out.
+        let _ = head.append_header(header::SET_COOKIE, cookie);
+    }
     if let Some(route) = &ctx.route
         && !route.response_filters.is_empty()
     {

@@ -96,6 +96,9 @@ pub trait Material {
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
 }
 
+/// Reads a secret and remembers it, so that logs never show it.
+type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
+
 /// What chains are built from.
 pub(super) struct Parts {
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
@@ -153,7 +156,7 @@ impl Snapshot {
                 }
             }
         }
-        let pools = pools(&config, state, material, &mut wrong);
+        let pools = pools(&config, state, (material, &read), &mut wrong);
         let tls = tls(&config, state, material, &mut wrong);
         let mut lists = AddressLists::new(material);
         lists.read_all(&config);
@@ -309,20 +312,19 @@ fn tls(
 }
 
 /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
-/// unless TLS is involved: its files may have changed.
+/// unless TLS or a secret is involved: its files may have changed.
 fn pools(
     config: &Config,
     state: &State,
-    material: &dyn Material,
+    (material, read): (&dyn Material, ReadSecret<'_>),
     wrong: &mut dyn FnMut(&str, &str),
 ) -> BTreeMap<UpstreamName, Arc<Pool>> {
     let old = state.snapshot();
     let mut pools = BTreeMap::new();
     for (name, settings) in &config.upstreams {
         let known = old.as_ref().and_then(|old| old.pools.get(name));
-        if let Some(known) =
-            known.filter(|known| known.settings() == settings && settings.tls.is_none())
-        {
+        let carried = settings.tls.is_none() && settings.sticky.is_none();
+        if let Some(known) = known.filter(|known| known.settings() == settings && carried) {
             pools.insert(name.clone(), Arc::clone(known));
             continue;
         }
@@ -341,12 +343,25 @@ fn pools(
             stats,
             state.clock.now(),
         );
+        if let Some(sticky) = &settings.sticky {
+            match read(&sticky.secret).and_then(long_enough) {
+                Ok(secret) => pool.let_stay(&secret, state.clock.now()),
+                Err(why) => wrong(&format!("upstream.{name}.sticky.secret"), &why),
+            }
+        }
         if let Some(known) = known {
             pool = pool.inherit(known, state.clock.now());
         }
         pools.insert(name.clone(), Arc::new(pool));
     }
     pools
+}
+
+fn long_enough(secret: Secret) -> Result<Secret, String> {
+    if secret.expose().len() < config::HS_SECRET {
+        return Err(config::SHORT_SECRET.to_owned());
+    }
+    Ok(secret)
 }
 
 /// Names of headers, asked about for every header of every request. Most differ in length from all of them.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use prometheus::proto::{
@@ -54,12 +54,18 @@ pub struct EndpointCounts {
     /// What it answered.
     pub stats: EndpointStats,
     healthy: AtomicBool,
+    weight: AtomicU64,
 }
 
 impl EndpointCounts {
     /// Says whether requests may be sent to it.
     pub fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Says what share it has now: its configured weight, less what policies take from it.
+    pub fn set_weight(&self, weight: f64) {
+        self.weight.store(weight.to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -355,7 +361,17 @@ impl Metrics {
             "gateway_upstream_hedges_total",
             "Second tries beside the first, by what became of them",
         );
+        let mut sticky = counter(
+            "gateway_sticky_requests_total",
+            "Requests of upstreams whose clients stay with their endpoint, by what their cookie said",
+        );
         for (upstream, stats) in self.upstreams.lock().iter() {
+            for (result, count) in stats.stickiness().filter(|(_, count)| *count > 0) {
+                sticky.push(
+                    labels(&[("upstream", upstream.as_str()), ("result", result)]),
+                    count as f64,
+                );
+            }
             seconds.push(
                 labels(&[("upstream", upstream.as_str())]),
                 observed(&stats.latency),
@@ -381,6 +397,14 @@ impl Metrics {
             "gateway_endpoint_healthy",
             "Whether requests are sent to the endpoint",
         );
+        let mut weight = gauge(
+            "gateway_endpoint_weight",
+            "The endpoint's weight now: as configured, less what the score and a slow start take from it",
+        );
+        let mut ejections = counter(
+            "gateway_endpoint_ejections_total",
+            "How often the endpoint was put aside, by cause",
+        );
         for ((upstream, endpoint), counts) in self.endpoints.lock().iter() {
             let place = [("upstream", upstream.as_str()), ("endpoint", &**endpoint)];
             let errors = counts.stats.errors.value();
@@ -400,13 +424,26 @@ impl Metrics {
                 labels(&place),
                 f64::from(u8::from(counts.healthy.load(Ordering::Relaxed))),
             );
+            weight.push(
+                labels(&place),
+                f64::from_bits(counts.weight.load(Ordering::Relaxed)),
+            );
+            for (cause, count) in counts.stats.ejections().filter(|(_, count)| *count > 0) {
+                ejections.push(
+                    labels(&[place[0], place[1], ("cause", cause)]),
+                    count as f64,
+                );
+            }
         }
         vec![
             seconds.done(),
             retries.done(),
             hedges.done(),
+            sticky.done(),
             requests.done(),
             healthy.done(),
+            weight.done(),
+            ejections.done(),
         ]
     }
 

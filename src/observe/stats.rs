@@ -249,6 +249,29 @@ impl RetryCause {
     ];
 }
 
+/// Whether a client stays with its endpoint: label `result` of `gateway_sticky_requests_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stickiness {
+    /// It came with no cookie.
+    Fresh,
+    /// Its cookie names an endpoint that is usable.
+    Kept,
+    /// Its cookie names one that is not.
+    Moved,
+    /// Its cookie is forged, broken or past its time.
+    Invalid,
+}
+
+impl Stickiness {
+    /// All of them with their labels.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Fresh, "fresh"),
+        (Self::Kept, "kept"),
+        (Self::Moved, "moved"),
+        (Self::Invalid, "invalid"),
+    ];
+}
+
 /// What one upstream answered.
 #[derive(Debug, Default)]
 pub struct UpstreamStats {
@@ -259,12 +282,25 @@ pub struct UpstreamStats {
     /// Second tries beside the first.
     pub hedges: HedgeStats,
     retries: [Count; RetryCause::ALL.len()],
+    stuck: [Count; Stickiness::ALL.len()],
 }
 
 impl UpstreamStats {
     /// Counts one repeated try.
     pub fn retried(&self, cause: RetryCause) {
         self.retries[cause as usize].up();
+    }
+
+    /// Counts one request of an upstream whose clients stay.
+    pub fn stuck(&self, how: Stickiness) {
+        self.stuck[how as usize].up();
+    }
+
+    /// `(label, count)` of how clients stayed.
+    pub fn stickiness(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Stickiness::ALL
+            .iter()
+            .map(|(how, label)| (*label, self.stuck[*how as usize].value()))
     }
 
     /// `(label, count)` of every cause.
@@ -282,8 +318,44 @@ pub struct EndpointStats {
     pub statuses: StatusCounts,
     /// Tries that brought no answer.
     pub errors: Count,
-    /// Tries being served.
-    pub in_flight: Level,
+    ejected: [Count; Ejection::ALL.len()],
+}
+
+impl EndpointStats {
+    /// Counts that it was put aside.
+    pub fn ejected(&self, cause: Ejection) {
+        self.ejected[cause as usize].up();
+    }
+
+    /// `(label, count)` of every cause.
+    pub fn ejections(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Ejection::ALL
+            .iter()
+            .map(|(cause, label)| (*label, self.ejected[*cause as usize].value()))
+    }
+}
+
+/// Why an endpoint was put aside: label `cause` of `gateway_endpoint_ejections_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ejection {
+    /// `passive.max_fails`.
+    MaxFails,
+    /// `outlier.consecutive`.
+    Consecutive,
+    /// `outlier.deviations`.
+    SuccessRate,
+    /// `outlier.failure_rate`.
+    FailureRate,
+}
+
+impl Ejection {
+    /// All causes with their labels.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::MaxFails, "max_fails"),
+        (Self::Consecutive, "consecutive"),
+        (Self::SuccessRate, "success_rate"),
+        (Self::FailureRate, "failure_rate"),
+    ];
 }
 
 /// What one limit decided: `gateway_limit_decisions_total`.

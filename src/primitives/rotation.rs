@@ -36,16 +36,17 @@ impl Rotation {
             return None;
         }
         let turn = self.cursor.fetch_add(1, Ordering::Relaxed);
-        self.from(turn, admits)
+        self.at(turn, admits)
     }
 
     /// The same without taking a turn: for a second try, which must not move where the next request begins. Otherwise
     /// of two endpoints, one of them dead, every request would meet the dead one first.
     pub fn spare(&self, admits: impl Fn(u32) -> bool) -> Option<u32> {
-        self.from(self.position(), admits)
+        self.at(self.position(), admits)
     }
 
-    fn from(&self, turn: usize, admits: impl Fn(u32) -> bool) -> Option<u32> {
+    /// The index that turn number `turn` begins with, or the next that `admits` accepts. A random turn gives each its share.
+    pub fn at(&self, turn: usize, admits: impl Fn(u32) -> bool) -> Option<u32> {
         let len = self.order.len();
         (0..len)
             .map(|step| self.order[(turn % len + step) % len])

@@ -34,6 +34,7 @@ use crate::gateway::{
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
 use crate::tls::ListenerConfig;
+use crate::upstream::Standing;
 
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
@@ -442,22 +443,19 @@ impl Admin {
         };
         let now = self.state.clock.now();
         let each = snapshot.pools.values().map(|pool| {
-            let endpoints = pool.endpoints().into_iter().map(|(endpoint, weight, backup)| {
-                json!({
-                    "endpoint": &*endpoint.label,
-                    "address": endpoint.address.to_string(),
-                    "weight": weight,
-                    "backup": backup,
-                    "state": endpoint.state(now),
-                    "in_flight": endpoint.counts.stats.in_flight.value(),
-                })
+            let endpoints = pool.standings(now).into_iter();
+            let endpoints = endpoints.map(|standing| describe_endpoint(&standing, now));
+            let mut entry = json!({
+                "name": pool.settings().name.as_str(),
+                "balance": pool.settings().balance.name(),
+                "endpoints": endpoints.collect::<Vec<_>>(),
             });
-            let mut entry = json!({ "name": pool.settings().name.as_str(), "endpoints": endpoints.collect::<Vec<_>>() });
             if let Some(breaker) = pool.breaker() {
                 entry["breaker"] = describe_breaker(breaker, now);
             }
             if let Some(pace) = pool.pace() {
-                entry["hedge_after_ms"] = json!(pace.after().map(|after| after.as_secs_f64() * 1000.0));
+                entry["hedge_after_ms"] =
+                    json!(pace.after().map(|after| after.as_secs_f64() * 1000.0));
             }
             entry
         });
@@ -544,6 +542,24 @@ fn certificates(snapshot: &Snapshot) -> Value {
         each.collect::<Vec<_>>()
     };
     Value::Array(snapshot.tls.iter().flat_map(of).collect())
+}
+
+fn describe_endpoint(standing: &Standing, now: u64) -> Value {
+    let endpoint = &standing.endpoint;
+    let mut entry = json!({
+        "endpoint": &*endpoint.label,
+        "address": endpoint.address.to_string(),
+        "weight": standing.weight,
+        "effective_weight": (standing.effective * 100.0).round() / 100.0,
+        "backup": standing.backup,
+        "state": endpoint.state(now),
+        "in_flight": endpoint.in_flight.value(),
+        "why": standing.why,
+    });
+    if let Some(score) = &standing.score {
+        entry["score"] = serde_json::to_value(score).unwrap_or_default();
+    }
+    entry
 }
 
 /// A route for the API and for `tollgate routes --json`.

@@ -78,7 +78,7 @@ impl Housekeeping {
         let snapshot = self.state.snapshot();
         policies::tick(&self.state, snapshot.as_deref());
         if let Some(snapshot) = snapshot {
-            snapshot.pools.values().for_each(|pool| pool.tick(now));
+            snapshot.pools.values().for_each(|pool| pool.watch(now));
             snapshot.tick_breakers(now);
             let paces = snapshot.pools.values().filter_map(|pool| pool.pace());
             paces.for_each(|pace| pace.tick());

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::live::Live;
 use crate::config::Passive;
+use crate::observe::stats::Level;
 use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
 use crate::primitives::address::Address;
@@ -22,6 +24,10 @@ pub struct Endpoint {
     pub address: Address,
     /// What it answered.
     pub counts: Arc<EndpointCounts>,
+    /// Tries being served, by all workers.
+    pub in_flight: Level,
+    /// What policies read of live traffic.
+    pub(super) live: Live,
     unhealthy: AtomicBool,
     drained: AtomicBool,
     ejected_until: AtomicU64,
@@ -59,6 +65,8 @@ impl Endpoint {
             label,
             address,
             counts,
+            in_flight: Level::default(),
+            live: Live::default(),
             unhealthy: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),

@@ -12,8 +12,9 @@ use pingora::http::RequestHeader;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 
-use super::peer;
+use super::endpoint::Endpoint;
 use super::pool::Pool;
+use super::{peer, score};
 use crate::config::{EndpointAddress, Health, Upstream};
 use crate::primitives::address::Address;
 use crate::primitives::clock::Clock;
@@ -26,8 +27,7 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
     let Some(settings) = pool.settings().health.clone() else {
         return;
     };
-    let probe = probe(&pool, &settings);
-    let mut standings: HashMap<Address, Standing> = HashMap::new();
+    let mut standings: HashMap<Address, (Standing, Probe)> = HashMap::new();
     loop {
         let endpoints = pool.endpoints();
         standings.retain(|address, _| {
@@ -36,15 +36,26 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
                 .any(|(endpoint, ..)| endpoint.address == *address)
         });
         let checks = endpoints.into_iter().map(|(endpoint, ..)| {
-            let probe = &*probe;
+            let (_, probe) = standings
+                .entry(endpoint.address.clone())
+                .or_insert_with(|| {
+                    (
+                        Standing::default(),
+                        probe(&pool, &settings, &endpoint, clock),
+                    )
+                });
+            let probe = Arc::clone(probe);
             async move {
-                let good = check(probe, &endpoint.address, settings.timeout).await;
+                let good = check(&*probe, &endpoint.address, settings.timeout).await;
                 (endpoint, good)
             }
         });
+        let checks: Vec<_> = checks.collect();
         let mut checks = futures_util::stream::iter(checks).buffer_unordered(AT_ONCE);
         while let Some((endpoint, result)) = checks.next().await {
-            let standing = standings.entry(endpoint.address.clone()).or_default();
+            let Some((standing, _)) = standings.get_mut(&endpoint.address) else {
+                continue;
+            };
             let healthy = standing.add(result.is_ok(), endpoint.healthy(), &settings);
             if pool.checked(&endpoint, healthy, clock.now()) {
                 report(&pool, &endpoint.label, healthy, result.err());
@@ -107,11 +118,14 @@ async fn check(
     }
 }
 
-fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
+/// One for each endpoint: an answer may tell something about it beside its status.
+type Probe = Arc<dyn HealthCheck + Send + Sync>;
+
+fn probe(pool: &Pool, settings: &Health, endpoint: &Arc<Endpoint>, clock: Clock) -> Probe {
     let Some(path) = &settings.path else {
         let mut probe = TcpHealthCheck::new();
         probe.peer_template.options.connection_timeout = Some(settings.timeout);
-        return probe;
+        return Arc::new(*probe);
     };
     let upstream = pool.settings();
     let sni = upstream.tls.as_ref().map(|tls| tls.sni.as_str());
@@ -133,7 +147,13 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
         probe.req = head;
     }
     let expect = settings.expect.clone();
+    let load_header = pool.load_header().cloned();
+    let endpoint = Arc::clone(endpoint);
     probe.validator = Some(Box::new(move |head| {
+        let report = load_header.as_ref().and_then(|name| head.headers.get(name));
+        if let Some(load) = report.and_then(|text| score::load(text.as_bytes())) {
+            endpoint.live.report_load(load, clock.now());
+        }
         let status = head.status.as_u16();
         let good = if expect.is_empty() {
             head.status.is_success()
@@ -149,7 +169,7 @@ fn probe(pool: &Pool, settings: &Health) -> Box<dyn HealthCheck + Send + Sync> {
             )
         }
     }));
-    Box::new(probe)
+    Arc::new(probe)
 }
 
 /// The request of a check.

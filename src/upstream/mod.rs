@@ -3,25 +3,36 @@
 //! Settings come with the configuration and live in a [`Pool`], one per upstream and snapshot; facts (health,
 //! ejection, drain, counts) live in [`Endpoint`]s, which outlive a reload. A pool whose settings did not change is
 //! carried over whole, so that its rotation and its checks go on. Choosing takes no lock: the order of endpoints is
-//! computed when something changes, and a pick is a look and one atomic add.
+//! computed when something changes, and a pick is a look and one atomic add. Other ways to choose are in `balance`; what
+//! they and the rules about outliers read is written by workers into `live`, one relaxed operation each, and only where
+//! one of them is configured.
 
 mod backoff;
+mod balance;
 pub mod breaker;
 mod budget;
 mod endpoint;
 mod health;
+mod live;
+mod members;
+mod outlier;
 mod pace;
 mod peer;
 mod pool;
 mod resolve;
 mod ring;
+mod score;
+mod sticky;
 
 pub use backoff::backoff;
+pub use balance::hash;
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};
-pub use pool::{Outcome, Pool};
+pub use pool::{Outcome, Pool, Standing, Wish};
 pub use resolve::Names;
+pub use score::Scored;
+pub use sticky::{Stay, StickyCookie};
 
 use std::sync::Arc;
 

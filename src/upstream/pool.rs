@@ -1,5 +1,9 @@
 //! One upstream of one configuration: its endpoints in the order of use.
 
+mod watch;
+
+pub use watch::Standing;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,16 +14,20 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::balance::{Balance, Choice, mix};
 use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+use super::members::{Member, Members};
+use super::outlier::Comparison;
 use super::pace::Pace;
 use super::peer::PeerTemplate;
+use super::score::Scores;
+use super::sticky::StickyCookie;
 use crate::config::{EndpointAddress, Upstream};
-use crate::observe::stats::UpstreamStats;
+use crate::observe::stats::{Ejection, UpstreamStats};
 use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
-use crate::primitives::rotation::Rotation;
 
 /// An upstream, ready to choose from.
 pub struct Pool {
@@ -27,10 +35,16 @@ pub struct Pool {
     plain_tcp: bool,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
+    balance: Balance,
     members: ArcSwap<Members>,
+    sticky: Option<StickyCookie>,
+    scores: Mutex<Scores>,
+    comparison: Mutex<Comparison>,
+    /// Held while an outlier is put aside: two at once could be the last two.
+    ejecting: Mutex<()>,
     /// Addresses of endpoints that were configured by name.
     resolved: Mutex<HashMap<String, Vec<IpAddr>>>,
-    /// When the first ejection runs out and the order must be computed again; 0 = nothing to wait for.
+    /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
     breaker: Option<Arc<Breaker>>,
@@ -38,20 +52,17 @@ pub struct Pool {
     stats: Arc<UpstreamStats>,
 }
 
-/// Endpoints and their order. Replaced whole when anything changes.
-struct Members {
-    all: Arc<[Member]>,
-    primaries: Rotation,
-    backups: Rotation,
-}
-
-/// One address with its share.
-struct Member {
-    endpoint: Arc<Endpoint>,
-    weight: u32,
-    backup: bool,
-    /// One of several addresses that may share a label.
-    named: bool,
+/// What is known of a request that needs an endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'w> {
+    /// Where it was tried already.
+    pub tried: &'w [Address],
+    /// A random number, another one for each try.
+    pub chance: u64,
+    /// What it is hashed by.
+    pub key: Option<u64>,
+    /// Tag of the endpoint that its client stays with.
+    pub stay: Option<u64>,
 }
 
 /// How a try ended, as far as it tells something about the endpoint. A client that leaves tells nothing.
@@ -72,21 +83,21 @@ impl Pool {
         stats: Arc<UpstreamStats>,
         now: u64,
     ) -> Self {
-        let empty = Members {
-            all: Arc::from([]),
-            primaries: Rotation::new(&[], 0),
-            backups: Rotation::new(&[], 0),
-        };
         let in_file_system = |endpoint: &crate::config::Endpoint| {
             matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
         };
         let pool = Self {
             plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
             pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
+            balance: Balance::new(&settings.balance),
             settings,
             peers,
             facts,
-            members: ArcSwap::from_pointee(empty),
+            members: ArcSwap::from_pointee(Members::none()),
+            sticky: None,
+            scores: Mutex::default(),
+            comparison: Mutex::default(),
+            ejecting: Mutex::default(),
             resolved: Mutex::default(),
             recheck_at: AtomicU64::new(0),
             budget: RetryBudget::default(),
@@ -120,6 +131,12 @@ impl Pool {
                 .into_iter()
                 .filter(|(host, _)| names.contains(&host.as_str())),
         );
+        for member in self.members.load().all.iter() {
+            let known = |old: &Member| Arc::ptr_eq(&old.endpoint, &member.endpoint);
+            if !earlier.members.load().all.iter().any(known) {
+                member.endpoint.live.joins();
+            }
+        }
         self.gather(now);
         self.with_breaker(earlier.breaker.as_ref())
     }
@@ -167,21 +184,50 @@ impl Pool {
         &self.stats
     }
 
-    /// The next endpoint, none of `tried` while another is usable. `None` when no endpoint is usable.
+    /// The next endpoint, none of `tried` while another is usable, for a request of which nothing else is known.
     pub fn pick(&self, now: u64, tried: &[Address]) -> Option<Arc<Endpoint>> {
+        self.choose(
+            now,
+            &Wish {
+                tried,
+                chance: mix(now),
+                ..Wish::default()
+            },
+        )
+    }
+
+    /// The next endpoint for a request. `None` when no endpoint is usable.
+    pub fn choose(&self, now: u64, wish: &Wish<'_>) -> Option<Arc<Endpoint>> {
         self.tick(now);
         let members = self.members.load();
+        let tried = wish.tried;
         let fresh = |index: u32| !tried.contains(&members.all[index as usize].endpoint.address);
+        if let Some(stay) = wish.stay
+            && let Some(index) = members.tags.get(&stay).copied()
+            && members.uses(index)
+            && fresh(index)
+        {
+            return Some(Arc::clone(&members.all[index as usize].endpoint));
+        }
+        let among = |side| Choice {
+            all: &members.all,
+            side,
+            now,
+            chance: wish.chance,
+            key: wish.key,
+            again: !tried.is_empty(),
+        };
+        let (primaries, backups) = (among(&members.primaries), among(&members.backups));
+        let balance = &self.balance;
         let index = if tried.is_empty() {
-            let first = members.primaries.next(|_| true);
-            first.or_else(|| members.backups.next(|_| true))
+            let first = balance.choose(&primaries, |_| true);
+            first.or_else(|| balance.choose(&backups, |_| true))
         } else {
-            let (primaries, backups) = (&members.primaries, &members.backups);
-            primaries
-                .spare(fresh)
-                .or_else(|| backups.spare(fresh))
-                .or_else(|| primaries.spare(|_| true))
-                .or_else(|| backups.spare(|_| true))
+            balance
+                .choose(&primaries, fresh)
+                .or_else(|| balance.choose(&backups, fresh))
+                .or_else(|| balance.choose(&primaries, |_| true))
+                .or_else(|| balance.choose(&backups, |_| true))
         }?;
         Some(Arc::clone(&members.all[index as usize].endpoint))
     }
@@ -225,6 +271,7 @@ impl Pool {
                     && self.has_other(endpoint, now) =>
             {
                 endpoint.eject(now + nanos(self.settings.passive.fail_timeout));
+                endpoint.counts.stats.ejected(Ejection::MaxFails);
                 log::warn!(upstream = self.settings.name.as_str(), endpoint = &*endpoint.label;
                     "endpoint put aside: {} failures within {:?}",
                     self.settings.passive.max_fails, self.settings.passive.fail_timeout);
@@ -353,227 +400,45 @@ impl Pool {
                 });
             }
         }
-        self.order(all.into(), now);
+        self.welcome(&all);
+        self.balance.gathered(&all);
+        let tags = self.tags(&all);
+        self.order(all.into(), tags, now);
+    }
+
+    /// Endpoints that join others have to warm up; those that are there from the start have nobody to leave the load to.
+    fn welcome(&self, all: &[Member]) {
+        let earlier = self.members.load();
+        for member in all {
+            let endpoint = &member.endpoint;
+            let known = |old: &Member| Arc::ptr_eq(&old.endpoint, endpoint);
+            if !earlier.all.is_empty() && !earlier.all.iter().any(known) {
+                endpoint.live.joins();
+            }
+            if !self.scores() {
+                endpoint.live.set_factor(1.0);
+            }
+        }
     }
 
     /// Computes the order anew after health changed.
     fn reorder(&self, now: u64) {
         let _one_at_a_time = self.resolved.lock();
-        let all = Arc::clone(&self.members.load().all);
-        self.order(all, now);
+        let (all, tags) = {
+            let members = self.members.load();
+            (Arc::clone(&members.all), Arc::clone(&members.tags))
+        };
+        self.order(all, tags, now);
     }
 
     /// Called with `resolved` locked, so that a slower computation never overwrites a newer one.
-    fn order(&self, all: Arc<[Member]>, now: u64) {
-        let usable = |backup: bool| -> Vec<(u32, u32)> {
-            let members = (0u32..)
-                .zip(all.iter())
-                .filter(|(_, m)| m.backup == backup && m.endpoint.usable(now));
-            members.map(|(index, m)| (index, m.weight)).collect()
-        };
-        let mut primaries = usable(false);
-        let total = all.iter().filter(|member| !member.backup).count();
-        let share = self.settings.passive.min_healthy.fraction();
-        if share > 0.0 && (primaries.len() as f64) < share * total as f64 {
-            let every = (0u32..)
-                .zip(all.iter())
-                .filter(|(_, m)| !m.backup && m.endpoint.state(now) != "drained");
-            primaries = every.map(|(index, m)| (index, m.weight)).collect();
-        }
-        for member in all.iter() {
-            let same = |other: &&Member| other.endpoint.label == member.endpoint.label;
-            let healthy = member.endpoint.usable(now)
-                || (member.named
-                    && all
-                        .iter()
-                        .filter(same)
-                        .any(|other| other.endpoint.usable(now)));
-            member.endpoint.counts.set_healthy(healthy);
-        }
-        let next = all
-            .iter()
-            .map(|m| m.endpoint.ejected_until())
-            .filter(|until| *until > now)
-            .min();
-        self.recheck_at.store(next.unwrap_or(0), Ordering::Relaxed);
-        let old = self.members.load();
-        let primaries = Rotation::new(&primaries, old.primaries.position());
-        let backups = Rotation::new(&usable(true), old.backups.position());
-        self.members.store(Arc::new(Members {
-            all,
-            primaries,
-            backups,
-        }));
+    fn order(&self, all: Arc<[Member]>, tags: Arc<HashMap<u64, u32>>, now: u64) {
+        let rules = &self.settings.passive;
+        let (members, recheck) = Members::ordered(all, tags, rules, &self.members.load(), now);
+        self.recheck_at.store(recheck, Ordering::Relaxed);
+        self.members.store(Arc::new(members));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{self, Source};
-    use crate::primitives::UpstreamName;
-
-    fn pool(upstream: &str) -> Pool {
-        let text = format!("[[listener]]\naddress = \"127.0.0.1:8080\"\n[upstream.u]\n{upstream}");
-        let source = Source {
-            file: "t.toml".into(),
-            text: text.into(),
-        };
-        let config =
-            config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-        let settings = config.upstreams[&UpstreamName::new("u")].clone();
-        let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
-        let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));
-        Pool::new(
-            settings,
-            peers,
-            Arc::new(EndpointFacts::new(metrics)),
-            Arc::default(),
-            1,
-        )
-    }
-
-    fn port(endpoint: &Endpoint) -> u16 {
-        endpoint.address.inet().expect("address").port()
-    }
-
-    fn ports(pool: &Pool, now: u64, times: usize) -> Vec<u16> {
-        (0..times)
-            .filter_map(|_| pool.pick(now, &[]))
-            .map(|endpoint| port(&endpoint))
-            .collect()
-    }
-
-    const THREE: &str = r#"endpoints = [
-        { address = "127.0.0.1:1", weight = 5 }, { address = "127.0.0.1:2" }, { address = "127.0.0.1:3" }]"#;
-    const BACKED: &str = r#"endpoints = [
-        { address = "127.0.0.1:1" }, { address = "127.0.0.1:2" }, { address = "127.0.0.1:3", backup = true }]
-        passive = { max_fails = 2, fail_timeout = "10s" }"#;
-
-    #[test]
-    fn picks_in_the_smooth_order() {
-        assert_eq!(ports(&pool(THREE), 1, 7), [1, 1, 2, 1, 3, 1, 1]);
-    }
-
-    #[test]
-    fn shares_are_exact_over_threads() {
-        let pool = Arc::new(pool(THREE));
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let pool = Arc::clone(&pool);
-                std::thread::spawn(move || ports(&pool, 1, 7000))
-            })
-            .collect();
-        let all: Vec<u16> = threads
-            .into_iter()
-            .flat_map(|thread| thread.join().expect("thread"))
-            .collect();
-        let share = |port| all.iter().filter(|p| **p == port).count();
-        assert_eq!((share(1), share(2), share(3)), (20_000, 4_000, 4_000));
-    }
-
-    #[test]
-    fn uses_backups_only_when_no_primary_is_left() {
-        let pool = pool(BACKED);
-        let pick = |tried: &[&Arc<Endpoint>]| {
-            let tried: Vec<_> = tried
-                .iter()
-                .map(|endpoint| endpoint.address.clone())
-                .collect();
-            pool.pick(1, &tried)
-        };
-        let (one, two) = (pick(&[]).expect("first"), pick(&[]).expect("second"));
-        assert_ne!(one.address, two.address);
-        assert!([&one, &two].iter().all(|endpoint| port(endpoint) < 3));
-        let three = pick(&[&one, &two]).expect("third");
-        assert_eq!(port(&three), 3);
-        assert!(pick(&[&one, &two, &three]).is_some());
-    }
-
-    #[test]
-    fn puts_a_failing_endpoint_aside_and_lets_it_back() {
-        let pool = pool(BACKED);
-        let second = 1_000_000_000;
-        let first = pool.pick(second, &[]).expect("pick");
-        pool.report(&first, Outcome::Bad, second);
-        assert!(first.usable(second));
-        pool.report(&first, Outcome::Bad, second);
-        assert!(!first.usable(second));
-        assert!(
-            ports(&pool, 2 * second, 6)
-                .iter()
-                .all(|used| *used == 3 - port(&first))
-        );
-        assert!(ports(&pool, 12 * second, 6).contains(&port(&first)));
-        pool.report(&first, Outcome::Bad, 12 * second);
-        assert!(!first.usable(12 * second), "one failed probe is enough");
-    }
-
-    #[test]
-    fn never_puts_the_last_one_aside() {
-        let pool = pool("endpoints = [{ address = \"127.0.0.1:1\" }]\npassive = { max_fails = 1 }");
-        let only = pool.pick(1, &[]).expect("pick");
-        (0..10).for_each(|_| pool.report(&only, Outcome::Bad, 1));
-        assert!(only.usable(1));
-    }
-
-    #[test]
-    fn a_good_check_ends_an_ejection_and_a_bad_one_takes_it_out() {
-        let pool = pool(BACKED);
-        let first = pool.pick(1, &[]).expect("pick");
-        (0..2).for_each(|_| pool.report(&first, Outcome::Bad, 1));
-        pool.checked(&first, true, 2);
-        assert!(first.usable(2));
-        assert!(pool.checked(&first, false, 3));
-        assert!(!ports(&pool, 3, 6).contains(&port(&first)));
-    }
-
-    #[test]
-    fn what_another_process_knew_is_gone_on_from() {
-        const NOW: u64 = 1_000_000_000;
-        let (old, new) = (pool(THREE), pool(THREE));
-        old.set_drained("127.0.0.1:1", true, NOW);
-        let second = Arc::clone(&old.endpoints()[1].0);
-        for _ in 0..3 {
-            old.report(&second, Outcome::Bad, NOW);
-        }
-        let known = old.facts.export(NOW);
-        new.recall(&known, Duration::from_secs(1), NOW);
-        assert_eq!(ports(&new, NOW, 3), [3, 3, 3]);
-        let states = |pool: &Pool| -> Vec<&str> {
-            let endpoints = pool.endpoints();
-            endpoints.iter().map(|(e, _, _)| e.state(NOW)).collect()
-        };
-        assert_eq!(states(&new), states(&old));
-        let later = pool(THREE);
-        later.recall(&known, Duration::from_secs(3600), NOW);
-        assert_eq!(states(&later), ["drained", "up", "up"]);
-        // Nothing checks these endpoints, so nothing would ever find one healthy again.
-        let unhealthy: Vec<KnownEndpoint> = known
-            .into_iter()
-            .map(|known| KnownEndpoint {
-                unhealthy: true,
-                drained: false,
-                ejected_ms: 0,
-                ..known
-            })
-            .collect();
-        let unchecked = pool(THREE);
-        unchecked.recall(&unhealthy, Duration::ZERO, NOW);
-        assert_eq!(states(&unchecked), ["up", "up", "up"]);
-    }
-
-    #[test]
-    fn an_empty_answer_never_empties_a_pool() {
-        let pool = pool("endpoints = [{ address = \"origin.internal:80\" }]");
-        assert!(pool.pick(1, &[]).is_none());
-        assert!(pool.learn("origin.internal", vec![IpAddr::from([10, 0, 0, 1])], 2));
-        assert!(!pool.learn("origin.internal", Vec::new(), 3));
-        assert_eq!(
-            pool.pick(3, &[])
-                .map(|endpoint| endpoint.address.to_string())
-                .as_deref(),
-            Some("10.0.0.1:80")
-        );
-    }
-}
+mod tests;

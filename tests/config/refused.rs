@@ -69,18 +69,101 @@ fn a_unix_socket_s_path_and_mode_are_checked() {
 #[test]
 fn upstream_keys_of_later_releases_are_refused() {
     let upstream = "\n[upstream.more]\nendpoints = [{ address = \"127.0.0.1:9003\" }]\n";
-    for (key, lines) in [
-        ("balance", "balance = \"least_connections\"\n"),
-        ("balance", "balance = \"peak_ewma\"\n"),
-        (
-            "balance",
-            "balance = \"consistent_hash\"\nhash_on = \"client_ip\"\n",
-        ),
-        ("balance", "balance = \"random\"\n"),
-        ("discovery", "[upstream.more.discovery]\ntype = \"dns\"\n"),
+    let lines = "[upstream.more.discovery]\ntype = \"dns\"\n";
+    let route = "[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
+    refuses_for_now(
+        check_with(&format!("{upstream}{lines}{route}")),
+        "discovery",
+    );
+}
+
+#[test]
+fn ways_to_choose_an_endpoint_are_checked() {
+    let with = |lines: &str| {
+        check_with(&format!(
+            "\n[upstream.more]\nendpoints = [{{ address = \"127.0.0.1:9003\" }}]\n{lines}"
+        ))
+    };
+    let secret = "secret = \"0123456789abcdef0123456789abcdef\"";
+    for good in [
+        "balance = \"least_connections\"\n".to_owned(),
+        "balance = \"peak_ewma\"\n".to_owned(),
+        "balance = \"random\"\n".to_owned(),
+        "balance = \"score\"\nscore = { load_header = \"X-Load\", least = \"5%\" }\n".to_owned(),
+        "balance = \"consistent_hash\"\n".to_owned(),
+        "balance = \"consistent_hash\"\nhash_on = \"claim:sub\"\nhash_excess = \"50%\"\n"
+            .to_owned(),
+        "outlier = {}\n".to_owned(),
+        "passive = { slow_start = \"10s\" }\n".to_owned(),
+        format!("sticky = {{ {secret} }}\n"),
     ] {
-        let route = "[[route]]\npath = \"/more\"\nupstream = \"more\"\n";
-        refuses_for_now(check_with(&format!("{upstream}{lines}{route}")), key);
+        let ran = with(&good);
+        assert_eq!(ran.code, 0, "{good} {ran:#?}");
+    }
+    for (lines, key, why) in [
+        (
+            "balance = \"fastest\"\n",
+            "balance",
+            "is none of weighted_round_robin",
+        ),
+        (
+            "hash_on = \"path\"\n",
+            "hash_on",
+            "means nothing without balance = \"consistent_hash\"",
+        ),
+        (
+            "score = {}\n",
+            "score",
+            "means nothing without balance = \"score\"",
+        ),
+        (
+            "balance = \"consistent_hash\"\nhash_on = \"colour\"\n",
+            "hash_on",
+            "is none of client_ip",
+        ),
+        (
+            "balance = \"consistent_hash\"\nhash_on = \"header:a b\"\n",
+            "hash_on",
+            "is no header name",
+        ),
+        (
+            "balance = \"score\"\nscore = { least = \"0%\" }\n",
+            "least",
+            "must be more than nothing",
+        ),
+        (
+            "balance = \"consistent_hash\"\npassive = { slow_start = \"1s\" }\n",
+            "slow_start",
+            "means nothing with balance",
+        ),
+        (
+            "sticky = { secret = \"short\" }\n",
+            "secret",
+            "is shorter than 32 bytes",
+        ),
+        ("sticky = {}\n", "sticky", "secret"),
+        (
+            "sticky = { secret = \"env:S\", cookie = \"a b\" }\n",
+            "cookie",
+            "is no name of a cookie",
+        ),
+        (
+            "outlier = { max_ejection = \"1s\" }\n",
+            "max_ejection",
+            "must not be shorter",
+        ),
+        (
+            "outlier = { deviations = -1.0 }\n",
+            "deviations",
+            "between 0 and 10",
+        ),
+        (
+            "outlier = { min_requests = 0 }\n",
+            "min_requests",
+            "at least 1",
+        ),
+    ] {
+        with(lines).expect(1).says(key).says(why);
     }
 }
 
@@ -454,15 +537,4 @@ fn a_signature_application_has_exactly_one_kind_of_key() {
     check_with("\n[auth.p]\ntype = \"signature\"\nscheme = \"kong\"\n")
         .expect(1)
         .says("scheme");
-}
-
-#[test]
-fn a_slow_start_is_refused_for_now() {
-    let upstream = |slow: &str| {
-        format!(
-            "\n[upstream.more]\nendpoints = [{{ address = \"127.0.0.1:9003\" }}]\n[upstream.more.passive]\nslow_start = \"{slow}\"\n"
-        )
-    };
-    check_with(&upstream("0s")).expect(0);
-    refuses_for_now(check_with(&upstream("10s")), "slow_start");
 }

@@ -8,9 +8,12 @@ mod deadline;
 mod error;
 mod health;
 mod hedge;
+mod outlier;
 mod passive;
+mod policy;
 mod relay;
 mod retry;
+mod sticky;
 mod tls;
 mod unix;
 

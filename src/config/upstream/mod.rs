@@ -5,8 +5,10 @@ mod breaker;
 mod endpoint;
 mod health;
 mod hedge;
+mod outlier;
 mod passive;
 mod retry;
+mod sticky;
 mod timeout;
 mod tls;
 
@@ -16,7 +18,8 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::balance::RawBalance;
+pub use self::balance::{Balance, HashOn, Score};
+use self::balance::{RawBalance, RawChoice, RawScore};
 pub(super) use self::breaker::RawBreaker;
 pub use self::breaker::{Breaker, BreakerWindow, Failures};
 use self::endpoint::RawEndpoint;
@@ -25,10 +28,14 @@ pub use self::health::Health;
 use self::health::RawHealth;
 use self::hedge::RawHedge;
 pub use self::hedge::{Hedge, HedgeAfter};
+pub use self::outlier::Outlier;
+use self::outlier::RawOutlier;
 pub use self::passive::Passive;
 use self::passive::RawPassive;
 use self::retry::RawRetry;
 pub use self::retry::{Jitter, Retry};
+use self::sticky::RawSticky;
+pub use self::sticky::{SameSite, Sticky};
 use self::timeout::RawTimeout;
 pub use self::timeout::Timeouts;
 use self::tls::RawUpstreamTls;
@@ -45,9 +52,18 @@ use crate::primitives::address::Address;
 pub(super) struct RawUpstream {
     /// How an endpoint is chosen.
     balance: RawBalance,
-    /// What consistent_hash hashes. Not supported yet.
+    /// What consistent_hash hashes: client_ip, header:NAME, cookie:NAME, path or claim:NAME.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hash_on: Option<Later>,
+    hash_on: Option<String>,
+    /// consistent_hash: how much more than its share an endpoint may hold before further keys go elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash_excess: Option<String>,
+    /// score: how weights follow what is seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<RawScore>,
+    /// A client stays with its endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<RawSticky>,
     /// Its addresses.
     endpoints: Vec<RawEndpoint>,
     /// HTTP version spoken to it: "1.1", or "2", which gRPC needs; over TLS by agreement, else by prior knowledge.
@@ -69,6 +85,9 @@ pub(super) struct RawUpstream {
     health: Option<RawHealth>,
     /// What live traffic tells.
     passive: RawPassive,
+    /// Endpoints that do worse than the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outlier: Option<RawOutlier>,
     /// Further tries.
     retry: RawRetry,
     /// A second try while the first is still awaited; none when absent.
@@ -87,6 +106,9 @@ impl Default for RawUpstream {
         Self {
             balance: RawBalance::WeightedRoundRobin,
             hash_on: None,
+            hash_excess: None,
+            score: None,
+            sticky: None,
             endpoints: Vec::new(),
             http_version: "1.1".into(),
             host: None,
@@ -96,6 +118,7 @@ impl Default for RawUpstream {
             timeout: RawTimeout::default(),
             health: None,
             passive: RawPassive::default(),
+            outlier: None,
             retry: RawRetry::default(),
             hedge: None,
             breaker: None,
@@ -109,6 +132,10 @@ impl Default for RawUpstream {
 pub struct Upstream {
     /// Its name.
     pub name: UpstreamName,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// A client stays with its endpoint.
+    pub sticky: Option<Sticky>,
     /// Its endpoints; at least one.
     pub endpoints: Vec<Endpoint>,
     /// HTTP/2 is spoken to them.
@@ -127,6 +154,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// What live traffic tells.
     pub passive: Passive,
+    /// Endpoints that do worse than the others.
+    pub outlier: Option<Outlier>,
     /// Further tries.
     pub retry: Retry,
     /// A second try while the first is still awaited.
@@ -137,12 +166,13 @@ pub struct Upstream {
 
 impl RawUpstream {
     pub(super) fn validate(&self, name: &str, at: &At<'_>, scope: &mut Scope<'_>) -> Upstream {
-        if self.balance != RawBalance::WeightedRoundRobin {
-            scope.problem(
-                &at.key("balance"),
-                "not supported yet; \"weighted_round_robin\" is",
-            );
-        }
+        let choice = RawChoice {
+            balance: self.balance,
+            hash_on: self.hash_on.as_ref(),
+            hash_excess: self.hash_excess.as_ref(),
+            score: self.score.as_ref(),
+        };
+        let balance = choice.validate(at, scope);
         let http2 = scope.read(
             &at.key("http_version"),
             &self.http_version,
@@ -152,7 +182,6 @@ impl RawUpstream {
                 other => Err(format!("{other:?} is not spoken; write \"1.1\" or \"2\"")),
             },
         );
-        scope.later(&at.key("hash_on"), self.hash_on.as_ref());
         scope.later(&at.key("discovery"), self.discovery.as_ref());
         let host = self
             .host
@@ -161,6 +190,10 @@ impl RawUpstream {
         let endpoints = endpoint::validate(&self.endpoints, at, scope);
         Upstream {
             name: UpstreamName::new(name),
+            sticky: self
+                .sticky
+                .as_ref()
+                .map(|sticky| sticky.validate(&at.key("sticky"), scope)),
             http2: http2.unwrap_or_default(),
             host,
             tls: self
@@ -174,7 +207,12 @@ impl RawUpstream {
                 .health
                 .as_ref()
                 .map(|health| health.validate(&at.key("health"), scope)),
-            passive: self.passive.validate(&at.key("passive"), scope),
+            passive: self.passive.validate(&balance, &at.key("passive"), scope),
+            outlier: self
+                .outlier
+                .as_ref()
+                .map(|outlier| outlier.validate(&at.key("outlier"), scope)),
+            balance,
             retry: self.retry.validate(&at.key("retry"), scope),
             hedge: self.hedge(&endpoints, at, scope),
             endpoints,

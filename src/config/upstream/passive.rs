@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::balance::Balance;
 use crate::config::document::At;
 use crate::config::scope::Scope;
 use crate::primitives::units::{self, Percent};
@@ -16,7 +17,7 @@ pub(super) struct RawPassive {
     max_fails: u32,
     /// The window, and how long the endpoint stays aside.
     fail_timeout: String,
-    /// Ramp of the weight after recovery. Only "0s" is supported yet.
+    /// Ramp of the weight after recovery; "0s" = none.
     slow_start: String,
     /// Below this share of usable endpoints use them all; "0%" = never.
     min_healthy: String,
@@ -40,25 +41,31 @@ pub struct Passive {
     pub max_fails: u32,
     /// The window, and how long the endpoint stays aside.
     pub fail_timeout: Duration,
+    /// How long an endpoint that came back takes to its whole weight; zero = none.
+    pub slow_start: Duration,
     /// Below this share of usable endpoints all are used.
     pub min_healthy: Percent,
 }
 
 impl RawPassive {
-    pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Passive {
-        if !scope
-            .duration(&at.key("slow_start"), &self.slow_start)
-            .is_zero()
-        {
+    pub(super) fn validate(
+        &self,
+        balance: &Balance,
+        at: &At<'_>,
+        scope: &mut Scope<'_>,
+    ) -> Passive {
+        let slow_start = scope.duration(&at.key("slow_start"), &self.slow_start);
+        if !slow_start.is_zero() && matches!(balance, Balance::ConsistentHash { .. }) {
             scope.problem(
                 &at.key("slow_start"),
-                "a slow start is not supported yet; only \"0s\" is",
+                "means nothing with balance = \"consistent_hash\": keys go where they belong at once",
             );
         }
         let min_healthy = scope.read(&at.key("min_healthy"), &self.min_healthy, units::percent);
         Passive {
             max_fails: self.max_fails,
             fail_timeout: scope.positive(&at.key("fail_timeout"), &self.fail_timeout),
+            slow_start,
             min_healthy: min_healthy.unwrap_or(Percent::ZERO),
         }
     }

@@ -147,6 +147,14 @@ impl<'b> Answer<'b> {
         self.persistent && !self.closes
     }
 
+    /// The first value of a field.
+    pub(super) fn value(&self, name: &str) -> Option<&'b [u8]> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
     /// The head as the framework knows it, for filters.
     pub(super) fn to_header(&self) -> Result<ResponseHeader, Invalid> {
         let wrong = |_| Invalid("the answer's head is malformed");

@@ -261,6 +261,11 @@ impl<'e> Exchange<'e> {
             origin.incoming.advance(length);
             return Ok(Heads::Informational);
         }
+        if let Some(name) = forward::load_header(ctx)
+            && let Some(value) = answer.value(name.as_str())
+        {
+            forward::loaded(ctx, value);
+        }
         if *contested && forward::is_tried_again(ctx, answer.status()) {
             return Err(forward::passed_over(ctx, answer.status()));
         }

@@ -70,8 +70,10 @@ impl Contender {
             Ending::Broken(_) => stats.errors.up(),
         }
         self.pool.report(&self.endpoint, Outcome::Bad, now);
+        let took = self.sent.elapsed();
+        self.pool.observe(&self.endpoint, took, true, now);
         let permits = std::mem::take(&mut self.permits);
-        permits.tell(ending, self.sent.elapsed(), now);
+        permits.tell(ending, took, now);
     }
 
     /// It came to nothing, and that tells nothing about the endpoint.
@@ -89,8 +91,13 @@ impl Contender {
                 breaking::told(ctx, Ending::Broken(cause));
             }
             None => {
-                if let (Some(pace), Some(sent)) = (self.pool.pace(), ctx.forward.sent) {
-                    pace.observe(sent.elapsed());
+                let took = ctx.forward.sent.map(|sent| sent.elapsed());
+                let took = took.unwrap_or_default();
+                if let Some(pace) = self.pool.pace() {
+                    pace.observe(took);
+                }
+                if let Some(endpoint) = &ctx.forward.current {
+                    self.pool.observe(endpoint, took, false, ctx.now());
                 }
             }
         }

@@ -439,8 +439,10 @@ pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let took = ctx.forward.sent.map(|sent| sent.elapsed());
     ctx.forward.took = took;
     if let Some((pool, endpoint)) = ctx.forward.trying() {
-        pool.stats().latency.observe(took.unwrap_or_default());
+        let took = took.unwrap_or_default();
+        pool.stats().latency.observe(took);
         endpoint.counts.stats.statuses.up(status);
+        pool.observe(endpoint, took, true, ctx.now());
     }
     report(ctx, Outcome::Bad, ctx.now());
     breaking::told(ctx, Ending::Answered(status));

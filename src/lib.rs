@@ -16,7 +16,7 @@
 //! | 6 | [`cli`] | `server`, and the floors below for commands that serve nothing |
 //! | 5 | [`server`] | the framework's server, the gateway, files, signals |
 //! | 4 | [`gateway`] | every room; the framework's session |
-//! | 3 | [`route`] [`auth`] [`limit`] [`upstream`] [`transform`] [`tls`] | floors 0 to 2; never each other |
+//! | 3 | [`route`] [`auth`] [`limit`] [`upstream`] [`transform`] [`tls`] [`degrade`] [`rollout`] | floors 0 to 2; never each other |
 //! | 2 | [`filter`] [`observe`] | floors 0 and 1 |
 //! | 1 | [`config`] | `primitives` |
 //! | 0 | [`primitives`] | crates |
@@ -40,7 +40,9 @@ pub mod server;
 pub mod gateway;
 
 pub mod auth;
+pub mod degrade;
 pub mod limit;
+pub mod rollout;
 pub mod route;
 pub mod tls;
 pub mod transform;

@@ -12,18 +12,15 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 7] = [
+const NOT_SUPPORTED_YET: [&str; 4] = [
     "limit.NAME.scope",
     "route[].class",
-    "route[].fallback",
-    "route[].mirror",
-    "route[].split",
     "upstream.NAME.discovery",
     "upstream.NAME.hash_on",
 ];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
-const SHOWN_IN_COMMENTS: [&str; 15] = [
+const SHOWN_IN_COMMENTS: [&str; 16] = [
     "auth.NAME.apps.NAME.public_key",
     "auth.NAME.jwks",
     "auth.NAME.public_key",
@@ -34,6 +31,7 @@ const SHOWN_IN_COMMENTS: [&str; 15] = [
     "listener[].tls.certificates[].key",
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
+    "route[].fallback.text",
     "server.maintenance.html",
     "server.maintenance.json",
     "upstream.NAME.tls.ca",

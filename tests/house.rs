@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Rooms by floor.
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 16] = [
     ("main", 6),
     ("cli", 6),
     ("server", 5),
@@ -23,6 +23,8 @@ const FLOORS: [(&str, u8); 14] = [
     ("upstream", 3),
     ("transform", 3),
     ("tls", 3),
+    ("degrade", 3),
+    ("rollout", 3),
     ("filter", 2),
     ("observe", 2),
     ("config", 1),

@@ -64,5 +64,6 @@ fn record<'r>(
         user_agent: Some(agent),
         referer: None,
         reason: None,
+        fallback: None,
     }
 }

@@ -102,6 +102,7 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
         out.push_str(&headroom::render(headroom));
     }
     render_tables(&routes, &upstreams, &mut out);
+    out.push_str(&super::degrade::status_lines(&routes));
     limits::render(&decided, &mut out);
     write_out(&out)
 }
@@ -243,13 +244,29 @@ fn render_breaker(breaker: &Value) -> String {
 
 /// One request to the admin socket: status and JSON body.
 pub(super) fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+    let (status, body) = exchange(directory, method, path, "")?;
+    if !(200..300).contains(&status) && status != 422 {
+        eprintln!("{}", body.trim());
+        return Err(Shown.into());
+    }
+    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+}
+
+/// One request to the admin socket: status and body, whatever they are.
+pub(super) fn exchange(
+    directory: &Path,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
     let socket = directory.join("admin.sock");
     let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -262,9 +279,5 @@ pub(super) fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result
         .nth(1)
         .and_then(|status| status.parse().ok())
         .context("no status")?;
-    if !(200..300).contains(&status) && status != 422 {
-        eprintln!("{}", body.trim());
-        return Err(Shown.into());
-    }
-    Ok((status, serde_json::from_str(body).unwrap_or_default()))
+    Ok((status, body.to_owned()))
 }

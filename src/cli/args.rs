@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::primitives::level::Level;
 use crate::primitives::units;
 use crate::server;
 
@@ -69,6 +70,17 @@ pub(super) enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Set how much of its work a route does.
+    Degrade {
+        /// Its id.
+        route: String,
+        /// normal, lean (no copies, no further tries), fallback (nobody is asked) or off (503).
+        #[arg(value_parser = level)]
+        level: String,
+        /// Back to normal by itself after so long, as "30m".
+        #[arg(long = "for", value_name = "SPAN", value_parser = span)]
+        span: Option<String>,
     },
     /// Show the route table in match order.
     Routes {
@@ -190,6 +202,11 @@ pub(super) fn long_version() -> String {
         server::VERSION,
         server::COMMIT
     )
+}
+
+/// A level; kept as written, for the gateway reads it again.
+fn level(text: &str) -> Result<String, String> {
+    Level::parse(text).map(|_| text.to_owned())
 }
 
 /// A span of time; kept as written, for the gateway reads it again.

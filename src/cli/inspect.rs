@@ -13,13 +13,16 @@ use crate::server::{self, Offline};
 
 /// `tollgate routes`.
 pub(super) fn routes(path: &Path, json: bool) -> anyhow::Result<()> {
-    let snapshot = Offline::open(path)?.snapshot;
+    let offline = Offline::open(path)?;
+    super::degrade::learn(path, &offline);
+    let Offline { snapshot, state } = offline;
     let routes: Vec<Value> = snapshot
         .table
         .in_match_order()
         .into_iter()
         .map(|index| {
-            server::describe_route(&snapshot.table.routes()[index], &snapshot.routes[index])
+            let (config, route) = (&snapshot.table.routes()[index], &snapshot.routes[index]);
+            server::describe_route(config, route, state.clock.now())
         })
         .collect();
     if json {
@@ -41,12 +44,22 @@ pub(super) fn routes(path: &Path, json: bool) -> anyhow::Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or("(answers itself)").to_owned();
     let rows = routes.iter().map(|route| {
         let location = text(&route["location"]);
+        // A level other than normal stands with the id.
+        let level = route["policy"]["level"]["level"].as_str();
+        let level = level.filter(|level| *level != "normal");
+        let level = level.map(|level| format!(" ({level})")).unwrap_or_default();
+        let sides = route["policy"]["sides"].as_array().into_iter().flatten();
+        let sides: Vec<String> = sides.map(|side| text(&side["upstream"])).collect();
+        let upstream = match sides.is_empty() {
+            true => text(&route["upstream"]),
+            false => sides.join(","),
+        };
         [
             list(&route["methods"]),
             list(&route["hosts"]),
             text(&route["path"]),
-            text(&route["upstream"]),
-            text(&route["id"]),
+            upstream,
+            text(&route["id"]) + &level,
             location,
         ]
     });
@@ -82,6 +95,7 @@ pub(super) fn config_show(path: &Path) -> anyhow::Result<()> {
 /// `tollgate explain`.
 pub(super) fn explain(path: &Path, asked: &args::Question) -> anyhow::Result<()> {
     let offline = Offline::open(path)?;
+    super::degrade::learn(path, &offline);
     let mut headers = Vec::new();
     for field in &asked.headers {
         let (name, value) = field

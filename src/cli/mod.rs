@@ -3,6 +3,7 @@
 
 mod admin_client;
 mod args;
+mod degrade;
 mod demo;
 mod headroom;
 mod inspect;
@@ -48,6 +49,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Confirm => trial::confirm(&path),
         Command::Upgrade => admin_client::upgrade(&path),
         Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
+        Command::Degrade { route, level, span } => {
+            degrade::set(&path, &route, &level, span.as_deref())
+        }
         Command::Routes { json } => inspect::routes(&path, json),
         Command::Config {
             command: ConfigCommand::Show,

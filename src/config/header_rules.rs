@@ -59,26 +59,31 @@ pub(super) fn rules(
     let Some(raw) = raw else {
         return HeaderRules::default();
     };
-    let mut pairs = |key: &str, map: &BTreeMap<String, String>| -> Vec<(HeaderName, HeaderValue)> {
-        let table = at.key(key);
-        let pair = |(name, value): (&String, &String)| {
-            let here = table.key(name);
-            let name = scope.read(&here, name, changeable);
-            let value = scope.read(&here, value, |text| {
-                HeaderValue::from_str(text).map_err(|_| format!("{text:?} is no header value"))
-            });
-            name.zip(value)
-        };
-        map.iter().filter_map(pair).collect()
-    };
-    let set = pairs("set", &raw.set);
-    let add = pairs("add", &raw.add);
+    let set = fields(&raw.set, &at.key("set"), scope);
+    let add = fields(&raw.add, &at.key("add"), scope);
     let list = at.key("remove");
     let names = raw.remove.iter().enumerate();
     let remove = names
         .filter_map(|(i, name)| scope.read(&list.index(i), name, changeable))
         .collect();
     HeaderRules { set, add, remove }
+}
+
+/// Reads fields that do not frame the message.
+pub(super) fn fields(
+    map: &BTreeMap<String, String>,
+    table: &At<'_>,
+    scope: &mut Scope<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let pair = |(name, value): (&String, &String)| {
+        let here = table.key(name);
+        let name = scope.read(&here, name, changeable);
+        let value = scope.read(&here, value, |text| {
+            HeaderValue::from_str(text).map_err(|_| format!("{text:?} is no header value"))
+        });
+        name.zip(value)
+    };
+    map.iter().filter_map(pair).collect()
 }
 
 fn changeable(text: &str) -> Result<HeaderName, String> {

@@ -41,7 +41,10 @@ pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
 pub use maintenance::Maintenance;
 pub use respond::{RedirectTemplate, Respond};
-pub use route::{Action, HostPattern, Route, Scheme};
+pub use route::{
+    Action, Degrade, Fallback, FallbackCause, FallbackOn, HostPattern, LastGood, Mirror, Route,
+    Scheme, Side, Split, SplitKey,
+};
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};

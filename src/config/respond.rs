@@ -111,6 +111,20 @@ impl RedirectTemplate {
 }
 
 impl RawRespond {
+    /// One that is no redirect.
+    pub(super) fn fixed(
+        status: Option<u16>,
+        text: Option<String>,
+        json: Option<serde_json::Value>,
+    ) -> Self {
+        Self {
+            status,
+            text,
+            json,
+            redirect: None,
+        }
+    }
+
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Respond> {
         let bodies = [
             self.text.is_some(),

@@ -103,6 +103,8 @@ reasons! {
     BreakerOpen = 503 "breaker_open" "Upstream suspended",
     /// More than we can serve.
     Overloaded = 503 "overloaded" "Overloaded",
+    /// An operator switched the route off.
+    RouteOff = 503 "route_off" "Route switched off",
     /// The route is closed for the time being.
     Maintenance = 503 "maintenance" "Under maintenance",
     /// We are about to stop.

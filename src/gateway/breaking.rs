@@ -25,7 +25,9 @@ pub(super) struct Permits {
 
 /// Asks the breakers of the route and of the upstream, unless they let the next try through already.
 pub(super) fn enter(pool: &Pool, ctx: &mut Ctx, now: u64) -> Result<(), Refusal> {
-    let route = ctx.route.as_ref().and_then(|route| route.breaker.as_ref());
+    // The route's own is about its upstream, not about the one that takes over.
+    let route = ctx.route.as_ref().filter(|_| ctx.policy.fell.is_none());
+    let route = route.and_then(|route| route.breaker.as_ref());
     if route.is_none() && pool.breaker().is_none() {
         return Ok(());
     }

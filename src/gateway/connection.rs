@@ -360,6 +360,7 @@ mod tests {
                 crate::gateway::Target::Forward { .. } => unreachable!("the route answers itself"),
             },
             stats: Arc::clone(&route.stats),
+            policy: crate::gateway::Policy::of(&snapshot.config.routes[0], &snapshot.pools, &state),
             max_body: route.max_body,
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::policy;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
@@ -143,6 +144,8 @@ pub struct Ctx {
     pub(super) relayed: Option<StatusCode>,
     pub(super) bytes_out: u64,
     pub(super) forward: Forward,
+    /// Level, side, fallback and copy.
+    pub(super) policy: policy::Path,
     logged: bool,
 }
 
@@ -226,6 +229,7 @@ impl Ctx {
                 informational: 0,
                 permits: Permits::default(),
             },
+            policy: policy::Path::default(),
             logged: false,
         }
     }
@@ -264,6 +268,7 @@ impl Ctx {
         if let Some(start) = &self.start {
             start.client.ended(now);
         }
+        policy::record(self, status, took);
         let stats = self
             .route
             .as_ref()
@@ -272,7 +277,8 @@ impl Ctx {
             stats.served(self.method.as_str(), status, took);
         }
         let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
-        if let Some(reason) = reason {
+        let fell = self.policy.fell.as_ref();
+        if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);
         }
         let Some(log) = &self.state.log else { return };
@@ -302,6 +308,7 @@ impl Ctx {
                 user_agent,
                 referer,
                 reason,
+                fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
             },
         );
     }

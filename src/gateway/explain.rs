@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
-use super::{breaking, decide};
+use super::{breaking, decide, policy};
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
@@ -36,7 +36,7 @@ pub struct Question {
 
 /// What would happen.
 #[derive(Clone, Debug, Default, Serialize)]
-struct Answer {
+pub(super) struct Answer {
     route: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<String>,
@@ -73,13 +73,19 @@ pub fn explain(question: &Question, snapshot: &Snapshot, state: &State) -> Value
 }
 
 impl Answer {
+    /// The gateway answers itself.
+    pub(super) fn respond(&mut self, status: u16) {
+        self.decision = "respond".to_owned();
+        self.status = Some(status);
+    }
+
     fn refuse(&mut self, refusal: &Refusal) {
         self.decision = refusal.reason.code().to_owned();
         self.status = Some(refusal.reason.status());
         self.detail = Some(refusal.detail.to_string());
     }
 
-    fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
+    pub(super) fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
         let mut step = json!({ "step": name, "verdict": verdict });
         if let Some(rule) = rule {
             step["rule"] = rule.into();
@@ -204,7 +210,10 @@ fn walk(
         let location = location.to_str().unwrap_or_default();
         answer.step("respond", &format!("redirect to {location}"), None);
     }
-    lead(route, &taken, &found, state, answer)
+    let Some(pool) = policy::explain(route, &exchange, state, answer)? else {
+        return Ok(());
+    };
+    lead(route, (&pool, &taken), &found, state, answer)
 }
 
 /// What listeners with rules say of the address. Which one a request comes in at is not known here, so it is refused
@@ -270,16 +279,12 @@ fn ask(
 /// Where the request goes from there.
 fn lead(
     route: &RouteRuntime,
-    target: &decide::Target<'_>,
+    (pool, target): (&Pool, &decide::Target<'_>),
     found: &Found,
     state: &State,
     answer: &mut Answer,
 ) -> Result<(), Refusal> {
-    let Target::Forward { pool, outgoing, .. } = &route.target else {
-        if let Target::Respond(reply) = &route.target {
-            answer.decision = "respond".to_owned();
-            answer.status = Some(reply.status.as_u16());
-        }
+    let Target::Forward { outgoing, .. } = &route.target else {
         return Ok(());
     };
     let path = outgoing.path(&target.path, found);

@@ -77,6 +77,16 @@ fn upstream(error: &Error, ctx: &Ctx) -> Refusal {
     }
 }
 
+/// What a failure of a try means, when it is the last.
+pub(super) fn reason(cause: Option<RetryCause>) -> Reason {
+    match cause {
+        Some(RetryCause::Timeout) => Reason::UpstreamTimeout,
+        Some(RetryCause::Connect) => Reason::UpstreamConnect,
+        Some(RetryCause::Reset) => Reason::UpstreamReset,
+        Some(RetryCause::Status) | None => Reason::UpstreamInvalid,
+    }
+}
+
 /// The refusal of an exchange whose time is over.
 pub(super) fn deadline() -> Refusal {
     Refusal::new(Reason::DeadlineExceeded, "the request took too long")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, StatusCode, header};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
@@ -12,20 +12,36 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{breaking, failure};
+use super::{breaking, failure, fallback, relay};
 use crate::filter::{Reason, Refusal};
+use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
 use crate::upstream::breaker::Ending;
 use crate::upstream::{Endpoint, Outcome, Pool};
 
 /// Chooses an endpoint for the next try. Called once per try.
 pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
-    let Some(pool) = ctx.forward.pool.take() else {
-        return Err(refused(ctx, super::reply::internal()));
-    };
-    let chosen = choose_from(&pool, ctx).await;
-    ctx.forward.pool = Some(pool);
-    chosen
+    loop {
+        let Some(pool) = ctx.forward.pool.take() else {
+            return Err(refused(ctx, super::reply::internal()));
+        };
+        let short = relay::can_to(&pool, ctx);
+        let chosen = choose_from(&pool, ctx).await;
+        ctx.forward.pool = Some(pool);
+        if chosen.is_ok() || !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
+            return chosen;
+        }
+    }
+}
+
+/// Whether a request that was relayed goes on through the framework: another upstream took it over, which only that
+/// way reaches.
+pub(super) fn goes_on(ctx: &Ctx) -> bool {
+    ctx.policy.fell.is_some()
+        && !fallback::is_pending(ctx)
+        && ctx.refusal.is_none()
+        && ctx.forward.attempts == 0
+        && !relay::can(ctx)
 }
 
 async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
@@ -154,7 +170,9 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
     breaking::told(ctx, Ending::Broken(cause));
+    let reason = failure::reason(Some(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
+        || fallback::turn(ctx, FallbackCalled::Refused(reason))
 }
 
 /// A try that was sent and failed.
@@ -173,6 +191,9 @@ pub(super) struct Broken {
 pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     if ctx.forward.retry {
         return true;
+    }
+    if fallback::is_pending(ctx) {
+        return false;
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     // Noticed on the client's side, where the one timer is; the endpoint is to blame.
@@ -211,7 +232,10 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         Some(RetryCause::Timeout) => retry.on_timeout,
         Some(RetryCause::Status) | None => false,
     };
-    replayable && may_retry(ctx, wanted, cause.unwrap_or(RetryCause::Reset))
+    let reason = failure::reason(cause);
+    replayable
+        && (may_retry(ctx, wanted, cause.unwrap_or(RetryCause::Reset))
+            || fallback::turn(ctx, FallbackCalled::Refused(reason)))
 }
 
 /// An informational answer came.
@@ -225,7 +249,12 @@ pub(super) fn informed(ctx: &mut Ctx) -> pingora::Result<()> {
 
 /// The head of the final answer came. An error means: drop this answer and try again, which is possible when the try is
 /// `replayable`.
-pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora::Result<()> {
+pub(super) fn answered(
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    status: u16,
+    replayable: bool,
+) -> pingora::Result<()> {
     let now = Instant::now();
     if let Some(start) = &ctx.start {
         start.client.heard(now);
@@ -248,12 +277,24 @@ pub(super) fn answered(ctx: &mut Ctx, status: u16, replayable: bool) -> pingora:
         && has_other(ctx)
         && may_retry(ctx, |_| true, RetryCause::Status)
     {
-        ctx.forward.retry = true;
-        let mut error = Error::new_up(ErrorType::HTTPStatus(status));
-        error.set_retry(true);
-        return Err(error);
+        return Err(tried_again(ctx, status));
+    }
+    let elsewhere = || FallbackCalled::Status(status);
+    if status >= 500 && replayable && resendable(ctx) && fallback::turn(ctx, elsewhere()) {
+        return Err(tried_again(ctx, status));
+    }
+    if fallback::covers_status(request, ctx, status) {
+        return Err(Error::new_up(ErrorType::HTTPStatus(status)));
     }
     Ok(())
+}
+
+/// This answer is dropped, and another try made.
+fn tried_again(ctx: &mut Ctx, status: u16) -> Box<Error> {
+    ctx.forward.retry = true;
+    let mut error = Error::new_up(ErrorType::HTTPStatus(status));
+    error.set_retry(true);
+    error
 }
 
 /// The same for an answer that comes through the framework, which reads heads less strictly.
@@ -270,7 +311,7 @@ pub(super) fn answered_through_framework(
     }
     check_framing(head)?;
     let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
-    answered(ctx, head.status.as_u16(), replayable)?;
+    answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
     strip_nominated(head);
     Ok(())
 }
@@ -387,7 +428,8 @@ fn may_retry(
         .forward
         .deadline
         .is_some_and(|deadline| Instant::now() >= deadline);
-    let again = wanted(retry)
+    let again = !ctx.lean()
+        && wanted(retry)
         && ctx.forward.attempts <= retry.attempts
         && !late
         && pool.may_retry(ctx.now())

@@ -9,8 +9,9 @@ use pingora::proxy::Session;
 use super::client::{Pacing, Unbuffered};
 use super::ctx::Ctx;
 use super::snapshot::Target;
-use super::{chain, decide, failure, reply};
+use super::{chain, decide, failure, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
+use crate::primitives::level::Level;
 use crate::route::Asked;
 
 /// Most time a request that is answered here may take, its body included.
@@ -165,7 +166,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     if let Some(decision) = decision {
         return decision;
     }
+    ctx.policy.level = route.policy.level.now();
     match &route.target {
+        _ if ctx.policy.level == Level::Off => Decision::Refuse(policy::off()),
         Target::Respond(answer) => match &answer.redirect {
             None => Decision::Answer(Arc::clone(answer)),
             Some(template) => match decide::redirect(template, &host, &target) {
@@ -177,7 +180,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
-            Decision::Forward
+            policy::lead(head, ctx)
         }
     }
 }

@@ -17,8 +17,10 @@ use super::ctx::{Ctx, Lane};
 use super::forward::Broken;
 use super::inbound::Decision;
 use super::state::State;
-use super::{chain, failure, forward, inbound, outgoing_head, relay, reply};
-use crate::filter::Reason;
+use super::{
+    chain, failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply,
+};
+use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 
 /// The gateway as the framework sees it.
@@ -67,6 +69,9 @@ impl ProxyHttp for Gateway {
             Decision::Forward if relay::can(ctx) => {
                 let relayed = relay::forward(session.req_header(), ctx, &self.lane).await;
                 if let Err(error) = relayed {
+                    if forward::goes_on(ctx) {
+                        return Ok(false);
+                    }
                     failed(session, ctx, &error).await;
                 }
                 Ok(true)
@@ -78,7 +83,7 @@ impl ProxyHttp for Gateway {
             Decision::Done(answer) => reply::answer(session, ctx, &answer, false)
                 .await
                 .map(|()| true),
-            Decision::Refuse(refusal) => reply::refuse(session, ctx, refusal).await.map(|()| true),
+            Decision::Refuse(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
         }
     }
 
@@ -87,9 +92,12 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        if ctx.policy.shadow.is_some() {
+            mirror::passes(body.as_ref(), end, ctx);
+        }
         if !ctx.buffered {
             ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         }
@@ -154,16 +162,23 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::answered_through_framework(session, head, ctx)
+        forward::answered_through_framework(session, head, ctx)?;
+        if policy::keeps(ctx, head.status.as_u16()) {
+            fallback::begin_keeping(session.req_header(), ctx, &head.headers);
+        }
+        Ok(())
     }
 
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
+        if ctx.policy.keeping.is_some() {
+            fallback::keep_piece(body.as_ref(), end, ctx);
+        }
         if !end {
             forward::heard(ctx);
         }
@@ -268,6 +283,10 @@ fn answer_status(session: &Session, ctx: &Ctx) -> Option<StatusCode> {
 /// Forwarding failed: tells the client, if it is there and nothing was sent yet. Returns the status it would have, 0 when
 /// it is gone.
 async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
+    if let Some(reply) = fallback::pending(ctx) {
+        let _ = reply::answer(session, ctx, &reply, true).await;
+        return reply.status.as_u16();
+    }
     let Some(refusal) = failure::refusal(error, ctx) else {
         return 0;
     };
@@ -276,9 +295,20 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
     if answer_status(session, ctx).is_some() {
         ctx.refusal = Some(refusal);
     } else {
-        let _ = reply::refuse(session, ctx, refusal).await;
+        let _ = refuse(session, ctx, refusal).await;
     }
     status
+}
+
+/// Refuses, or lets the route's fallback answer.
+async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+    match fallback::instead(session.req_header(), ctx, &refusal) {
+        Some(reply) => {
+            ctx.refusal = Some(refusal);
+            reply::answer(session, ctx, &reply, true).await
+        }
+        None => reply::refuse(session, ctx, refusal).await,
+    }
 }
 
 /// Says in the log what the client is not told. An error's context may hold bytes of a head, and those hold secrets:

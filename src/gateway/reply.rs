@@ -131,6 +131,7 @@ pub(super) fn announce(ctx: &Ctx) {
     start.client.set_extra(Extra {
         trace: Some(ctx.trace),
         quota: ctx.quota.clone(),
+        fallback: ctx.policy.fell.as_ref().map(|fell| fell.kind.as_str()),
         keep_alive: Some(keep_alive.as_secs().max(1)),
     });
 }

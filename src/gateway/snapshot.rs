@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::address_lists::AddressLists;
 use super::chain::Chain;
 use super::limits::Limits;
+use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
 use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
@@ -60,6 +61,8 @@ pub struct RouteRuntime {
     pub target: Target,
     /// Its counts.
     pub stats: Arc<RouteStats>,
+    /// Level, sides, fallback and mirror.
+    pub policy: Policy,
     /// Circuit breaker of what it sends, besides the upstream's own.
     pub breaker: Option<Arc<Breaker>>,
     /// Bytes of a body.
@@ -263,6 +266,7 @@ impl RouteRuntime {
             chain: Chain::of(route, parts, lists),
             target,
             stats,
+            policy: Policy::of(route, pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,

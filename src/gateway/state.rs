@@ -1,18 +1,21 @@
 //! What outlives a configuration: counts, health, nonces, connections, and the snapshot in force.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use pingora::connectors::http::Connector;
 
 use super::admission::Admission;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
 use crate::auth::AuthFacts;
+use crate::degrade::{KeptAnswers, Levels};
 use crate::limit::LimitFacts;
 use crate::observe::{LogHandle, Metrics, Windows};
 use crate::primitives::clock::{self, Clock, WallClock};
+use crate::rollout::Rollouts;
 use crate::tls::TlsFacts;
 use crate::upstream::EndpointFacts;
 
@@ -52,6 +55,14 @@ pub struct State {
     pub tls: TlsFacts,
     /// What is known about endpoints.
     pub endpoints: Arc<EndpointFacts>,
+    /// How much of its work each route does.
+    pub levels: Levels,
+    /// Sides of splits that were stopped.
+    pub rollouts: Rollouts,
+    /// Good answers that are kept for bad times.
+    pub kept_answers: KeptAnswers,
+    /// Connections to upstreams that get copies.
+    mirrors: OnceLock<Connector>,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,
     /// Connections this process makes to its own listeners.
@@ -76,6 +87,10 @@ impl State {
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
             tls: TlsFacts::default(),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
+            levels: Levels::default(),
+            rollouts: Rollouts::default(),
+            kept_answers: KeptAnswers::default(),
+            mirrors: OnceLock::new(),
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
@@ -113,7 +128,15 @@ impl State {
             .retain(configs().flat_map(|snapshot| snapshot.config.auths.values()));
         drop(old);
         self.endpoints.prune();
+        self.levels.prune();
+        self.rollouts.prune();
+        self.kept_answers.prune();
         self.metrics.prune();
+    }
+
+    /// Connections to upstreams that get copies.
+    pub(super) fn mirrors(&self) -> &Connector {
+        self.mirrors.get_or_init(|| Connector::new(None))
     }
 
     /// Whether new clients should come.

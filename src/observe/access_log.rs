@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Uri, Version};
 
+use super::rollouts::FallbackCalled;
 use crate::filter::Reason;
 use crate::primitives::query;
 use crate::primitives::trace::TraceId;
@@ -52,6 +53,8 @@ pub struct Record<'r> {
     pub referer: Option<&'r HeaderValue>,
     /// Why it was refused.
     pub reason: Option<Reason>,
+    /// Who answered in place of the upstream, and why.
+    pub fallback: Option<(&'static str, FallbackCalled)>,
 }
 
 /// Longest text taken from a client into one field.
@@ -93,6 +96,13 @@ impl Record<'_> {
         put_some(out, b",\"user_agent\":", user_agent.as_deref().map(cut));
         if let Some(reason) = self.reason {
             put_plain(out, b",\"reason\":\"", reason.code());
+        }
+        if let Some((kind, called)) = self.fallback {
+            put_plain(out, b",\"fallback\":\"", kind);
+            put_plain(out, b",\"fallback_cause\":\"", called.as_str());
+            if let FallbackCalled::Status(status) = called {
+                put_number(out, b",\"upstream_status\":", status.into());
+            }
         }
         out.extend_from_slice(b"}\n");
     }
@@ -325,6 +335,7 @@ mod tests {
             user_agent: Some(&user_agent),
             referer: None,
             reason: Some(Reason::TokenMissing),
+            fallback: None,
         };
         change(&mut record);
         let mut out = Vec::new();

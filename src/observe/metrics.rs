@@ -28,6 +28,8 @@ pub struct Metrics {
     endpoints: Mutex<Endpoints>,
     limits: Mutex<BTreeMap<LimitName, Arc<LimitStats>>>,
     listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
+    /// Levels, fallbacks, splits and mirrors.
+    pub rollouts: super::rollouts::Rollouts,
     /// Requests that matched no route.
     pub unmatched: Arc<RouteStats>,
     /// Log lines dropped because a queue was full: access lines, and messages.
@@ -173,6 +175,7 @@ impl Metrics {
             endpoints: Mutex::default(),
             limits: Mutex::default(),
             listeners: Mutex::default(),
+            rollouts: Default::default(),
             unmatched: Arc::default(),
             dropped_access: Arc::default(),
             dropped_messages: Arc::default(),
@@ -275,6 +278,7 @@ impl Metrics {
         self.limits
             .lock()
             .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.rollouts.prune();
     }
 
     /// All families in the text format.
@@ -293,6 +297,7 @@ impl Metrics {
         families.extend(self.upstream_families());
         families.extend(self.breaker_families());
         families.extend(self.other_families());
+        families.extend(self.rollouts.families());
         families
     }
 
@@ -511,7 +516,7 @@ fn show_breaker(
 }
 
 /// A family being filled.
-struct Family<S> {
+pub(super) struct Family<S> {
     family: MetricFamily,
     metrics: Vec<Metric>,
     set: fn(&mut Metric, S),
@@ -530,19 +535,19 @@ impl<S> Family<S> {
         }
     }
 
-    fn push(&mut self, labels: Vec<LabelPair>, value: S) {
+    pub(super) fn push(&mut self, labels: Vec<LabelPair>, value: S) {
         let mut metric = Metric::from_label(labels);
         (self.set)(&mut metric, value);
         self.metrics.push(metric);
     }
 
-    fn done(mut self) -> MetricFamily {
+    pub(super) fn done(mut self) -> MetricFamily {
         self.family.set_metric(self.metrics);
         self.family
     }
 }
 
-fn counter(name: &str, help: &str) -> Family<f64> {
+pub(super) fn counter(name: &str, help: &str) -> Family<f64> {
     Family::new(name, help, MetricType::COUNTER, |metric, value| {
         let mut counter = Counter::default();
         counter.set_value(value);
@@ -550,7 +555,7 @@ fn counter(name: &str, help: &str) -> Family<f64> {
     })
 }
 
-fn gauge(name: &str, help: &str) -> Family<f64> {
+pub(super) fn gauge(name: &str, help: &str) -> Family<f64> {
     Family::new(name, help, MetricType::GAUGE, |metric, value| {
         let mut gauge = Gauge::default();
         gauge.set_value(value);
@@ -558,7 +563,7 @@ fn gauge(name: &str, help: &str) -> Family<f64> {
     })
 }
 
-fn histogram(name: &str, help: &str) -> Family<Observed> {
+pub(super) fn histogram(name: &str, help: &str) -> Family<Observed> {
     Family::new(
         name,
         help,
@@ -582,13 +587,13 @@ fn histogram(name: &str, help: &str) -> Family<Observed> {
 }
 
 /// Counts per bucket, and the sum.
-type Observed = ([u64; BUCKETS.len() + 1], f64);
+pub(super) type Observed = ([u64; BUCKETS.len() + 1], f64);
 
-fn observed(histogram: &stats::Histogram) -> Observed {
+pub(super) fn observed(histogram: &stats::Histogram) -> Observed {
     (histogram.counts(), histogram.sum())
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+pub(super) fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
     let pair = |(name, value): &(&str, &str)| {
         let mut label = LabelPair::default();
         label.set_name((*name).to_owned());

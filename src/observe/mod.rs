@@ -10,6 +10,7 @@ mod headroom;
 mod line_buffers;
 mod log_writer;
 mod metrics;
+pub mod rollouts;
 pub mod stats;
 mod windows;
 

@@ -10,6 +10,7 @@ pub mod clock;
 pub(crate) mod corpus;
 pub mod digest;
 pub mod gcra;
+pub mod level;
 pub mod matcher;
 pub mod names;
 pub mod path;

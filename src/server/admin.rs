@@ -25,7 +25,7 @@ use super::trial;
 use super::upgrade::Upgrader;
 use super::usage::Usage;
 use super::worker::{Accepting, Gate, accept};
-use super::{COMMIT, VERSION, load};
+use super::{COMMIT, VERSION, load, policies};
 use crate::config;
 use crate::gateway::{
     Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, describe_breaker,
@@ -379,8 +379,29 @@ impl Admin {
                 // The path of a Unix socket may come with its slashes.
                 self.drain(name, &address.join("/"), *action == "drain")
             }
-            ("PUT", ["routes", _, "level"]) => {
-                Page::error(StatusCode::NOT_IMPLEMENTED, "levels are not supported yet")
+            // A route that is named by its path brings slashes too.
+            ("PUT", ["routes", id @ .., "level"]) if !id.is_empty() => done(policies::set_level(
+                &self.state,
+                &decoded(&id.join("/")),
+                body,
+            )),
+            (
+                "POST",
+                [
+                    "routes",
+                    id @ ..,
+                    "sides",
+                    side,
+                    action @ ("start" | "stop"),
+                ],
+            ) if !id.is_empty() => {
+                let (id, side) = (decoded(&id.join("/")), decoded(side));
+                done(policies::set_side(
+                    &self.state,
+                    &id,
+                    &side,
+                    *action == "start",
+                ))
             }
             (
                 _,
@@ -402,7 +423,7 @@ impl Admin {
         };
         let each = snapshot.table.in_match_order().into_iter().map(|index| {
             let (config, runtime) = (&snapshot.table.routes()[index], &*snapshot.routes[index]);
-            let mut entry = describe_route(config, runtime);
+            let mut entry = describe_route(config, runtime, self.state.clock.now());
             if let Some(breaker) = &runtime.breaker {
                 entry["breaker"] = describe_breaker(breaker, self.state.clock.now());
             }
@@ -523,7 +544,7 @@ fn certificates(snapshot: &Snapshot) -> Value {
 }
 
 /// A route for the API and for `tollgate routes --json`.
-pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
+pub fn describe_route(config: &config::Route, runtime: &RouteRuntime, now: u64) -> Value {
     let upstream = match &runtime.target {
         Target::Forward { pool, .. } => Some(pool.settings().name.to_string()),
         Target::Respond(_) => None,
@@ -544,7 +565,21 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime) -> Value {
         "maintenance": config.maintenance.is_some(),
         "filters": filters,
         "location": config.location.to_string(),
+        "policy": policies::describe(runtime, now),
     })
+}
+
+fn decoded(part: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(part);
+    decoded.decode_utf8_lossy().into_owned()
+}
+
+/// What was set, or why not.
+fn done(set: Result<Value, (StatusCode, String)>) -> Page {
+    match set {
+        Ok(now) => Page::ok(&now),
+        Err((status, why)) => Page::error(status, &why),
+    }
 }
 
 /// Reads how long a configuration is on trial.

@@ -17,10 +17,12 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::UsedNonces;
+use crate::degrade::KnownLevel;
 use crate::gateway::State;
 use crate::limit::{KeptQuotas, KeptTimes};
 use crate::primitives::clock;
 use crate::primitives::digest::sha256;
+use crate::rollout::KnownStop;
 use crate::upstream::KnownEndpoint;
 
 const MAGIC: &[u8; 8] = b"tollgat1";
@@ -39,6 +41,8 @@ pub(super) struct Carried {
     limits: Vec<KeptTimes>,
     quotas: KeptQuotas,
     endpoints: Vec<KnownEndpoint>,
+    levels: Vec<KnownLevel>,
+    stopped: Vec<KnownStop>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,6 +56,12 @@ struct Head {
     #[serde(default)]
     quotas: Vec<LimitHead>,
     endpoints: Vec<KnownEndpoint>,
+    /// What operators set; absent in what earlier versions wrote.
+    #[serde(default)]
+    levels: Vec<KnownLevel>,
+    /// Sides of splits; absent in what earlier versions wrote.
+    #[serde(default)]
+    stopped: Vec<KnownStop>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,6 +91,8 @@ impl Carried {
             limits: state.limits.export(now),
             quotas: state.limits.export_quotas(),
             endpoints: state.endpoints.export(now),
+            levels: state.levels.export(now),
+            stopped: state.rollouts.export(),
         }
     }
 
@@ -93,6 +105,8 @@ impl Carried {
         if let Some(seed) = self.seed {
             state.limits.import(seed, &self.limits, passed, now);
         }
+        state.levels.import(&self.levels, passed, now);
+        state.rollouts.import(&self.stopped);
         if !self.quotas.limits.is_empty() {
             state.limits.import_quotas(&self.quotas);
         }
@@ -112,6 +126,8 @@ impl Carried {
             quota_seed: (!self.quotas.limits.is_empty()).then_some(self.quotas.seed),
             quotas: self.quotas.limits.iter().map(LimitHead::of_quota).collect(),
             endpoints: self.endpoints.clone(),
+            levels: self.levels.clone(),
+            stopped: self.stopped.clone(),
         };
         let head = serde_json::to_vec(&head)?;
         let mut out = MAGIC.to_vec();
@@ -196,6 +212,8 @@ impl Carried {
             limits,
             quotas,
             endpoints: head.endpoints,
+            levels: head.levels,
+            stopped: head.stopped,
         })
     }
 
@@ -332,6 +350,8 @@ mod tests {
                 limits: vec![("daily".into(), vec![(9, 10)])],
             },
             endpoints: Vec::new(),
+            levels: Vec::new(),
+            stopped: Vec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::policies;
 use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
@@ -74,7 +75,9 @@ impl Housekeeping {
         self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
-        if let Some(snapshot) = self.state.snapshot() {
+        let snapshot = self.state.snapshot();
+        policies::tick(&self.state, snapshot.as_deref());
+        if let Some(snapshot) = snapshot {
             snapshot.pools.values().for_each(|pool| pool.tick(now));
             snapshot.tick_breakers(now);
         }

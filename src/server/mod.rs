@@ -11,6 +11,7 @@ mod listeners;
 mod load;
 mod notify;
 mod offline;
+mod policies;
 mod probe;
 mod processors;
 mod proxy_protocol;

@@ -146,23 +146,70 @@ fn upstream_keys_at_their_only_value_are_accepted() {
 
 #[test]
 fn route_keys_of_later_releases_are_refused() {
-    for (key, lines) in [
-        ("split", "split = [{ upstream = \"users\", weight = 95 }]\n"),
+    let class = "\n[[route]]\npath = \"/more\"\nupstream = \"users\"\nclass = \"sheddable\"\n";
+    refuses_for_now(check_with(class), "class");
+}
+
+#[test]
+fn fallbacks_that_make_no_sense_are_refused() {
+    for (lines, why) in [
+        ("", "fallback: answers nothing"),
         (
-            "mirror",
-            "upstream = \"users\"\nmirror = { upstream = \"users\", share = \"1%\" }\n",
+            "headers = { X-A = \"1\" }\nlast_good = {}",
+            "which needs `status`, `text` or `json`",
         ),
-        ("class", "upstream = \"users\"\nclass = \"sheddable\"\n"),
+        ("text = \"a\"\njson = {}", "more than one of `text`, `json`"),
+        ("status = 99", "is no status of a final answer"),
         (
-            "fallback",
-            "upstream = \"users\"\n[route.fallback]\nstatus = 200\n",
+            "upstream = \"user\"",
+            "there is no [upstream.user]; did you mean \"users\"?",
+        ),
+        (
+            "text = \"a\"\non = [\"brekaer\"]",
+            "is none of breaker, no_endpoint",
+        ),
+        ("text = \"a\"\non = [\"404\"]", "nor a status from \"500\""),
+        ("text = \"a\"\non = []", "would never call for the fallback"),
+        (
+            "upstream = \"users\"\non = [\"deadline\"]",
+            "no time is left to ask another upstream",
+        ),
+        ("last_good = { max_body = \"8MiB\" }", "is more than `size`"),
+        ("last_good = { max_age = \"25h\" }", "at most 24h"),
+        (
+            "last_good = { per = \"consumer\" }",
+            "the route has no `auth`",
         ),
     ] {
-        refuses_for_now(
-            check_with(&format!("\n[[route]]\npath = \"/more\"\n{lines}")),
-            key,
+        let text = format!(
+            "\n[[route]]\npath = \"/more\"\nupstream = \"users\"\n[route.fallback]\n{lines}\n"
         );
+        check_with(&text).expect(1).says(why);
     }
+    let shared = "\n[auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
+        [[route]]\npath = \"/more\"\nauth = [\"app\"]\nupstream = \"users\"\nfallback = { last_good = {} }\n";
+    check_with(shared)
+        .expect(1)
+        .says("one caller's answer must not reach another");
+}
+
+#[test]
+fn levels_of_a_route_s_own_are_checked() {
+    let with = |degrade: &str| {
+        check_with(&format!(
+            "\n[[route]]\npath = \"/more\"\nupstream = \"users\"\ndegrade = {degrade}\n"
+        ))
+    };
+    with("{ on_overload = \"lean\" }").expect(0);
+    with("{ on_overload = \"normal\" }")
+        .expect(1)
+        .says("none of lean, fallback, off");
+    with("{ on_breaker = \"fallback\" }")
+        .expect(1)
+        .says("the route has no [route.fallback]");
+    with("{ on_breaker = \"lean\", hold = \"2h\" }")
+        .expect(1)
+        .says("at most 1h");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a route does: which keys say it, and which do not go together.
 
 use super::shared::Shared;
+use super::split::{self, Split};
 use super::{Known, RawRoute};
 use crate::config::document::At;
 use crate::config::respond::Respond;
@@ -19,6 +20,8 @@ pub enum Action {
         strip_prefix: usize,
         /// Path to send instead.
         rewrite: Option<Rewrite>,
+        /// Several upstreams, the first of which is `upstream`.
+        split: Option<Box<Split>>,
     },
     /// Answers itself.
     Respond(Box<Respond>),
@@ -61,21 +64,34 @@ impl RawRoute {
                 .validate(&at.key("respond"), scope)
                 .map(|respond| Action::Respond(Box::new(respond)));
         }
-        let named = if self.uri.is_some() {
+        let split = self.split.as_ref().map(|sides| {
+            let rollout = self.rollout.clone().unwrap_or_default();
+            split::split(sides, &rollout, at, known, scope)
+        });
+        if split.is_some() && (self.uri.is_some() || self.shared.upstream.is_some()) {
+            scope.problem(
+                &at.key("split"),
+                "a route forwards to one upstream or splits, not both",
+            );
+        }
+        let main = split.as_ref().and_then(|split| split.sides.first());
+        let named = if split.is_some() {
+            main.map(|side| side.upstream.to_string())
+        } else if self.uri.is_some() {
             from_uri
         } else {
             shared.upstream.clone()
         };
         let Some(upstream) = named else {
-            if self.uri.is_none() && self.split.is_none() {
+            if self.uri.is_none() && split.is_none() {
                 scope.problem(
                     at,
-                    "the route does nothing: it needs `upstream`, `uri` or `respond`",
+                    "the route does nothing: it needs `upstream`, `uri`, `split` or `respond`",
                 );
             }
             return None;
         };
-        if !(known.upstreams)(&upstream) {
+        if split.is_none() && !(known.upstreams)(&upstream) {
             let key = if self.uri.is_some() {
                 "uri"
             } else {
@@ -114,6 +130,7 @@ impl RawRoute {
             upstream: UpstreamName::new(&upstream),
             strip_prefix,
             rewrite,
+            split: split.map(Box::new),
         })
     }
 }

@@ -2,8 +2,12 @@
 
 mod action;
 mod conflicts;
+mod degrade;
+mod fallback;
 mod host;
+mod mirror;
 mod shared;
+mod split;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,8 +18,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::action::Action;
 pub(super) use self::conflicts::{check_conflicts, name_routes};
+pub use self::degrade::Degrade;
+pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
+pub use self::mirror::Mirror;
 use self::shared::Shared;
+pub use self::split::{Side, Split, SplitKey};
 use super::addresses::AddressList;
 use super::cors::Cors;
 use super::document::At;
@@ -79,18 +87,24 @@ pub(super) struct RawRoute {
     /// Answer made by the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     respond: Option<RawRespond>,
-    /// Weighted split. Not supported yet.
+    /// Several upstreams and their parts of the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
-    split: Option<Later>,
-    /// Mirroring. Not supported yet.
+    split: Option<Vec<split::RawSide>>,
+    /// How a split is carried out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mirror: Option<Later>,
+    rollout: Option<split::RawRollout>,
+    /// A copy of some requests for an upstream whose answers nobody sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mirror: Option<mirror::RawMirror>,
     /// Class under overload. Not supported yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<Later>,
-    /// Answer when the upstream cannot. Not supported yet.
+    /// Answer when the upstream cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fallback: Option<Later>,
+    fallback: Option<fallback::RawFallback>,
+    /// Which level it takes by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degrade: Option<degrade::RawDegrade>,
     /// What a group can say as well.
     #[serde(flatten)]
     shared: Shared,
@@ -167,6 +181,12 @@ pub struct Route {
     pub response: HeaderRules,
     /// Cross-origin requests.
     pub cors: Option<Cors>,
+    /// A copy of some requests.
+    pub mirror: Option<Mirror>,
+    /// Answer when the upstream cannot.
+    pub fallback: Option<Fallback>,
+    /// Which level it takes by itself.
+    pub degrade: Degrade,
     /// How it answers while it is closed; `None` = open.
     pub maintenance: Option<Maintenance>,
 }
@@ -181,6 +201,15 @@ pub(super) struct Known<'k> {
     pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
     pub(super) maintenance: Option<&'k Maintenance>,
+}
+
+impl Known<'_> {
+    /// Refuses the name of an upstream that there is not.
+    fn upstream(&self, at: &At<'_>, name: &str, scope: &mut Scope<'_>) {
+        if !(self.upstreams)(name) {
+            scope.unknown_name(at, "upstream", name, (self.names)("upstream"));
+        }
+    }
 }
 
 impl RawGroup {
@@ -199,14 +228,7 @@ impl RawRoute {
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Option<Route> {
-        for (key, later) in [
-            ("split", &self.split),
-            ("mirror", &self.mirror),
-            ("class", &self.class),
-            ("fallback", &self.fallback),
-        ] {
-            scope.later(&at.key(key), later.as_ref());
-        }
+        scope.later(&at.key("class"), self.class.as_ref());
         let group = self.group.as_ref().and_then(|name| {
             let found = known.groups.get(name.as_str()).copied();
             if found.is_none() {
@@ -274,6 +296,16 @@ impl RawRoute {
         if self.id.as_ref().is_some_and(String::is_empty) {
             scope.problem(&at.key("id"), "must not be empty");
         }
+        let mirror = self.mirror.as_ref();
+        let mirror = mirror.map(|raw| raw.validate(&at.key("mirror"), known, scope));
+        let fallback = self.fallback.as_ref();
+        let fallback = fallback
+            .and_then(|raw| raw.validate(&at.key("fallback"), !auth.is_empty(), known, scope));
+        let degrade = self.degrade.as_ref().map(|raw| {
+            let has_fallback = self.fallback.is_some();
+            raw.validate(&at.key("degrade"), has_fallback, scope)
+        });
+        self.check_policies(at, scope);
         Some(Route {
             name: RouteName::new(&id),
             named: self.id.is_some(),
@@ -306,6 +338,9 @@ impl RawRoute {
                 .cors
                 .as_ref()
                 .map(|cors| cors.validate(&at.key("cors"), scope)),
+            mirror,
+            fallback,
+            degrade: degrade.unwrap_or_default(),
             maintenance: match &shared.maintenance {
                 Some(raw) => raw.validate(&at.key("maintenance"), scope),
                 None => known.maintenance.cloned(),
@@ -313,6 +348,30 @@ impl RawRoute {
             path: path?,
             action: action?,
         })
+    }
+
+    /// What concerns an upstream has no place in a route that answers itself, nor a roll-out without sides.
+    fn check_policies(&self, at: &At<'_>, scope: &mut Scope<'_>) {
+        let given = [
+            ("split", self.split.is_some()),
+            ("mirror", self.mirror.is_some()),
+            ("fallback", self.fallback.is_some()),
+            ("degrade", self.degrade.is_some()),
+        ];
+        for (key, given) in given {
+            if given && self.respond.is_some() {
+                scope.problem(
+                    &at.key(key),
+                    "the route answers itself and asks no upstream",
+                );
+            }
+        }
+        if self.rollout.is_some() && self.split.is_none() {
+            scope.problem(
+                &at.key("rollout"),
+                "says how a `split` is carried out; there is none",
+            );
+        }
     }
 
     fn breaker(&self, shared: &Shared, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Breaker> {

@@ -18,6 +18,8 @@ pub(crate) struct Extra {
     pub(crate) trace: Option<TraceId>,
     /// `X-RateLimit-*`, and what the draft has instead.
     pub(crate) quota: Option<Quota>,
+    /// `X-Fallback`.
+    pub(crate) fallback: Option<&'static str>,
     /// Seconds of `Keep-Alive`, if the connection goes on.
     pub(crate) keep_alive: Option<u64>,
 }
@@ -135,6 +137,7 @@ pub(crate) fn each_final(
                 false
             }
             10 if extra.trace.is_some() && name.eq_ignore_ascii_case(b"x-trace-id") => true,
+            10 if extra.fallback.is_some() && name.eq_ignore_ascii_case(b"x-fallback") => true,
             14 if name.eq_ignore_ascii_case(b"content-length") => !with_length,
             9 | 16 if draft.is_some() => {
                 name.eq_ignore_ascii_case(b"ratelimit")
@@ -158,6 +161,9 @@ pub(crate) fn each_final(
     }
     if let Some(trace) = &extra.trace {
         show(b"X-Trace-ID", trace.as_bytes());
+    }
+    if let Some(kind) = extra.fallback {
+        show(b"X-Fallback", kind.as_bytes());
     }
     if let Some(quota) = legacy {
         for (name, number) in [
@@ -334,6 +340,7 @@ mod tests {
                 reset: Duration::from_millis(1500),
                 policy: None,
             }),
+            fallback: None,
             keep_alive: Some(75),
         };
         let text = written(&head, Delimited::Chunked, &extra, true);

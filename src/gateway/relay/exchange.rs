@@ -18,7 +18,7 @@ use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{chain, forward, reply};
+use crate::gateway::{chain, fallback, forward, policy, reply};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -204,7 +204,7 @@ impl<'e> Exchange<'e> {
             return Ok(Heads::Informational);
         }
         let replayable = upload.replayable();
-        forward::answered(ctx, answer.status(), replayable)?;
+        forward::answered(request, ctx, answer.status(), replayable)?;
         let head_only = request.method == Method::HEAD;
         let guard = answer.body(head_only);
         let delimited = match guard {
@@ -212,6 +212,10 @@ impl<'e> Exchange<'e> {
             BodyGuard::Done => Delimited::Length(0),
             _ => Delimited::with(answer.length(), ctx.version),
         };
+        if policy::keeps(ctx, answer.status()) && guard != BodyGuard::Raw {
+            let head = answer.to_header().map_err(invalid)?;
+            fallback::begin_keeping(request, ctx, &head.headers);
+        }
         reply::announce(ctx);
         let filtered = reply::has_filters(ctx).then(|| answer.to_header());
         let filtered = filtered.transpose().map_err(invalid)?;
@@ -267,6 +271,7 @@ impl<'e> Exchange<'e> {
     ) -> Poll<Result<(), Box<Error>>> {
         let incoming = &mut self.origin.incoming;
         let sent = &mut self.ctx.bytes_out;
+        let keeping = &mut self.ctx.policy.keeping;
         while !incoming.is_empty() && *guard != BodyGuard::Done {
             if delimited != Delimited::Chunked
                 && let BodyGuard::Length(_) | BodyGuard::Raw = guard
@@ -276,10 +281,16 @@ impl<'e> Exchange<'e> {
                     _ => usize::MAX,
                 };
                 let sending = incoming.len().min(most);
+                if let Some(keeping) = keeping {
+                    keeping.look(&incoming[..sending]);
+                }
                 let mut piece = Buf::take(&mut *incoming, sending);
                 let taken = std::task::ready!(self.client.poll_send(cx, &mut piece))
                     .map_err(|error| write_error(&error))?;
                 guard.passed(taken);
+                if let Some(keeping) = keeping {
+                    keeping.sent(taken);
+                }
                 *sent += taken as u64;
                 continue;
             }
@@ -292,6 +303,9 @@ impl<'e> Exchange<'e> {
             self.client.queue_pieces(|put| {
                 let mut put = |piece: &[u8]| {
                     *sent += piece.len() as u64;
+                    if let Some(keeping) = keeping {
+                        keeping.add(piece);
+                    }
                     put(piece);
                 };
                 if *guard == BodyGuard::Raw {
@@ -307,7 +321,8 @@ impl<'e> Exchange<'e> {
         Poll::Ready(Ok(()))
     }
 
-    fn end(&self) -> Stage {
+    fn end(&mut self) -> Stage {
+        fallback::keep(self.ctx);
         self.client.end_answer(None);
         Stage::Flush
     }

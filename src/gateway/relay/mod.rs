@@ -26,12 +26,18 @@ use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
+use crate::upstream::Pool;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
-    let Some(pool) = &ctx.forward.pool else {
-        return false;
-    };
+    ctx.forward
+        .pool
+        .as_ref()
+        .is_some_and(|pool| can_to(pool, ctx))
+}
+
+/// The same for another upstream.
+pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
     (pool.is_plain_tcp() && !pool.settings().http2)
         && ctx
             .start
@@ -70,7 +76,10 @@ pub(super) async fn forward(
             Ok(origin) => origin,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
-                if !failure::out_of_descriptors(&error) && forward::connect_failed(ctx, cause) {
+                if !failure::out_of_descriptors(&error)
+                    && forward::connect_failed(ctx, cause)
+                    && can(ctx)
+                {
                     continue;
                 }
                 return Err(error);
@@ -110,7 +119,7 @@ pub(super) async fn forward(
                 if let Some(keeping) = keeping.filter(|_| stale) {
                     lane.kept.forget(&keeping, address);
                 }
-                if !forward::try_failed(ctx, &broken) {
+                if !forward::try_failed(ctx, &broken) || !can(ctx) {
                     return Err(error);
                 }
                 log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");

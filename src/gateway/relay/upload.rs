@@ -13,7 +13,7 @@ use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::answer::put_chunk_size;
 use crate::gateway::http1::head::Framing;
 use crate::gateway::http1::replay::Replay;
-use crate::gateway::{forward, outgoing_head};
+use crate::gateway::{forward, mirror, outgoing_head};
 
 /// What was not sent yet, and where the body stands.
 pub(super) struct Upload {
@@ -134,11 +134,13 @@ impl Upload {
                     let piece = std::task::ready!(client.poll_body(cx)).map_err(Stopped::Client)?;
                     let Some(piece) = piece else {
                         self.body = Body::Read;
+                        mirror::ended(ctx);
                         if self.framing == Framing::Chunked {
                             self.framed.put_slice(b"0\r\n\r\n");
                         }
                         continue;
                     };
+                    mirror::saw(ctx, &piece);
                     if let Some(replay) = &mut self.replay {
                         replay.add(&piece, buffered);
                     }

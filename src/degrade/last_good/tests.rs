@@ -1,0 +1,266 @@
+use std::time::Duration;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn store(change: impl FnOnce(&mut Settings)) -> LastGood {
+    let mut settings = Settings {
+        max_age: Duration::from_secs(60),
+        max_body: 1000,
+        size: 4000,
+        per_consumer: false,
+        vary: Vec::new(),
+    };
+    change(&mut settings);
+    LastGood {
+        settings,
+        identity: String::new(),
+        kept: RwLock::default(),
+    }
+}
+
+fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    pairs(fields).into_iter().collect()
+}
+
+fn pairs(fields: &[(&'static str, &'static str)]) -> Vec<(HeaderName, HeaderValue)> {
+    let each = fields.iter();
+    each.map(|(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    })
+    .collect()
+}
+
+fn asked<'a>(target: &'a str, headers: &'a HeaderMap) -> Asked<'a> {
+    Asked {
+        host: "a.example",
+        target: target.as_bytes(),
+        headers,
+        consumer: None,
+        certified: false,
+    }
+}
+
+/// Whether an answer with these fields was kept.
+fn keep(
+    store: &LastGood,
+    asked: &Asked<'_>,
+    fields: &[(&'static str, &'static str)],
+    body: &str,
+    now: u64,
+) -> bool {
+    match store.begin(asked, &pairs(fields), now) {
+        None => false,
+        Some(mut keeping) => {
+            keeping.add(body.as_bytes());
+            store.keep(keeping, now);
+            true
+        }
+    }
+}
+
+fn found(store: &LastGood, asked: &Asked<'_>, now: u64) -> Option<String> {
+    let good = store.find(asked, now)?;
+    Some(String::from_utf8_lossy(&good.body).into_owned())
+}
+
+#[test]
+fn comes_back_for_the_same_request_until_it_is_too_old() {
+    let store = store(|_| {});
+    let none = HeaderMap::new();
+    assert!(keep(
+        &store,
+        &asked("/a?x=1", &none),
+        &[("content-type", "text/plain"), ("connection", "close")],
+        "one",
+        SECOND
+    ));
+    assert_eq!(
+        found(&store, &asked("/a?x=1", &none), 61 * SECOND).as_deref(),
+        Some("one")
+    );
+    assert_eq!(found(&store, &asked("/a?x=1", &none), 62 * SECOND), None);
+    assert_eq!(found(&store, &asked("/a?x=2", &none), SECOND), None);
+    let other = Asked {
+        host: "b.example",
+        ..asked("/a?x=1", &none)
+    };
+    assert_eq!(found(&store, &other, SECOND), None);
+    let good = store.find(&asked("/a?x=1", &none), SECOND).expect("kept");
+    assert_eq!(good.headers, pairs(&[("content-type", "text/plain")]));
+}
+
+#[test]
+fn what_is_not_for_everybody_is_not_kept() {
+    let store = store(|_| {});
+    let none = HeaderMap::new();
+    for fields in [
+        [("set-cookie", "a=b")],
+        [("cache-control", "max-age=5, Private")],
+        [("cache-control", "private=\"x\"")],
+        [("cache-control", "no-store")],
+        [("cache-control", "no-cache")],
+        [("cache-control", "must-revalidate, public")],
+        [("vary", "accept, *")],
+        [("content-length", "1001")],
+        [("content-length", "x")],
+    ] {
+        assert!(
+            !keep(&store, &asked("/", &none), &fields, "", SECOND),
+            "{fields:?}"
+        );
+    }
+    for fields in [[("authorization", "Bearer x")], [("cookie", "session=1")]] {
+        let headers = map(&fields);
+        assert!(
+            !keep(&store, &asked("/", &headers), &[], "", SECOND),
+            "{fields:?}"
+        );
+        assert!(keep(
+            &store,
+            &asked(&format!("/{}", fields[0].0), &headers),
+            &[("cache-control", "public")],
+            "x",
+            SECOND
+        ));
+    }
+    let certified = Asked {
+        certified: true,
+        ..asked("/", &none)
+    };
+    assert!(!keep(&store, &certified, &[], "", SECOND));
+    assert!(keep(
+        &store,
+        &asked("/", &none),
+        &[("cache-control", "max-age=5")],
+        "x",
+        SECOND
+    ));
+}
+
+#[test]
+fn nobody_gets_what_was_kept_for_another_consumer() {
+    let store = store(|settings| settings.per_consumer = true);
+    let headers = map(&[("authorization", "Bearer x")]);
+    let of = |consumer| Asked {
+        consumer,
+        ..asked("/me", &headers)
+    };
+    assert!(keep(&store, &of(Some("anna")), &[], "anna's", SECOND));
+    assert_eq!(
+        found(&store, &of(Some("anna")), SECOND).as_deref(),
+        Some("anna's")
+    );
+    assert_eq!(found(&store, &of(Some("bert")), SECOND), None);
+    for nobody in [None, Some("")] {
+        assert_eq!(found(&store, &of(nobody), SECOND), None);
+        assert!(!keep(&store, &of(nobody), &[], "x", SECOND));
+    }
+}
+
+#[test]
+fn answers_that_vary_are_told_apart() {
+    let store = store(|settings| settings.vary = vec![HeaderName::from_static("x-key")]);
+    let (german, french, none) = (
+        map(&[("accept-language", "de")]),
+        map(&[("accept-language", "fr")]),
+        HeaderMap::new(),
+    );
+    let vary = [("vary", "Accept-Language")];
+    assert!(keep(&store, &asked("/", &german), &vary, "ja", SECOND));
+    assert_eq!(
+        found(&store, &asked("/", &german), SECOND).as_deref(),
+        Some("ja")
+    );
+    assert_eq!(found(&store, &asked("/", &french), SECOND), None);
+    assert_eq!(found(&store, &asked("/", &none), SECOND), None);
+    assert!(keep(&store, &asked("/", &french), &vary, "oui", SECOND));
+    assert_eq!(
+        found(&store, &asked("/", &german), SECOND).as_deref(),
+        Some("ja")
+    );
+    let (one, two) = (map(&[("x-key", "1")]), map(&[("x-key", "2")]));
+    assert!(keep(&store, &asked("/k", &one), &[], "one", SECOND));
+    assert_eq!(found(&store, &asked("/k", &two), SECOND), None);
+    assert_eq!(found(&store, &asked("/k", &none), SECOND), None);
+    // Compressed for one that asked for it.
+    let gzip = map(&[("accept-encoding", "gzip")]);
+    assert!(keep(
+        &store,
+        &asked("/z", &gzip),
+        &[("content-encoding", "gzip")],
+        "zz",
+        SECOND
+    ));
+    assert_eq!(found(&store, &asked("/z", &none), SECOND), None);
+}
+
+#[test]
+fn what_did_not_come_whole_is_not_kept() {
+    let store = store(|_| {});
+    let none = HeaderMap::new();
+    keep(
+        &store,
+        &asked("/", &none),
+        &[("content-length", "5")],
+        "four",
+        SECOND,
+    );
+    assert_eq!(found(&store, &asked("/", &none), SECOND), None);
+    keep(&store, &asked("/", &none), &[], &"x".repeat(1001), SECOND);
+    assert_eq!(found(&store, &asked("/", &none), SECOND), None);
+    let mut keeping = store.begin(&asked("/", &none), &[], SECOND).expect("kept");
+    keeping.look(b"abc");
+    keeping.sent(1);
+    keeping.look(b"bcd");
+    keeping.sent(3);
+    keeping.look(b"ef");
+    store.keep(keeping, SECOND);
+    assert_eq!(
+        found(&store, &asked("/", &none), SECOND).as_deref(),
+        Some("abcdef")
+    );
+}
+
+#[test]
+fn memory_is_bounded_and_the_oldest_go() {
+    let store = store(|_| {});
+    let none = HeaderMap::new();
+    for number in 0..100_u64 {
+        let target = format!("/{}", number % 50);
+        keep(
+            &store,
+            &asked(&target, &none),
+            &[("vary", "accept")],
+            &"x".repeat(700),
+            number * SECOND,
+        );
+        let (entries, bytes) = store.held();
+        assert!(bytes <= 4000 && entries <= 16, "{entries} {bytes}");
+    }
+    assert!(found(&store, &asked("/49", &none), 99 * SECOND).is_some());
+    assert!(found(&store, &asked("/0", &none), 99 * SECOND).is_none());
+}
+
+#[test]
+fn a_young_answer_is_left_alone() {
+    let store = store(|_| {});
+    let none = HeaderMap::new();
+    assert!(keep(&store, &asked("/", &none), &[], "one", SECOND));
+    assert!(!keep(
+        &store,
+        &asked("/", &none),
+        &[],
+        "two",
+        SECOND + SECOND / 2
+    ));
+    assert!(keep(&store, &asked("/", &none), &[], "two", 2 * SECOND));
+    assert_eq!(
+        found(&store, &asked("/", &none), 2 * SECOND).as_deref(),
+        Some("two")
+    );
+}

@@ -1,0 +1,278 @@
+//! Copies of requests for an upstream whose answers nobody sees.
+//!
+//! The original never waits: its copy is sent by a task of its own, once the original's body has passed, if there is
+//! one. What of a body passes is copied up to a bound; so many copies are under way at most, and each has its time. The
+//! answer is read and dropped. A copy says `X-Shadow: true`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Version, header};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::ctx::Ctx;
+use super::http1::head::Framing;
+use super::outgoing_head;
+use super::state::State;
+use crate::config;
+use crate::observe::rollouts::{MirrorStats, Mirrored};
+use crate::upstream::{Endpoint, Outcome, Pool};
+
+/// Who gets copies of a route's requests.
+pub struct Mirror {
+    settings: config::Mirror,
+    pool: Arc<Pool>,
+    stats: Arc<MirrorStats>,
+    timeout: Duration,
+    /// Numbers of 32 bits below this are copied.
+    below: u64,
+}
+
+/// A copy that is not sent yet.
+pub(super) struct Shadow {
+    head: RequestHeader,
+    body: BytesMut,
+    under_way: UnderWay,
+    state: Arc<State>,
+}
+
+/// A copy that counts as under way until this is dropped.
+struct UnderWay {
+    mirror: Arc<Mirror>,
+    endpoint: Arc<Endpoint>,
+}
+
+static X_SHADOW: HeaderName = HeaderName::from_static("x-shadow");
+
+/// Most that is read of an answer before the connection is given up.
+const MOST_READ: usize = 1 << 20;
+
+impl Mirror {
+    pub(super) fn new(
+        settings: &config::Mirror,
+        pool: &Arc<Pool>,
+        stats: Arc<MirrorStats>,
+    ) -> Self {
+        let timeout = settings.timeout.unwrap_or(pool.settings().timeout.request);
+        Self {
+            below: (settings.share.fraction() * 4_294_967_296.0) as u64,
+            settings: settings.clone(),
+            pool: Arc::clone(pool),
+            stats,
+            timeout,
+        }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &config::Mirror {
+        &self.settings
+    }
+}
+
+/// Copies the request, if chance and bounds will have it. Sent at once when it has no body.
+pub(super) fn begin(mirror: &Arc<Mirror>, request: &RequestHeader, ctx: &mut Ctx) {
+    // Other bits than those that choose a side.
+    if (ctx.span >> 32) >= mirror.below || !mirror.settings.methods.contains(&ctx.method) {
+        return;
+    }
+    let Some(start) = &ctx.start else { return };
+    let framing = start.head.framing;
+    if !start.head.end_to_end {
+        // It asks for something that concerns its connection, as an upgrade.
+        return;
+    }
+    let too_long =
+        matches!(framing, Framing::Length(length) if length > mirror.settings.max_body as u64);
+    if too_long {
+        return mirror.stats.count(Mirrored::Body);
+    }
+    if mirror.stats.in_flight.value() >= i64::from(mirror.settings.in_flight) {
+        return mirror.stats.count(Mirrored::Full);
+    }
+    let Some(endpoint) = mirror.pool.pick(ctx.now(), &[]) else {
+        return mirror.stats.count(Mirrored::Failed);
+    };
+    let Some(head) = head(mirror, &endpoint, request, ctx) else {
+        return mirror.stats.count(Mirrored::Failed);
+    };
+    let shadow = Box::new(Shadow {
+        head,
+        body: BytesMut::new(),
+        under_way: UnderWay::new(mirror, endpoint),
+        state: Arc::clone(&ctx.state),
+    });
+    if framing == Framing::None {
+        shadow.send();
+    } else {
+        ctx.policy.shadow = Some(shadow);
+    }
+}
+
+/// The head that goes out: what the upstream would get, and the mark.
+fn head(
+    mirror: &Mirror,
+    endpoint: &Arc<Endpoint>,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+) -> Option<RequestHeader> {
+    let mut head = request.clone();
+    let http2 = mirror.pool.settings().http2;
+    head.set_version(if http2 {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    });
+    // For whoever writes the head, the copy's upstream is the request's for a moment.
+    let forward = &mut ctx.forward;
+    let pool = forward.pool.replace(Arc::clone(&mirror.pool));
+    let current = forward.current.replace(Arc::clone(endpoint));
+    let prepared = outgoing_head::prepare(&mut head, ctx);
+    (ctx.forward.pool, ctx.forward.current) = (pool, current);
+    prepared.ok()?;
+    head.insert_header(X_SHADOW.clone(), HeaderValue::from_static("true"))
+        .ok()?;
+    Some(head)
+}
+
+/// A piece of the body passes through the framework, which shows it again with each further try.
+pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
+    if ctx.forward.attempts > 1 {
+        return;
+    }
+    if let Some(piece) = piece {
+        saw(ctx, piece);
+    }
+    if end {
+        ended(ctx);
+    }
+}
+
+/// A piece of the body passes.
+pub(super) fn saw(ctx: &mut Ctx, piece: &Bytes) {
+    if let Some(shadow) = &mut ctx.policy.shadow {
+        let most = shadow.under_way.mirror.settings.max_body;
+        if shadow.body.len() + piece.len() <= most {
+            shadow.body.extend_from_slice(piece);
+        } else if let Some(shadow) = ctx.policy.shadow.take() {
+            shadow.left_out();
+        }
+    }
+}
+
+/// The body passed whole: the copy is sent.
+pub(super) fn ended(ctx: &mut Ctx) {
+    if let Some(shadow) = ctx.policy.shadow.take() {
+        shadow.send();
+    }
+}
+
+impl Shadow {
+    /// It is not sent: its body was too long, or did not come whole.
+    pub(super) fn left_out(&self) {
+        self.under_way.mirror.stats.count(Mirrored::Body);
+    }
+
+    fn send(mut self: Box<Self>) {
+        let body = std::mem::take(&mut self.body).freeze();
+        if !body.is_empty() || self.head.headers.contains_key(header::TRANSFER_ENCODING) {
+            self.head.remove_header(&header::TRANSFER_ENCODING);
+            let _ = self.head.insert_header(header::CONTENT_LENGTH, body.len());
+        }
+        // Nobody waits for it on this side.
+        self.head.remove_header(&header::EXPECT);
+        tokio::spawn(async move {
+            let Self {
+                head,
+                under_way,
+                state,
+                ..
+            } = *self;
+            let mirror = Arc::clone(&under_way.mirror);
+            let asking = ask(head, body, &under_way, &state);
+            let status = tokio::time::timeout(mirror.timeout, asking).await;
+            let status = status.ok().flatten();
+            under_way.ended(status, &state);
+        });
+    }
+}
+
+/// Sends a copy and reads its answer; says its status.
+async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &State) -> Option<u16> {
+    let UnderWay { mirror, endpoint } = under_way;
+    let mut peer: HttpPeer = *mirror.pool.peer(endpoint)?;
+    peer.options.read_timeout = Some(mirror.timeout);
+    let connector: &Connector = state.mirrors();
+    let sent = Instant::now();
+    let (mut session, _) = connector.get_http_session(&peer).await.ok()?;
+    session.write_request_header(Box::new(head)).await.ok()?;
+    if !body.is_empty() {
+        session.write_request_body(body, true).await.ok()?;
+    }
+    session.finish_request_body().await.ok()?;
+    let status = loop {
+        session.read_response_header().await.ok()?;
+        let status = session.response_header()?.status;
+        if !status.is_informational() {
+            break status.as_u16();
+        }
+    };
+    mirror.stats.took(sent.elapsed());
+    let mut read = 0;
+    while read < MOST_READ {
+        match session.read_response_body().await {
+            Ok(Some(piece)) => read += piece.len(),
+            Ok(None) => {
+                let idle = peer.options.idle_timeout;
+                connector.release_http_session(session, &peer, idle).await;
+                return Some(status);
+            }
+            Err(_) => return None,
+        }
+    }
+    session.shutdown().await;
+    Some(status)
+}
+
+impl UnderWay {
+    fn new(mirror: &Arc<Mirror>, endpoint: Arc<Endpoint>) -> Self {
+        mirror.stats.in_flight.up();
+        endpoint.counts.stats.in_flight.up();
+        Self {
+            mirror: Arc::clone(mirror),
+            endpoint,
+        }
+    }
+
+    fn ended(&self, status: Option<u16>, state: &State) {
+        let (stats, counts) = (&self.mirror.stats, &self.endpoint.counts.stats);
+        let outcome = match status {
+            Some(status) => {
+                counts.statuses.up(status);
+                stats.count(if status >= 500 {
+                    Mirrored::ServerError
+                } else {
+                    Mirrored::Answered
+                });
+                Outcome::Good
+            }
+            None => {
+                counts.errors.up();
+                stats.count(Mirrored::Failed);
+                Outcome::Bad
+            }
+        };
+        self.mirror
+            .pool
+            .report(&self.endpoint, outcome, state.clock.now());
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.mirror.stats.in_flight.down();
+        self.endpoint.counts.stats.in_flight.down();
+    }
+}

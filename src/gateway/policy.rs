@@ -1,0 +1,295 @@
+//! What a route does in bad times and while something new is tried: its level, sides, fallback and mirror.
+//!
+//! A route without any of it costs a request one look. The rest of what a request needs of it is in [`Path`], a part of
+//! its context.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::http::RequestHeader;
+
+use super::ctx::Ctx;
+use super::explain::Answer;
+use super::fallback::{Fallback, Fell};
+use super::inbound::Decision;
+use super::mirror::{self, Mirror, Shadow};
+use super::snapshot::{RouteRuntime, Target};
+use super::state::State;
+use crate::config::{self, Action, Degrade};
+use crate::degrade::{Keeping, RouteLevel};
+use crate::filter::{Exchange, Reason, Refusal};
+use crate::observe::rollouts::{FallbackCalled, SideStats};
+use crate::primitives::UpstreamName;
+use crate::primitives::level::Level;
+use crate::rollout::{self, SideFacts, Split, Why};
+use crate::upstream::Pool;
+
+/// What a route does in bad times and while something new is tried.
+pub struct Policy {
+    /// Its level.
+    pub level: Arc<RouteLevel>,
+    /// What makes it take a level by itself.
+    degrade: Degrade,
+    /// Several upstreams.
+    pub sides: Option<Sides>,
+    /// Who answers when the upstream cannot.
+    pub fallback: Option<Fallback>,
+    /// Who gets copies.
+    pub mirror: Option<Arc<Mirror>>,
+}
+
+/// Several upstreams for one route.
+pub struct Sides {
+    /// Who goes where.
+    pub split: Split,
+    /// In the order of the sides.
+    pub pools: Vec<Arc<Pool>>,
+}
+
+/// What became of these policies for one request.
+#[derive(Default)]
+pub(super) struct Path {
+    /// The level when it came.
+    pub(super) level: Level,
+    /// The side it went to.
+    side: Option<Arc<SideStats>>,
+    /// Somebody else answers.
+    pub(super) fell: Option<Fell>,
+    /// Its answer is being kept.
+    pub(super) keeping: Option<Box<Keeping>>,
+    /// Its copy waits for the whole body.
+    pub(super) shadow: Option<Box<Shadow>>,
+}
+
+/// When to come back to a route that is off.
+const COME_BACK: Duration = Duration::from_secs(30);
+
+impl Policy {
+    pub(super) fn of(
+        route: &config::Route,
+        pools: &BTreeMap<UpstreamName, Arc<Pool>>,
+        state: &State,
+    ) -> Self {
+        let counts = &state.metrics.rollouts;
+        let level = state
+            .levels
+            .route(&route.name, || counts.route(&route.name));
+        let split = match &route.action {
+            Action::Forward { split, .. } => split.as_ref(),
+            Action::Respond(_) => None,
+        };
+        let sides = split.map(|split| Sides {
+            split: Split::new(
+                &route.name,
+                split,
+                state.rollouts.route(&route.name, split, counts),
+            ),
+            pools: split
+                .sides
+                .iter()
+                .map(|side| Arc::clone(&pools[&side.upstream]))
+                .collect(),
+        });
+        let fallback = route.fallback.as_ref();
+        let mirror = route.mirror.as_ref();
+        Self {
+            level,
+            degrade: route.degrade,
+            sides,
+            fallback: fallback.map(|settings| Fallback::new(route, settings, pools, state)),
+            mirror: mirror.map(|settings| {
+                let stats = counts.mirror(&route.name, &settings.upstream);
+                Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))
+            }),
+        }
+    }
+
+    /// Whether there is nothing to do but to forward.
+    fn is_plain(&self) -> bool {
+        self.sides.is_none() && self.fallback.is_none() && self.mirror.is_none()
+    }
+}
+
+impl Ctx {
+    /// Whether optional work is left out.
+    pub(super) fn lean(&self) -> bool {
+        self.policy.level >= Level::Lean
+    }
+}
+
+/// Decides where a request goes that passed all filters; `ctx.forward.pool` is the route's upstream.
+pub(super) fn lead(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
+    let Some(route) = ctx.route.clone() else {
+        return Decision::Forward;
+    };
+    let policy = &route.policy;
+    if policy.is_plain() {
+        return Decision::Forward;
+    }
+    if ctx.policy.level == Level::Fallback
+        && let Some(fallback) = &policy.fallback
+    {
+        return fallback.in_place(head, ctx);
+    }
+    if let Some(sides) = &policy.sides {
+        let (index, _) = pick(sides, head, ctx);
+        ctx.forward.pool = sides.pools.get(index).map(Arc::clone);
+        let facts = sides.split.facts().side(index);
+        ctx.policy.side = facts.map(|side| Arc::clone(side.stats()));
+    }
+    if let Some(mirror) = &policy.mirror
+        && !ctx.lean()
+    {
+        mirror::begin(mirror, head, ctx);
+    }
+    Decision::Forward
+}
+
+fn pick(sides: &Sides, head: &RequestHeader, ctx: &Ctx) -> (usize, Why) {
+    sides.split.pick(&rollout::Asked {
+        headers: &head.headers,
+        client_ip: ctx.client_ip,
+        principal: ctx.principal.as_deref(),
+        random: ctx.span,
+    })
+}
+
+/// The refusal of a route that is off.
+pub(super) fn off() -> Refusal {
+    Refusal::new(Reason::RouteOff, "the route is switched off").retry_after(COME_BACK)
+}
+
+/// The request is over: counts what became of it, and tells the route what it met. `took` is its time.
+pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
+    let Some(route) = &ctx.route else { return };
+    let policy = &route.policy;
+    let fell = ctx.policy.fell.as_ref();
+    let refused = ctx.refusal.as_ref().map(|refusal| refusal.reason);
+    let met = match fell.map(|fell| fell.called) {
+        Some(FallbackCalled::Refused(reason)) => Some(reason),
+        _ => refused,
+    };
+    if let Some(reason) = met {
+        policy.met(reason, ctx);
+    }
+    if let Some(fell) = fell {
+        policy.level.marks().fell(fell.kind, fell.called);
+    }
+    if let Some(side) = &ctx.policy.side {
+        // What it would have been without the fallback.
+        let status = fell.and_then(|fell| fell.called.status()).unwrap_or(status);
+        if status > 0 {
+            side.served.served(ctx.method.as_str(), status, took);
+        }
+    }
+    if let Some(shadow) = ctx.policy.shadow.take() {
+        shadow.left_out();
+    }
+}
+
+impl Policy {
+    /// A request met this.
+    fn met(&self, reason: Reason, ctx: &Ctx) {
+        let (level, why) = match reason {
+            Reason::BreakerOpen => (self.degrade.on_breaker, "the breaker is open"),
+            Reason::Overloaded => (self.degrade.on_overload, "requests are shed"),
+            _ => return,
+        };
+        if let Some(level) = level {
+            self.level.met(level, self.degrade.hold, why, ctx.now());
+        }
+    }
+}
+
+/// The answer may be kept: the route wants it, and it is a whole one to a GET.
+pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
+    status == 200
+        && ctx.method == http::Method::GET
+        && ctx.policy.fell.is_none()
+        && ctx.route.as_ref().is_some_and(|route| {
+            let fallback = route.policy.fallback.as_ref();
+            fallback.is_some_and(Fallback::keeps)
+        })
+}
+
+/// What these policies would do with a request, step by step: the pool it goes to, or `None` when the gateway answers.
+pub(super) fn explain(
+    route: &RouteRuntime,
+    exchange: &Exchange<'_>,
+    state: &State,
+    answer: &mut Answer,
+) -> Result<Option<Arc<Pool>>, Refusal> {
+    let policy = &route.policy;
+    let shown = policy.level.shown(state.clock.now());
+    if policy.level.now() > Level::Normal {
+        answer.step("level", shown.level, None);
+    }
+    if policy.level.now() == Level::Off {
+        return Err(off());
+    }
+    let pool = match &route.target {
+        Target::Respond(reply) => {
+            answer.respond(reply.status.as_u16());
+            return Ok(None);
+        }
+        Target::Forward { pool, .. } => pool,
+    };
+    if let Some(fallback) = &policy.fallback {
+        answer.step("fallback", &fallback.kinds().join(", then "), None);
+        if policy.level.now() == Level::Fallback {
+            let (pool, status) = fallback.explain();
+            if let Some(status) = status.filter(|_| pool.is_none()) {
+                answer.respond(status);
+            }
+            return Ok(pool);
+        }
+    }
+    let mut pool = Arc::clone(pool);
+    if let Some(sides) = &policy.sides {
+        let (index, why) = sides.split.pick(&rollout::Asked {
+            headers: &exchange.head.headers,
+            client_ip: exchange.client_ip,
+            principal: exchange.principal.as_deref(),
+            random: 0,
+        });
+        let each = sides.split.sides().iter().enumerate();
+        let each = each.map(|(index, side)| {
+            let stopped = sides
+                .split
+                .facts()
+                .side(index)
+                .is_some_and(SideFacts::stopped);
+            let stopped = if stopped { " (stopped)" } else { "" };
+            format!("{} {}{stopped}", side.upstream, side.weight)
+        });
+        let each = each.collect::<Vec<_>>().join(", ");
+        let chosen = match why {
+            Why::Chance => format!("by chance, one of {each}"),
+            _ => {
+                let index = index.min(sides.pools.len() - 1);
+                pool = Arc::clone(&sides.pools[index]);
+                format!(
+                    "{}, because {}; of {each}",
+                    pool.settings().name,
+                    why.as_str()
+                )
+            }
+        };
+        answer.step("split", &chosen, None);
+    }
+    if let Some(mirror) = &policy.mirror {
+        let settings = mirror.settings();
+        let copied = settings.methods.contains(&exchange.head.method);
+        let verdict = match (copied, policy.level.now()) {
+            (false, _) => "no copy of this method".to_owned(),
+            (true, Level::Normal) => {
+                let percent = settings.share.fraction() * 100.0;
+                format!("{percent}% copied to {}", settings.upstream)
+            }
+            (true, _) => "no copy at this level".to_owned(),
+        };
+        answer.step("mirror", &verdict, None);
+    }
+    Ok(Some(pool))
+}

@@ -1,0 +1,249 @@
+//! The last good answer, and nobody else's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::{WAYS, get};
+use crate::harness::{Answer, Gateway, Origin, Seen, Setup, tollgate};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// An origin that answers as `script` says, until it fails.
+struct Failing {
+    origin: Origin,
+    fails: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn after(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let fails = Arc::new(AtomicBool::new(false));
+        let failing = Arc::clone(&fails);
+        let origin = Origin::answering(move |seen| match failing.load(Ordering::SeqCst) {
+            true => Answer::status(503),
+            false => script(seen),
+        });
+        Self { origin, fails }
+    }
+
+    fn fail(&self) {
+        self.fails.store(true, Ordering::SeqCst);
+    }
+}
+
+fn with(origin: &Origin, fallback: &str) -> Setup {
+    let secret = format!("secret = \"{SECRET}\"");
+    Gateway::with(
+        "[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n[upstream.api.retry]\nattempts = 0\n\
+         [auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\n",
+    )
+    .append(&secret)
+    .append("\n[[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"api\"\n")
+    .append(fallback)
+    .to(origin)
+}
+
+const KEPT: &str = "fallback = { on = [\"503\", \"no_endpoint\"], last_good = {} }\n";
+
+fn token(subject: &str) -> String {
+    let output = tollgate()
+        .args([
+            "token",
+            "--secret",
+            SECRET,
+            "--claim",
+            &format!("sub={subject}"),
+        ])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn comes_back_on_both_ways_however_the_body_came() {
+    for way in WAYS {
+        let failing = Failing::after(|seen| match seen.target.as_str() {
+            "/chunked" => Answer::chunked(&["one ", "two"]),
+            "/large" => Answer::text(vec![b'x'; 60_000]),
+            _ => Answer::text("one two")
+                .header("X-Kept", "yes")
+                .header("Content-Type", "text/plain"),
+        });
+        let gateway = with(&failing.origin, KEPT).start();
+        for target in ["/sized?a=1", "/chunked", "/large"] {
+            let good = get(&gateway.client(), way, target).send().expect(200);
+            assert_eq!(good.header("X-Fallback"), None);
+        }
+        failing.fail();
+        let kept = get(&gateway.client(), way, "/sized?a=1")
+            .header("X-Trace-ID", "kept")
+            .send()
+            .expect(200);
+        assert_eq!(kept.text(), "one two");
+        assert_eq!(kept.header("X-Fallback"), Some("last_good"));
+        assert_eq!(
+            (kept.header("X-Kept"), kept.header("Content-Type")),
+            (Some("yes"), Some("text/plain"))
+        );
+        assert!(kept.number("Age") < 20);
+        assert_eq!(
+            get(&gateway.client(), way, "/chunked")
+                .send()
+                .expect(200)
+                .text(),
+            "one two"
+        );
+        assert_eq!(
+            get(&gateway.client(), way, "/large")
+                .send()
+                .expect(200)
+                .text()
+                .len(),
+            60_000
+        );
+        // Another question has no answer yet.
+        get(&gateway.client(), way, "/sized?a=2").send().expect(503);
+        let line = gateway.access_line("kept");
+        assert_eq!(line["fallback"], "last_good", "{line}");
+        let head = gateway
+            .client()
+            .request("HEAD", "/sized?a=1")
+            .send()
+            .expect(200);
+        assert_eq!(
+            (head.header("X-Fallback"), head.number("Content-Length")),
+            (Some("last_good"), 7)
+        );
+        gateway
+            .client()
+            .post("/sized?a=1")
+            .body("x")
+            .send()
+            .expect(503);
+    }
+}
+
+#[test]
+fn what_belongs_to_somebody_is_not_kept() {
+    let count = AtomicUsize::new(0);
+    let failing = Failing::after(move |seen| {
+        let answer = Answer::text(format!("number {}", count.fetch_add(1, Ordering::SeqCst)));
+        match seen.target.as_str() {
+            "/cookie" => answer.header("Set-Cookie", "session=1"),
+            "/private" => answer.header("Cache-Control", "private"),
+            "/no-store" => answer.header("Cache-Control", "no-store"),
+            "/star" => answer.header("Vary", "*"),
+            "/language" => answer.header("Vary", "Accept-Language"),
+            _ => answer,
+        }
+    });
+    let gateway = with(&failing.origin, KEPT).start();
+    let client = gateway.client();
+    let ways = || WAYS.into_iter();
+    let theirs = ["/cookie", "/private", "/no-store", "/star"];
+    for (way, target) in ways().flat_map(|way| theirs.map(|target| (way, target))) {
+        get(&client, way, target).send().expect(200);
+    }
+    for way in ways() {
+        get(&client, way, "/authorized")
+            .bearer("secret-of-anna")
+            .send()
+            .expect(200);
+        get(&client, way, "/with-cookie")
+            .header("Cookie", "session=anna")
+            .send()
+            .expect(200);
+    }
+    let german = client
+        .get("/language")
+        .header("Accept-Language", "de")
+        .send()
+        .expect(200)
+        .text();
+    failing.fail();
+    for (way, target) in ways().flat_map(|way| theirs.map(|target| (way, target))) {
+        get(&client, way, target).send().expect(503);
+    }
+    for way in ways() {
+        get(&client, way, "/authorized").send().expect(503);
+        get(&client, way, "/authorized")
+            .bearer("secret-of-anna")
+            .send()
+            .expect(503);
+        get(&client, way, "/with-cookie").send().expect(503);
+        get(&client, way, "/language")
+            .header("Accept-Language", "fr")
+            .send()
+            .expect(503);
+        get(&client, way, "/language").send().expect(503);
+        let again = get(&client, way, "/language")
+            .header("Accept-Language", "de")
+            .send()
+            .expect(200);
+        assert_eq!(again.text(), german);
+    }
+}
+
+#[test]
+fn each_consumer_gets_its_own_and_the_filters_are_asked_first() {
+    let failing =
+        Failing::after(|seen| Answer::text(format!("for {}", seen.header("X-Consumer").unwrap())));
+    let fallback =
+        "auth = [\"app\"]\n[route.fallback]\non = [\"503\"]\nlast_good = { per = \"consumer\" }\n";
+    let gateway = with(&failing.origin, fallback).start();
+    let (anna, bert) = (token("anna"), token("bert"));
+    let ask = |token: &str| gateway.client().get("/me").bearer(token).send();
+    assert_eq!(ask(&anna).expect(200).text(), "for anna");
+    failing.fail();
+    let kept = ask(&anna).expect(200);
+    assert_eq!(
+        (kept.text().as_str(), kept.header("X-Fallback")),
+        ("for anna", Some("last_good"))
+    );
+    ask(&bert).expect(503);
+    gateway
+        .client()
+        .get("/me")
+        .send()
+        .refused(401, "token_missing");
+    ask(&format!("{anna}x")).refused(401, "token_invalid");
+}
+
+#[test]
+fn comes_before_the_fixed_answer_and_after_another_upstream() {
+    let failing = Failing::after(|_| Answer::text("kept"));
+    let gateway = with(&failing.origin, "[route.fallback]\non = [\"503\", \"no_endpoint\"]\nlast_good = {}\njson = { none = true }\n").start();
+    gateway.client().get("/a").send().expect(200);
+    failing.fail();
+    assert_eq!(gateway.client().get("/a").send().expect(200).text(), "kept");
+    assert_eq!(
+        gateway.client().get("/b").send().expect(200).json(),
+        json!({ "none": true })
+    );
+    failing.origin.kill();
+    assert_eq!(gateway.client().get("/a").send().expect(200).text(), "kept");
+    let routes = gateway.admin_get("/api/v1/routes").json();
+    assert_eq!(
+        routes[0]["policy"]["fallback"]["kept_answers"], 1,
+        "{routes}"
+    );
+}
+
+#[test]
+fn survives_a_reload_of_the_same_route() {
+    let failing = Failing::after(|_| Answer::text("kept"));
+    let gateway = with(&failing.origin, KEPT).start();
+    gateway.client().get("/a").send().expect(200);
+    gateway.reload_ok();
+    failing.fail();
+    assert_eq!(gateway.client().get("/a").send().expect(200).text(), "kept");
+    // To another path of the upstream the same question is another one.
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    gateway.rewrite(&text.replace(
+        "upstream = \"api\"\n",
+        "upstream = \"api\"\nrewrite = \"/other/**\"\n",
+    ));
+    gateway.reload_ok();
+    gateway.client().get("/a").send().expect(503);
+}

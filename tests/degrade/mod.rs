@@ -1,0 +1,15 @@
+//! What a route does in bad times: its fallback, and how much of its work it does.
+
+mod fallback;
+mod last_good;
+mod level;
+
+use crate::harness::{Client, Request};
+
+/// Both ways to an upstream: the short one, and through the framework, which whoever concerns the connection takes.
+const WAYS: [&str; 2] = ["close, X-Relayed", "close"];
+
+/// A request that takes one of the ways.
+fn get<'c>(client: &'c Client, way: &str, target: &str) -> Request<'c> {
+    client.get(target).header("Connection", way)
+}

@@ -8,7 +8,7 @@ PROFILE := $(if $(RELEASE), --release)
 
 BUILD_PACKAGES := build-essential cmake pkg-config ca-certificates
 TEST_PACKAGES := $(BUILD_PACKAGES) nginx-light haproxy python3 python3-jwt python3-cryptography python3-grpcio openssl curl valgrind systemd \
-  systemd-container
+  systemd-container faketime
 BENCH_PACKAGES := $(BUILD_PACKAGES) python3 python3-matplotlib openssl curl wrk
 PEER_PACKAGES := nginx-light haproxy
 MORE_PEER_PACKAGES := $(PEER_PACKAGES) caddy nghttp2-client python3-venv protobuf-compiler
@@ -53,12 +53,15 @@ export PATH := $(PATH):$(abspath $(TARGET))/tools/bin
 need_cargo_deb = command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --root $(TARGET)/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-full micro lint install plain release deb deb-assets tls-check install-deps
+.PHONY: help demo test loss fuzz bench bench-full micro lint install plain release deb deb-assets tls-check install-deps
 
 help:
 	@echo 'make demo      build and start a gateway with sample origins, and print lines to try'
 	@echo '               RELEASE=1: the optimised build, which takes longer'
 	@echo 'make test      run every test'
+	@echo 'make loss      100 reloads and 10 upgrades under load of every kind, wrk and h2load among it: every request counted,'
+	@echo '               two to three minutes; fails when one is lost. RELEASE=1: with the optimised build'
+	@echo 'make fuzz      give each parser of clients'\'' bytes a minute of whatever breaks it: needs cargo-fuzz and the nightly toolchain'
 	@echo 'make bench     measure the gateway beside nginx, HAProxy and a bare Pingora proxy, the main scenarios: two minutes'
 	@echo '               after the build; table on the terminal, record, report and plots in bench/runs'
 	@echo 'make bench-full   every scenario, and Envoy, Caddy and Pingap too, which it installs: an hour after the builds'
@@ -82,6 +85,17 @@ test:
 	$(call need,$(TEST_PACKAGES))
 	-@$(call need_cargo_deb)
 	cargo test
+
+# The gateway that is loaded may be the optimised one; what loads it is built for tests.
+loss:
+	$(call need,$(TEST_PACKAGES) wrk nghttp2-client)
+	cargo build$(PROFILE) --bin tollgate
+	TOLLGATE_TEST_PROGRAM=$(abspath $(TARGET))/$(if $(RELEASE),release,debug)/tollgate \
+	  cargo test --test tests loss::a_hundred -- --ignored --nocapture
+
+fuzz:
+	$(call need,$(BUILD_PACKAGES))
+	fuzz/run
 
 # A peer that cannot be had is left out of the report, which says so.
 bench-full:

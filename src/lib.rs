@@ -37,6 +37,10 @@
 pub mod cli;
 pub mod server;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod gateway;
 
 pub mod auth;

@@ -12,11 +12,7 @@ use std::process::{Command, Output};
 use toml::{Table, Value};
 
 /// Keys that are refused until their feature exists: named in a comment, so that nobody looks for them in vain.
-const NOT_SUPPORTED_YET: [&str; 3] = [
-    "limit.NAME.scope",
-    "route[].class",
-    "upstream.NAME.discovery",
-];
+const NOT_SUPPORTED_YET: [&str; 2] = ["limit.NAME.scope", "upstream.NAME.discovery"];
 
 /// Keys that point to files of a host, or that exclude a key which stands there live: a commented line shows them.
 const SHOWN_IN_COMMENTS: [&str; 18] = [
@@ -30,9 +26,9 @@ const SHOWN_IN_COMMENTS: [&str; 18] = [
     "listener[].tls.certificates[].key",
     "listener[].tls.client_ca",
     "listener[].tls.min_version",
-    "route[].fallback.text",
     "server.maintenance.html",
     "server.maintenance.json",
+    "route[].fallback.text",
     "upstream.NAME.sticky.domain",
     "upstream.NAME.sticky.secure",
     "upstream.NAME.tls.ca",

@@ -12,6 +12,7 @@
 mod admin;
 mod cli;
 mod client;
+mod clock;
 mod config;
 mod degrade;
 mod explain;
@@ -25,6 +26,7 @@ mod limit;
 mod listener;
 mod log;
 mod metrics;
+mod overload;
 mod rollout;
 mod route;
 mod signature;

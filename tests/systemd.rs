@@ -501,8 +501,9 @@ fn comes_back_after_a_crash(host: &Host) {
     // The process that came by an upgrade is no child of systemd's, and still watched.
     let pid = host.show("MainPID");
     host.does(&format!("kill -9 {pid}"));
+    // The process first: asked in the other order, the old one may end between the questions.
     host.waits_for("it is restarted", &format!(
-        "systemctl is-active -q tollgate && test $(systemctl show --value -p MainPID tollgate) != {pid}"
+        "p=$(systemctl show --value -p MainPID tollgate); test $p != 0 && test $p != {pid} && systemctl is-active -q tollgate"
     ));
     host.serves();
     assert_eq!(host.show("NRestarts"), "1");
@@ -524,7 +525,7 @@ fn is_ended_by_the_watchdog_when_stuck(host: &Host) {
     );
     host.does(&format!("kill -STOP {pid}"));
     host.waits_for("it is replaced", &format!(
-        "systemctl is-active -q tollgate && test $(systemctl show --value -p MainPID tollgate) != {pid}"
+        "p=$(systemctl show --value -p MainPID tollgate); test $p != 0 && test $p != {pid} && systemctl is-active -q tollgate"
     ));
     host.serves();
     host.does("rm /etc/systemd/system/tollgate.service.d/watchdog.conf; systemctl daemon-reload");

@@ -113,9 +113,11 @@ class Proxy(Process):
 
 
 @functools.cache
-def unverified() -> ssl.SSLContext:
-    """Asks for no certificate it could trust: ours is made for the run."""
+def unverified(*protocols: str) -> ssl.SSLContext:
+    """Asks for no certificate it could trust: ours is made for the run. Offers these protocols (ALPN)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     return context

@@ -100,6 +100,18 @@ impl AuthFacts {
         }
     }
 
+    /// Compares the clocks, once a second, so that a wall clock that is set back lets no request be played twice. Says
+    /// how far it was, and before which stamp (milliseconds since 1970) requests are refused at most.
+    pub fn compare_clocks(&self, now: u64) -> Option<(Duration, u64)> {
+        let stores: Vec<_> = self.nonces.lock().values().cloned().collect();
+        let unix_ms = unix_ms();
+        let set_back = stores.iter().filter_map(|store| {
+            let by = store.compare_clocks(now, unix_ms)?;
+            Some((by, store.fence_unix_ms()))
+        });
+        set_back.max_by_key(|(_, fence)| *fence)
+    }
+
     /// Decides about a nonce of `name` for the process whose nonces were taken over.
     pub fn claim_for_other(
         &self,

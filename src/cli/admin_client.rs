@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use super::{Shown, headroom, limits, trial, write_out};
+use super::{Shown, headroom, limits, overload, trial, write_out};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -102,8 +102,8 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
         out.push_str(&headroom::render(headroom));
     }
     render_tables(&routes, &upstreams, &mut out);
-    out.push_str(&super::degrade::status_lines(&routes));
     limits::render(&decided, &mut out);
+    out.push_str(&super::degrade::status_lines(&routes));
     write_out(&out)
 }
 
@@ -150,6 +150,9 @@ fn render(info: &Value) -> String {
         info["in_flight"],
         info["connections"],
     );
+    if let Some(line) = overload::status_line(&info["overload"]) {
+        out.push_str(&line);
+    }
     if let Some(line) = trial::status_line(&info["trial"]) {
         out.push_str(&line);
     }
@@ -212,6 +215,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
             text(&upstream["name"]),
             text(&upstream["balance"])
         ));
+        if let Some(line) = overload::places_line(&upstream["concurrency"]) {
+            out.push_str(&line);
+        }
         if let Some(after) = upstream["hedge_after_ms"].as_f64() {
             out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
         }

@@ -10,6 +10,7 @@ mod inspect;
 mod limits;
 mod man;
 mod mint;
+mod overload;
 mod trial;
 
 use std::io::{IsTerminal, Write};

@@ -14,6 +14,7 @@ mod limit;
 mod listener;
 mod log;
 mod maintenance;
+mod overload;
 mod raw;
 mod respond;
 mod route;
@@ -40,6 +41,7 @@ pub use limit::{Algorithm, Limit, LimitHeaders, LimitKey, LimitUse, OnMissingKey
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
 pub use maintenance::Maintenance;
+pub use overload::{Class, Overload};
 pub use respond::{RedirectTemplate, Respond};
 pub use route::{
     Action, Degrade, Fallback, FallbackCause, FallbackOn, HostPattern, LastGood, Mirror, Route,
@@ -49,9 +51,9 @@ pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
-    Balance, Breaker, BreakerWindow, Endpoint, EndpointAddress, Failures, HashOn, Health, Hedge,
-    HedgeAfter, Jitter, Outlier, Passive, Retry, SameSite, Score, Sticky, Timeouts, Upstream,
-    UpstreamTls,
+    Balance, Breaker, BreakerWindow, Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress,
+    Failures, HashOn, Health, Hedge, HedgeAfter, Jitter, Outlier, Passive, Retry, SameSite, Score,
+    Sticky, Timeouts, Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::document::At;
 use super::maintenance::{Maintenance, RawMaintenance};
+use super::overload::{Overload, RawOverload};
 use super::scope::Scope;
 use crate::primitives::ranges::AddressRanges;
+use crate::primitives::units;
 
 /// The process as a whole.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -32,6 +34,8 @@ pub(super) struct RawServer {
     maintenance: Option<RawMaintenance>,
     /// What a client may do.
     client: RawClient,
+    /// Signs of overload, by which requests are let in by class.
+    overload: RawOverload,
 }
 
 impl Default for RawServer {
@@ -45,6 +49,7 @@ impl Default for RawServer {
             error_format: ErrorFormat::Problem,
             maintenance: None,
             client: RawClient::default(),
+            overload: RawOverload::default(),
         }
     }
 }
@@ -59,6 +64,8 @@ struct RawClient {
     body_timeout: String,
     /// Between two pieces of an answer that the client takes.
     write_timeout: String,
+    /// Bytes a second, on average, of a body that comes and of an answer that is taken.
+    min_rate: String,
     /// Idle between requests, and before the first byte of a connection.
     keepalive_timeout: String,
     /// Requests on one connection.
@@ -83,6 +90,7 @@ impl Default for RawClient {
             header_timeout: "10s".into(),
             body_timeout: "30s".into(),
             write_timeout: "30s".into(),
+            min_rate: "240B/s".into(),
             keepalive_timeout: "75s".into(),
             keepalive_requests: 10_000,
             max_header_bytes: "16KiB".into(),
@@ -124,6 +132,8 @@ pub struct Server {
     pub maintenance: Option<Maintenance>,
     /// What a client may do.
     pub client: ClientLimits,
+    /// Signs of overload that are watched.
+    pub overload: Option<Overload>,
 }
 
 /// `[server.client]`, validated.
@@ -135,6 +145,8 @@ pub struct ClientLimits {
     pub body_timeout: Duration,
     /// Between two pieces of an answer that the client takes.
     pub write_timeout: Duration,
+    /// Longest that a byte of either may take on average; zero: nobody looks.
+    pub longest_byte: Duration,
     /// Idle between requests, and before the first byte of a connection.
     pub keepalive_timeout: Duration,
     /// Requests on one connection; at least 1.
@@ -157,6 +169,9 @@ pub struct ClientLimits {
 const LARGEST_HEAD: u64 = 512 << 10;
 /// Most header fields that can be allowed, for the same reason.
 const MOST_HEADERS: u32 = 256;
+
+/// Most bytes a second that can be demanded.
+const FASTEST: u64 = 100_000_000;
 
 impl RawServer {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Server {
@@ -181,6 +196,7 @@ impl RawServer {
                 .as_ref()
                 .and_then(|raw| raw.validate(&at.key("maintenance"), scope)),
             client: self.client.validate(&at.key("client"), scope),
+            overload: self.overload.validate(&at.key("overload"), scope),
         }
     }
 }
@@ -214,6 +230,11 @@ impl RawClient {
             header_timeout: scope.positive(&at.key("header_timeout"), &self.header_timeout),
             body_timeout: scope.positive(&at.key("body_timeout"), &self.body_timeout),
             write_timeout: scope.positive(&at.key("write_timeout"), &self.write_timeout),
+            longest_byte: scope
+                .read(&at.key("min_rate"), &self.min_rate, byte_rate)
+                .map_or(Duration::ZERO, |rate| {
+                    Duration::from_nanos(1_000_000_000_u64.checked_div(rate).unwrap_or_default())
+                }),
             keepalive_timeout: scope
                 .positive(&at.key("keepalive_timeout"), &self.keepalive_timeout),
             keepalive_requests: self.keepalive_requests,
@@ -224,5 +245,21 @@ impl RawClient {
             max_connections: self.max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
         }
+    }
+}
+
+/// Reads bytes a second: a size and `/s`, or a bare 0 for none.
+fn byte_rate(text: &str) -> Result<u64, String> {
+    if text.trim() == "0" {
+        return Ok(0);
+    }
+    let size = text.trim().strip_suffix("/s");
+    let rate = size.and_then(|size| units::size(size).ok());
+    match rate {
+        None => Err(format!(
+            "{text:?} is no rate of bytes; write for example \"240B/s\", or \"0\" for none"
+        )),
+        Some(rate) if rate > FASTEST => Err("must be at most 100MB/s".into()),
+        Some(rate) => Ok(rate),
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use serde_json::Value;
-use smallvec::SmallVec;
 
 use crate::config::{CertificatePart, Scheme};
 use crate::primitives::RouteName;
@@ -82,7 +81,7 @@ pub struct Policy {
 }
 
 /// What a limit took for a request, to be taken back when another refuses it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
     /// Which limit, as it knows itself.
     pub limit: usize,
@@ -90,6 +89,44 @@ pub struct Held {
     pub key: u64,
     /// What the limit needs to take it back.
     pub mark: u64,
+}
+
+/// What limits took for a request, the last on top. The first few take no memory of their own: every request has this.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    few: [Held; 4],
+    len: usize,
+    more: Vec<Held>,
+}
+
+impl Holdings {
+    /// Puts one on top.
+    pub fn push(&mut self, held: Held) {
+        match self.few.get_mut(self.len) {
+            Some(place) => *place = held,
+            None => self.more.push(held),
+        }
+        self.len += 1;
+    }
+
+    /// Takes the top one if it is this limit's.
+    pub fn pop_of(&mut self, limit: usize) -> Option<Held> {
+        let last = self.len.checked_sub(1)?;
+        let held = self.few.get(last).or_else(|| self.more.last()).copied()?;
+        if held.limit != limit {
+            return None;
+        }
+        if last >= self.few.len() {
+            self.more.pop();
+        }
+        self.len = last;
+        Some(held)
+    }
+
+    /// Whether nothing was taken, or all of it back.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 /// How fast an answer may go out.
@@ -139,7 +176,7 @@ pub struct Exchange<'a> {
     /// What must be given back at the end.
     pub tickets: Vec<Ticket>,
     /// What limits took for it so far.
-    pub held: SmallVec<[Held; 4]>,
+    pub held: Holdings,
     /// The paces that its answer keeps.
     pub paces: Vec<Box<dyn Pace>>,
     /// When its turn is, where a limit makes it wait.

@@ -8,7 +8,9 @@ mod exchange;
 mod refusal;
 
 pub use crate::config::Scheme;
-pub use exchange::{ClientCertificate, Exchange, Held, Pace, Policy, Principal, Quota, Ticket};
+pub use exchange::{
+    ClientCertificate, Exchange, Held, Holdings, Pace, Policy, Principal, Quota, Ticket,
+};
 pub use refusal::{Reason, Refusal};
 
 use bytes::Bytes;

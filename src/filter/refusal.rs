@@ -103,10 +103,10 @@ reasons! {
     BreakerOpen = 503 "breaker_open" "Upstream suspended",
     /// More than we can serve.
     Overloaded = 503 "overloaded" "Overloaded",
-    /// An operator switched the route off.
-    RouteOff = 503 "route_off" "Route switched off",
     /// The route is closed for the time being.
     Maintenance = 503 "maintenance" "Under maintenance",
+    /// An operator switched the route off.
+    RouteOff = 503 "route_off" "Route switched off",
     /// We are about to stop.
     Draining = 503 "draining" "Shutting down",
     /// The upstream took too long.

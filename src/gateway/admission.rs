@@ -152,6 +152,7 @@ mod tests {
             header_timeout: Duration::ZERO,
             body_timeout: Duration::ZERO,
             write_timeout: Duration::ZERO,
+            longest_byte: Duration::ZERO,
             keepalive_timeout: Duration::ZERO,
             keepalive_requests: 1,
             max_header_bytes: 0,

@@ -34,6 +34,11 @@ pub(super) fn learn(ctx: &mut Ctx, head: &RequestHeader, path: &str, scheme: Sch
     };
 }
 
+/// Another upstream takes the request over: its endpoints are others than the client was sent to before.
+pub(super) fn forget_stay(ctx: &mut Ctx) {
+    ctx.forward.affinity.stay = None;
+}
+
 /// What the next try wishes for.
 pub(super) fn wish(ctx: &Ctx) -> Wish<'_> {
     let affinity = &ctx.forward.affinity;

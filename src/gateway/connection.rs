@@ -41,8 +41,8 @@ pub struct Door<A> {
     pub state: Arc<State>,
     /// The framework's word to stop.
     pub shutdown: ShutdownWatch,
-    /// Turns true when no further request should begin.
-    pub closing: watch::Receiver<bool>,
+    /// Says from when on no further request should begin, once that is known.
+    pub closing: watch::Receiver<Parting>,
     /// What the worker has for itself.
     pub lane: Arc<Lane>,
     /// Requests are counted and logged as the gateway's own; not so on the admin listener.
@@ -50,6 +50,10 @@ pub struct Door<A> {
     /// Where the connection came in; the admin listener has no name.
     pub listener: Option<ListenerName>,
 }
+
+/// From when on connections that wait for a request end; `None` while they need not. Those of HTTP/2 are told at once,
+/// and lose nothing by it.
+pub type Parting = Option<Instant>;
 
 impl<A> Clone for Door<A> {
     fn clone(&self) -> Self {
@@ -103,7 +107,7 @@ pub async fn serve<A>(
     let mut closing = Closing {
         changed: door.closing.clone(),
         waiting: std::pin::pin!(async move {
-            let _ = word.wait_for(|closing| *closing).await;
+            let _ = word.wait_for(Option::is_some).await;
         }),
         waker: Waker::noop().clone(),
     };
@@ -126,7 +130,7 @@ pub async fn serve<A>(
 /// The word that no further request should begin. It comes once in the life of a process and is waited for before each
 /// request, so while it would wake the same task it is only looked at.
 pub(super) struct Closing<'c, F> {
-    changed: watch::Receiver<bool>,
+    changed: watch::Receiver<Parting>,
     waiting: Pin<&'c mut F>,
     waker: Waker,
 }
@@ -142,6 +146,11 @@ impl<F: Future<Output = ()>> Closing<'_, F> {
             Ok(false) => Poll::Pending,
             Ok(true) | Err(_) => Poll::Ready(()),
         }
+    }
+
+    /// From when on connections end that cannot be told; at once if nobody says.
+    pub(super) fn parting(&self) -> Instant {
+        self.changed.borrow().unwrap_or_else(Instant::now)
     }
 }
 
@@ -334,7 +343,7 @@ mod tests {
         }
     }
 
-    fn door(closing: watch::Receiver<bool>) -> Door<pingora::proxy::HttpProxy<Gateway>> {
+    fn door(closing: watch::Receiver<Parting>) -> Door<pingora::proxy::HttpProxy<Gateway>> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -359,6 +368,7 @@ mod tests {
                 }
                 crate::gateway::Target::Forward { .. } => unreachable!("the route answers itself"),
             },
+            class: config::Class::Normal,
             stats: Arc::clone(&route.stats),
             policy: crate::gateway::Policy::of(&snapshot.config.routes[0], &snapshot.pools, &state),
             max_body: route.max_body,
@@ -375,7 +385,7 @@ mod tests {
             lane,
             app,
             state,
-            shutdown: closing.clone(),
+            shutdown: watch::channel(false).1,
             closing,
             public: true,
             listener: None,
@@ -420,7 +430,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_a_filter_costs_one_request_and_no_other() {
-        let (_stays_open, closing) = watch::channel(false);
+        let (_stays_open, closing) = watch::channel(None);
         let door = door(closing);
         let answer = ask(&door, "/?boom").await;
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");

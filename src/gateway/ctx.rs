@@ -15,6 +15,7 @@ use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::overload::{self, Held};
 use super::policy;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
@@ -147,6 +148,8 @@ pub struct Ctx {
     pub(super) forward: Forward,
     /// Level, side, fallback and copy.
     pub(super) policy: policy::Path,
+    /// What it holds of what is bounded.
+    pub(super) held: Held,
     logged: bool,
 }
 
@@ -234,6 +237,7 @@ impl Ctx {
                 permits: Permits::default(),
             },
             policy: policy::Path::default(),
+            held: Held::default(),
             logged: false,
         }
     }
@@ -242,6 +246,11 @@ impl Ctx {
     pub(super) fn enter(&mut self, route: Arc<RouteRuntime>) {
         route.stats.in_flight.up();
         self.route = Some(route);
+    }
+
+    /// Number of the worker that serves it.
+    pub(super) fn lane(&self) -> usize {
+        self.lane
     }
 
     /// The monotonic clock.
@@ -335,6 +344,9 @@ impl Drop for Ctx {
             let status = status.filter(|_| !client.answered());
             let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
+            if overdue {
+                overload::gave_up(self);
+            }
             self.refusal = refusal.or(self.refusal.take());
             self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None, None);
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
-use super::{breaking, decide, policy};
+use super::{breaking, decide, overload, policy};
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
@@ -172,6 +172,11 @@ fn walk(
         &format!("{} takes it", route.name),
         Some(&location),
     );
+    let watched = snapshot.config.server.overload.as_ref();
+    if let Some((words, refusal)) = overload::explain(&state.overload, route, watched) {
+        answer.step("overload", &words, Some(&location));
+        refusal.map_or(Ok(()), Err)?;
+    }
     let mut exchange = Exchange {
         head: &head,
         raw_target: taken.raw,
@@ -328,6 +333,9 @@ fn lead(
         None,
     );
     breakers(route, pool, now, answer)?;
+    if let Some(places) = overload::explain_places(pool, route.class) {
+        answer.step("concurrency", &places, None);
+    }
     if let Some(pace) = pool.pace() {
         let verdict = match pace.after() {
             Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),

@@ -15,7 +15,7 @@ use super::ctx::Ctx;
 use super::http1::head::Framing;
 use super::inbound::Decision;
 use super::state::State;
-use super::{decide, policy, relay};
+use super::{affinity, decide, policy, relay};
 use crate::config::{self, FallbackCause, FallbackOn};
 use crate::degrade::{Asked, Good, LastGood};
 use crate::filter::{Reason, Refusal, Reply};
@@ -216,6 +216,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     }
     let pool = Arc::clone(pool);
     ctx.leave_endpoint();
+    affinity::forget_stay(ctx);
     ctx.policy.fell = Some(Fell::upstream(called));
     ctx.refusal = None;
     // Spans of these tries are others than those of the first.

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{affinity, breaking, failure, fallback, relay};
+use super::{affinity, breaking, failure, fallback, overload, relay};
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
@@ -26,7 +26,10 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
             return Err(refused(ctx, super::reply::internal()));
         };
         let short = relay::can_to(&pool, ctx);
-        let chosen = choose_from(&pool, ctx).await;
+        let chosen = match overload::take_place(ctx, &pool).await {
+            Ok(()) => choose_from(&pool, ctx).await,
+            Err(refusal) => Err(refused(ctx, refusal)),
+        };
         ctx.forward.pool = Some(pool);
         if chosen.is_ok() || !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
             return chosen;
@@ -165,6 +168,9 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
     report(ctx, Outcome::Bad, ctx.now());
+    if cause == RetryCause::Timeout {
+        overload::gave_up(ctx);
+    }
     breaking::told(ctx, Ending::Broken(cause));
     let reason = failure::reason(Some(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
@@ -218,6 +224,9 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     } else {
         broken.cause
     };
+    if cause == Some(RetryCause::Timeout) {
+        overload::gave_up(ctx);
+    }
     if !broken.stale {
         report(ctx, Outcome::Bad, ctx.now());
         breaking::told(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
@@ -258,6 +267,7 @@ pub(super) fn answered(
     let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
     let took = took.unwrap_or_default();
     ctx.forward.took = Some(took);
+    overload::answered(ctx, status, took, now);
     let Some((pool, endpoint)) = ctx.forward.trying() else {
         return Ok(());
     };

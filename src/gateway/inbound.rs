@@ -9,7 +9,7 @@ use pingora::proxy::Session;
 use super::client::{Pacing, Unbuffered};
 use super::ctx::Ctx;
 use super::snapshot::Target;
-use super::{affinity, chain, decide, failure, policy, reply};
+use super::{affinity, chain, decide, failure, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
 use crate::primitives::level::Level;
 use crate::route::Asked;
@@ -95,6 +95,9 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     };
     let route = Arc::clone(&snapshot.routes[found.index]);
     ctx.enter(Arc::clone(&route));
+    if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
+        return Decision::Refuse(refusal);
+    }
     let mut exchange = Exchange {
         head,
         raw_target: target.raw,

@@ -22,12 +22,16 @@ mod explain;
 mod failure;
 mod fallback;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod http2;
 mod inbound;
 mod limits;
 mod mirror;
 mod outgoing_head;
+mod overload;
 mod policy;
 mod probe;
 mod proxy;
@@ -40,11 +44,12 @@ mod state;
 
 pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;
-pub use connection::{Door, Speaks, serve};
+pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use explain::{Question, explain};
 pub use fallback::Fallback;
 pub use mirror::Mirror;
+pub use overload::{Overload, ShedLevel, describe_places};
 pub use policy::{Policy, Sides};
 pub use proxy::Gateway;
 pub use snapshot::{Material, RouteRuntime, Snapshot, Target};

@@ -69,6 +69,8 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
                     .headers
                     .insert(&GRPC_TIMEOUT, left.map_err(own_field)?);
             }
+            // A call is a conversation, in which nobody has to speak at any rate.
+            start.client.body_at_any_rate();
         }
     }
     *head = RequestHeader::from(parts);

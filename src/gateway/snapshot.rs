@@ -14,7 +14,7 @@ use super::limits::Limits;
 use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
-use crate::config::{self, Action, Auth, Config, Problems, Source, TokenSource};
+use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
 use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
@@ -59,6 +59,8 @@ pub struct RouteRuntime {
     pub chain: Chain,
     /// What follows them.
     pub target: Target,
+    /// Who is let in last under overload.
+    pub class: Class,
     /// Its counts.
     pub stats: Arc<RouteStats>,
     /// Level, sides, fallback and mirror.
@@ -268,6 +270,7 @@ impl RouteRuntime {
             name: route.name.clone(),
             chain: Chain::of(route, parts, lists),
             target,
+            class: route.class,
             stats,
             policy: Policy::of(route, pools, state),
             max_body: route.max_body,

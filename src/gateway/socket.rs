@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -56,7 +58,18 @@ impl Socket {
             Self::Tls(stream) => stream.get_ref().0,
             Self::Unix(_) => return,
         };
-        let _ = socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Whether bytes lie in the kernel at this moment, whether or not the runtime has heard of them.
+    pub(super) fn something_waits(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let came = match self {
+            Self::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0).peek(&mut byte),
+            Self::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        came.is_ok_and(|bytes| bytes > 0)
     }
 
     pub(super) fn poll_read(

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use pingora::connectors::http::Connector;
 
 use super::admission::Admission;
+use super::overload::Overload;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
 use crate::auth::AuthFacts;
@@ -53,6 +54,8 @@ pub struct State {
     pub auth: AuthFacts,
     /// What is remembered of TLS handshakes.
     pub tls: TlsFacts,
+    /// Who is let in when more comes in than can be served.
+    pub overload: Overload,
     /// What is known about endpoints.
     pub endpoints: Arc<EndpointFacts>,
     /// How much of its work each route does.
@@ -86,6 +89,7 @@ impl State {
             limits: LimitFacts::new(),
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
             tls: TlsFacts::default(),
+            overload: Overload::new(Arc::clone(&metrics.overload)),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
             levels: Levels::default(),
             rollouts: Rollouts::default(),

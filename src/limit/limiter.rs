@@ -240,11 +240,9 @@ impl<M: Meter> RequestFilter for Limiter<M> {
     }
 
     fn give_back(&self, exchange: &mut Exchange<'_>) {
-        let last = exchange.held.last().copied();
-        let Some(held) = last.filter(|held| held.limit == self.id()) else {
+        let Some(held) = exchange.held.pop_of(self.id()) else {
             return;
         };
-        exchange.held.pop();
         let ask = self.ask(held.key, exchange);
         self.tier(exchange).meter.give_back(&ask, held.mark);
         self.stats.returned.up();

@@ -83,6 +83,24 @@ fn what_one_refuses_counts_for_no_other() {
 }
 
 #[test]
+fn a_long_chain_gives_back_to_its_beginning() {
+    let facts = LimitFacts::new();
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let mut limits: Vec<Limit> = names.map(|name| named(name, token_bucket("1/d", 2))).into();
+    limits.push(named("last", token_bucket("1/d", 1)));
+    let uses: Vec<_> = limits.iter().map(|limit| (limit, 1)).collect();
+    let all = built(&facts, &uses);
+    let request = Request::new();
+    assert!(asked(&all, &mut request.exchange(START)));
+    for _ in 0..3 {
+        assert!(!asked(&all, &mut request.exchange(START)));
+    }
+    let others = &all[..names.len()];
+    assert!(asked(others, &mut request.exchange(START)));
+    assert!(!asked(others, &mut request.exchange(START)));
+}
+
+#[test]
 fn a_request_counts_what_it_costs() {
     for (limit, fits) in [
         (estimator("10/s"), 3),
@@ -256,13 +274,13 @@ fn threads_together_never_exceed_several_limits() {
 }
 
 proptest! {
-    /// Requests of a few callers at the same moment against limits of several kinds and any cost: each passes exactly when
-    /// every limit has room for it, as a model with plain counts says.
+    /// Requests of a few callers at the same moment, each of a route that asks some of four limits of several kinds: each
+    /// passes exactly when every limit that is asked has room for it, as a model with plain counts says.
     #[test]
     fn all_or_none_is_charged(
         most in prop::array::uniform4(1u32..12),
         costs in prop::array::uniform4(1u32..4),
-        callers in prop::collection::vec(0u8..3, 1..60),
+        asked_by in prop::collection::vec((0u8..3, 1usize..16), 1..80),
     ) {
         let facts = LimitFacts::new();
         let rate = format!("{}/d", most[3]);
@@ -276,16 +294,18 @@ proptest! {
         let filters = built(&facts, &uses);
         let mut counts: HashMap<u8, [u32; 4]> = HashMap::new();
         let mut tickets = Vec::new();
-        for caller in callers {
+        for (caller, route) in asked_by {
+            let of_route: Vec<usize> = (0..4).filter(|i| route & (1 << i) != 0).collect();
+            let chain: Vec<_> = of_route.iter().map(|i| Arc::clone(&filters[*i])).collect();
             let request = Request::new().from(&format!("192.0.2.{caller}"));
             let mut exchange = request.exchange(START);
-            let passed = asked(&filters, &mut exchange);
+            let passed = asked(&chain, &mut exchange);
             tickets.append(&mut exchange.tickets);
             let count = counts.entry(caller).or_default();
-            let fits = (0..4).all(|i| count[i] + costs[i] <= most[i]);
-            prop_assert_eq!(passed, fits, "caller {} at {:?}", caller, count);
+            let fits = of_route.iter().all(|i| count[*i] + costs[*i] <= most[*i]);
+            prop_assert_eq!(passed, fits, "caller {} at {:?} of {:?}", caller, count, of_route);
             if fits {
-                (0..4).for_each(|i| count[i] += costs[i]);
+                of_route.iter().for_each(|i| count[*i] += costs[*i]);
             }
         }
     }

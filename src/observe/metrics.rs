@@ -13,9 +13,11 @@ use prometheus::proto::{
 };
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use super::overload::{ConcurrencyStats, OverloadStats, ShedCause};
 use super::stats::{
     self, BUCKETS, Count, EndpointStats, Level, LimitStats, RouteStats, TurnedAway, UpstreamStats,
 };
+use crate::config::Class;
 use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
 
 /// Route label of requests that match no route.
@@ -27,6 +29,9 @@ pub struct Metrics {
     upstreams: Mutex<BTreeMap<UpstreamName, Arc<UpstreamStats>>>,
     endpoints: Mutex<Endpoints>,
     limits: Mutex<BTreeMap<LimitName, Arc<LimitStats>>>,
+    concurrency: Mutex<BTreeMap<UpstreamName, Arc<ConcurrencyStats>>>,
+    /// The process as a whole, where more comes in than can be served.
+    pub overload: Arc<OverloadStats>,
     listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
     /// Levels, fallbacks, splits and mirrors.
     pub rollouts: super::rollouts::Rollouts,
@@ -180,6 +185,8 @@ impl Metrics {
             upstreams: Mutex::default(),
             endpoints: Mutex::default(),
             limits: Mutex::default(),
+            concurrency: Mutex::default(),
+            overload: Arc::default(),
             listeners: Mutex::default(),
             rollouts: Default::default(),
             unmatched: Arc::default(),
@@ -214,6 +221,11 @@ impl Metrics {
     /// The counts of a limit.
     pub fn limit(&self, name: &LimitName) -> Arc<LimitStats> {
         Arc::clone(self.limits.lock().entry(name.clone()).or_default())
+    }
+
+    /// The places of an upstream.
+    pub fn concurrency(&self, name: &UpstreamName) -> Arc<ConcurrencyStats> {
+        Arc::clone(self.concurrency.lock().entry(name.clone()).or_default())
     }
 
     /// The counts of a listener.
@@ -285,6 +297,9 @@ impl Metrics {
             .lock()
             .retain(|_, stats| Arc::strong_count(stats) > 1);
         self.rollouts.prune();
+        self.concurrency
+            .lock()
+            .retain(|_, stats| Arc::strong_count(stats) > 1);
     }
 
     /// All families in the text format.
@@ -304,6 +319,7 @@ impl Metrics {
         families.extend(self.breaker_families());
         families.extend(self.other_families());
         families.extend(self.rollouts.families());
+        families.extend(self.overload_families());
         families
     }
 
@@ -357,13 +373,13 @@ impl Metrics {
             "gateway_upstream_retries_total",
             "Repeated tries, by what caused them",
         );
-        let mut hedges = counter(
-            "gateway_upstream_hedges_total",
-            "Second tries beside the first, by what became of them",
-        );
         let mut sticky = counter(
             "gateway_sticky_requests_total",
             "Requests of upstreams whose clients stay with their endpoint, by what their cookie said",
+        );
+        let mut hedges = counter(
+            "gateway_upstream_hedges_total",
+            "Second tries beside the first, by what became of them",
         );
         for (upstream, stats) in self.upstreams.lock().iter() {
             for (result, count) in stats.stickiness().filter(|(_, count)| *count > 0) {
@@ -438,12 +454,72 @@ impl Metrics {
         vec![
             seconds.done(),
             retries.done(),
-            hedges.done(),
             sticky.done(),
+            hedges.done(),
             requests.done(),
             healthy.done(),
             weight.done(),
             ejections.done(),
+        ]
+    }
+
+    fn overload_families(&self) -> Vec<MetricFamily> {
+        let mut limit = gauge(
+            "gateway_upstream_concurrency_limit",
+            "Requests that the upstream may get at once",
+        );
+        let mut in_flight = gauge(
+            "gateway_upstream_concurrency_in_flight",
+            "Requests that hold a place at the upstream",
+        );
+        let mut queued = gauge(
+            "gateway_upstream_queued",
+            "Requests that wait for a place at the upstream",
+        );
+        let mut shed = counter(
+            "gateway_shed_total",
+            "Requests refused as too much, by class and cause; without an upstream, by the gateway as a whole",
+        );
+        let mut count = |upstream: &str, class: Class, cause: ShedCause, n: u64| {
+            let (class, cause) = (("class", class.as_str()), ("cause", cause.label()));
+            shed.push(labels(&[("upstream", upstream), class, cause]), n as f64);
+        };
+        for (upstream, stats) in self.concurrency.lock().iter() {
+            let place = [("upstream", upstream.as_str())];
+            for (family, value) in [&mut limit, &mut in_flight, &mut queued]
+                .into_iter()
+                .zip(stats.now())
+            {
+                family.push(labels(&place), f64::from(value));
+            }
+            for (class, cause, n) in stats.shed.seen() {
+                count(upstream.as_str(), class, cause, n);
+            }
+        }
+        for (class, cause, n) in self.overload.shed.seen() {
+            count("", class, cause, n);
+        }
+        let mut level = gauge(
+            "gateway_overload_level",
+            "What is refused at present: 0 nothing, 1 sheddable, 2 normal as well, 3 critical as well",
+        );
+        level.push(
+            labels(&[]),
+            f64::from(self.overload.level.load(Ordering::Relaxed)),
+        );
+        let mut lag = gauge(
+            "gateway_overload_lag_seconds",
+            "By how much workers were late of late; 0 while nobody asks for it",
+        );
+        let nanos = self.overload.lag.load(Ordering::Relaxed);
+        lag.push(labels(&[]), nanos as f64 / 1e9);
+        vec![
+            limit.done(),
+            in_flight.done(),
+            queued.done(),
+            shed.done(),
+            level.done(),
+            lag.done(),
         ]
     }
 

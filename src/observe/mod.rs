@@ -11,6 +11,7 @@ mod hedge;
 mod line_buffers;
 mod log_writer;
 mod metrics;
+pub mod overload;
 pub mod rollouts;
 pub mod stats;
 mod windows;

@@ -9,6 +9,9 @@ pub mod clock;
 #[cfg(test)]
 pub(crate) mod corpus;
 pub mod digest;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gcra;
 pub mod level;
 pub mod matcher;

@@ -177,6 +177,10 @@ mod tests {
             });
             let networks: Vec<IpNet> = v4.chain(v6).collect();
             let set = AddressRanges::new(networks.clone());
+            let ends = |net: &IpNet| [net.network(), net.broadcast()];
+            for end in networks.iter().flat_map(ends) {
+                prop_assert!(set.contains(end), "{} is an end", end);
+            }
             for number in asked {
                 let addresses: [IpAddr; 2] = [
                     Ipv4Addr::from_bits(0x0A00_0000 | u32::from(number)).into(),

@@ -28,8 +28,8 @@ use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load, policies};
 use crate::config;
 use crate::gateway::{
-    Admission, Door, Lane, Question, RouteRuntime, Snapshot, State, Target, describe_breaker,
-    explain,
+    Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
+    describe_breaker, describe_places, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -73,7 +73,7 @@ impl AdminWorker {
         &self,
         trusted: bool,
         shutdown: &ShutdownWatch,
-        closing: &watch::Receiver<bool>,
+        closing: &watch::Receiver<Parting>,
     ) -> Door<Admin> {
         let (state, reloader) = (Arc::clone(&self.state), Arc::clone(&self.reloader));
         Door {
@@ -103,7 +103,7 @@ impl Service for AdminWorker {
         _per_fd: usize,
     ) {
         // It answers to the end: a drain is watched through it.
-        let (_open, closing) = watch::channel(false);
+        let (_open, closing) = watch::channel(None);
         let (_always, always) = watch::channel(Accepting::Open);
         let admission = Arc::new(Admission::default());
         let stats = Arc::new(ListenerStats::default());
@@ -340,6 +340,7 @@ impl Admin {
             "in_flight": self.state.in_flight(),
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
+            "overload": self.state.overload.describe(),
             "certificates": snapshot.as_deref().map(certificates),
             "not_ready": self.state.not_ready(),
         })
@@ -450,6 +451,9 @@ impl Admin {
                 "balance": pool.settings().balance.name(),
                 "endpoints": endpoints.collect::<Vec<_>>(),
             });
+            if let Some(places) = describe_places(pool) {
+                entry["concurrency"] = places;
+            }
             if let Some(breaker) = pool.breaker() {
                 entry["breaker"] = describe_breaker(breaker, now);
             }
@@ -580,6 +584,7 @@ pub fn describe_route(config: &config::Route, runtime: &RouteRuntime, now: u64) 
         "methods": config.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
         "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "priority": config.priority,
+        "class": config.class.as_str(),
         "upstream": upstream,
         "maintenance": config.maintenance.is_some(),
         "filters": filters,

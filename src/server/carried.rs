@@ -105,11 +105,11 @@ impl Carried {
         if let Some(seed) = self.seed {
             state.limits.import(seed, &self.limits, passed, now);
         }
-        state.levels.import(&self.levels, passed, now);
-        state.rollouts.import(&self.stopped);
         if !self.quotas.limits.is_empty() {
             state.limits.import_quotas(&self.quotas);
         }
+        state.levels.import(&self.levels, passed, now);
+        state.rollouts.import(&self.stopped);
         if let Some(snapshot) = state.snapshot() {
             let pools = snapshot.pools.values();
             pools.for_each(|pool| pool.recall(&self.endpoints, passed, now));

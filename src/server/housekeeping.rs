@@ -75,10 +75,21 @@ impl Housekeeping {
         self.usage.read(&self.state);
         self.state.wall.compare();
         let now = self.state.clock.now();
+        if let Some((by, fence)) = self.state.auth.compare_clocks(now) {
+            let fence = Duration::from_millis(fence).as_secs();
+            log::warn!(
+                "the clock was set back by {by:?}: signed requests stamped before {fence} (seconds since 1970) are refused, \
+                 since they may have been used"
+            );
+        }
+        self.state.overload.tell();
         let snapshot = self.state.snapshot();
         policies::tick(&self.state, snapshot.as_deref());
         if let Some(snapshot) = snapshot {
-            snapshot.pools.values().for_each(|pool| pool.watch(now));
+            for pool in snapshot.pools.values() {
+                pool.watch(now);
+                pool.tell();
+            }
             snapshot.tick_breakers(now);
             let paces = snapshot.pools.values().filter_map(|pool| pool.pace());
             paces.for_each(|pace| pace.tick());
@@ -107,7 +118,7 @@ impl BackgroundService for Housekeeping {
                 },
                 _ = second.tick() => {
                     self.tick();
-                    self.quotas.tick(&self.state).await;
+                    self.quotas.tick(&self.state);
                 }
             }
         }

@@ -24,15 +24,14 @@ use super::signals::{Signals, Stop};
 use super::upgrade::Upgrader;
 use super::worker::Accepting;
 use super::{channel, probe};
-use crate::gateway::{Phase, State};
+use crate::gateway::{Parting, Phase, State};
 
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long the process to be replaced may take to hand over: longer than it waits for this one.
 const HAND_OVER: Duration = Duration::from_secs(60);
-/// How long idle connections stay open after an upgrade: a client that sends another request in that time is told with
-/// its answer to connect anew, and loses nothing.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// What is left of the grace period when idle connections are ended: time for a request that comes at that moment.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How long the process stays for who asked for the upgrade to read the answer.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -58,8 +57,8 @@ pub(super) struct Life {
 
 /// The ends of the accept loops.
 pub(super) struct Doors {
-    /// Turns true when connections must end that wait for a request.
-    pub closing: watch::Sender<bool>,
+    /// Says from when on connections end that wait for a request.
+    pub closing: watch::Sender<Parting>,
     /// Whether clients are accepted.
     pub public: watch::Sender<Accepting>,
     /// The same on the admin listener, which is served to the end: a drain is watched through it.
@@ -82,7 +81,12 @@ impl Doors {
     /// Lets nobody in any more who comes to the public listeners.
     fn close(&self) {
         self.public.send_replace(Accepting::Closing);
-        self.closing.send_replace(true);
+        self.end_idle(Instant::now());
+    }
+
+    /// Ends connections that wait for a request, those that can be told of it at once, the others at `moment`.
+    fn end_idle(&self, moment: Instant) {
+        self.closing.send_replace(Some(moment.into_std()));
     }
 
     /// Leaves everybody who comes to another process.
@@ -163,7 +167,9 @@ impl Life {
         Ok(())
     }
 
-    /// Another process serves; what began here ends here.
+    /// Another process serves; what began here ends here. Nobody is in a hurry: a client that sends another request on a
+    /// connection of before is told with its answer to connect anew, and only one that says nothing until its time is
+    /// over, or ours, is left without a word. Over HTTP/2 there is a word for it.
     async fn fade_out(&self) {
         self.state.enter(Phase::Draining);
         self.doors.give_away();
@@ -172,9 +178,8 @@ impl Life {
         let grace = grace.unwrap_or_default();
         let began = Instant::now();
         log::info!("draining for at most {grace:?}; another process serves");
-        let told = self.idle_by(began + FAREWELL.min(grace)).await;
-        self.doors.closing.send_replace(true);
-        if !told && !self.idle_by(began + grace).await {
+        self.doors.end_idle(began + grace.saturating_sub(FAREWELL));
+        if !self.idle_by(began + grace).await {
             self.cut_off(grace);
         }
         let deadline = Instant::now() + LAST_WORD;
@@ -260,7 +265,7 @@ impl ShutdownSignalWatch for Life {
         if self.directory.is_ours() {
             self.doors.close();
         }
-        self.doors.closing.send_replace(true);
+        self.doors.end_idle(Instant::now());
         ShutdownSignal::FastShutdown
     }
 }

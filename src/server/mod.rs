@@ -12,6 +12,7 @@ mod load;
 mod notify;
 mod offline;
 mod policies;
+mod pressure;
 mod probe;
 mod processors;
 mod proxy_protocol;
@@ -83,7 +84,14 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     ended
 }
 
+/// An idle connection touches a little of buffers that are large where the HTTP/2 codec makes them. In huge pages the rest
+/// of them takes memory as well: 46 KiB a connection instead of 30, and twice as much in all, for no measurable time.
+fn forgo_huge_pages() {
+    let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
 fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
+    forgo_huge_pages();
     let channel = inherited.channel.take();
     let signals = signals::listen().context("signals cannot be received")?;
     crate::auth::install_crypto();
@@ -180,7 +188,7 @@ fn serve(
         Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
     let conf = Arc::clone(&server.configuration);
     let manager = Arc::new(Manager::of_environment());
-    let (closing_sender, closing) = watch::channel(false);
+    let (closing_sender, closing) = watch::channel(None);
     let (public_sender, public) = watch::channel(Accepting::Held);
     let (admin_sender, admin) = watch::channel(Accepting::Held);
     let targets = probe::targets(&bound.all);
@@ -201,6 +209,7 @@ fn serve(
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
+    state.overload.begin(workers);
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
             (index, workers),

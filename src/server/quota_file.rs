@@ -26,6 +26,8 @@ const FILE: &str = "quotas";
 const MAGIC: &[u8; 8] = b"tollquo1";
 /// Between two writes: what a crash may cost.
 const EVERY: Duration = Duration::from_secs(2);
+/// A write that takes longer is not waited for.
+const LONGEST_WRITE: Duration = Duration::from_secs(60);
 /// Of the time that writing may take at most: a large file is written less often.
 const SHARE: u32 = 10;
 
@@ -34,6 +36,8 @@ pub(super) struct QuotaFile {
     path: PathBuf,
     directory: Arc<RuntimeDir>,
     next: Mutex<Next>,
+    /// One write at a time.
+    writing: Mutex<()>,
 }
 
 struct Next {
@@ -64,6 +68,7 @@ impl QuotaFile {
                 due: Instant::now() + EVERY,
                 changed: false,
             }),
+            writing: Mutex::default(),
         }
     }
 
@@ -86,18 +91,19 @@ impl QuotaFile {
     }
 
     /// Writes when something changed and it is time. Called once a second.
-    pub(super) async fn tick(self: &Arc<Self>, state: &Arc<State>) {
-        let due = {
-            let mut next = self.next.lock();
-            next.changed |= state.limits.quotas_changed();
-            next.changed && Instant::now() >= next.due
-        };
-        if !due || !self.directory.is_ours() {
+    pub(super) fn tick(self: &Arc<Self>, state: &Arc<State>) {
+        let mut next = self.next.lock();
+        next.changed |= state.limits.quotas_changed();
+        let now = Instant::now();
+        if !next.changed || now < next.due || !self.directory.is_ours() {
             return;
         }
+        // Not again before this write has ended, which says when the next is due.
+        next.due = now + LONGEST_WRITE;
+        drop(next);
         let (file, state) = (Arc::clone(self), Arc::clone(state));
-        // The disk may take its time; nothing else waits for it.
-        let _ = tokio::task::spawn_blocking(move || file.write(&state)).await;
+        // The disk may take its time; nothing waits for it.
+        tokio::task::spawn_blocking(move || file.write(&state));
     }
 
     /// Writes what was counted, if there is anything to keep.
@@ -105,6 +111,7 @@ impl QuotaFile {
         if !self.directory.is_ours() {
             return;
         }
+        let _writing = self.writing.lock();
         let began = Instant::now();
         self.next.lock().changed = false;
         let kept = state.limits.export_quotas();

@@ -19,12 +19,15 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::listeners::Listening;
+use super::pressure;
 use super::proxy_protocol::{NoHeader, announced};
 use super::stream::{Listener, Stream};
 use super::usage::Pulse;
 use crate::auth::IpRules;
 use crate::config::ClientLimits;
-use crate::gateway::{Admission, Door, Gateway, Lane, Place, Socket, Speaks, State, serve};
+use crate::gateway::{
+    Admission, Door, Gateway, Lane, Parting, Place, Socket, Speaks, State, serve,
+};
 use crate::observe::ListenerStats;
 use crate::observe::stats::TurnedAway;
 use crate::primitives::ListenerName;
@@ -52,7 +55,7 @@ pub(super) struct Worker {
     pulse: Arc<Pulse>,
     state: Arc<State>,
     conf: Arc<ServerConf>,
-    closing: watch::Receiver<bool>,
+    closing: watch::Receiver<Parting>,
     accepting: watch::Receiver<Accepting>,
 }
 
@@ -64,7 +67,7 @@ impl Worker {
         pulse: Arc<Pulse>,
         state: Arc<State>,
         conf: Arc<ServerConf>,
-        closing: watch::Receiver<bool>,
+        closing: watch::Receiver<Parting>,
         accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
@@ -94,6 +97,7 @@ impl Service for Worker {
         let tidying = tokio::spawn(async move { tidying.tidy().await });
         // Ends with this thread, whose work it watches.
         tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
+        tokio::spawn(pressure::watch(Arc::clone(&self.state), self.index));
         let app = Arc::new(http_proxy(
             &self.conf,
             Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),

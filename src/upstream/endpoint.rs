@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::concurrency::Places;
 use super::live::Live;
 use crate::config::Passive;
 use crate::observe::stats::Level;
@@ -195,6 +196,7 @@ impl Endpoint {
 /// Endpoints by upstream and address: what outlives a reload.
 pub struct EndpointFacts {
     endpoints: Mutex<HashMap<(UpstreamName, Address), Arc<Endpoint>>>,
+    places: Mutex<HashMap<UpstreamName, Arc<Places>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -203,6 +205,7 @@ impl EndpointFacts {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             endpoints: Mutex::default(),
+            places: Mutex::default(),
             metrics,
         }
     }
@@ -227,6 +230,14 @@ impl EndpointFacts {
         endpoint
     }
 
+    /// The places of an upstream that bounds how many requests it gets at once.
+    pub fn places(&self, upstream: &UpstreamName) -> Arc<Places> {
+        let mut places = self.places.lock();
+        let known = places.entry(upstream.clone());
+        let new = || Arc::new(Places::new(self.metrics.concurrency(upstream)));
+        Arc::clone(known.or_insert_with(new))
+    }
+
     /// What another process should know.
     pub fn export(&self, now: u64) -> Vec<KnownEndpoint> {
         let endpoints = self.endpoints.lock();
@@ -241,5 +252,8 @@ impl EndpointFacts {
         self.endpoints
             .lock()
             .retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
+        self.places
+            .lock()
+            .retain(|_, places| Arc::strong_count(places) > 1);
     }
 }

@@ -11,6 +11,7 @@ mod backoff;
 mod balance;
 pub mod breaker;
 mod budget;
+mod concurrency;
 mod endpoint;
 mod health;
 mod live;
@@ -26,6 +27,7 @@ mod sticky;
 
 pub use backoff::backoff;
 pub use balance::hash;
+pub use concurrency::{Gate, Place};
 pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};

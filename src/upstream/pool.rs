@@ -17,6 +17,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::balance::{Balance, Choice, mix};
 use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
+use super::concurrency::Gate;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
 use super::members::{Member, Members};
 use super::outlier::Comparison;
@@ -47,6 +48,7 @@ pub struct Pool {
     /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
+    gate: Option<Arc<Gate>>,
     breaker: Option<Arc<Breaker>>,
     pace: Option<Arc<Pace>>,
     stats: Arc<UpstreamStats>,
@@ -86,7 +88,11 @@ impl Pool {
         let in_file_system = |endpoint: &crate::config::Endpoint| {
             matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
         };
+        let gate = settings
+            .concurrency
+            .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
         let pool = Self {
+            gate,
             plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
             pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
             balance: Balance::new(&settings.balance),
@@ -167,6 +173,18 @@ impl Pool {
     /// Whether every endpoint is reached over TCP, without TLS.
     pub fn is_plain_tcp(&self) -> bool {
         self.plain_tcp
+    }
+
+    /// How many requests it gets at once; `None` = as many as come.
+    pub fn gate(&self) -> Option<&Arc<Gate>> {
+        self.gate.as_ref()
+    }
+
+    /// Says in the log what changed within the last second.
+    pub fn tell(&self) {
+        if let Some(gate) = &self.gate {
+            gate.tell(self.settings.name.as_str());
+        }
     }
 
     /// Its circuit breaker.

@@ -1,6 +1,7 @@
 //! What a client may do, and how long.
 
 mod framing;
+mod pace;
 mod size;
 mod time;
 

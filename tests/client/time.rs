@@ -131,7 +131,7 @@ fn a_body_that_stops_is_cut() {
 #[test]
 fn a_body_in_pieces_is_welcome_while_it_moves() {
     let origin = Origin::start();
-    let gateway = strict(&origin, "body_timeout = \"500ms\"");
+    let gateway = strict(&origin, "body_timeout = \"500ms\"\nmin_rate = \"0\"");
     let mut connection = gateway.client().connect();
     connection
         .write("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n")

@@ -265,12 +265,6 @@ fn upstream_keys_at_their_only_value_are_accepted() {
 }
 
 #[test]
-fn route_keys_of_later_releases_are_refused() {
-    let class = "\n[[route]]\npath = \"/more\"\nupstream = \"users\"\nclass = \"sheddable\"\n";
-    refuses_for_now(check_with(class), "class");
-}
-
-#[test]
 fn fallbacks_that_make_no_sense_are_refused() {
     for (lines, why) in [
         ("", "fallback: answers nothing"),
@@ -537,4 +531,51 @@ fn a_signature_application_has_exactly_one_kind_of_key() {
     check_with("\n[auth.p]\ntype = \"signature\"\nscheme = \"kong\"\n")
         .expect(1)
         .says("scheme");
+}
+
+#[test]
+fn settings_of_overload_that_make_no_sense_are_refused() {
+    let upstream = |lines: &str| {
+        check_with(&format!(
+            "\n[upstream.more]\nendpoints = [{{ address = \"127.0.0.1:9003\" }}]\n[upstream.more.concurrency]\n{lines}"
+        ))
+    };
+    upstream("max = 10\n").expect(0);
+    upstream("adaptive = true\n").expect(0);
+    upstream("adaptive = true\nmin = 2000\nqueue = 0\n").expect(0);
+    for (lines, why) in [
+        ("queue = 5\n", "needs `max`, or `adaptive = true`"),
+        ("max = 0\n", "concurrency.max: must lie between 1 and"),
+        (
+            "max = 5\nmin = 2\n",
+            "concurrency.min: means nothing without",
+        ),
+        (
+            "adaptive = true\nmin = 9\nmax = 5\n",
+            "must not exceed `max`, 5",
+        ),
+        (
+            "max = 5\nqueue_timeout = \"0s\"\n",
+            "must be more than zero",
+        ),
+        ("max = 5\nqueue_timeout = 200\n", "queue_timeout"),
+        ("max = 5\nqueue = 200000\n", "at most 100000"),
+        ("max = 5\nqeue = 2\n", "did you mean \"queue\"?"),
+    ] {
+        upstream(lines).expect(1).says(why);
+    }
+    let server = |lines: &str| check_with(&format!("\n[server.overload]\n{lines}"));
+    server("max_in_flight = 10\nmax_lag = \"20ms\"\nmax_memory = \"1GiB\"\n").expect(0);
+    for (lines, why) in [
+        ("max_lag = \"1ms\"\n", "must be at least 5ms"),
+        ("max_memory = \"1MiB\"\n", "must be at least 32MiB"),
+        ("max_in_flight = \"10\"\n", "expected an integer"),
+    ] {
+        server(lines).expect(1).says(why);
+    }
+    let route = "\n[[route]]\npath = \"/more\"\nupstream = \"users\"\n";
+    check_with(&format!("{route}class = \"critical\"\n")).expect(0);
+    check_with(&format!("{route}class = \"shedable\"\n"))
+        .expect(1)
+        .says("did you mean \"sheddable\"?");
 }

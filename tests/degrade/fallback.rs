@@ -312,3 +312,44 @@ fn a_slow_reader_of_the_body_meets_the_fallback_as_well() {
         .expect(200);
     assert_eq!(answer.text(), "ours");
 }
+
+const BREAKER: &str = "minimum_calls = 3\nwindow = 3\nopen_for = \"60s\"\n";
+
+#[test]
+fn an_open_breaker_is_answered_for_on_both_ways() {
+    let origin = Origin::answering(|_| Answer::status(503));
+    let breaker = format!("[upstream.api.breaker]\n{BREAKER}");
+    let gateway = with(origin.address(), FIXED)
+        .fill("spare", reserve())
+        .append(&breaker)
+        .start();
+    for _ in 0..3 {
+        gateway.client().get("/").send().expect(503);
+    }
+    for way in WAYS {
+        let answer = get(&gateway.client(), way, "/").send().expect(200);
+        assert_eq!(answer.header("X-Fallback"), Some("fixed"));
+    }
+    assert_eq!(origin.count(), 3);
+    let labels = [("route", "r"), ("cause", "breaker_open")];
+    gateway.wait_for_metric("gateway_fallbacks_total", &labels, 2.0);
+}
+
+#[test]
+fn the_breaker_of_a_route_is_none_of_the_upstream_that_takes_over() {
+    let origin = Origin::answering(|_| Answer::status(503));
+    let spare = Origin::named("spare");
+    let breaker = format!("[route.breaker]\n{BREAKER}");
+    let gateway = with(origin.address(), "upstream = \"spare\"\n")
+        .to(&spare)
+        .append(&breaker)
+        .start();
+    for _ in 0..3 {
+        gateway.client().get("/").send().expect(503);
+    }
+    for way in WAYS {
+        let answer = get(&gateway.client(), way, "/").send();
+        assert_eq!(answer.header("X-Fallback"), Some("upstream"), "{answer:?}");
+        assert_eq!(answer.seen().origin, "spare");
+    }
+}

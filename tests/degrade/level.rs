@@ -271,3 +271,32 @@ fn a_level_of_a_route_without_fallback_is_refused_by_check_too() {
         .says("degrade.on_breaker")
         .says("the route has no [route.fallback]");
 }
+
+#[test]
+fn an_open_breaker_sets_a_level_for_a_while() {
+    let origin = Origin::answering(|seen| match seen.target.as_str() {
+        "/good" => Answer::echo(),
+        _ => Answer::status(503),
+    });
+    let gateway = Gateway::with(
+        "[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n[upstream.api.retry]\nattempts = 0\n\
+         [upstream.api.breaker]\nminimum_calls = 3\nwindow = 3\nopen_for = \"1s\"\nhalf_open_calls = 1\n\
+         [[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"api\"\ndegrade = { on_breaker = \"off\", hold = \"2s\" }\n",
+    )
+    .to(&origin)
+    .start();
+    for _ in 0..3 {
+        gateway.client().get("/").send().expect(503);
+    }
+    gateway
+        .client()
+        .get("/")
+        .send()
+        .refused(503, "breaker_open");
+    gateway.client().get("/").send().refused(503, "route_off");
+    assert_eq!(level(&gateway, "r")["own"], "off");
+    eventually(seconds(15), "the route is back by itself", || {
+        gateway.client().get("/good").send().status == 200
+    });
+    assert_eq!(level(&gateway, "r")["level"], "normal");
+}

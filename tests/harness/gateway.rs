@@ -237,13 +237,15 @@ impl Place {
     }
 }
 
-/// Puts the program under test at `path`, in one step.
+/// Puts the program under test at `path`, in one step: the one that was built with the tests, or the one that
+/// `TOLLGATE_TEST_PROGRAM` names.
 fn put_program(path: &Path) {
     let partial = path.with_extension("partial");
     let _ = fs::remove_file(&partial);
-    let program = env!("CARGO_BIN_EXE_tollgate");
-    if fs::hard_link(program, &partial).is_err() {
-        fs::copy(program, &partial).unwrap();
+    let program = std::env::var_os("TOLLGATE_TEST_PROGRAM")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+    if fs::hard_link(&program, &partial).is_err() {
+        fs::copy(&program, &partial).unwrap();
     }
     fs::rename(partial, path).unwrap();
 }

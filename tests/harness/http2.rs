@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +64,8 @@ impl Answered {
 pub(crate) struct Asked<'c> {
     runtime: &'c Runtime,
     answer: JoinHandle<Result<Answered, h2::Error>>,
+    /// How long the client waits before it lets more of the answer come.
+    pause: Arc<AtomicU64>,
     pub(crate) body: SendStream<Bytes>,
 }
 
@@ -74,6 +78,18 @@ impl Asked<'_> {
             .block_on(async { tokio::time::timeout(PATIENCE, answer).await })
             .expect("an answer in time")
             .expect("no panic")
+    }
+
+    /// The same for a client that pauses after each piece of the answer; an error is the stream's.
+    pub(crate) fn wait_slowly(self, pause: Duration) -> Answered {
+        self.pause
+            .store(pause.as_millis() as u64, Ordering::Relaxed);
+        self.wait().expect("an answer")
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub(crate) fn is_over(&self) -> bool {
+        self.answer.is_finished()
     }
 
     pub(crate) fn reset(mut self) {
@@ -124,6 +140,8 @@ impl Http2 {
                 .expect("ready in time")?;
             requests.send_request(request, !more)
         })?;
+        let pause = Arc::new(AtomicU64::new(0));
+        let pausing = Arc::clone(&pause);
         let answer = self.runtime.spawn(async move {
             let (parts, body) = answer.await?.into_parts();
             let mut answered = Answered {
@@ -133,7 +151,7 @@ impl Http2 {
                 trailers: None,
                 reset: None,
             };
-            if let Err(error) = read(body, &mut answered).await {
+            if let Err(error) = read(body, &mut answered, &pausing).await {
                 answered.reset = Some(error.reason().unwrap_or(Reason::CONNECT_ERROR));
             }
             Ok(answered)
@@ -141,6 +159,7 @@ impl Http2 {
         Ok(Asked {
             runtime: &self.runtime,
             answer,
+            pause,
             body,
         })
     }
@@ -185,9 +204,17 @@ impl Http2 {
     }
 }
 
-async fn read(mut body: RecvStream, answered: &mut Answered) -> Result<(), h2::Error> {
+async fn read(
+    mut body: RecvStream,
+    answered: &mut Answered,
+    pause: &AtomicU64,
+) -> Result<(), h2::Error> {
     while let Some(piece) = body.data().await {
         let piece = piece?;
+        let pause = pause.load(Ordering::Relaxed);
+        if pause > 0 {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
         let _ = body.flow_control().release_capacity(piece.len());
         answered.body.extend_from_slice(&piece);
     }

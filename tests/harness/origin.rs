@@ -293,6 +293,8 @@ struct Shared {
     script: Script,
     seen: Mutex<Vec<Seen>>,
     bytes: Arc<Mutex<Vec<u8>>>,
+    /// Nothing of what comes is kept.
+    forgets: bool,
     accepted: AtomicUsize,
     open: AtomicUsize,
     up: AtomicBool,
@@ -325,11 +327,25 @@ impl Origin {
         name: &str,
         script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::new(name, script, false)
+    }
+
+    /// One that answers and keeps nothing of what it saw, for more than fits into memory.
+    pub(crate) fn forgetful(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::new("origin", script, true)
+    }
+
+    fn new(
+        name: &str,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+        forgets: bool,
+    ) -> Self {
         let shared = Shared {
             name: name.to_owned(),
             script: Box::new(script),
             seen: Mutex::default(),
             bytes: Arc::default(),
+            forgets,
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             up: AtomicBool::new(false),
@@ -462,7 +478,10 @@ impl Shared {
     }
 
     fn serve(&self, id: usize, stream: &Arc<TcpStream>) {
-        let mut wire = Wire::new(Arc::clone(stream)).recorded(Arc::clone(&self.bytes));
+        let mut wire = Wire::new(Arc::clone(stream));
+        if !self.forgets {
+            wire = wire.recorded(Arc::clone(&self.bytes));
+        }
         while let Ok(Some(head)) = wire.head() {
             if head.has_token("expect", "100-continue") {
                 let _ = (&**stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -476,7 +495,9 @@ impl Shared {
                 return;
             }
             let seen = Seen::new(&self.name, id, head, body);
-            self.seen.lock().unwrap().push(seen.clone());
+            if !self.forgets {
+                self.seen.lock().unwrap().push(seen.clone());
+            }
             for step in (self.script)(&seen).into_steps(&seen) {
                 if !perform(step, stream) {
                     return;

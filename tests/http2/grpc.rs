@@ -1,55 +1,10 @@
 //! gRPC through the gateway, by a client and a server of another make.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, eventually, seconds};
+use crate::harness::{Gateway, Http2, RpcServer, asking, eventually, millis, rpc, seconds};
 
-/// A server of gRPC, ended with the test.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-fn python() -> Command {
-    let python =
-        std::env::var("TOLLGATE_TEST_PYTHON").unwrap_or_else(|_| "/usr/bin/python3".to_owned());
-    let mut command = Command::new(python);
-    command.arg(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/rpc.py"
-    ));
-    command
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut child = python()
-            .arg("serve")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 with grpc is installed (python3-grpcio)");
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let port = line.trim().parse().expect("python3-grpcio is installed");
-        Self { child, port }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn before(server: &Server, more: &str) -> Gateway {
+fn before(server: &RpcServer, more: &str) -> Gateway {
     let toml = format!(
         "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
          [upstream.rpc]\nendpoints = [{{ address = \"127.0.0.1:{}\" }}]\nhttp_version = \"2\"\n{more}\
@@ -61,9 +16,9 @@ fn before(server: &Server, more: &str) -> Gateway {
 
 #[test]
 fn every_kind_of_method_works() {
-    let server = Server::start();
+    let server = RpcServer::start();
     let gateway = before(&server, "");
-    let asked = python()
+    let asked = rpc()
         .arg("ask")
         .arg(gateway.listen().to_string())
         .output()
@@ -95,7 +50,7 @@ fn every_kind_of_method_works() {
 
 #[test]
 fn a_client_of_http_1_reaches_an_upstream_of_http_2() {
-    let server = Server::start();
+    let server = RpcServer::start();
     let gateway = before(&server, "");
     // No trailers over HTTP/1: the head is all that tells.
     let answer = gateway
@@ -112,7 +67,7 @@ fn a_client_of_http_1_reaches_an_upstream_of_http_2() {
 
 #[test]
 fn an_upstream_that_is_gone_is_a_502_and_one_that_comes_back_is_used() {
-    let server = Server::start();
+    let server = RpcServer::start();
     let gateway = before(&server, "[upstream.rpc.passive]\nmax_fails = 0\n");
     let ask = || {
         gateway
@@ -128,8 +83,28 @@ fn an_upstream_that_is_gone_is_a_502_and_one_that_comes_back_is_used() {
 }
 
 #[test]
+fn a_conversation_may_be_slow() {
+    let server = RpcServer::start();
+    let gateway = before(&server, "[server.client]\nbody_timeout = \"1s\"\n");
+    let client = Http2::connect(gateway.listen());
+    let request = asking("POST", "/t.T/sum")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let mut call = client.begin(request.body(()).unwrap(), true);
+    // Three messages of one byte a second: far below any rate that is demanded of bodies.
+    for n in 0..10 {
+        let message = bytes::Bytes::from_static(b"\0\0\0\0\x01x");
+        call.body.send_data(message, n == 9).unwrap();
+        std::thread::sleep(millis(300));
+    }
+    let answer = call.wait().expect("an answer").expect(200);
+    assert_eq!(answer.body, b"\0\0\0\0\x0210");
+    assert_eq!(answer.trailers.expect("trailers")["grpc-status"], "0");
+}
+
+#[test]
 fn the_upstream_is_told_how_much_time_is_left() {
-    let server = Server::start();
+    let server = RpcServer::start();
     let gateway = before(&server, "[upstream.rpc.timeout]\nrequest = \"4s\"\n");
     let left = |asked: &str| -> u64 {
         let client = gateway.client();

@@ -8,6 +8,8 @@ pub mod rotation;
 /// What tests of the rooms stand on.
 #[path = "../../src/primitives/corpus.rs"]
 pub(crate) mod corpus;
+#[path = "../../src/primitives/fuzzing.rs"]
+pub mod fuzzing;
 
 /// The model's atomics and locks, in the form of the real ones.
 pub mod sync {

@@ -1,6 +1,8 @@
 //! Start, reload, stop: what a process promises.
 
+mod loss;
 mod manager;
+mod parting;
 mod reload;
 mod stop;
 mod trial;

@@ -30,21 +30,27 @@ fn sigterm_finishes_what_is_in_flight_and_then_ends() {
         .collect();
     eventually(seconds(5), "they arrived", || origin.count() == 3);
     let start = Instant::now();
+    let mut times = Vec::new();
+    let mut passed = |what: &str| times.push(format!("{what} {:?}", start.elapsed()));
     gateway.signal(Signal::SIGTERM);
-    wait_until_deaf(gateway.listen(), seconds(1));
+    wait_until_deaf(gateway.listen(), seconds(5));
+    passed("deaf");
     for connection in &mut running {
         let response = connection.response("GET").unwrap().expect(200);
         assert_eq!(response.text(), "late but whole");
+        passed("answered");
         assert!(
-            connection.closes_within(seconds(3)),
+            connection.closes_within(seconds(5)),
             "the connection ends with its last answer"
         );
+        passed("closed");
     }
-    assert!(gateway.wait_exit(seconds(5)).success());
+    assert!(gateway.wait_exit(seconds(10)).success());
+    passed("ended");
+    // Far from the grace period, however little time others leave this test.
     assert!(
-        start.elapsed() < seconds(5),
-        "not at grace_period but when idle: {:?}",
-        start.elapsed()
+        start.elapsed() < seconds(20),
+        "not at grace_period but when idle: {times:?}"
     );
 }
 

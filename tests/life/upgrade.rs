@@ -1,4 +1,5 @@
-//! Replacing the binary: no request is lost, nothing is forgotten, and what fails leaves everything as it was.
+//! Replacing the binary: nothing is forgotten, and what fails leaves everything as it was. That no request is lost is in
+//! `loss.rs`.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -6,15 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use h2::Reason;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::HELLO;
 use super::manager::Manager;
 use crate::harness::{
-    Answer, Client, Connection, Gateway, Http2, Origin, Signed, asking, eventually, holds_within,
-    listen, millis, reserve, seconds,
+    Client, Gateway, Origin, Signed, eventually, holds_within, listen, millis, reserve, seconds,
 };
 
 const SECRET: &str = "app-1001-secret";
@@ -32,150 +31,6 @@ fn upgraded(gateway: &Gateway) {
         info.contains(&format!("\"pid\": {}", pid.unwrap())),
         "{info}"
     );
-}
-
-// ---- nothing is lost ---------------------------------------------------------------------------
-
-const LOADED: &str = "[server]\nthreads = 2\ngrace_period = \"60s\"\n\
-    [server.client]\nkeepalive_requests = 10000000\nmax_body = \"2MiB\"\n\
-    [[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n\
-    [upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n\
-    [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n\
-    [[route]]\nid = \"hello\"\npath = \"/hello\"\nrespond = { status = 200, text = \"hello\" }\n";
-
-fn loaded_origin() -> Origin {
-    Origin::answering(|seen| match seen.target.as_str() {
-        "/slow" => Answer::trickle(15, millis(40)),
-        "/ws" => Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
-        _ => Answer::text("here"),
-    })
-}
-
-fn websocket(client: &Client) -> Connection {
-    let mut connection = client.connect();
-    connection
-        .write(
-            "GET /ws HTTP/1.1\r\nHost: gateway.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
-        .unwrap();
-    connection.response("GET").unwrap().expect(101);
-    connection
-}
-
-#[track_caller]
-fn echoes(connection: &mut Connection, bytes: &[u8]) {
-    connection.write(bytes).unwrap();
-    assert_eq!(connection.bytes(bytes.len()).unwrap(), bytes);
-}
-
-#[test]
-fn ten_in_a_row_under_load_lose_nothing() {
-    let origin = loaded_origin();
-    let gateway = Gateway::with(LOADED).to(&origin).own_program().start();
-    let client = gateway.client();
-    let stop = AtomicBool::new(false);
-    let served: [AtomicUsize; 6] = Default::default();
-    let going = || !stop.load(Ordering::Relaxed);
-    let count = |kind: usize| served[kind].fetch_add(1, Ordering::Relaxed);
-    let mut throughout = websocket(&client);
-    std::thread::scope(|scope| {
-        for turn in 0..3 {
-            let (client, going, count) = (&client, &going, &count);
-            scope.spawn(move || {
-                let mut connection = client.connect();
-                while going() {
-                    let target = if turn == 0 { "/hello" } else { "/proxied" };
-                    let response = connection.get(target).try_send();
-                    let response = response.unwrap_or_else(|error| panic!("keep-alive: {error}"));
-                    if response.expect(200).header("connection") == Some("close") {
-                        assert!(connection.closes_within(seconds(2)));
-                        connection = client.connect();
-                    }
-                    count(0);
-                    // Other tests have deadlines: this one need not fill the processors.
-                    std::thread::sleep(millis(1));
-                }
-            });
-        }
-        scope.spawn(|| {
-            while going() {
-                let response = client
-                    .get("/hello")
-                    .header("Connection", "close")
-                    .try_send();
-                response
-                    .unwrap_or_else(|error| panic!("fresh: {error}"))
-                    .expect(200);
-                count(1);
-                std::thread::sleep(millis(2));
-            }
-        });
-        scope.spawn(|| {
-            let body = vec![b'u'; 1 << 20];
-            while going() {
-                let response = client.post("/upload").body(&body).try_send();
-                response
-                    .unwrap_or_else(|error| panic!("upload: {error}"))
-                    .expect(200);
-                count(2);
-                std::thread::sleep(millis(20));
-            }
-        });
-        scope.spawn(|| {
-            while going() {
-                let response = client.get("/slow").try_send();
-                let response = response.unwrap_or_else(|error| panic!("download: {error}"));
-                assert_eq!(response.expect(200).text().len(), 150);
-                count(3);
-            }
-        });
-        scope.spawn(|| {
-            while going() {
-                let mut tunnel = websocket(&client);
-                for _ in 0..20 {
-                    echoes(&mut tunnel, b"frame");
-                    std::thread::sleep(millis(20));
-                }
-                count(4);
-            }
-        });
-        scope.spawn(|| {
-            let mut connection = Http2::connect(gateway.listen());
-            while going() {
-                match connection.try_send(asking("GET", "/proxied"), None) {
-                    Ok(answered) => {
-                        answered.expect(200);
-                        count(5);
-                    }
-                    // Said before the request was sent: it was not, and nothing is lost (RFC 9113 §6.8).
-                    Err(error)
-                        if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) =>
-                    {
-                        connection = Http2::connect(gateway.listen());
-                    }
-                    Err(error) => panic!("HTTP/2: {error}"),
-                }
-            }
-        });
-        let upgrades = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..10 {
-                upgraded(&gateway);
-                echoes(&mut throughout, b"still there");
-            }
-        }));
-        stop.store(true, Ordering::Relaxed);
-        upgrades.unwrap();
-    });
-    let served = served.map(AtomicUsize::into_inner);
-    eprintln!("keep-alive, fresh, uploads, downloads, tunnels, streams: {served:?}");
-    assert!(served.iter().all(|count| *count > 1), "{served:?}");
-    gateway.wait_for_metric("gateway_upgrades_total", &[("result", "ok")], 1.0);
-    // The first process still carries the tunnel, and ends with it.
-    let first = gateway.pid();
-    assert!(fs::exists(format!("/proc/{first}/exe")).unwrap());
-    drop(throughout);
-    gateway.wait_exit(seconds(15));
 }
 
 #[test]

@@ -51,6 +51,7 @@ macro_rules! stories {
 }
 
 stories!(
+    a_breaker_gives_an_upstream_a_rest,
     an_endpoint_dies_and_comes_back,
-    an_endpoint_fails_half_of_its_requests
+    an_endpoint_fails_half_of_its_requests,
 );

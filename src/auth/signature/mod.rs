@@ -9,9 +9,13 @@ mod body;
 pub mod ca;
 #[cfg(test)]
 mod corpus;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod nonce;
 pub mod rfc9421;
+mod steps;
 #[cfg(test)]
 mod tests;
 

@@ -31,7 +31,7 @@ use super::error::Location;
 use super::header_rules::{HeaderRules, header_name, rules};
 use super::limit::{Limit, LimitUse, RawLimit};
 use super::maintenance::Maintenance;
-use super::raw::Later;
+use super::overload::Class;
 use super::respond::RawRespond;
 use super::scope::Scope;
 use super::upstream::{Breaker, method};
@@ -96,9 +96,6 @@ pub(super) struct RawRoute {
     /// A copy of some requests for an upstream whose answers nobody sees.
     #[serde(skip_serializing_if = "Option::is_none")]
     mirror: Option<mirror::RawMirror>,
-    /// Class under overload. Not supported yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<Later>,
     /// Answer when the upstream cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<fallback::RawFallback>,
@@ -181,14 +178,16 @@ pub struct Route {
     pub response: HeaderRules,
     /// Cross-origin requests.
     pub cors: Option<Cors>,
+    /// How it answers while it is closed; `None` = open.
+    pub maintenance: Option<Maintenance>,
     /// A copy of some requests.
     pub mirror: Option<Mirror>,
     /// Answer when the upstream cannot.
     pub fallback: Option<Fallback>,
     /// Which level it takes by itself.
     pub degrade: Degrade,
-    /// How it answers while it is closed; `None` = open.
-    pub maintenance: Option<Maintenance>,
+    /// Who is let in last under overload.
+    pub class: Class,
 }
 
 /// Names that routes may refer to.
@@ -228,7 +227,6 @@ impl RawRoute {
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Option<Route> {
-        scope.later(&at.key("class"), self.class.as_ref());
         let group = self.group.as_ref().and_then(|name| {
             let found = known.groups.get(name.as_str()).copied();
             if found.is_none() {
@@ -338,13 +336,14 @@ impl RawRoute {
                 .cors
                 .as_ref()
                 .map(|cors| cors.validate(&at.key("cors"), scope)),
-            mirror,
-            fallback,
-            degrade: degrade.unwrap_or_default(),
             maintenance: match &shared.maintenance {
                 Some(raw) => raw.validate(&at.key("maintenance"), scope),
                 None => known.maintenance.cloned(),
             },
+            mirror,
+            fallback,
+            degrade: degrade.unwrap_or_default(),
+            class: shared.class.unwrap_or_default(),
             path: path?,
             action: action?,
         })

@@ -12,6 +12,7 @@ use crate::config::document::At;
 use crate::config::header_rules::RawHeaderRules;
 use crate::config::limit::{LimitUse, RawLimitUse};
 use crate::config::maintenance::RawMaintenance;
+use crate::config::overload::Class;
 use crate::config::scope::Scope;
 use crate::config::tls::CertificatePart;
 use crate::config::upstream::RawBreaker;
@@ -72,6 +73,9 @@ pub(super) struct Shared {
     /// Closed for the time being.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) maintenance: Option<RawMaintenance>,
+    /// Who is let in last under overload; "normal" when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) class: Option<Class>,
 }
 
 impl Shared {
@@ -97,6 +101,7 @@ impl Shared {
             response: self.response.or_else(|| group.response.clone()),
             cors: self.cors.or_else(|| group.cors.clone()),
             maintenance: self.maintenance.or_else(|| group.maintenance.clone()),
+            class: self.class.or(group.class),
         }
     }
 

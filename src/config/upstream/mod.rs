@@ -2,6 +2,7 @@
 
 mod balance;
 mod breaker;
+mod concurrency;
 mod endpoint;
 mod health;
 mod hedge;
@@ -22,6 +23,8 @@ pub use self::balance::{Balance, HashOn, Score};
 use self::balance::{RawBalance, RawChoice, RawScore};
 pub(super) use self::breaker::RawBreaker;
 pub use self::breaker::{Breaker, BreakerWindow, Failures};
+use self::concurrency::RawConcurrency;
+pub use self::concurrency::{Concurrency, ConcurrencyLimit};
 use self::endpoint::RawEndpoint;
 pub use self::endpoint::{Endpoint, EndpointAddress};
 pub use self::health::Health;
@@ -90,6 +93,9 @@ pub(super) struct RawUpstream {
     outlier: Option<RawOutlier>,
     /// Further tries.
     retry: RawRetry,
+    /// How many requests it gets at once; no bound when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<RawConcurrency>,
     /// A second try while the first is still awaited; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     hedge: Option<RawHedge>,
@@ -120,6 +126,7 @@ impl Default for RawUpstream {
             passive: RawPassive::default(),
             outlier: None,
             retry: RawRetry::default(),
+            concurrency: None,
             hedge: None,
             breaker: None,
             discovery: None,
@@ -158,6 +165,8 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// Further tries.
     pub retry: Retry,
+    /// How many requests it gets at once.
+    pub concurrency: Option<Concurrency>,
     /// A second try while the first is still awaited.
     pub hedge: Option<Hedge>,
     /// Circuit breaker.
@@ -214,6 +223,10 @@ impl RawUpstream {
                 .map(|outlier| outlier.validate(&at.key("outlier"), scope)),
             balance,
             retry: self.retry.validate(&at.key("retry"), scope),
+            concurrency: self
+                .concurrency
+                .as_ref()
+                .map(|concurrency| concurrency.validate(&at.key("concurrency"), scope)),
             hedge: self.hedge(&endpoints, at, scope),
             endpoints,
             breaker: self

@@ -6,6 +6,7 @@
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
 mod pacing;
+mod patience;
 mod waits;
 
 use std::future::poll_fn;
@@ -100,6 +101,9 @@ enum Wire {
 /// Most read and dropped of a request that was refused, and for how long (contract §11).
 const LINGER_BYTES: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a client of which nothing came may take to close: a request that crossed our word on its way cannot be
+/// answered any more, but a reset would take answers from the client that it has not read yet.
+const PARTING: Duration = Duration::from_millis(250);
 /// How long after its time is over an exchange may end by itself.
 const OVERDUE: Duration = Duration::from_millis(500);
 
@@ -243,6 +247,11 @@ impl ClientIo {
     /// The upstream said something: its silence is counted anew.
     pub(super) fn heard(&self, now: Instant) {
         self.state.lock().waits.silent = Some(now);
+    }
+
+    /// Lets the body come as slowly as it likes, as long as it does not pause too long.
+    pub(super) fn body_at_any_rate(&self) {
+        self.state.lock().waits.body_at_any_rate();
     }
 
     /// The next piece of the body's payload; `None` behind the last.
@@ -484,6 +493,14 @@ impl ClientIo {
         .await
     }
 
+    /// Whether bytes came that were not read yet.
+    pub(super) fn something_waits(&self) -> bool {
+        match &self.state.lock().wire {
+            Wire::Http1(wire) => !wire.ahead.is_empty() || wire.socket.something_waits(),
+            Wire::Http2(_) => false,
+        }
+    }
+
     /// What was read and not taken.
     pub(super) fn peek(&self) -> Bytes {
         match &self.state.lock().wire {
@@ -552,6 +569,15 @@ impl ClientIo {
     /// once would make the kernel reset the connection and the client lose our answer. Some clients lose it too when
     /// their stream is reset at once.
     pub(super) async fn linger(&self) {
+        self.linger_for(LINGER).await;
+    }
+
+    /// The same for a client that asked nothing, for a moment.
+    pub(super) async fn part(&self) {
+        self.linger_for(PARTING).await;
+    }
+
+    async fn linger_for(&self, span: Duration) {
         let drain = async {
             poll_fn(|cx| match &mut self.state.lock().wire {
                 Wire::Http1(_) => Poll::Ready(()),
@@ -574,7 +600,7 @@ impl ClientIo {
                 }
             }
         };
-        let _ = tokio::time::timeout(LINGER, drain).await;
+        let _ = tokio::time::timeout(span, drain).await;
     }
 }
 
@@ -605,7 +631,7 @@ impl State {
         };
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
-            Poll::Ready(Ok(Some(_))) => self.waits.body_goes_on(),
+            Poll::Ready(Ok(Some(ref piece))) => self.waits.body_goes_on(piece.len()),
             Poll::Ready(Ok(None)) if tunnel => {}
             Poll::Ready(Ok(None)) => self.waits.body_ended(),
             Poll::Ready(Err(ref error)) => {

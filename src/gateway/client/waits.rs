@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Fault;
+use super::patience::Patience;
 use crate::config::ClientLimits;
 use crate::gateway::alarm::Alarm;
 
@@ -12,15 +13,13 @@ use crate::gateway::alarm::Alarm;
 pub(in crate::gateway) struct Waits {
     pub(super) fault: Option<Fault>,
     pub(super) deadline: Option<Instant>,
-    /// How long the client may pause within its body, and since when it does.
-    pause: Duration,
-    paused: Option<Instant>,
+    /// With the client's pauses within its body.
+    sending: Patience,
     /// How long the upstream may say nothing once the request is read, and since when it does.
     pub(super) silence: Option<Duration>,
     pub(super) silent: Option<Instant>,
-    /// How long the client may take nothing, and since when it does.
-    write_timeout: Duration,
-    stalled: Option<Instant>,
+    /// With a client that takes nothing.
+    taking: Patience,
     alarm: Alarm,
 }
 
@@ -30,12 +29,10 @@ impl Waits {
         Self {
             fault: None,
             deadline: None,
-            pause: Duration::MAX,
-            paused: None,
+            sending: Patience::new(Duration::MAX, Duration::ZERO),
             silence: None,
             silent: None,
-            write_timeout,
-            stalled: None,
+            taking: Patience::new(write_timeout, Duration::ZERO),
             alarm: Alarm::default(),
         }
     }
@@ -44,26 +41,29 @@ impl Waits {
     pub(super) fn begin(&mut self, limits: &ClientLimits) {
         self.fault = None;
         self.deadline = None;
-        self.pause = limits.body_timeout;
-        self.paused = None;
+        self.sending = Patience::new(limits.body_timeout, limits.longest_byte);
         self.silence = None;
         self.silent = None;
-        self.write_timeout = limits.write_timeout;
+        self.taking = Patience::new(limits.write_timeout, limits.longest_byte);
+    }
+
+    /// The body need not move at any rate: its client says something when there is something to say.
+    pub(super) fn body_at_any_rate(&mut self) {
+        self.sending.any_rate();
     }
 
     /// Whether the client takes nothing at the moment.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stalled.is_some()
+        self.taking.is_waiting()
     }
 
-    /// Something of the body came.
-    pub(super) fn body_goes_on(&mut self) {
-        self.paused = None;
+    /// So much of the body came.
+    pub(super) fn body_goes_on(&mut self, bytes: usize) {
+        self.sending.moved(bytes);
     }
 
     /// All of the body came: the upstream's silence counts from now.
     pub(super) fn body_ended(&mut self) {
-        self.paused = None;
         self.silent = None;
     }
 
@@ -73,9 +73,7 @@ impl Waits {
             let limit = self.silence.zip(self.silent);
             limit.map(|(limit, since)| (since + limit, Fault::Silence))
         } else {
-            let since = *self.paused.get_or_insert_with(Instant::now);
-            let due = since.checked_add(self.pause);
-            due.map(|due| (due, Fault::Paused))
+            self.sending.waits().map(|due| (due, Fault::Paused))
         };
         self.poll_due(cx, limit)
     }
@@ -120,17 +118,18 @@ impl Waits {
         }
     }
 
-    /// The client takes something. While it took nothing nobody listened to the upstream.
-    pub(in crate::gateway) fn unstalled(&mut self) {
-        if self.stalled.take().is_some() && self.silent.is_some() {
+    /// The client takes so many bytes. While it took nothing nobody listened to the upstream.
+    pub(in crate::gateway) fn unstalled(&mut self, bytes: usize) {
+        if self.taking.moved(bytes) && self.silent.is_some() {
             self.silent = Some(Instant::now());
         }
     }
 
-    /// The client takes nothing; it has `write_timeout` to change that.
+    /// The client takes nothing; it has what is left of `write_timeout` to change that.
     pub(in crate::gateway) fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let since = *self.stalled.get_or_insert_with(Instant::now);
-        let due = since + self.write_timeout;
+        let Some(due) = self.taking.waits() else {
+            return Poll::Pending;
+        };
         std::task::ready!(self.poll_until(cx, due));
         self.fault = Some(Fault::Stalled);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

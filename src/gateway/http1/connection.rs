@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
@@ -72,16 +72,26 @@ where
                 client.linger().await;
                 false
             }
+            Next::Idle => {
+                client.part().await;
+                false
+            }
             Next::Closed => break,
         };
     }
     Ended::Over
 }
 
+/// How long the first byte of a request may take that lies in the kernel already.
+const LATE: Duration = Duration::from_secs(1);
+
 enum Next {
     Request(Box<RequestHeader>, Head),
     /// With what there was of the head.
     Refused(Refusal, Bytes),
+    /// No request came in its time.
+    Idle,
+    /// The client is gone.
     Closed,
 }
 
@@ -95,17 +105,10 @@ async fn next_head(
         seen: 0,
         found: None,
     };
-    let first = client.read_head(None, limits.keepalive_timeout, |bytes| {
-        looking.at(bytes, limits);
-        true
-    });
-    let begun = tokio::select! {
-        biased;
-        begun = first => begun,
-        () = poll_fn(|cx| closing.poll(cx)) => return Next::Closed,
-    };
-    if begun.is_err() {
-        return Next::Closed;
+    match first_bytes(client, limits, &mut looking, closing).await {
+        Ok(()) => {}
+        Err(NoHead::TimedOut) => return Next::Idle,
+        Err(NoHead::Gone) => return Next::Closed,
     }
     if looking.found.is_none() {
         let begun = Some(Instant::now());
@@ -133,6 +136,39 @@ async fn next_head(
         Some((_, Scan::TooLong(refusal))) => Next::Refused(refusal, client.peek()),
         Some((_, Scan::Partial)) | None => Next::Closed,
     }
+}
+
+/// Waits for the next request to begin: for as long as a connection may be idle, or until no further request should begin.
+/// What came at that very moment is a request like any other.
+async fn first_bytes(
+    client: &ClientIo,
+    limits: &ClientLimits,
+    looking: &mut Looking,
+    closing: &mut Closing<'_, impl Future<Output = ()>>,
+) -> Result<(), NoHead> {
+    let mut look = |bytes: &BytesMut| {
+        looking.at(bytes, limits);
+        true
+    };
+    let begun = tokio::select! {
+        biased;
+        begun = client.read_head(None, limits.keepalive_timeout, &mut look) => Some(begun),
+        () = poll_fn(|cx| closing.poll(cx)) => None,
+    };
+    let begun = match begun {
+        Some(begun) => begun,
+        None => {
+            let last = client.read_head(None, limits.keepalive_timeout, &mut look);
+            let last = tokio::time::timeout_at(closing.parting().into(), last);
+            // Boxed: it comes once in the life of a process, and every idle connection would hold room for it.
+            Box::pin(last).await.unwrap_or(Err(NoHead::TimedOut))
+        }
+    };
+    if begun == Err(NoHead::TimedOut) && client.something_waits() {
+        let now = Some(Instant::now());
+        return Box::pin(client.read_head(now, LATE, &mut look)).await;
+    }
+    begun
 }
 
 /// What the bytes of a head amount to so far.

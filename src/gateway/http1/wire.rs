@@ -217,7 +217,7 @@ impl Http1Wire {
                 Poll::Ready(written) => written?,
                 Poll::Pending => return waits.stalled(cx),
             };
-            waits.unstalled();
+            waits.unstalled(written);
             self.outgoing.advance(written.min(gathered));
             if written > gathered {
                 return Poll::Ready(Ok(written - gathered));
@@ -252,7 +252,7 @@ impl Http1Wire {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            waits.unstalled();
+            waits.unstalled(written);
             self.outgoing.advance(written);
         }
         // Idle connections hold no buffer.

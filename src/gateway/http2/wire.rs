@@ -221,9 +221,9 @@ impl Http2Wire {
                 Poll::Pending => return waits.stalled(cx),
             };
         }
-        waits.unstalled();
-        self.open.goes_on();
         let length = length.min(open);
+        waits.unstalled(length);
+        self.open.goes_on();
         self.left = self.left.map(|left| left.saturating_sub(length as u64));
         let whole = self.left == Some(0)
             || (matches!(self.ending, Some(None)) && length == piece.remaining());

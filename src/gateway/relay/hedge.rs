@@ -68,7 +68,7 @@ impl<'e> Hedge<'e> {
         let pool = ctx.forward.pool.as_ref()?;
         let pace = pool.pace()?;
         let (rule, after) = (pace.rule(), pace.after()?);
-        if ctx.forward.attempts > 1 || ctx.lean() || !rule.methods.contains(method) {
+        if ctx.lean() || ctx.forward.attempts > 1 || !rule.methods.contains(method) {
             return None;
         }
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);

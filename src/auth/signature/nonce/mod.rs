@@ -4,7 +4,8 @@
 //! live in buckets by time of arrival, and a bucket is dropped whole when its time is over, so nothing is timed one by
 //! one. A live nonce is never dropped to make room: that would let a request be played twice. A full store refuses.
 //!
-//! Times are nanoseconds on the monotonic clock, so a step of the wall clock cannot shorten a nonce's life.
+//! Times are nanoseconds on the monotonic clock, so a step of the wall clock cannot shorten a nonce's life. One back makes
+//! it longer: see [`steps`](super::steps).
 
 mod ownership;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 use self::ownership::Decider;
 pub use self::ownership::NonceOwner;
 pub(in crate::auth) use self::ownership::Ownership;
+use super::steps::Steps;
 use crate::primitives::AuthName;
 use crate::primitives::digest::key128;
 use crate::primitives::sync::Mutex;
@@ -65,6 +67,7 @@ pub(in crate::auth) struct NonceStore {
     /// Stamps before this cannot be judged, wall clock in milliseconds.
     fence_unix_ms: AtomicU64,
     swept: AtomicU64,
+    steps: Mutex<Steps>,
     /// One entry per application ever configured.
     shares: Mutex<HashMap<String, Arc<Share>>>,
 }
@@ -107,6 +110,7 @@ impl NonceStore {
             live: AtomicUsize::new(0),
             fence_unix_ms: AtomicU64::new(fence_unix_ms),
             swept: AtomicU64::new(0),
+            steps: Mutex::default(),
             shares: Mutex::default(),
         }
     }
@@ -129,6 +133,29 @@ impl NonceStore {
         let old_skew_ms = (before - nanos(GRAIN)) / 2 / 1_000_000;
         let fence = now_unix_ms.saturating_sub(old_skew_ms);
         self.fence_unix_ms.fetch_max(fence, Ordering::Relaxed);
+    }
+
+    /// Compares the clocks, once a second. After a step back what is known is kept for as much longer, and stamps that
+    /// are good again and whose nonces are not known are fenced off; says how far it was.
+    pub(in crate::auth) fn compare_clocks(&self, now: u64, unix_ms: u64) -> Option<Duration> {
+        let lifetime = self.lifetime.load(Ordering::Relaxed);
+        let back = self.steps.lock().look(now, unix_ms, lifetime)?;
+        let longer = nanos(back.by);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            self.drop_expired(&mut shard, now);
+            for bucket in &mut shard.buckets {
+                bucket.expires = bucket.expires.saturating_add(longer);
+            }
+            // What comes from now on is kept as long as ever.
+            if !shard.buckets.is_empty() {
+                let expires = now.saturating_add(lifetime + lifetime / BUCKETS);
+                shard.buckets.push_back(Bucket::new(expires));
+            }
+        }
+        let skew_ms = lifetime.saturating_sub(nanos(GRAIN)) / 2 / 1_000_000;
+        self.fence_off(back.forgotten_unix_ms.saturating_add(skew_ms));
+        Some(back.by)
     }
 
     /// The part of an application, one of `apps`. One alone may fill the store, one of several at most half of it.

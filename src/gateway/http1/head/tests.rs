@@ -8,6 +8,7 @@ const LIMITS: ClientLimits = ClientLimits {
     header_timeout: Duration::from_secs(1),
     body_timeout: Duration::from_secs(1),
     write_timeout: Duration::from_secs(1),
+    longest_byte: Duration::ZERO,
     keepalive_timeout: Duration::from_secs(1),
     keepalive_requests: 1,
     max_header_bytes: 256,

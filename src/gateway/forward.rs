@@ -25,10 +25,13 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
         let Some(pool) = ctx.forward.pool.take() else {
             return Err(refused(ctx, super::reply::internal()));
         };
-        let short = relay::can_to(&pool, ctx);
         let chosen = choose_from(&pool, ctx).await;
         ctx.forward.pool = Some(pool);
-        if chosen.is_ok() || !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
+        if chosen.is_ok() {
+            return chosen;
+        }
+        let short = relay::can(ctx);
+        if !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
             return chosen;
         }
     }

@@ -25,13 +25,16 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
         let Some(pool) = ctx.forward.pool.take() else {
             return Err(refused(ctx, super::reply::internal()));
         };
-        let short = relay::can_to(&pool, ctx);
         let chosen = match overload::take_place(ctx, &pool).await {
             Ok(()) => choose_from(&pool, ctx).await,
             Err(refusal) => Err(refused(ctx, refusal)),
         };
         ctx.forward.pool = Some(pool);
-        if chosen.is_ok() || !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
+        if chosen.is_ok() {
+            return chosen;
+        }
+        let short = relay::can(ctx);
+        if !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
             return chosen;
         }
     }

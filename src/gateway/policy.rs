@@ -37,6 +37,8 @@ pub struct Policy {
     pub fallback: Option<Fallback>,
     /// Who gets copies.
     pub mirror: Option<Arc<Mirror>>,
+    /// None of these is there: nothing is to be done but to forward.
+    plain: bool,
 }
 
 /// Several upstreams for one route.
@@ -94,6 +96,7 @@ impl Policy {
         let fallback = route.fallback.as_ref();
         let mirror = route.mirror.as_ref();
         Self {
+            plain: sides.is_none() && fallback.is_none() && mirror.is_none(),
             level,
             degrade: route.degrade,
             sides,
@@ -103,11 +106,6 @@ impl Policy {
                 Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))
             }),
         }
-    }
-
-    /// Whether there is nothing to do but to forward.
-    fn is_plain(&self) -> bool {
-        self.sides.is_none() && self.fallback.is_none() && self.mirror.is_none()
     }
 }
 
@@ -120,13 +118,11 @@ impl Ctx {
 
 /// Decides where a request goes that passed all filters; `ctx.forward.pool` is the route's upstream.
 pub(super) fn lead(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
-    let Some(route) = ctx.route.clone() else {
-        return Decision::Forward;
+    let route = match &ctx.route {
+        Some(route) if !route.policy.plain => Arc::clone(route),
+        _ => return Decision::Forward,
     };
     let policy = &route.policy;
-    if policy.is_plain() {
-        return Decision::Forward;
-    }
     if ctx.policy.level == Level::Fallback
         && let Some(fallback) = &policy.fallback
     {
@@ -164,6 +160,9 @@ pub(super) fn off() -> Refusal {
 pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
     let Some(route) = &ctx.route else { return };
     let policy = &route.policy;
+    if policy.plain && ctx.refusal.is_none() {
+        return;
+    }
     let fell = ctx.policy.fell.as_ref();
     let refused = ctx.refusal.as_ref().map(|refusal| refusal.reason);
     let met = match fell.map(|fell| fell.called) {
@@ -204,13 +203,14 @@ impl Policy {
 
 /// The answer may be kept: the route wants it, and it is a whole one to a GET.
 pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
-    status == 200
+    let Some(route) = &ctx.route else {
+        return false;
+    };
+    !route.policy.plain
+        && status == 200
         && ctx.method == http::Method::GET
         && ctx.policy.fell.is_none()
-        && ctx.route.as_ref().is_some_and(|route| {
-            let fallback = route.policy.fallback.as_ref();
-            fallback.is_some_and(Fallback::keeps)
-        })
+        && route.policy.fallback.as_ref().is_some_and(Fallback::keeps)
 }
 
 /// What these policies would do with a request, step by step: the pool it goes to, or `None` when the gateway answers.

@@ -32,10 +32,10 @@ use crate::upstream::Pool;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
-    ctx.forward
-        .pool
-        .as_ref()
-        .is_some_and(|pool| can_to(pool, ctx))
+    let Some(pool) = &ctx.forward.pool else {
+        return false;
+    };
+    can_to(pool, ctx)
 }
 
 /// The same for another upstream.

@@ -30,7 +30,6 @@ mod overload;
 mod rollout;
 mod route;
 mod signature;
-mod stories;
 mod systemd;
 mod tls;
 mod upstream;

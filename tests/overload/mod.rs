@@ -1,9 +1,7 @@
 //! More comes in than can be served: who waits, who is refused, and that nothing is lost on the way.
 
 mod door;
-mod load;
 mod places;
-mod storm;
 
 use crate::harness::{Answer, Gateway, Origin, Setup, millis};
 

@@ -12,16 +12,18 @@ use std::path::Path;
 use gherkin::{Feature, GherkinEnv};
 
 use self::steps::World;
+use crate::alone;
 
 /// Plays the one scenario of a file.
 #[track_caller]
 fn play(file: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/stories")
+        .join("tests/storms/stories")
         .join(file);
     let text = fs::read_to_string(&path).unwrap();
     let feature = Feature::parse(text, GherkinEnv::default()).unwrap();
     for scenario in &feature.scenarios {
+        let _alone = alone();
         let mut world = World::default();
         for step in &scenario.steps {
             world.play(step, &format!("{file}:{}", step.position.line));
@@ -41,7 +43,7 @@ macro_rules! stories {
         #[test]
         fn every_story_is_played() {
             let played = [$(concat!(stringify!($name), ".feature")),*];
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storms/stories");
             for entry in fs::read_dir(folder).unwrap() {
                 let name = entry.unwrap().file_name().into_string().unwrap();
                 assert!(!name.ends_with(".feature") || played.contains(&&*name), "{name} is not played");

@@ -1,12 +1,23 @@
 //! Twice as much as can be served: what matters is served as if nothing was, and it is over as soon as it is over.
 
-use super::classes;
-use super::load::{Limited, Tally, send};
-use crate::harness::{Gateway, millis, seconds};
+use crate::alone;
+use crate::harness::{Gateway, Setup, millis, seconds};
+use crate::load::{Limited, Tally, send};
 
 const CRITICAL: &str = "/critical/x";
 const NORMAL: &str = "/normal/x";
 const SHEDDABLE: &str = "/sheddable/x";
+
+/// One upstream, and a route of each class before it, pathed like the class.
+fn classes(upstream: &str) -> Setup {
+    let routes = ["critical", "normal", "sheddable"].map(|class| {
+        format!("[[route]]\npath = \"/{class}/**\"\nupstream = \"api\"\nclass = \"{class}\"\n")
+    });
+    Gateway::with(&format!(
+        "[upstream.api]\nendpoints = [{{ address = \"{{origin}}\" }}]\n{upstream}\n[upstream.api.retry]\nattempts = 0\n{}",
+        routes.concat()
+    ))
+}
 
 /// What is asked for, in parts of the capacity: critical alone, then twice the capacity, then little of everything.
 #[allow(clippy::print_stdout, reason = "by hand it is run for its figures")]
@@ -47,8 +58,9 @@ fn stood([alone, beside, after]: &[Vec<Tally>; 3]) {
 
 #[test]
 fn critical_requests_pass_at_an_upstream_with_so_many_places() {
+    let _alone = alone();
     let upstream = Limited::start(20, (40, 60));
-    let gateway = classes("concurrency = { max = 20, queue = 50 }", "")
+    let gateway = classes("concurrency = { max = 20, queue = 50 }")
         .to(&upstream.origin)
         .start();
     let ended = storm(&gateway, 400.0);
@@ -60,8 +72,9 @@ fn critical_requests_pass_at_an_upstream_with_so_many_places() {
 
 #[test]
 fn critical_requests_pass_at_an_upstream_whose_places_nobody_counted() {
+    let _alone = alone();
     let upstream = Limited::start(20, (40, 60));
-    let gateway = classes("concurrency = { adaptive = true, queue = 50 }", "")
+    let gateway = classes("concurrency = { adaptive = true, queue = 50 }")
         .to(&upstream.origin)
         .start();
     // It learns what the upstream can do while there is load.

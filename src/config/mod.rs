@@ -85,7 +85,7 @@ pub struct Config {
     /// Limits.
     pub limits: BTreeMap<LimitName, Limit>,
     /// Routes in file order.
-    pub routes: Vec<Route>,
+    pub routes: Arc<[Route]>,
     /// The first 12 hex digits of a SHA-256 over all files: tells two configurations apart.
     pub hash: String,
 }
@@ -324,7 +324,7 @@ fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> C
         upstreams: BTreeMap::new(),
         auths: BTreeMap::new(),
         limits: BTreeMap::new(),
-        routes: Vec::new(),
+        routes: Arc::from([]),
         hash: String::new(),
         server,
         admin,
@@ -341,8 +341,9 @@ fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> C
         config.take_tables(raw, &mut scope);
     }
     check_listeners(files, &config, problems);
-    config.routes = routes(files, &config, problems);
-    config.settle_limits();
+    let mut routes = routes(files, &config, problems);
+    config.settle_limits(&mut routes);
+    config.routes = routes.into();
     config
 }
 
@@ -358,8 +359,8 @@ impl Config {
     }
 
     /// What limits learn from the routes that ask them.
-    fn settle_limits(&mut self) {
-        for route in &mut self.routes {
+    fn settle_limits(&mut self, routes: &mut [Route]) {
+        for route in routes {
             for (name, used) in &mut route.limit_uses {
                 match (&mut used.own, self.limits.get_mut(name)) {
                     (Some(own), _) => {

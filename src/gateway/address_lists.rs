@@ -43,7 +43,7 @@ impl<'m> AddressLists<'m> {
         for listener in &config.listeners {
             self.rules(listener.allow_ips.as_ref(), &listener.deny_ips);
         }
-        for route in &config.routes {
+        for route in config.routes.iter() {
             self.rules(route.allow_ips.as_ref(), &route.deny_ips);
             if let Some(maintenance) = &route.maintenance {
                 self.ranges(&maintenance.allow_ips);

@@ -34,7 +34,7 @@ impl Limits {
         let shared = config.limits.iter();
         let shared = shared.map(|(name, limit)| (name.clone(), built(limit, 1)));
         let mut of_routes = HashMap::new();
-        for route in &config.routes {
+        for route in config.routes.iter() {
             for (name, used) in &route.limit_uses {
                 let limit = used.own.as_deref().or_else(|| config.limits.get(name));
                 if let Some(limit) = limit {

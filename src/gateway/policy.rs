@@ -32,9 +32,9 @@ pub struct Policy {
     /// What makes it take a level by itself.
     degrade: Degrade,
     /// Several upstreams.
-    pub sides: Option<Sides>,
+    pub sides: Option<Box<Sides>>,
     /// Who answers when the upstream cannot.
-    pub fallback: Option<Fallback>,
+    pub fallback: Option<Box<Fallback>>,
     /// Who gets copies.
     pub mirror: Option<Arc<Mirror>>,
     /// None of these is there: nothing is to be done but to forward.
@@ -81,17 +81,19 @@ impl Policy {
             Action::Forward { split, .. } => split.as_ref(),
             Action::Respond(_) => None,
         };
-        let sides = split.map(|split| Sides {
-            split: Split::new(
-                &route.name,
-                split,
-                state.rollouts.route(&route.name, split, counts),
-            ),
-            pools: split
-                .sides
-                .iter()
-                .map(|side| Arc::clone(&pools[&side.upstream]))
-                .collect(),
+        let sides = split.map(|split| {
+            Box::new(Sides {
+                split: Split::new(
+                    &route.name,
+                    split,
+                    state.rollouts.route(&route.name, split, counts),
+                ),
+                pools: split
+                    .sides
+                    .iter()
+                    .map(|side| Arc::clone(&pools[&side.upstream]))
+                    .collect(),
+            })
         });
         let fallback = route.fallback.as_ref();
         let mirror = route.mirror.as_ref();
@@ -100,7 +102,8 @@ impl Policy {
             level,
             degrade: route.degrade,
             sides,
-            fallback: fallback.map(|settings| Fallback::new(route, settings, pools, state)),
+            fallback: fallback
+                .map(|settings| Box::new(Fallback::new(route, settings, pools, state))),
             mirror: mirror.map(|settings| {
                 let stats = counts.mirror(&route.name, &settings.upstream);
                 Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))
@@ -210,7 +213,11 @@ pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
         && status == 200
         && ctx.method == http::Method::GET
         && ctx.policy.fell.is_none()
-        && route.policy.fallback.as_ref().is_some_and(Fallback::keeps)
+        && route
+            .policy
+            .fallback
+            .as_deref()
+            .is_some_and(Fallback::keeps)
 }
 
 /// What these policies would do with a request, step by step: the pool it goes to, or `None` when the gateway answers.

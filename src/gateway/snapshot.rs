@@ -184,7 +184,7 @@ impl Snapshot {
         let routes = routes.collect();
         let listener_rules = lists.of_listeners(&config);
         Ok(Self {
-            table: RouteTable::new(config.routes.clone()),
+            table: RouteTable::new(Arc::clone(&config.routes)),
             routes,
             identity_headers: identity_headers(&config),
             token_parameters: token_parameters(&config),

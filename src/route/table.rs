@@ -1,5 +1,7 @@
 //! The table: a tree of path segments whose leaves hold the routes of one path shape, best first.
 
+use std::sync::Arc;
+
 use std::collections::BTreeSet;
 
 use http::Method;
@@ -18,7 +20,7 @@ pub(super) type Spans = SmallVec<[Span; 6]>;
 /// All routes, ready to be asked.
 #[derive(Debug)]
 pub struct RouteTable {
-    routes: Vec<Route>,
+    routes: Arc<[Route]>,
     nodes: Vec<Node>,
 }
 
@@ -75,9 +77,9 @@ pub struct Loss {
 
 impl RouteTable {
     /// Builds the table. Conflicts were refused when the configuration was validated.
-    pub fn new(routes: Vec<Route>) -> Self {
+    pub fn new(routes: Arc<[Route]>) -> Self {
         let mut table = Self {
-            routes: Vec::new(),
+            routes: Arc::from([]),
             nodes: vec![Node::default()],
         };
         let mut order: Vec<u32> = (0..routes.len() as u32).collect();

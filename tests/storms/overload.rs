@@ -42,12 +42,15 @@ fn storm(gateway: &Gateway, capacity: f64) -> [Vec<Tally>; 3] {
 }
 
 #[track_caller]
-fn stood([alone, beside, after]: &[Vec<Tally>; 3]) {
+fn stood([alone, beside, after]: &[Vec<Tally>; 3], slower: f64) {
     let (alone, critical) = (&alone[0], &beside[0]);
     assert!(alone.goodput() > 0.999, "{alone:?}");
     assert!(critical.goodput() >= alone.goodput() * 0.95, "{critical:?}");
     let (before, now) = (alone.quantile(0.99), critical.quantile(0.99));
-    assert!(now <= before * 2, "p99 {before:?}, then {now:?}");
+    assert!(
+        now <= before.mul_f64(slower),
+        "p99 {before:?}, then {now:?}"
+    );
     let refused: usize = beside.iter().map(|tally| tally.refused).sum();
     assert!(refused > 0, "{beside:?}");
     assert!(beside.iter().all(|tally| tally.other == 0), "{beside:?}");
@@ -64,7 +67,7 @@ fn critical_requests_pass_at_an_upstream_with_so_many_places() {
         .to(&upstream.origin)
         .start();
     let ended = storm(&gateway, 400.0);
-    stood(&ended);
+    stood(&ended, 2.0);
     // What there is, is used.
     let served: usize = ended[1].iter().map(|tally| tally.served).sum();
     assert!(served > 6 * 400 * 8 / 10, "{served}");
@@ -80,7 +83,8 @@ fn critical_requests_pass_at_an_upstream_whose_places_nobody_counted() {
     // It learns what the upstream can do while there is load.
     send(gateway.listen(), &[(NORMAL, 800.0)], seconds(6));
     let ended = storm(&gateway, 400.0);
-    stood(&ended);
+    // Finding the limit means to touch it: some wait at the upstream that a known limit would have kept waiting here.
+    stood(&ended, 2.5);
     let served: usize = ended[1].iter().map(|tally| tally.served).sum();
     assert!(served > 6 * 400 * 8 / 10, "{served}");
     let labels = [("upstream", "api")];

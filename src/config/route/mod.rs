@@ -165,7 +165,7 @@ pub struct Route {
     /// Deadline of the whole exchange.
     pub timeout: Option<Duration>,
     /// Circuit breaker of what it sends.
-    pub breaker: Option<Breaker>,
+    pub breaker: Option<Box<Breaker>>,
     /// Bytes of a body.
     pub max_body: u64,
     /// Addresses that may come in; `None` = any.
@@ -179,11 +179,11 @@ pub struct Route {
     /// Cross-origin requests.
     pub cors: Option<Cors>,
     /// How it answers while it is closed; `None` = open.
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<Box<Maintenance>>,
     /// A copy of some requests.
-    pub mirror: Option<Mirror>,
+    pub mirror: Option<Box<Mirror>>,
     /// Answer when the upstream cannot.
-    pub fallback: Option<Fallback>,
+    pub fallback: Option<Box<Fallback>>,
     /// Which level it takes by itself.
     pub degrade: Degrade,
     /// Who is let in last under overload.
@@ -326,7 +326,7 @@ impl RawRoute {
                 .timeout
                 .as_ref()
                 .map(|text| scope.positive(&at.key("timeout"), text)),
-            breaker: self.breaker(&shared, at, scope),
+            breaker: self.breaker(&shared, at, scope).map(Box::new),
             max_body: max_body.unwrap_or(known.max_body),
             allow_ips,
             deny_ips: deny_ips.unwrap_or_default(),
@@ -339,9 +339,10 @@ impl RawRoute {
             maintenance: match &shared.maintenance {
                 Some(raw) => raw.validate(&at.key("maintenance"), scope),
                 None => known.maintenance.cloned(),
-            },
-            mirror,
-            fallback,
+            }
+            .map(Box::new),
+            mirror: mirror.map(Box::new),
+            fallback: fallback.map(Box::new),
             degrade: degrade.unwrap_or_default(),
             class: shared.class.unwrap_or_default(),
             path: path?,

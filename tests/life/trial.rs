@@ -180,8 +180,10 @@ fn a_reload_meanwhile_takes_its_place_and_a_bad_one_does_not() {
     let origin = Origin::start();
     let gateway = first(&origin).start();
     let address = origin.address().to_string();
+    let counted = || gateway.metric("gateway_config_reloads_total", &[]);
     let begin = |name: &str| {
         gateway.rewrite(&text(name, &address, ""));
+        let before = counted();
         let waiting = gateway
             .command(&["reload"], &["--confirm", "60s"])
             .stdout(Stdio::null())
@@ -190,7 +192,7 @@ fn a_reload_meanwhile_takes_its_place_and_a_bad_one_does_not() {
             .unwrap();
         eventually(seconds(10), "it is on trial", || {
             let trial = &gateway.info()["trial"];
-            trial["state"] == "running" && version(&gateway.client()) == name
+            trial["state"] == "running" && version(&gateway.client()) == name && counted() > before
         });
         waiting
     };

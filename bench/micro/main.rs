@@ -6,6 +6,7 @@
 //! needs a million of something first is made when its turn comes, not when it is left out.
 
 mod access_line;
+mod address_ranges;
 mod balancer;
 mod limits;
 mod memory;
@@ -42,6 +43,7 @@ fn main() -> std::io::Result<()> {
     signature::bench(&mut criterion);
     balancer::bench(&mut criterion);
     access_line::bench(&mut criterion);
+    address_ranges::bench(&mut criterion);
     criterion.final_summary();
     Ok(())
 }

@@ -193,25 +193,4 @@ mod tests {
             }
         }
     }
-
-    /// Says what ten thousand networks cost: `cargo test --lib ten_thousand -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn ten_thousand_networks() {
-        for count in [1u32, 10, 100, 10_000] {
-            let networks = (0..count).map(|n| {
-                IpNet::new(Ipv4Addr::from_bits(n.wrapping_mul(0x9E37_79B9)).into(), 24)
-                    .unwrap()
-                    .trunc()
-            });
-            let set = AddressRanges::new(networks.collect());
-            let asked = (0..1_000_000u32).map(|n| Ipv4Addr::from_bits(n.wrapping_mul(0x85EB_CA6B)));
-            let asked: Vec<IpAddr> = asked.map(IpAddr::from).collect();
-            let began = std::time::Instant::now();
-            let held = asked.iter().filter(|address| set.contains(**address));
-            let held = held.count();
-            let each = began.elapsed().as_nanos() as f64 / asked.len() as f64;
-            println!("{count} networks: {each:.1} ns a look-up, {held} held");
-        }
-    }
 }

@@ -181,15 +181,11 @@ impl Carried {
         }
         let mut limits = Vec::new();
         for list in head.limits {
-            let mut entries = Vec::new();
-            for _ in 0..list.count {
-                let key = u64::from_be_bytes(take(&mut rest)?);
-                let left = Duration::from_nanos(u64::from_be_bytes(take(&mut rest)?));
-                entries.push((key, left));
-            }
+            let entries = pairs(&mut rest, list.count)?.into_iter();
+            let entries = entries.map(|(key, left)| (key, Duration::from_nanos(left)));
             limits.push(KeptTimes {
                 identity: list.identity,
-                entries,
+                entries: entries.collect(),
             });
         }
         let mut quotas = KeptQuotas {
@@ -197,11 +193,7 @@ impl Carried {
             limits: Vec::new(),
         };
         for list in head.quotas {
-            let mut entries = Vec::new();
-            for _ in 0..list.count {
-                let key = u64::from_be_bytes(take(&mut rest)?);
-                entries.push((key, u64::from_be_bytes(take(&mut rest)?)));
-            }
+            let entries = pairs(&mut rest, list.count)?;
             quotas.limits.push((list.identity, entries));
         }
         ensure!(rest.is_empty(), "longer than its head says");
@@ -290,6 +282,16 @@ pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> anyhow::Result<[u8; N]> 
     let (taken, left) = rest.split_first_chunk().context("cut short")?;
     *rest = left;
     Ok(*taken)
+}
+
+/// So many keys with a number each.
+pub(super) fn pairs(rest: &mut &[u8], count: u64) -> anyhow::Result<Vec<(u64, u64)>> {
+    let mut pairs = Vec::new();
+    for _ in 0..count {
+        let key = u64::from_be_bytes(take(rest)?);
+        pairs.push((key, u64::from_be_bytes(take(rest)?)));
+    }
+    Ok(pairs)
 }
 
 fn millis(duration: Duration) -> u64 {

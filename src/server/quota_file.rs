@@ -16,7 +16,7 @@ use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::carried::{CHECKSUM, LARGEST, take};
+use super::carried::{CHECKSUM, LARGEST, pairs, take};
 use super::runtime_dir::RuntimeDir;
 use crate::gateway::State;
 use crate::limit::KeptQuotas;
@@ -181,11 +181,7 @@ fn decode(bytes: &[u8]) -> anyhow::Result<KeptQuotas> {
         limits: Vec::new(),
     };
     for limit in head.limits {
-        let mut entries = Vec::new();
-        for _ in 0..limit.count {
-            let key = u64::from_be_bytes(take(&mut rest)?);
-            entries.push((key, u64::from_be_bytes(take(&mut rest)?)));
-        }
+        let entries = pairs(&mut rest, limit.count)?;
         kept.limits.push((limit.identity, entries));
     }
     ensure!(rest.is_empty(), "longer than its head says");

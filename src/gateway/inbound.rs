@@ -131,34 +131,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     if let Some(start) = &ctx.start {
         start.client.set_deadline(ctx.began + deadline);
     }
-    let mut decision = None;
-    let filters = route.chain.filters();
-    for (index, filter) in filters.iter().enumerate() {
-        decision = ask(&**filter, &mut exchange, ctx).await;
-        if let Some(decision) = &decision {
-            if decision.is_of_a_limit() {
-                chain::give_back(&filters[..index], &mut exchange);
-            }
-            break;
-        }
-    }
-    // Where limits make it wait it waits once, and only when all of them agreed.
-    if let (None, Some(turn)) = (&decision, exchange.turn) {
-        if ctx
-            .forward
-            .deadline
-            .is_some_and(|deadline| turn >= deadline)
-        {
-            chain::give_back(filters, &mut exchange);
-            decision = Some(Decision::Refuse(failure::deadline()));
-        } else {
-            tokio::time::sleep_until(turn.into()).await;
-        }
-    }
-    if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
-        let paces = std::mem::take(&mut exchange.paces);
-        start.client.set_pace(Pacing::new(paces, ctx.state.clock));
-    }
+    let decision = ask_all(route.chain.filters(), &mut exchange, ctx).await;
     let Exchange {
         principal,
         quota,
@@ -188,6 +161,43 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             decision
         }
     }
+}
+
+/// Asks the filters in order, does the waiting that limits want, and hands over the paces they set. `None`: nothing against
+/// the request.
+async fn ask_all(
+    filters: &[Arc<dyn RequestFilter>],
+    exchange: &mut Exchange<'_>,
+    ctx: &mut Ctx,
+) -> Option<Decision> {
+    let mut decision = None;
+    for (index, filter) in filters.iter().enumerate() {
+        decision = ask(&**filter, exchange, ctx).await;
+        if let Some(decision) = &decision {
+            if decision.is_of_a_limit() {
+                chain::give_back(&filters[..index], exchange);
+            }
+            break;
+        }
+    }
+    // Where limits make it wait it waits once, and only when all of them agreed.
+    if let (None, Some(turn)) = (&decision, exchange.turn) {
+        if ctx
+            .forward
+            .deadline
+            .is_some_and(|deadline| turn >= deadline)
+        {
+            chain::give_back(filters, exchange);
+            decision = Some(Decision::Refuse(failure::deadline()));
+        } else {
+            tokio::time::sleep_until(turn.into()).await;
+        }
+    }
+    if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
+        let paces = std::mem::take(&mut exchange.paces);
+        start.client.set_pace(Pacing::new(paces, ctx.state.clock));
+    }
+    decision
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.

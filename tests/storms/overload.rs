@@ -83,14 +83,13 @@ fn critical_requests_pass_at_an_upstream_whose_places_nobody_counted() {
     // It learns what the upstream can do while there is load.
     send(gateway.listen(), &[(NORMAL, 800.0)], seconds(6));
     let ended = storm(&gateway, 400.0);
-    // Finding the limit means to touch it: some wait at the upstream that a known limit would have kept waiting here, and
-    // the more of them the later it is found. Without any limit they would wait for seconds.
-    stood(&ended, 5.0);
+    // By hand it is 1.4 times: a fifth for those beyond the knee that wait at the upstream, the rest for the next place.
+    stood(&ended, 2.0);
     let served: usize = ended[1].iter().map(|tally| tally.served).sum();
     assert!(served > 6 * 400 * 8 / 10, "{served}");
     let labels = [("upstream", "api")];
     let limit = gateway.metric("gateway_upstream_concurrency_limit", &labels);
-    assert!((10.0..60.0).contains(&limit), "{limit}");
+    assert!((15.0..40.0).contains(&limit), "{limit}");
     upstream.resize(-10);
     send(gateway.listen(), &[(NORMAL, 400.0)], seconds(6));
     let half = gateway.metric("gateway_upstream_concurrency_limit", &labels);

@@ -7,9 +7,14 @@
 //!
 //! The places outlive a reload: they are the upstream's, not a configuration's.
 
+mod estimate;
 mod gradient;
+mod latencies;
+mod look;
 mod queue;
 mod sampler;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -1,0 +1,86 @@
+//! A look below the limit: two limits with their latencies, and what they say.
+
+use super::estimate::Estimate;
+
+/// A limit and the latency there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    pub(super) limit: f64,
+    pub(super) latency: Estimate,
+}
+
+/// The limit was lowered to see whether the latency falls.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// What is compared with.
+    pub(super) above: Level,
+    /// Where to return to.
+    pub(super) top: Level,
+    /// It was slower than the floor already, and lowered further to be sure that nobody waits.
+    pub(super) again: bool,
+    pub(super) since: u64,
+}
+
+/// What a look found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Requests wait for each other there as well.
+    Waiting,
+    /// They do not, but it takes longer than it did: to be made sure of.
+    Slower,
+    /// Nobody waits: that is the latency without load.
+    Floor {
+        /// Or so it is taken: the latency fell as if somebody waited, but to where it always was.
+        suspected: bool,
+    },
+}
+
+/// How much of the way down requests waited for each other: 1 = the latency falls as the limit does, 0 = it does not fall.
+/// From where the gradient settles, it is half of the way; what is clearly more is waiting at the lower limit too.
+const HALF: f64 = 0.5;
+const MOST: f64 = 0.75;
+/// So much (a logarithm) is no chance, however sure both latencies are; and is far above what the gradient tolerates.
+const DIFFERENT: f64 = 0.1;
+const FAR: f64 = 0.28;
+
+impl Look {
+    /// Begins one.
+    pub(super) fn new(above: Level, since: u64) -> Self {
+        Self {
+            above,
+            top: above,
+            again: false,
+            since,
+        }
+    }
+
+    /// What the latency below says. `known`: the floor was found by looking; `suspected`: the look before this one had a
+    /// suspicion.
+    pub(super) fn judge(
+        &self,
+        below: Level,
+        floor: Estimate,
+        known: bool,
+        suspected: bool,
+    ) -> Verdict {
+        let drop = (self.above.limit / below.limit).ln().max(0.01);
+        let waiting = self.above.latency.over(below.latency) / drop;
+        let chance = self.above.latency.unsure(below.latency) / drop;
+        let (slower, unsure) = (below.latency.over(floor), below.latency.unsure(floor));
+        // A moment of trouble, which is over: from far above, back to where it was.
+        let over = known
+            && slower.abs() < DIFFERENT + 2.0 * unsure
+            && self.above.latency.over(floor) > FAR + 2.0 * unsure;
+        let fell = waiting > MOST.max(HALF + 1.5 * chance) && !over;
+        let same = known && slower.abs() < 1.5 * unsure;
+        if fell && (!same || suspected) {
+            return Verdict::Waiting;
+        }
+        if known && slower > DIFFERENT + 2.5 * unsure && !self.again {
+            return Verdict::Slower;
+        }
+        Verdict::Floor {
+            suspected: fell && same,
+        }
+    }
+}

@@ -156,7 +156,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
-            let decision = policy::lead(head, ctx);
+            let decision = policy::lead(head, &target.path, ctx);
             affinity::learn(ctx, head, &target.path, asked.scheme);
             decision
         }

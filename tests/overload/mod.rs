@@ -2,6 +2,7 @@
 
 mod door;
 mod places;
+mod signs;
 
 use crate::harness::{Answer, Gateway, Origin, Setup, millis};
 

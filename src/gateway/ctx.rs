@@ -269,12 +269,7 @@ impl Ctx {
     }
 
     /// Writes the request's one record: metrics and access line always agree.
-    pub(super) fn record(
-        &mut self,
-        status: u16,
-        bytes_out: u64,
-        headers: Option<&HeaderMap>,
-    ) {
+    pub(super) fn record(&mut self, status: u16, bytes_out: u64, headers: Option<&HeaderMap>) {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }

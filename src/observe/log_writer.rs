@@ -129,6 +129,11 @@ pub fn install(settings: LogSettings, metrics: &Metrics) -> io::Result<LogHandle
 }
 
 impl LogHandle {
+    /// Whether access lines are written at all.
+    pub fn writes_access(&self) -> bool {
+        self.shared.form.load(Ordering::Relaxed) != form::OFF
+    }
+
     /// Writes an access line into the buffer of worker number `lane`.
     pub fn access(&self, lane: usize, record: &Record<'_>) {
         let form = self.shared.form.load(Ordering::Relaxed);

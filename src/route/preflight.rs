@@ -48,9 +48,8 @@ pub(super) fn fit(route: &Route, asked: &Asked<'_>) -> Option<Fit> {
     let open = (!route.cookies.is_empty()).then_some(Fit::Open);
     let headers = route.headers.iter().map(|(name, wanted)| {
         let mut given = asked.headers.get_all(name).iter();
-        if given.any(|value| value.to_str().is_ok_and(|value| wanted.matches(value))) {
-            Fit::Good
-        } else if announces(asked.headers, name) {
+        let holds = given.any(|value| value.to_str().is_ok_and(|value| wanted.matches(value)));
+        if holds || announces(asked.headers, name) {
             Fit::Good
         } else if UNANNOUNCED.contains(&name.as_str()) || name.as_str().starts_with("sec-") {
             Fit::Open

@@ -2,6 +2,8 @@
 
 mod door;
 mod places;
+mod refusals;
+mod signs;
 
 use crate::harness::{Answer, Gateway, Origin, Setup, millis};
 

@@ -193,7 +193,8 @@ impl Rival {
         upload.begin(request, ctx);
         (ctx.forward.sent, ctx.forward.current) = (sent, current);
         let keeping = hedge.lane.kept.keeping(hedge.pool.settings());
-        let kept = keeping.and_then(|keeping| hedge.lane.kept.take(&keeping, address));
+        let kept =
+            keeping.and_then(|keeping| hedge.lane.kept.take(&keeping, address, contender.sent));
         let way = match kept {
             Some(socket) => Way::Open(Origin::kept(socket)),
             None => {

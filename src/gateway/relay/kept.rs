@@ -59,11 +59,15 @@ impl KeptConnections {
     }
 
     /// A connection to `address` that is still open, as far as this side knows.
-    pub(super) fn take(&self, keeping: &Keeping<'_>, address: SocketAddr) -> Option<TcpStream> {
+    pub(super) fn take(
+        &self,
+        keeping: &Keeping<'_>,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Option<TcpStream> {
         let upstreams = &mut *self.upstreams.lock();
         let kept = upstreams.get_mut(keeping.upstream)?;
         let connections = kept.by_address.get_mut(&address)?;
-        let now = Instant::now();
         while let Some(last) = connections.pop_back() {
             kept.count -= 1;
             if now < last.until && is_open(&last.socket) {
@@ -74,7 +78,13 @@ impl KeptConnections {
     }
 
     /// Keeps a connection; the oldest goes when there are too many.
-    pub(super) fn put(&self, keeping: &Keeping<'_>, address: SocketAddr, socket: TcpStream) {
+    pub(super) fn put(
+        &self,
+        keeping: &Keeping<'_>,
+        address: SocketAddr,
+        socket: TcpStream,
+        now: Instant,
+    ) {
         let upstreams = &mut *self.upstreams.lock();
         if !upstreams.contains_key(keeping.upstream) {
             upstreams.insert(keeping.upstream.clone(), Kept::default());
@@ -82,7 +92,7 @@ impl KeptConnections {
         let Some(kept) = upstreams.get_mut(keeping.upstream) else {
             return;
         };
-        let until = Instant::now() + keeping.idle;
+        let until = now + keeping.idle;
         let idle = Idle { socket, until };
         kept.by_address.entry(address).or_default().push_back(idle);
         kept.count += 1;

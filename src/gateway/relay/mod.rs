@@ -16,6 +16,7 @@ mod upload;
 pub(super) use kept::KeptConnections;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Version;
 use pingora::Error;
@@ -66,10 +67,11 @@ pub(super) async fn forward(
         let pool = Arc::clone(pool);
         let keeping = lane.kept.keeping(pool.settings());
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
+        let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
         let kept = keeping
             .as_ref()
             .filter(|_| !ctx.forward.stale)
-            .and_then(|keeping| lane.kept.take(keeping, address));
+            .and_then(|keeping| lane.kept.take(keeping, address, sent));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
             None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
@@ -99,7 +101,9 @@ pub(super) async fn forward(
                     let current = ctx.forward.current.as_ref();
                     let address = current.and_then(|endpoint| endpoint.address.inet());
                     if let Some(address) = address {
-                        lane.kept.put(&keeping, address, socket);
+                        let now = Instant::now();
+                        ctx.ended = Some(now);
+                        lane.kept.put(&keeping, address, socket, now);
                     }
                 }
                 return Ok(());

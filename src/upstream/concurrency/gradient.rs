@@ -81,6 +81,8 @@ const BEGIN: f64 = 20.0;
 /// How much slower than without load the upstream may be: where the limit settles. Less than Envoy's buffer of a quarter, so
 /// that the slowest answers stay well below twice as slow; enough to keep every place busy.
 const TOLERATED: f64 = 1.2;
+/// And the benefit of the doubt, in standard deviations: too high a limit shows, as latency; too low a one does not.
+const ALLOWED: f64 = 0.5;
 /// Slower than tolerated by so much (a logarithm) is more than a step's business.
 const CLEARLY: f64 = 0.1;
 /// Most that one window adds, and takes away (Envoy's).
@@ -88,10 +90,10 @@ const GROWTH: f64 = 1.5;
 const SHRINKING: f64 = 0.5;
 /// What is left when the upstream drops requests (between the 0.5 and 0.9 of additive-increase schemes).
 const BACKOFF: f64 = 0.7;
-/// So much of the limit was reached; so much was used on average, and then it is used up; with so little it has no part in
-/// how long answers take.
+/// So much of the limit was reached; so much was used on average, and then it is used up, but for what is kept for those
+/// that matter most; with so little it has no part in how long answers take.
 const BOUND: f64 = 0.9;
-const FULL: f64 = 0.8;
+const FULL: f64 = 0.7;
 const IDLE: f64 = 0.5;
 /// Where it is looked, in parts of the limit: at 1.2 of the knee that is well below the knee.
 const BELOW: f64 = 0.7;
@@ -211,7 +213,7 @@ impl Gradient {
             self.floor.take(seen, HERE);
             return true;
         }
-        if slower > 0.0 && idle {
+        if idle {
             let part = if self.starting { FIRST_UP } else { UP };
             self.floor.follow(seen, part);
         }
@@ -247,7 +249,7 @@ impl Gradient {
         if !(trouble || due || new || !self.looked) {
             return false;
         }
-        self.starting &= !trouble;
+
         let part = match (trouble, self.looked) {
             (true, _) => (TOLERATED.ln() - slower).exp().clamp(SHRINKING, BELOW),
             (false, true) => BELOW,
@@ -265,8 +267,8 @@ impl Gradient {
 
     /// The gradient's step; what may be chance counts for less.
     fn step(&mut self, seen: Estimate, full: bool) {
-        let wanted = TOLERATED.ln() - seen.over(self.floor);
         let unsure = seen.unsure(self.floor);
+        let wanted = TOLERATED.ln() + unsure * ALLOWED - seen.over(self.floor);
         self.starting &= wanted > -1.5 * unsure;
         if self.starting && full && wanted > TOLERATED.ln() / 2.0 - unsure {
             self.limit *= GROWTH;
@@ -323,8 +325,9 @@ impl Gradient {
             self.next_look = now + self.pause;
             return;
         }
-        let wanted = TOLERATED.ln() - top.latency.over(self.floor);
-        let wanted = wanted * surely(wanted, top.latency.unsure(self.floor));
+        let unsure = top.latency.unsure(self.floor);
+        let wanted = TOLERATED.ln() + unsure * ALLOWED - top.latency.over(self.floor);
+        let wanted = wanted * surely(wanted, unsure);
         self.limit = (top.limit * wanted.exp()).clamp(seen.limit, top.limit * TOLERATED);
         let due = self.next_look <= look.since && now > look.since;
         if due || new {

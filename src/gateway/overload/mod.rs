@@ -330,11 +330,12 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> Result<(), Refusal
     }
     // That of another upstream is not needed any more; nobody holds one and waits for another.
     ctx.held.place = None;
-    let place = match gate.enter() {
+    let class = ctx.route.as_ref().map(|route| route.class);
+    let class = class.unwrap_or_default();
+    let place = match gate.enter(class) {
         Some(place) => place,
         None => {
-            let class = ctx.route.as_ref().map(|route| route.class);
-            let waited = gate.wait(class.unwrap_or_default()).await;
+            let waited = gate.wait(class).await;
             waited.map_err(|_| refusal(ctx))?
         }
     };
@@ -408,9 +409,9 @@ pub(super) fn explain(
 pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
-    let limit = gate.limit();
+    let (limit, free) = (gate.limit(), gate.limit_of(class));
     let verdict = match (
-        in_flight < limit && queued == 0,
+        in_flight < free && queued == 0,
         queued < gate.settings().queue,
     ) {
         (true, _) => "let in",
@@ -437,6 +438,10 @@ pub fn describe_places(pool: &Pool) -> Option<Value> {
         "adaptive": adaptive,
         "unloaded_ms": gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
         "in_flight": in_flight,
+        "kept_from": {
+            "normal": gate.kept_from(Class::Normal),
+            "sheddable": gate.kept_from(Class::Sheddable),
+        },
         "queued": queued,
         "queue": gate.settings().queue,
         "refusing": gate.is_shedding(),

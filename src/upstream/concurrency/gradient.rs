@@ -20,7 +20,9 @@
 //!   told from one that takes longer by whether the latency falls with the limit. To believe that it takes longer it is
 //!   looked below once more. The same when the limit sank by small steps: then both levels have been seen already.
 //!
-//! Nothing is decided while the limit is not reached: latency has other causes then, and the floor follows it slowly.
+//! What may be chance moves the limit little, and the doubt is in favour of more: too high a limit shows in the latency, too
+//! low a one does not. Nothing is decided while the limit is not reached: latency has other causes then, and the floor
+//! follows it slowly.
 //! There is no square root of headroom as Envoy adds: the tolerance alone says how much slower the upstream may become, so
 //! that a small limit is not held to half as much again.
 

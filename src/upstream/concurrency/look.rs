@@ -84,3 +84,67 @@ impl Look {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: f64 = 1e6;
+
+    fn level(limit: f64, latency: f64) -> Level {
+        Level {
+            limit,
+            latency: Estimate::new(latency * MS, 0.02),
+        }
+    }
+
+    /// From 24, where it took so long, to 17, where it takes so long; without load it took 20 ms.
+    fn verdict(above: f64, below: f64, known: bool, suspected: bool) -> Verdict {
+        let look = Look::new(level(24.0, above), 0);
+        let floor = Estimate::new(20.0 * MS, 0.02);
+        look.judge(level(17.0, below), floor, known, suspected)
+    }
+
+    #[test]
+    fn where_the_latency_falls_with_the_limit_requests_wait_below_as_well() {
+        assert_eq!(verdict(40.0, 28.3, true, false), Verdict::Waiting);
+        // Before anything is known, the same.
+        assert_eq!(verdict(60.0, 42.5, false, false), Verdict::Waiting);
+        // What is not sure says nothing.
+        let mut look = Look::new(level(24.0, 40.0), 0);
+        look.above.latency = Estimate::new(40.0 * MS, 0.3);
+        let floor = Estimate::new(20.0 * MS, 0.3);
+        let unsure = look.judge(level(17.0, 28.3), floor, true, false);
+        assert!(matches!(unsure, Verdict::Floor { .. }), "{unsure:?}");
+    }
+
+    #[test]
+    fn where_it_falls_half_the_way_or_not_at_all_nobody_waits() {
+        let floor = Verdict::Floor { suspected: false };
+        assert_eq!(verdict(24.0, 20.0, true, false), floor);
+        assert_eq!(verdict(20.0, 20.0, true, false), floor);
+    }
+
+    #[test]
+    fn a_moment_of_trouble_that_is_over_is_none() {
+        let floor = Verdict::Floor { suspected: false };
+        assert_eq!(verdict(400.0, 20.5, true, false), floor);
+    }
+
+    #[test]
+    fn that_it_takes_longer_is_made_sure_of_once() {
+        assert_eq!(verdict(48.0, 40.0, true, false), Verdict::Slower);
+        let mut look = Look::new(level(24.0, 48.0), 0);
+        look.again = true;
+        let floor = Estimate::new(20.0 * MS, 0.02);
+        let again = look.judge(level(17.0, 40.0), floor, true, false);
+        assert_eq!(again, Verdict::Floor { suspected: false });
+    }
+
+    #[test]
+    fn a_floor_that_was_a_line_is_found_out_the_second_time() {
+        let suspicion = Verdict::Floor { suspected: true };
+        assert_eq!(verdict(27.5, 20.0, true, false), suspicion);
+        assert_eq!(verdict(27.5, 20.0, true, true), Verdict::Waiting);
+    }
+}

@@ -120,6 +120,16 @@ fn the_request_itself_needs_its_headers() {
     assert_eq!(get("2").text(), "second");
     assert_eq!(get("1").text(), "plain");
     client.get("/json").send().refused(404, "route_not_found");
+    // What a preflight says counts in a preflight alone.
+    let announcing = |target: &str, names: &str| {
+        let request = client.get(target).header("Origin", SHOP);
+        let request = request.header("Access-Control-Request-Method", "GET");
+        request
+            .header("Access-Control-Request-Headers", names)
+            .send()
+    };
+    announcing("/json", "accept").refused(404, "route_not_found");
+    assert_eq!(announcing("/rest/key", "x-key").text(), "rest");
     // A route without CORS rules answers no preflight.
     preflight(&client, "/own", "GET", "x-version").refused(404, "route_not_found");
 }

@@ -460,8 +460,11 @@ pub(super) fn is_tried_again(ctx: &Ctx, status: u16) -> bool {
 
 /// Whether another endpoint may be asked beside the first.
 pub(super) fn hedged(ctx: &Ctx) -> bool {
-    let pace = ctx.forward.pool.as_ref().and_then(|pool| pool.pace());
-    pace.is_some_and(|pace| pace.rule().methods.contains(&ctx.method))
+    let Some(pace) = ctx.forward.pool.as_ref().and_then(|pool| pool.pace()) else {
+        return false;
+    };
+    let route = ctx.route.as_ref().and_then(|route| route.hedge);
+    route.unwrap_or_else(|| pace.rule().methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.

@@ -61,6 +61,8 @@ pub struct RouteRuntime {
     pub target: Target,
     /// Who is let in last under overload.
     pub class: Class,
+    /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
+    pub hedge: Option<bool>,
     /// Its counts.
     pub stats: Arc<RouteStats>,
     /// Level, sides, fallback and mirror.
@@ -271,6 +273,7 @@ impl RouteRuntime {
             chain: Chain::of(route, parts, lists),
             target,
             class: route.class,
+            hedge: route.hedge,
             stats,
             policy: Policy::of(route, pools, state),
             max_body: route.max_body,

@@ -8,6 +8,7 @@ mod deadline;
 mod error;
 mod health;
 mod hedge;
+mod hedge_secure;
 mod outlier;
 mod passive;
 mod policy;

@@ -8,11 +8,10 @@ use bytes::Buf;
 use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
-use tokio::net::TcpStream;
 
 use super::answer::{self, Answer, Invalid};
 use super::hedge::{self, Hedge};
-use super::origin::Origin;
+use super::origin::{Origin, Socket};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
@@ -102,7 +101,7 @@ impl<'e> Exchange<'e> {
     }
 
     /// The connection, if it can serve another request.
-    pub(super) fn reusable(self) -> Option<TcpStream> {
+    pub(super) fn reusable(self) -> Option<Socket> {
         let clean = self.persistent && self.unsent.is_none() && self.upload.sent();
         clean.then(|| self.origin.into_socket()).flatten()
     }
@@ -428,6 +427,7 @@ impl<'e> Exchange<'e> {
         self.closed = matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset
+                | io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
         );

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
-use http::Method;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
@@ -64,11 +63,11 @@ const MOST_INFORMATIONAL: u32 = 100;
 
 impl<'e> Hedge<'e> {
     /// For the first try of a request, where the upstream asks for it.
-    pub(super) fn of(ctx: &Ctx, lane: &'e Lane, method: &Method) -> Option<Box<Self>> {
+    pub(super) fn of(ctx: &Ctx, lane: &'e Lane) -> Option<Box<Self>> {
         let pool = ctx.forward.pool.as_ref()?;
         let pace = pool.pace()?;
         let (rule, after) = (pace.rule(), pace.after()?);
-        if ctx.lean() || ctx.forward.attempts > 1 || !rule.methods.contains(method) {
+        if ctx.lean() || ctx.forward.attempts > 1 || !forward::hedged(ctx) {
             return None;
         }
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
@@ -192,14 +191,17 @@ impl Rival {
         let current = ctx.forward.current.replace(endpoint);
         upload.begin(request, ctx);
         (ctx.forward.sent, ctx.forward.current) = (sent, current);
-        let keeping = hedge.lane.kept.keeping(hedge.pool.settings());
+        let keeping = hedge.lane.kept.keeping(&hedge.pool);
         let kept = keeping.and_then(|keeping| hedge.lane.kept.take(&keeping, address));
         let way = match kept {
             Some(socket) => Way::Open(Origin::kept(socket)),
-            None => {
-                let within = forward::connect_within(ctx, &hedge.pool);
-                Way::Connecting(Box::pin(Origin::connect(address, within)))
-            }
+            None => match super::secure(contender.endpoint(), &hedge.pool, ctx) {
+                Some(opening) => Way::Connecting(Box::pin(opening)),
+                None => {
+                    let within = forward::connect_within(ctx, &hedge.pool);
+                    Way::Connecting(Box::pin(Origin::connect(address, within)))
+                }
+            },
         };
         Some(Self {
             contender,

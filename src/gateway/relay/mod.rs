@@ -3,7 +3,8 @@
 //! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
 //! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
 //! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
-//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework. Both ways ask
+//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework, save that an
+//! upstream whose endpoints are asked [one beside the other](hedge) is reached from here over TLS, too. Both ways ask
 //! [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
@@ -15,6 +16,7 @@ mod upload;
 
 pub(super) use kept::KeptConnections;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::Version;
@@ -28,7 +30,7 @@ use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
-use crate::upstream::Pool;
+use crate::upstream::{Endpoint, Pool};
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
@@ -40,7 +42,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
 
 /// The same for another upstream.
 pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
-    (pool.is_plain_tcp() && !pool.settings().http2)
+    pool.is_relayed()
         && ctx
             .start
             .as_ref()
@@ -64,7 +66,7 @@ pub(super) async fn forward(
             return Err(forward::refused(ctx, reply::internal()));
         };
         let pool = Arc::clone(pool);
-        let keeping = lane.kept.keeping(pool.settings());
+        let keeping = lane.kept.keeping(&pool);
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
         let kept = keeping
             .as_ref()
@@ -72,7 +74,10 @@ pub(super) async fn forward(
             .and_then(|keeping| lane.kept.take(keeping, address));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
-            None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+            None => match secure(&endpoint, &pool, ctx) {
+                Some(opening) => opening.await,
+                None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+            },
         };
         let origin = match origin {
             Ok(origin) => origin,
@@ -89,7 +94,7 @@ pub(super) async fn forward(
         };
         forward::connected(ctx, origin.reused());
         upload.begin(request, ctx);
-        let hedge = Hedge::of(ctx, lane, &request.method);
+        let hedge = Hedge::of(ctx, lane);
         let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, hedge);
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
@@ -134,4 +139,16 @@ pub(super) async fn forward(
             }
         }
     }
+}
+
+/// Opens a connection over TLS, where the upstream is reached so.
+fn secure(
+    endpoint: &Endpoint,
+    pool: &Pool,
+    ctx: &Ctx,
+) -> Option<impl Future<Output = Result<Origin, Box<Error>>> + Send + use<>> {
+    pool.settings().tls.as_ref()?;
+    let peer = forward::peer(endpoint, ctx)?;
+    let state = Arc::clone(&ctx.state);
+    Some(async move { Origin::connect_secure(state.upstreams().transport(), &peer).await })
 }

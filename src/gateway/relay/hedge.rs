@@ -13,6 +13,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use smallvec::SmallVec;
 use tokio::time::Sleep;
 
+use super::Opening;
 use super::answer::{self, Answer};
 use super::origin::Origin;
 use super::upload::{Stopped, Upload};
@@ -47,7 +48,7 @@ struct Rival {
 }
 
 enum Way {
-    Connecting(Pin<Box<dyn Future<Output = Result<Origin, Box<Error>>> + Send>>),
+    Connecting(Opening),
     Open(Origin),
 }
 
@@ -196,7 +197,7 @@ impl Rival {
         let way = match kept {
             Some(socket) => Way::Open(Origin::kept(socket)),
             None => match super::secure(contender.endpoint(), &hedge.pool, ctx) {
-                Some(opening) => Way::Connecting(Box::pin(opening)),
+                Some(opening) => Way::Connecting(opening),
                 None => {
                     let within = forward::connect_within(ctx, &hedge.pool);
                     Way::Connecting(Box::pin(Origin::connect(address, within)))

@@ -17,6 +17,7 @@ mod upload;
 pub(super) use kept::KeptConnections;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::Version;
@@ -31,6 +32,9 @@ use super::forward::{self, Broken};
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
+
+/// A connection that is being opened.
+type Opening = Pin<Box<dyn Future<Output = Result<Origin, Box<Error>>> + Send>>;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
@@ -141,14 +145,13 @@ pub(super) async fn forward(
     }
 }
 
-/// Opens a connection over TLS, where the upstream is reached so.
-fn secure(
-    endpoint: &Endpoint,
-    pool: &Pool,
-    ctx: &Ctx,
-) -> Option<impl Future<Output = Result<Origin, Box<Error>>> + Send + use<>> {
+/// Opens a connection over TLS, where the upstream is reached so. Boxed: a handshake is large, and would be a part of every
+/// request otherwise.
+fn secure(endpoint: &Endpoint, pool: &Pool, ctx: &Ctx) -> Option<Opening> {
     pool.settings().tls.as_ref()?;
     let peer = forward::peer(endpoint, ctx)?;
     let state = Arc::clone(&ctx.state);
-    Some(async move { Origin::connect_secure(state.upstreams().transport(), &peer).await })
+    Some(Box::pin(async move {
+        Origin::connect_secure(state.upstreams().transport(), &peer).await
+    }))
 }

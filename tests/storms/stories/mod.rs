@@ -4,6 +4,7 @@
 
 mod load;
 mod origins;
+mod policies;
 mod steps;
 
 use std::fs;
@@ -54,6 +55,18 @@ macro_rules! stories {
 
 stories!(
     a_breaker_gives_an_upstream_a_rest,
+    a_canary_that_fails_is_stopped,
+    a_daily_quota_outlives_the_process,
     an_endpoint_dies_and_comes_back,
     an_endpoint_fails_half_of_its_requests,
+    an_endpoint_returns_and_starts_slowly,
+    an_operator_switches_a_route_down,
+    an_upstream_dies_and_others_answer_for_it,
+    clients_stay_with_their_endpoint,
+    maintenance_begins_and_ends_under_load,
+    one_of_five_endpoints_becomes_ten_times_slower,
+    one_request_in_a_hundred_stalls,
+    retries_do_not_multiply_an_outage,
+    the_worst_of_five_endpoints_is_put_aside,
+    twice_the_capacity,
 );

@@ -11,7 +11,8 @@ struct Conduct {
     takes: Duration,
     /// Answers of every hundred that have this status.
     fails: Option<(u16, usize)>,
-    stalls: bool,
+    /// Requests of every hundred that it never answers.
+    stalls: usize,
     /// Requests it works on at once; the others wait.
     slots: usize,
 }
@@ -36,7 +37,7 @@ impl Actor {
             conduct: Mutex::new(Conduct {
                 takes,
                 fails: None,
-                stalls: false,
+                stalls: 0,
                 slots: usize::MAX,
             }),
             asked: Mutex::new(0),
@@ -66,14 +67,14 @@ impl Actor {
         self.change(|conduct| conduct.fails = Some((status, percent)));
     }
 
-    pub(super) fn stalls(&self) {
-        self.change(|conduct| conduct.stalls = true);
+    pub(super) fn stalls(&self, percent: usize) {
+        self.change(|conduct| conduct.stalls = percent);
     }
 
     /// Answers again, with nothing wrong.
     pub(super) fn is_well(&self) {
         self.change(|conduct| {
-            conduct.stalls = false;
+            conduct.stalls = 0;
             conduct.fails = None;
         });
     }
@@ -82,14 +83,14 @@ impl Actor {
 impl Desk {
     fn answer(&self) -> Answer {
         let conduct = self.conduct.lock().unwrap().clone();
-        if conduct.stalls {
-            return Answer::silence();
-        }
         let number = {
             let mut asked = self.asked.lock().unwrap();
             *asked += 1;
             *asked
         };
+        if is_one_of(conduct.stalls, number) {
+            return Answer::silence();
+        }
         if conduct.slots < usize::MAX {
             let mut busy = self.busy.lock().unwrap();
             while *busy >= conduct.slots {
@@ -103,11 +104,14 @@ impl Desk {
             self.freed.notify_one();
         }
         match conduct.fails {
-            // Spread evenly, so that a short story sees the share it names.
-            Some((status, percent)) if number * percent / 100 > (number - 1) * percent / 100 => {
-                Answer::status(status)
-            }
+            Some((status, percent)) if is_one_of(percent, number) => Answer::status(status),
             _ => Answer::text("well"),
         }
     }
+}
+
+/// Whether the request of this number is one of so many in a hundred: spread evenly, so that a short story sees the share
+/// it names.
+fn is_one_of(percent: usize, number: usize) -> bool {
+    number * percent / 100 > (number - 1) * percent / 100
 }

@@ -9,6 +9,7 @@ use regex::{Captures, Regex};
 
 use super::load::{Load, Sent};
 use super::origins::Actor;
+use super::policies::POLICIES;
 use crate::harness::{Gateway, holds_within};
 
 /// What a story is about, so far.
@@ -19,9 +20,11 @@ pub(super) struct World {
     loads: BTreeMap<String, Load>,
     /// Named spans of time.
     spans: BTreeMap<String, (Instant, Instant)>,
+    /// Requests that all origins together got in them.
+    worked: BTreeMap<String, usize>,
 }
 
-type Act = fn(&mut World, &Captures<'_>, &str);
+pub(super) type Act = fn(&mut World, &Captures<'_>, &str);
 
 static STEPS: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
     let steps: [(&str, Act); 22] = [
@@ -35,7 +38,7 @@ static STEPS: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
         ),
         ("a gateway with", World::gateway),
         (
-            r"(?:(?<who>\w+) )?clients ask for (?<target>\S+) (?<rate>\d+) times a second(?: with (?<header>[\w-]+: .+))?",
+            r"(?:(?<who>\w+) )?clients ask for (?<target>\S+) (?<rate>\d+) times a second(?: with (?<header>[\w-]+: .+)|(?<cookies>, each with its cookies))?",
             World::load,
         ),
         (r"(?<who>\w+) clients leave", World::leave),
@@ -52,7 +55,10 @@ static STEPS: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
             r"origins? (?<names>[\w, ]+?) answers? (?<percent>\d+) % of (?:its|their) requests with (?<status>\d+)",
             World::fails,
         ),
-        (r"origins? (?<names>[\w, ]+?) stalls?", World::stalls),
+        (
+            r"origins? (?<names>[\w, ]+?) stalls?(?: (?<percent>\d+) % of (?:its|their) requests)?",
+            World::stalls,
+        ),
         (r"origins? (?<names>[\w, ]+?) dies?", World::dies),
         (
             r"origins? (?<names>[\w, ]+?) comes? back",
@@ -65,11 +71,11 @@ static STEPS: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
         (r#"the operator runs "(?<words>[^"]+)""#, World::operator),
         ("the operator reloads with", World::reload),
         (
-            r#"the (?<quantile>p50|p99) of "(?<name>[^"]+)" is at most (?<factor>[\d.]+) times that of "(?<other>[^"]+)""#,
+            r#"the (?<quantile>p50|p99) of "(?<name>[^"]+)"(?: by (?<who>\w+) clients)? is at most (?<factor>[\d.]+) times that of "(?<other>[^"]+)""#,
             World::relative,
         ),
         (
-            r#"the (?<quantile>p50|p99) of "(?<name>[^"]+)" is at most (?<span>[\d.]+ \w+)"#,
+            r#"the (?<quantile>p50|p99|p99\.9) of "(?<name>[^"]+)" is at most (?<span>[\d.]+ \w+)"#,
             World::absolute,
         ),
         (
@@ -90,16 +96,21 @@ static STEPS: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
         ),
         (r#""(?<words>[^"]+)" says "(?<text>[^"]+)""#, World::says),
     ];
-    let whole = |pattern: &str| Regex::new(&format!("^{pattern}$")).unwrap();
-    steps.map(|(pattern, act)| (whole(pattern), act)).into()
+    compile(&steps)
 });
+
+pub(super) fn compile(steps: &[(&str, Act)]) -> Vec<(Regex, Act)> {
+    let whole = |pattern: &str| Regex::new(&format!("^{pattern}$")).unwrap();
+    let each = steps.iter();
+    each.map(|(pattern, act)| (whole(pattern), *act)).collect()
+}
 
 impl World {
     /// Plays one step; `place` is where it stands.
     #[track_caller]
     pub(super) fn play(&mut self, step: &Step, place: &str) {
         let text = step.docstring.as_deref().unwrap_or_default();
-        for (pattern, act) in STEPS.iter() {
+        for (pattern, act) in STEPS.iter().chain(POLICIES.iter()) {
             if let Some(words) = pattern.captures(&step.value) {
                 eprintln!("{place}: {}", step.value);
                 return act(self, &words, text);
@@ -145,7 +156,9 @@ impl World {
     }
 
     fn stalls(&mut self, words: &Captures<'_>, _: &str) {
-        self.each(words, Actor::stalls);
+        let percent = words.name("percent");
+        let percent = percent.map_or(100, |percent| percent.as_str().parse().unwrap());
+        self.each(words, |actor| actor.stalls(percent));
     }
 
     fn dies(&mut self, words: &Captures<'_>, _: &str) {
@@ -171,7 +184,7 @@ impl World {
         self.gateway = Some(setup.start());
     }
 
-    fn running(&self) -> &Gateway {
+    pub(super) fn running(&self) -> &Gateway {
         self.gateway.as_ref().expect("a gateway runs")
     }
 
@@ -226,7 +239,9 @@ impl World {
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
             .collect();
         let rate = words["rate"].parse().unwrap();
-        let load = Load::begin(&self.running().client(), &words["target"], rate, &headers);
+        let cookies = words.name("cookies").is_some();
+        let client = self.running().client();
+        let load = Load::begin(&client, &words["target"], rate, &headers, cookies);
         self.loads.insert(who(words), load);
     }
 
@@ -238,18 +253,36 @@ impl World {
     }
 
     fn lasts(&mut self, words: &Captures<'_>, _: &str) {
-        let from = Instant::now();
+        let (from, before) = (Instant::now(), self.got());
         let to = from + span(words);
         std::thread::sleep(span(words));
-        self.spans.insert(words["name"].to_owned(), (from, to));
+        let name = &words["name"];
+        self.spans.insert(name.to_owned(), (from, to));
+        self.worked.insert(name.to_owned(), self.got() - before);
     }
 
     fn pass(&mut self, words: &Captures<'_>, _: &str) {
         std::thread::sleep(span(words));
     }
 
+    /// Requests that all origins together got so far.
+    fn got(&self) -> usize {
+        self.actors.values().map(|actor| actor.origin.count()).sum()
+    }
+
+    /// Requests that all origins together got in a span.
+    pub(super) fn worked(&self, name: &str) -> usize {
+        self.worked[name]
+    }
+
+    /// Everything that was sent. From here on nobody asks any more.
+    pub(super) fn all_sent(&mut self) -> Vec<Sent> {
+        self.loads.values_mut().for_each(Load::end);
+        self.loads.values().flat_map(Load::all).collect()
+    }
+
     /// What was sent in a span, by all clients or by some. From here on nobody asks any more.
-    fn sent(&mut self, name: &str, who: Option<&str>) -> Vec<Sent> {
+    pub(super) fn sent(&mut self, name: &str, who: Option<&str>) -> Vec<Sent> {
         let (from, to) = *self
             .spans
             .get(name)
@@ -271,20 +304,23 @@ impl World {
     // ---- what they saw ---------------------------------------------------------------------------
 
     fn relative(&mut self, words: &Captures<'_>, _: &str) {
+        let who = words.name("who").map(|who| who.as_str().to_owned());
         let (sent, other) = (
-            self.sent(&words["name"], None),
-            self.sent(&words["other"], None),
+            self.sent(&words["name"], who.as_deref()),
+            self.sent(&words["other"], who.as_deref()),
         );
         let (found, base) = (
             quantile(&sent, &words["quantile"]),
             quantile(&other, &words["quantile"]),
         );
         let most = base.mul_f64(words["factor"].parse().unwrap());
-        assert!(found <= most, "it is {found:?}, before it was {base:?}");
+        eprintln!("  {found:?}, and {base:?}");
+        assert!(found <= most, "it is {found:?}, the other {base:?}");
     }
 
     fn absolute(&mut self, words: &Captures<'_>, _: &str) {
         let found = quantile(&self.sent(&words["name"], None), &words["quantile"]);
+        eprintln!("  {found:?}");
         assert!(found <= span(words), "it is {found:?}");
     }
 
@@ -323,7 +359,7 @@ impl World {
 
 /// Holds the share of what is `counted` against the step's bound.
 #[track_caller]
-fn bounded(words: &Captures<'_>, sent: &[Sent], counted: impl Fn(&Sent) -> bool) {
+pub(super) fn bounded(words: &Captures<'_>, sent: &[Sent], counted: impl Fn(&Sent) -> bool) {
     let count = sent.iter().filter(|sent| counted(sent)).count();
     let found = count as f64 * 100.0 / sent.len() as f64;
     let bound: f64 = words["percent"].parse().unwrap();
@@ -337,6 +373,7 @@ fn bounded(words: &Captures<'_>, sent: &[Sent], counted: impl Fn(&Sent) -> bool)
             .entry((sent.status, sent.origin.as_deref()))
             .or_default() += 1;
     }
+    eprintln!("  {found:.1} %");
     assert!(holds, "it were {found:.1} % of {}: {seen:?}", sent.len());
 }
 
@@ -347,19 +384,19 @@ fn quantile(sent: &[Sent], name: &str) -> Duration {
     took[((took.len() as f64 * share / 100.0) as usize).min(took.len() - 1)]
 }
 
-fn who(words: &Captures<'_>) -> String {
+pub(super) fn who(words: &Captures<'_>) -> String {
     words
         .name("who")
         .map_or_else(String::new, |who| who.as_str().to_owned())
 }
 
-fn names(words: &Captures<'_>) -> Vec<String> {
+pub(super) fn names(words: &Captures<'_>) -> Vec<String> {
     let names = words["names"].replace(" and ", ", ");
     names.split(", ").map(str::to_owned).collect()
 }
 
 /// "20 ms", "3 s".
-fn span(words: &Captures<'_>) -> Duration {
+pub(super) fn span(words: &Captures<'_>) -> Duration {
     let (number, unit) = words["span"].split_once(' ').unwrap();
     let number: f64 = number.parse().unwrap();
     match unit {

@@ -157,7 +157,7 @@ fn limit_keys(algorithm: &str, rule: &str, count: u32) -> Box<dyn std::any::Any>
     for client in 0..count {
         let mut exchange = exchange(&head, "/", &route, client, START);
         filter.check(&mut exchange);
-        tickets.append(&mut exchange.tickets);
+        tickets.extend(exchange.tickets.drain(..));
     }
     Box::new((filter, tickets))
 }

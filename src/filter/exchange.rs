@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::config::{CertificatePart, Scheme};
 use crate::primitives::RouteName;
@@ -141,6 +142,9 @@ pub trait Pace: Send + Sync {
 /// Something given back when the request is over, however it ends: dropping it gives it back.
 pub type Ticket = Box<dyn std::any::Any + Send + Sync>;
 
+/// What a request holds of these; most hold one at most.
+pub type Tickets = SmallVec<[Ticket; 1]>;
+
 /// One request with what is known about it so far.
 pub struct Exchange<'a> {
     /// Request head as received.
@@ -165,6 +169,10 @@ pub struct Exchange<'a> {
     pub route: &'a RouteName,
     /// Most body bytes the route takes.
     pub max_body: u64,
+    /// How long the request says its body is.
+    pub body_length: Option<u64>,
+    /// The number of the client's address under a seed of keys, and the seed's first half, once a limit worked it out.
+    pub address_number: Option<(u64, u64)>,
     /// Monotonic time of the request, nanoseconds since the process started. Never zero.
     pub now: u64,
     /// Wall-clock time of the request, seconds since 1970.
@@ -174,7 +182,7 @@ pub struct Exchange<'a> {
     /// Tightest exact limit met.
     pub quota: Option<Quota>,
     /// What must be given back at the end.
-    pub tickets: Vec<Ticket>,
+    pub tickets: Tickets,
     /// What limits took for it so far.
     pub held: Holdings,
     /// The paces that its answer keeps.

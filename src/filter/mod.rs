@@ -9,7 +9,7 @@ mod refusal;
 
 pub use crate::config::Scheme;
 pub use exchange::{
-    ClientCertificate, Exchange, Held, Holdings, Pace, Policy, Principal, Quota, Ticket,
+    ClientCertificate, Exchange, Held, Holdings, Pace, Policy, Principal, Quota, Ticket, Tickets,
 };
 pub use refusal::{Reason, Refusal};
 

@@ -85,8 +85,16 @@ pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
     }
     let now = Instant::now();
     let sent = ctx.forward.sent.unwrap_or(now);
-    let (took, now) = (now.duration_since(sent), ctx.state.clock.at(now));
-    std::mem::take(permits).tell(ending, took, now);
+    let took = now.duration_since(sent);
+    told_at(ctx, ending, took, ctx.state.clock.at(now));
+}
+
+/// The current try ended so at `now`, after so long.
+pub(super) fn told_at(ctx: &mut Ctx, ending: Ending, took: Duration, now: u64) {
+    let permits = &mut ctx.forward.permits;
+    if permits.route.is_some() || permits.upstream.is_some() {
+        std::mem::take(permits).tell(ending, took, now);
+    }
 }
 
 /// A breaker for people: its state, the calls that decide about the next one, and for how long it refuses.

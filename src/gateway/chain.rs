@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
-
 use super::address_lists::AddressLists;
 use super::snapshot::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter};
@@ -83,9 +81,7 @@ impl RequestFilter for BodyLimit {
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let length = exchange.head.headers.get(CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        match length {
+        match exchange.body_length {
             Some(length) if length > exchange.max_body => {
                 Verdict::Refuse(too_large(exchange.max_body))
             }

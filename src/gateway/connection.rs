@@ -261,7 +261,7 @@ pub(super) async fn refuse<A>(
         let sent = tell(client, &refusal, format, ctx.uri.path(), &ctx.trace, asked).await;
         let status = refusal.reason.status();
         ctx.refusal = Some(refusal);
-        ctx.record(status, sent, None, None);
+        ctx.record(status, sent, None);
     } else {
         tell(client, &refusal, format, "/", &fresh_trace(), asked).await;
     }

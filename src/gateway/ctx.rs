@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use rand::rngs::SmallRng;
@@ -20,7 +20,7 @@ use super::policy;
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Ticket};
+use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
 use crate::observe::Record;
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
@@ -134,7 +134,7 @@ pub struct Ctx {
     pub(super) route: Option<Arc<RouteRuntime>>,
     pub(super) principal: Option<Arc<Principal>>,
     pub(super) quota: Option<Quota>,
-    pub(super) tickets: Vec<Ticket>,
+    pub(super) tickets: Tickets,
     /// Target to send upstream, when it is not the one received.
     pub(super) outgoing: Option<String>,
     /// Why the request was refused, or failed.
@@ -150,6 +150,8 @@ pub struct Ctx {
     pub(super) policy: policy::Path,
     /// What it holds of what is bounded.
     pub(super) held: Held,
+    /// When its exchange with an endpoint was over, and with it the answer.
+    pub(super) ended: Option<Instant>,
     logged: bool,
 }
 
@@ -213,7 +215,7 @@ impl Ctx {
             route: None,
             principal: None,
             quota: None,
-            tickets: Vec::new(),
+            tickets: Tickets::new(),
             outgoing: None,
             refusal: None,
             buffered: false,
@@ -238,6 +240,7 @@ impl Ctx {
             },
             policy: policy::Path::default(),
             held: Held::default(),
+            ended: None,
             logged: false,
         }
     }
@@ -266,17 +269,11 @@ impl Ctx {
     }
 
     /// Writes the request's one record: metrics and access line always agree.
-    pub(super) fn record(
-        &mut self,
-        status: u16,
-        bytes_out: u64,
-        user_agent: Option<&HeaderValue>,
-        referer: Option<&HeaderValue>,
-    ) {
+    pub(super) fn record(&mut self, status: u16, bytes_out: u64, headers: Option<&HeaderMap>) {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
         if let Some(start) = &self.start {
             start.client.ended(now);
@@ -295,6 +292,7 @@ impl Ctx {
             stats.refused(reason);
         }
         let Some(log) = &self.state.log else { return };
+        let said = |name| headers.and_then(|headers| headers.get(name));
         let trying = self.forward.trying();
         log.access(
             self.lane,
@@ -318,8 +316,8 @@ impl Ctx {
                 bytes_in: self.body_in,
                 bytes_out,
                 version: self.version,
-                user_agent,
-                referer,
+                user_agent: said(header::USER_AGENT),
+                referer: said(header::REFERER),
                 reason,
                 fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
             },
@@ -348,7 +346,7 @@ impl Drop for Ctx {
                 overload::gave_up(self);
             }
             self.refusal = refusal.or(self.refusal.take());
-            self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None, None);
+            self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None);
         }
         self.leave_endpoint();
         if let Some(route) = &self.route {

@@ -177,6 +177,7 @@ fn walk(
         answer.step("overload", &words, Some(&location));
         refusal.map_or(Ok(()), Err)?;
     }
+    let length = head.headers.get(http::header::CONTENT_LENGTH);
     let mut exchange = Exchange {
         head: &head,
         raw_target: taken.raw,
@@ -189,11 +190,13 @@ fn walk(
         certificate: None,
         route: &route.name,
         max_body: route.max_body,
+        body_length: length.and_then(|length| head::content_length(length.as_bytes())),
+        address_number: None,
         now: state.clock.now(),
         unix_time: clock::unix_now().as_secs(),
         principal: None,
         quota: None,
-        tickets: Vec::new(),
+        tickets: Default::default(),
         held: Default::default(),
         paces: Vec::new(),
         turn: None,

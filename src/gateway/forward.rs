@@ -60,17 +60,19 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
             tokio::time::sleep(wait).await;
             now = Instant::now();
         }
-    } else {
-        pool.request(ctx.state.clock.at(now));
+    }
+    let clock = ctx.state.clock.at(now);
+    if ctx.forward.attempts == 0 {
+        pool.request(clock);
     }
     if left(ctx, now).is_zero() {
         return Err(refused(ctx, failure::deadline()));
     }
-    if let Err(refusal) = breaking::enter(pool, ctx, ctx.state.clock.at(now)) {
+    if let Err(refusal) = breaking::enter(pool, ctx, clock) {
         return Err(refused(ctx, refusal));
     }
     ctx.leave_endpoint();
-    let Some(endpoint) = pool.choose(ctx.state.clock.at(now), &affinity::wish(ctx)) else {
+    let Some(endpoint) = pool.choose(clock, &affinity::wish(ctx)) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(refused(ctx, refusal));
@@ -281,9 +283,10 @@ pub(super) fn answered(
     endpoint.counts.stats.statuses.up(status);
     let again = pool.settings().retry.on_status.contains(&status);
     let outcome = if again { Outcome::Bad } else { Outcome::Good };
-    pool.observe(endpoint, took, status >= 500, ctx.state.clock.at(now));
-    report(ctx, outcome, ctx.state.clock.at(now));
-    breaking::told(ctx, Ending::Answered(status));
+    let clock = ctx.state.clock.at(now);
+    pool.observe(endpoint, took, status >= 500, clock);
+    report(ctx, outcome, clock);
+    breaking::told_at(ctx, Ending::Answered(status), took, clock);
     if again
         && replayable
         && resendable(ctx)

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::proxy::Session;
+use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
 use super::ctx::Ctx;
+use super::http1::head::Framing;
 use super::snapshot::Target;
 use super::{affinity, chain, decide, failure, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
@@ -42,7 +44,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         return Decision::Refuse(reply::internal());
     };
     let snapshot = Arc::clone(&start.snapshot);
-    let scheme = start.peer.scheme;
+    let (scheme, known) = (start.peer.scheme, start.head);
     ctx.client_ip = decide::client_ip(
         start.peer.address,
         &snapshot.config.server.trusted_proxies,
@@ -110,11 +112,16 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         certificate: certified.as_deref().map(|certified| &certified.certificate),
         route: &route.name,
         max_body: route.max_body,
+        body_length: match known.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked => None,
+        },
+        address_number: None,
         now: ctx.state.clock.at(ctx.began),
         unix_time: ctx.at.as_secs(),
         principal: None,
         quota: None,
-        tickets: Vec::new(),
+        tickets: SmallVec::new(),
         held: Default::default(),
         paces: Vec::new(),
         turn: None,
@@ -122,7 +129,10 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     };
     let deadline = match &route.target {
         Target::Forward { deadline, .. } => {
-            let deadline = decide::deadline(head, *deadline);
+            let deadline = match known.deadline {
+                true => decide::deadline(head, *deadline),
+                false => *deadline,
+            };
             ctx.forward.deadline = Some(ctx.began + deadline);
             deadline
         }
@@ -231,7 +241,7 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
         return Err(reply::internal());
     };
     let declared = match start.head.framing {
-        super::http1::head::Framing::Length(length) => length,
+        Framing::Length(length) => length,
         _ => 0,
     };
     if declared > most {

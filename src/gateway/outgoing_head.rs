@@ -289,8 +289,10 @@ impl<'a> Own<'a> {
             own.add(&TRANSFER_ENCODING, Some(b"chunked"));
         }
         own.add(&X_TRACE_ID, Some(ctx.trace.as_bytes()));
-        // Added where the head is written.
-        own.add(&X_REQUEST_DEADLINE, None);
+        if client.start.head.deadline {
+            // What is left is added where the head is written.
+            own.add(&X_REQUEST_DEADLINE, None);
+        }
         if let Some(parent) = &made.traceparent {
             own.add(&TRACEPARENT, Some(parent));
         }

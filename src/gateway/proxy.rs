@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -235,14 +235,9 @@ impl ProxyHttp for Gateway {
     /// One record for metrics and log.
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
         let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
-        let headers = &session.req_header().headers;
-        let (user_agent, referer) = (
-            headers.get(header::USER_AGENT),
-            headers.get(header::REFERER),
-        );
         let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
         ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
-        ctx.record(status, bytes_out, user_agent, referer);
+        ctx.record(status, bytes_out, Some(&session.req_header().headers));
     }
 
     /// Never the query: it may hold what must not be logged.

@@ -57,6 +57,9 @@ impl Estimator {
     }
 }
 
+/// More than there can be workers (`server.threads`), each of which asks for one request at a time.
+const AT_ONCE: u64 = 2048;
+
 impl Meter for Estimator {
     fn of(algorithm: &Algorithm, limit: &Limit, facts: &LimitFacts) -> Option<Self> {
         match *algorithm {
@@ -74,9 +77,14 @@ impl Meter for Estimator {
         if ask.look {
             return Told::only(Verdict::Continue);
         }
-        // Several may have read the same last free place. Each counts itself and looks again, so that at most one of
-        // them finds itself within the rate; the others take themselves back.
         let window = self.sketch.count(key, cost, now);
+        // Whatever all workers count at this moment still fits beside it.
+        let all = self.sketch.largest().saturating_mul(AT_ONCE);
+        if self.fits(&before, all) {
+            return Told::marked(Verdict::Continue, window);
+        }
+        // Several may have read the same last free place. Each has counted itself and looks again, so that at most one of
+        // them finds itself within the rate; the others take themselves back.
         let after = self.sketch.read(key, now);
         if self.fits(&after, 0) {
             Told::marked(Verdict::Continue, window)
@@ -84,6 +92,10 @@ impl Meter for Estimator {
             self.sketch.uncount(key, cost, window);
             Told::only(too_many(self.wait(&after, cost)))
         }
+    }
+
+    fn charges(&self, cost: u64) {
+        self.sketch.charged(cost);
     }
 
     fn give_back(&self, ask: &Ask, mark: u64) {

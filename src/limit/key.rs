@@ -58,9 +58,9 @@ impl KeyFinder {
         }
     }
 
-    pub(super) fn find(&self, exchange: &Exchange<'_>) -> Found {
+    pub(super) fn find(&self, exchange: &mut Exchange<'_>) -> Found {
         let key = match &self.source {
-            LimitKey::ClientIp => Some(self.address(exchange.client_ip)),
+            LimitKey::ClientIp => Some(self.client(exchange)),
             LimitKey::Consumer => exchange
                 .principal
                 .as_ref()
@@ -87,7 +87,20 @@ impl KeyFinder {
             (Some(key), _) => Found::Key(key),
             (None, OnMissingKey::Deny) => Found::Deny,
             (None, OnMissingKey::Skip) => Found::Skip,
-            (None, OnMissingKey::ClientIp) => Found::Key(self.address(exchange.client_ip)),
+            (None, OnMissingKey::ClientIp) => Found::Key(self.client(exchange)),
+        }
+    }
+
+    /// The client's address. Several limits of a route ask for it: it is worked out once.
+    fn client(&self, exchange: &mut Exchange<'_>) -> u64 {
+        let [seed, _] = self.seed.numbers();
+        match exchange.address_number {
+            Some((of, number)) if of == seed => number,
+            _ => {
+                let number = self.address(exchange.client_ip);
+                exchange.address_number = Some((seed, number));
+                number
+            }
         }
     }
 
@@ -155,7 +168,7 @@ mod tests {
     #[test]
     fn counts_an_ipv6_client_by_its_64() {
         let finder = finder(LimitKey::ClientIp, OnMissingKey::Deny);
-        let of = |ip: &str| finder.find(&Request::new().from(ip).exchange(1));
+        let of = |ip: &str| finder.find(&mut Request::new().from(ip).exchange(1));
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
@@ -165,13 +178,13 @@ mod tests {
     #[test]
     fn a_missing_key_is_denied_counted_by_address_or_skipped() {
         let request = Request::new();
-        let exchange = request.exchange(1);
+        let mut exchange = request.exchange(1);
         for source in [
             LimitKey::Consumer,
             LimitKey::Claim("sub".into()),
             LimitKey::Header("x-app".parse().unwrap()),
         ] {
-            let with = |on_missing| finder(source.clone(), on_missing).find(&exchange);
+            let mut with = |on_missing| finder(source.clone(), on_missing).find(&mut exchange);
             assert_eq!(with(OnMissingKey::Deny), Found::Deny);
             assert_eq!(with(OnMissingKey::Skip), Found::Skip);
             assert!(matches!(with(OnMissingKey::ClientIp), Found::Key(_)));
@@ -190,7 +203,7 @@ mod tests {
             LimitKey::Header("x-app".parse().unwrap()),
         ] {
             let finder = finder(source, OnMissingKey::Deny);
-            assert_eq!(finder.find(&exchange), Found::Deny);
+            assert_eq!(finder.find(&mut exchange), Found::Deny);
         }
     }
 
@@ -201,7 +214,7 @@ mod tests {
         let of = |id: Value| {
             let mut exchange = request.exchange(1);
             exchange.principal = Some(principal("c", json!({ "user": { "id": id } })));
-            finder.find(&exchange)
+            finder.find(&mut exchange)
         };
         let ids = [
             json!("7"),

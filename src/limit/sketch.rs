@@ -29,6 +29,8 @@ pub(super) struct Sketch {
     /// at once. Zero before the first count.
     window: AtomicU64,
     turning: Mutex<()>,
+    /// Most that is counted at once.
+    largest: AtomicU64,
 }
 
 /// What is known about a key.
@@ -49,7 +51,18 @@ impl Sketch {
             period: u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1),
             window: AtomicU64::new(0),
             turning: Mutex::new(()),
+            largest: AtomicU64::new(1),
         }
+    }
+
+    /// So many may be counted at once from now on.
+    pub(super) fn charged(&self, cost: u64) {
+        self.largest.fetch_max(cost, Ordering::Relaxed);
+    }
+
+    /// Most that is counted at once.
+    pub(super) fn largest(&self) -> u64 {
+        self.largest.load(Ordering::Relaxed)
     }
 
     /// Nanoseconds a window lasts.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::testing::*;
 use super::*;
 use crate::config::{Limit, LimitKey};
-use crate::filter::{Exchange, Principal, RequestFilter, Verdict};
+use crate::filter::{Exchange, Principal, RequestFilter, Tickets, Verdict};
 use crate::primitives::LimitName;
 use crate::primitives::calendar::{Calendar, Window};
 
@@ -293,7 +293,7 @@ proptest! {
         let uses: Vec<_> = limits.iter().zip(costs).collect();
         let filters = built(&facts, &uses);
         let mut counts: HashMap<u8, [u32; 4]> = HashMap::new();
-        let mut tickets = Vec::new();
+        let mut tickets = Tickets::new();
         for (caller, route) in asked_by {
             let of_route: Vec<usize> = (0..4).filter(|i| route & (1 << i) != 0).collect();
             let chain: Vec<_> = of_route.iter().map(|i| Arc::clone(&filters[*i])).collect();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 use super::request::{Request, SECOND, START, configuration};
-use crate::filter::{RequestFilter, Ticket, Verdict};
+use crate::filter::{RequestFilter, Tickets, Verdict};
 use crate::limit::{self, LimitFacts};
 use crate::threads::spawn;
 
@@ -62,7 +62,7 @@ pub fn turning() {
 }
 
 /// What a request holds while it is served.
-fn enter(filter: &dyn RequestFilter, client: u8) -> Option<Vec<Ticket>> {
+fn enter(filter: &dyn RequestFilter, client: u8) -> Option<Tickets> {
     let request = Request::new();
     let mut exchange = request.exchange(client, START);
     let verdict = filter.check(&mut exchange);

@@ -8,6 +8,7 @@ use pingora::http::RequestHeader;
 
 use crate::config::ClientLimits;
 use crate::filter::Refusal;
+use crate::gateway::decide::{GRPC_TIMEOUT, X_REQUEST_DEADLINE};
 use crate::gateway::http1::head::{
     Framing, Head, bad, check_target, content_length, headers_too_large, host_invalid,
     is_authority, never_served, only_continue, two_hosts, uri_too_long,
@@ -62,6 +63,7 @@ pub(super) fn judge(
         version: Version::HTTP_2,
         persistent: true,
         end_to_end: true,
+        deadline: headers.contains_key(&X_REQUEST_DEADLINE) || headers.contains_key(&GRPC_TIMEOUT),
     };
     let (mut request, ()) = http::Request::new(()).into_parts();
     request.method = parts.method;

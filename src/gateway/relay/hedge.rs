@@ -193,7 +193,8 @@ impl Rival {
         upload.begin(request, ctx);
         (ctx.forward.sent, ctx.forward.current) = (sent, current);
         let keeping = hedge.lane.kept.keeping(&hedge.pool);
-        let kept = keeping.and_then(|keeping| hedge.lane.kept.take(&keeping, address));
+        let sent = contender.sent;
+        let kept = keeping.and_then(|keeping| hedge.lane.kept.take(&keeping, address, sent));
         let way = match kept {
             Some(socket) => Way::Open(Origin::kept(socket)),
             None => match super::secure(contender.endpoint(), &hedge.pool, ctx) {

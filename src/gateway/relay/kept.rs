@@ -63,11 +63,15 @@ impl KeptConnections {
     }
 
     /// A connection to `address` that is still open, as far as this side knows.
-    pub(super) fn take(&self, keeping: &Keeping<'_>, address: SocketAddr) -> Option<Socket> {
+    pub(super) fn take(
+        &self,
+        keeping: &Keeping<'_>,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Option<Socket> {
         let upstreams = &mut *self.upstreams.lock();
         let kept = upstreams.get_mut(keeping.upstream)?;
         let connections = kept.by_address.get_mut(&address)?;
-        let now = Instant::now();
         while let Some(mut last) = connections.pop_back() {
             kept.count -= 1;
             if last.trust == keeping.trust && now < last.until && last.socket.is_open() {
@@ -78,7 +82,13 @@ impl KeptConnections {
     }
 
     /// Keeps a connection; the oldest goes when there are too many.
-    pub(super) fn put(&self, keeping: &Keeping<'_>, address: SocketAddr, socket: Socket) {
+    pub(super) fn put(
+        &self,
+        keeping: &Keeping<'_>,
+        address: SocketAddr,
+        socket: Socket,
+        now: Instant,
+    ) {
         let upstreams = &mut *self.upstreams.lock();
         if !upstreams.contains_key(keeping.upstream) {
             upstreams.insert(keeping.upstream.clone(), Kept::default());
@@ -86,7 +96,7 @@ impl KeptConnections {
         let Some(kept) = upstreams.get_mut(keeping.upstream) else {
             return;
         };
-        let until = Instant::now() + keeping.idle;
+        let until = now + keeping.idle;
         let idle = Idle {
             socket,
             trust: keeping.trust,

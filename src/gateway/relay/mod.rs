@@ -19,6 +19,7 @@ pub(super) use kept::KeptConnections;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Version;
 use pingora::Error;
@@ -72,10 +73,11 @@ pub(super) async fn forward(
         let pool = Arc::clone(pool);
         let keeping = lane.kept.keeping(&pool);
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
+        let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
         let kept = keeping
             .as_ref()
             .filter(|_| !ctx.forward.stale)
-            .and_then(|keeping| lane.kept.take(keeping, address));
+            .and_then(|keeping| lane.kept.take(keeping, address, sent));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
             None => match secure(&endpoint, &pool, ctx) {
@@ -108,7 +110,9 @@ pub(super) async fn forward(
                     let current = ctx.forward.current.as_ref();
                     let address = current.and_then(|endpoint| endpoint.address.inet());
                     if let Some(address) = address {
-                        lane.kept.put(&keeping, address, socket);
+                        let now = Instant::now();
+                        ctx.ended = Some(now);
+                        lane.kept.put(&keeping, address, socket, now);
                     }
                 }
                 return Ok(());

@@ -121,7 +121,8 @@ impl Timed {
             self.bad.fetch_max(piece + 1, Ordering::Relaxed);
             return true;
         }
-        self.bad.load(Ordering::Relaxed) + self.pieces > piece + 1
+        let bad = self.bad.load(Ordering::Relaxed);
+        bad > 0 && bad + self.pieces > piece + 1
     }
 
     fn figures(&self, now: u64) -> Figures {

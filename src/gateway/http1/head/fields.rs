@@ -22,6 +22,7 @@ pub(super) struct Fields<'b> {
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) hop_by_hop: bool,
+    pub(super) deadline: bool,
 }
 
 impl<'b> Fields<'b> {
@@ -78,6 +79,7 @@ impl<'b> Fields<'b> {
                 self.codings += 1;
                 self.coding = Some(value);
             }
+            18 if name.eq_ignore_ascii_case(b"x-request-deadline") => self.deadline = true,
             // An origin that takes `_` for `-` would read another framing than we do.
             14 if name.eq_ignore_ascii_case(b"content_length") => {
                 return Err(bad("a header field name is ambiguous"));

@@ -47,6 +47,8 @@ pub(crate) struct Head {
     pub(crate) persistent: bool,
     /// No field is left that concerns this connection only (RFC 9110 §7.6.1).
     pub(crate) end_to_end: bool,
+    /// The client says by when it wants its answer.
+    pub(crate) deadline: bool,
 }
 
 /// What the bytes so far amount to.
@@ -141,6 +143,7 @@ pub(crate) fn parse(
         version: line.version,
         persistent: !fields.close && (line.version == Version::HTTP_11 || fields.keep_alive),
         end_to_end: !fields.hop_by_hop,
+        deadline: fields.deadline,
     };
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(line.method).map_err(|_| bad("the method is malformed"))?;

@@ -126,6 +126,17 @@ pub(crate) fn check_target<'b>(
 
 /// Host and optional port: no user, no path, no list (RFC 9110 §7.2).
 pub(crate) fn is_authority(text: &[u8]) -> bool {
+    /// What names and IPv4 addresses are made of.
+    const NAME: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric()
+                || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+            byte += 1;
+        }
+        table
+    };
     let (host, port) = if text.starts_with(b"[") {
         let Some(end) = text.iter().position(|byte| *byte == b']') else {
             return false;
@@ -139,15 +150,10 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
         }
         (&text[..=end], &text[end + 1..])
     } else {
-        let end = text
-            .iter()
-            .position(|byte| *byte == b':')
-            .unwrap_or(text.len());
-        (&text[..end], &text[end..])
+        let is_name = |byte: &u8| NAME[usize::from(*byte)];
+        let end = text.iter().position(|byte| !is_name(byte));
+        text.split_at(end.unwrap_or(text.len()))
     };
-    let name =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let host_fine = !host.is_empty() && (host[0] == b'[' || host.iter().all(name));
     let port_fine = match port {
         [] => true,
         [b':', digits @ ..] => {
@@ -158,5 +164,5 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
         }
         _ => false,
     };
-    host_fine && port_fine
+    !host.is_empty() && port_fine
 }

@@ -27,7 +27,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
         };
         let chosen = match overload::take_place(ctx, &pool).await {
             Ok(()) => choose_from(&pool, ctx).await,
-            Err(refusal) => Err(refused(ctx, refusal)),
+            Err(error) => Err(error),
         };
         ctx.forward.pool = Some(pool);
         if chosen.is_ok() {

@@ -216,6 +216,13 @@ impl Snapshot {
         }
     }
 
+    /// Breakers of upstreams and of routes.
+    pub fn breakers(&self) -> impl Iterator<Item = &Arc<Breaker>> {
+        let of_pools = self.pools.values().filter_map(|pool| pool.breaker());
+        let of_routes = self.routes.iter();
+        of_pools.chain(of_routes.filter_map(|route| route.breaker.as_ref()))
+    }
+
     /// Why a client of this address is not served on a listener, if it is not.
     pub(super) fn turns_away(
         &self,

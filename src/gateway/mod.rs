@@ -25,6 +25,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hedge;
 mod http1;
 mod http2;
 mod inbound;

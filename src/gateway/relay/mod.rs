@@ -4,14 +4,14 @@
 //! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
 //! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
 //! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework, save that an
-//! upstream whose endpoints are asked [one beside the other](hedge) is reached from here over TLS, too. Both ways ask
+//! upstream whose endpoints are asked [one beside the other](super::hedge) is reached from here over TLS, too. Both ways ask
 //! [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
 mod exchange;
-mod hedge;
 mod kept;
 mod origin;
+mod rival;
 mod upload;
 
 pub(super) use kept::KeptConnections;
@@ -26,7 +26,6 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
-use self::hedge::Hedge;
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
@@ -100,8 +99,7 @@ pub(super) async fn forward(
         };
         forward::connected(ctx, origin.reused());
         upload.begin(request, ctx);
-        let hedge = Hedge::of(ctx, lane);
-        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, hedge);
+        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, lane);
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {

@@ -42,6 +42,7 @@ mod session;
 mod snapshot;
 mod socket;
 mod state;
+mod streams;
 
 pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;

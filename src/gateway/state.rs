@@ -127,7 +127,11 @@ impl State {
             self.metrics.certificates(listener, certificates.collect());
         }
         snapshot.tick_breakers(self.clock.now());
-        if snapshot.pools.values().any(|pool| pool.trust() != 0) {
+        if snapshot
+            .pools
+            .values()
+            .any(|pool| pool.is_streamed() || pool.trust() != 0)
+        {
             // Reads the system's authorities: not to be done while a request waits.
             self.upstreams();
         }

@@ -34,6 +34,7 @@ use crate::primitives::clock::nanos;
 pub struct Pool {
     settings: Upstream,
     relayed: bool,
+    streamed: bool,
     trust: u64,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
@@ -97,6 +98,7 @@ impl Pool {
         let pool = Self {
             gate,
             relayed,
+            streamed: settings.http2 && settings.hedge.is_some(),
             trust: if relayed && settings.tls.is_some() {
                 peers.trust() | 1
             } else {
@@ -182,6 +184,11 @@ impl Pool {
     /// asked beside the other, which the framework does not do.
     pub fn is_relayed(&self) -> bool {
         self.relayed
+    }
+
+    /// Whether its endpoints are reached in streams of HTTP/2 where one may be asked beside the other.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
     }
 
     /// What TLS of its own connections is like where it is [relayed](Self::is_relayed): those opened by other settings are

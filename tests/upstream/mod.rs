@@ -9,6 +9,7 @@ mod error;
 mod health;
 mod hedge;
 mod hedge_secure;
+mod hedge_streams;
 mod outlier;
 mod passive;
 mod policy;

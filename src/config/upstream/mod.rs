@@ -249,11 +249,8 @@ impl RawUpstream {
         let is_unix = |endpoint: &Endpoint| {
             matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
         };
-        if self.http_version == "2" || endpoints.iter().any(is_unix) {
-            scope.problem(
-                &here,
-                "second tries go over TCP and in HTTP/1.1 alone: not to HTTP/2 or Unix sockets",
-            );
+        if endpoints.iter().any(is_unix) {
+            scope.problem(&here, "second tries go over TCP alone: not to Unix sockets");
         }
         if let [
             Endpoint {

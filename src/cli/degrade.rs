@@ -94,6 +94,11 @@ pub(super) fn status_lines(routes: &Value) -> String {
             if let Some(left) = level["left_seconds"].as_f64() {
                 out.push_str(&format!(", {left:.0} s left"));
             }
+            if let Some(acts_as) = level["acts_as"].as_str() {
+                out.push_str(&format!(
+                    "; the route has no fallback, so it acts as {acts_as}"
+                ));
+            }
             out.push('\n');
         }
         let sides = policy["sides"].as_array().into_iter().flatten();

@@ -145,9 +145,9 @@ impl RouteLevel {
         let level = level.as_str();
         match span {
             Some(span) => {
-                log::warn!(route = route, level = level; "level set to {level} for {span:?}");
+                log::warn!(route = route, to = level; "level set to {level} for {span:?}");
             }
-            None => log::warn!(route = route, level = level; "level set to {level}"),
+            None => log::warn!(route = route, to = level; "level set to {level}"),
         }
     }
 
@@ -165,7 +165,7 @@ impl RouteLevel {
         if own < level {
             self.own.store(level as u8, Ordering::Relaxed);
             self.show(&set);
-            log::warn!(route = self.route.as_str(), level = level.as_str(); "level is {} by itself: {why}",
+            log::warn!(route = self.route.as_str(), to = level.as_str(); "level is {} by itself: {why}",
                 level.as_str());
         }
     }

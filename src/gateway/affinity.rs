@@ -1,6 +1,7 @@
 //! Where a request belongs: the key it is hashed by, and the endpoint that its client stays with.
 //!
-//! Found once, while the head is at hand, and only for upstreams that ask; every try reads it from the context.
+//! Found once, while the head is at hand, and only for upstreams that ask; every try reads it from the context. The other
+//! upstream of a fallback has ways of its own, so what it would want to know is found beside.
 
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -22,21 +23,55 @@ pub(super) struct Affinity {
     tls: bool,
 }
 
-/// Finds out where the request belongs in the upstream it is going to.
+/// Where a request belongs in another upstream than that which it goes to first.
+pub(super) struct Elsewhere {
+    affinity: Affinity,
+    stuck: Option<Stickiness>,
+}
+
+/// Finds out where the request belongs in the upstream it is going to, and in the one that may take it over.
 pub(super) fn learn(ctx: &mut Ctx, head: &RequestHeader, path: &str, scheme: Scheme) {
-    let Some(pool) = ctx.forward.pool.as_ref().filter(|pool| pool.asks_who()) else {
-        return;
-    };
-    ctx.forward.affinity = Affinity {
-        key: key(pool, ctx, head, path),
-        stay: stay(pool, ctx, &head.headers),
-        tls: scheme == Scheme::Https,
-    };
+    if let Some(pool) = ctx.forward.pool.as_ref().filter(|pool| pool.asks_who()) {
+        let (affinity, stuck) = belongs(pool, ctx, head, path, scheme);
+        count(pool, stuck);
+        ctx.forward.affinity = affinity;
+    }
+    let fallback = ctx.route.as_ref();
+    let fallback = fallback.and_then(|route| route.policy.fallback.as_ref());
+    let other = fallback.and_then(|fallback| fallback.pool());
+    if let Some(pool) = other.filter(|pool| pool.asks_who()) {
+        let (affinity, stuck) = belongs(pool, ctx, head, path, scheme);
+        ctx.policy.elsewhere = Some(Box::new(Elsewhere { affinity, stuck }));
+    }
 }
 
 /// Another upstream takes the request over: its endpoints are others than the client was sent to before.
-pub(super) fn forget_stay(ctx: &mut Ctx) {
-    ctx.forward.affinity.stay = None;
+pub(super) fn go_elsewhere(ctx: &mut Ctx, pool: &Pool) {
+    let elsewhere = ctx.policy.elsewhere.take();
+    count(pool, elsewhere.as_ref().and_then(|found| found.stuck));
+    ctx.forward.affinity = elsewhere.map_or_else(Affinity::default, |found| found.affinity);
+}
+
+fn belongs(
+    pool: &Pool,
+    ctx: &Ctx,
+    head: &RequestHeader,
+    path: &str,
+    scheme: Scheme,
+) -> (Affinity, Option<Stickiness>) {
+    let (stay, stuck) = stay(pool, ctx, &head.headers);
+    let affinity = Affinity {
+        key: key(pool, ctx, head, path),
+        stay,
+        tls: scheme == Scheme::Https,
+    };
+    (affinity, stuck)
+}
+
+fn count(pool: &Pool, stuck: Option<Stickiness>) {
+    if let Some(stuck) = stuck {
+        pool.stats().stuck(stuck);
+    }
 }
 
 /// What the next try wishes for.
@@ -77,21 +112,23 @@ pub(super) fn cookie(ctx: &Ctx) -> Option<HeaderValue> {
     HeaderValue::from_str(&written).ok()
 }
 
-fn stay(pool: &Pool, ctx: &Ctx, headers: &HeaderMap) -> Option<Stay> {
-    let sticky = pool.sticky()?;
+fn stay(pool: &Pool, ctx: &Ctx, headers: &HeaderMap) -> (Option<Stay>, Option<Stickiness>) {
+    let Some(sticky) = pool.sticky() else {
+        return (None, None);
+    };
     let found = cookie_of(headers, sticky.name());
     let stay = found.and_then(|value| sticky.read(value, ctx.at.as_secs()));
-    pool.stats().stuck(match (found, stay) {
+    let stuck = match (found, stay) {
         (None, _) => Stickiness::Fresh,
         (Some(_), None) => Stickiness::Invalid,
         (Some(_), Some(stay)) if pool.keeps(stay.tag) => Stickiness::Kept,
         (Some(_), Some(_)) => Stickiness::Moved,
-    });
-    stay
+    };
+    (stay, Some(stuck))
 }
 
 /// What the request is hashed by. One without the configured key is hashed by its client's address.
-fn key(pool: &Pool, ctx: &Ctx, head: &RequestHeader, path: &str) -> Option<u64> {
+pub(super) fn key(pool: &Pool, ctx: &Ctx, head: &RequestHeader, path: &str) -> Option<u64> {
     let Balance::ConsistentHash { on, .. } = &pool.settings().balance else {
         return None;
     };

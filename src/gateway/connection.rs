@@ -23,11 +23,12 @@ use super::http1::answer::{Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::connection::Ended;
 use super::http1::head::Head;
+use super::overload::Met;
 use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::socket::Socket;
 use super::state::State;
-use super::{failure, http1, http2, reply};
+use super::{failure, http1, http2, overload, reply};
 use crate::config::ErrorFormat;
 use crate::filter::Refusal;
 use crate::primitives::ListenerName;
@@ -177,6 +178,11 @@ pub(super) async fn exchange<A>(
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
+    let met = overload::meet(client, peer, &snapshot, (&request, &head), door).await;
+    let entered = match met {
+        Met::In(entered) => entered,
+        Met::Refusal => return Outcome::Served,
+    };
     let format = snapshot.config.server.error_format;
     let mut start = Some(Start {
         snapshot,
@@ -184,6 +190,7 @@ where
         peer: Arc::clone(peer),
         request: std::ptr::from_ref(&*request).addr(),
         head,
+        entered,
     });
     let session = ClientSession::new(request, head, Arc::clone(client));
     let session = ServerSession::new_custom(Box::new(session));

@@ -15,11 +15,11 @@ use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
-use super::overload::{self, Held};
-use super::policy;
+use super::overload::{self, Entered, Held};
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
+use super::{decide, policy};
 use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
 use crate::observe::Record;
 use crate::primitives::ListenerName;
@@ -47,6 +47,11 @@ impl Lane {
             numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
         }
+    }
+
+    /// Which worker it is.
+    pub(super) fn index(&self) -> usize {
+        self.index
     }
 
     /// Closes connections to endpoints that nobody needed for too long, once a second. Runs until dropped.
@@ -79,6 +84,8 @@ pub(super) struct Start {
     /// Where the request's head is in memory.
     pub(super) request: usize,
     pub(super) head: Head,
+    /// It was let in at the gateway's door already.
+    pub(super) entered: Option<Entered>,
 }
 
 impl Start {
@@ -245,6 +252,16 @@ impl Ctx {
         }
     }
 
+    /// Remembers who asks for what.
+    pub(super) fn learn(&mut self, head: &RequestHeader, peer: &Peer, snapshot: &Snapshot) {
+        let trusted = &snapshot.config.server.trusted_proxies;
+        self.client_ip = decide::client_ip(peer.address, trusted, head);
+        let (trace, parent) = decide::trace(head, self.trace);
+        (self.trace, self.parent) = (trace, Some(parent));
+        (self.method, self.uri, self.version) =
+            (head.method.clone(), head.uri.clone(), head.version);
+    }
+
     /// Remembers the matched route and counts the request in.
     pub(super) fn enter(&mut self, route: Arc<RouteRuntime>) {
         route.stats.in_flight.up();
@@ -291,7 +308,10 @@ impl Ctx {
         if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);
         }
-        let Some(log) = &self.state.log else { return };
+        let log = self.state.log.as_ref();
+        let Some(log) = log.filter(|log| log.writes_access()) else {
+            return;
+        };
         let said = |name| headers.and_then(|headers| headers.get(name));
         let trying = self.forward.trying();
         log.access(

@@ -95,6 +95,11 @@ impl Fallback {
         there.map(|(kind, _)| kind.as_str()).collect()
     }
 
+    /// The other upstream.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        self.upstream.as_deref()
+    }
+
     /// The name of the other upstream.
     pub fn upstream(&self) -> Option<&str> {
         self.upstream
@@ -216,7 +221,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     }
     let pool = Arc::clone(pool);
     ctx.leave_endpoint();
-    affinity::forget_stay(ctx);
+    affinity::go_elsewhere(ctx, &pool);
     ctx.policy.fell = Some(Fell::upstream(called));
     ctx.refusal = None;
     // Spans of these tries are others than those of the first.

@@ -1,20 +1,23 @@
 //! What becomes of a request: its route is found, the route's filters are asked, and it is answered, refused or sent on.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Peer};
 use super::http1::head::Framing;
-use super::snapshot::Target;
+use super::snapshot::{Snapshot, Target};
 use super::{affinity, chain, decide, failure, overload, policy, reply};
-use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
+use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
 use crate::primitives::level::Level;
-use crate::route::Asked;
+use crate::route::{Asked, Found};
 
 /// Most time a request that is answered here may take, its body included.
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
@@ -37,64 +40,84 @@ impl Decision {
     }
 }
 
+/// What a head asks for, and the route that takes it.
+pub(super) struct Arrival<'r> {
+    /// The target as received.
+    received: &'r str,
+    target: decide::Target<'r>,
+    authority: &'r str,
+    host: Cow<'r, str>,
+    /// How the client reached us, or the trusted proxy before us.
+    asked_for: Scheme,
+    pub(super) found: Found,
+}
+
+impl<'r> Arrival<'r> {
+    /// Reads the head, or says why nobody takes it.
+    pub(super) fn of(
+        head: &'r RequestHeader,
+        peer: &Peer,
+        snapshot: &Snapshot,
+        client_ip: IpAddr,
+    ) -> Result<Self, Refusal> {
+        if let Some(refusal) = snapshot.turns_away(peer.listener.as_ref(), client_ip) {
+            return Err(refusal);
+        }
+        let received = std::str::from_utf8(head.raw_path())
+            .map_err(|_| Refusal::new(Reason::BadRequest, "the request target is not text"))?;
+        let target = decide::Target::parse(received)?;
+        let (authority, host) = decide::host(head);
+        let certified = peer.certified.as_ref();
+        if certified.is_some_and(|certified| !certified.may_ask(&host)) {
+            return Err(Refusal::new(
+                Reason::MisdirectedRequest,
+                "the connection was opened for another host",
+            ));
+        }
+        let trusted = &snapshot.config.server.trusted_proxies;
+        let asked = Asked {
+            method: &head.method,
+            host: &host,
+            path: &target.path,
+            scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
+            query: target.query,
+            headers: &head.headers,
+        };
+        let found = decide::route(&snapshot.table, &asked)?;
+        let asked_for = asked.scheme;
+        Ok(Self {
+            received,
+            target,
+            authority,
+            host,
+            asked_for,
+            found,
+        })
+    }
+}
+
 /// Finds out who asks for what, and asks the route's filters.
 pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let head = session.req_header();
     let Some(start) = &ctx.start else {
         return Decision::Refuse(reply::internal());
     };
-    let snapshot = Arc::clone(&start.snapshot);
-    let (scheme, known) = (start.peer.scheme, start.head);
-    ctx.client_ip = decide::client_ip(
-        start.peer.address,
-        &snapshot.config.server.trusted_proxies,
-        head,
-    );
-    let (trace, parent) = decide::trace(head, ctx.trace);
-    (ctx.trace, ctx.parent) = (trace, Some(parent));
-    (ctx.method, ctx.uri, ctx.version) = (head.method.clone(), head.uri.clone(), head.version);
-    if let Some(refusal) = snapshot.turns_away(start.peer.listener.as_ref(), ctx.client_ip) {
-        return Decision::Refuse(refusal);
-    }
-    let received = head.raw_path();
-    let Ok(received) = std::str::from_utf8(received) else {
-        return Decision::Refuse(Refusal::new(
-            Reason::BadRequest,
-            "the request target is not text",
-        ));
-    };
-    let target = match decide::Target::parse(received) {
-        Ok(target) => target,
+    let (snapshot, peer) = (Arc::clone(&start.snapshot), Arc::clone(&start.peer));
+    let known = start.head;
+    ctx.learn(head, &peer, &snapshot);
+    let arrival = match Arrival::of(head, &peer, &snapshot, ctx.client_ip) {
+        Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
     };
-    let (authority, host) = decide::host(head);
-    let certified = start.peer.certified.clone();
-    if certified
-        .as_ref()
-        .is_some_and(|certified| !certified.may_ask(&host))
-    {
-        return Decision::Refuse(Refusal::new(
-            Reason::MisdirectedRequest,
-            "the connection was opened for another host",
-        ));
-    }
-    let asked = Asked {
-        method: &head.method,
-        host: &host,
-        path: &target.path,
-        scheme: decide::scheme(
-            scheme,
-            start.peer.address,
-            &snapshot.config.server.trusted_proxies,
-            head,
-        ),
-        query: target.query,
-        headers: &head.headers,
-    };
-    let found = match decide::route(&snapshot.table, &asked) {
-        Ok(found) => found,
-        Err(refusal) => return Decision::Refuse(refusal),
-    };
+    let Arrival {
+        received,
+        target,
+        authority,
+        host,
+        asked_for,
+        found,
+    } = arrival;
+    let certified = peer.certified.clone();
     let route = Arc::clone(&snapshot.routes[found.index]);
     ctx.enter(Arc::clone(&route));
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
@@ -107,7 +130,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         query: target.query,
         host: &host,
         authority,
-        scheme,
+        scheme: peer.scheme,
         client_ip: ctx.client_ip,
         certificate: certified.as_deref().map(|certified| &certified.certificate),
         route: &route.name,
@@ -166,8 +189,8 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
-            let decision = policy::lead(head, ctx);
-            affinity::learn(ctx, head, &target.path, asked.scheme);
+            let decision = policy::lead(head, &target.path, ctx);
+            affinity::learn(ctx, head, &target.path, asked_for);
             decision
         }
     }

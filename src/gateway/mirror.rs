@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Version, header};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Uri, Version, header};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ctx::Ctx;
 use super::http1::head::Framing;
-use super::outgoing_head;
 use super::state::State;
+use super::{affinity, outgoing_head};
 use crate::config;
 use crate::observe::rollouts::{MirrorStats, Mirrored};
-use crate::upstream::{Endpoint, Outcome, Pool};
+use crate::upstream::{Endpoint, Outcome, Pool, Wish};
 
 /// Who gets copies of a route's requests.
 pub struct Mirror {
@@ -73,7 +75,7 @@ impl Mirror {
 }
 
 /// Copies the request, if chance and bounds will have it. Sent at once when it has no body.
-pub(super) fn begin(mirror: &Arc<Mirror>, request: &RequestHeader, ctx: &mut Ctx) {
+pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str), ctx: &mut Ctx) {
     // Other bits than those that choose a side.
     if (ctx.span >> 32) >= mirror.below || !mirror.settings.methods.contains(&ctx.method) {
         return;
@@ -92,7 +94,12 @@ pub(super) fn begin(mirror: &Arc<Mirror>, request: &RequestHeader, ctx: &mut Ctx
     if mirror.stats.in_flight.value() >= i64::from(mirror.settings.in_flight) {
         return mirror.stats.count(Mirrored::Full);
     }
-    let Some(endpoint) = mirror.pool.pick(ctx.now(), &[]) else {
+    let wish = Wish {
+        key: affinity::key(&mirror.pool, ctx, request, path),
+        chance: ctx.span.rotate_left(29),
+        ..Wish::default()
+    };
+    let Some(endpoint) = mirror.pool.choose(ctx.now(), &wish) else {
         return mirror.stats.count(Mirrored::Failed);
     };
     let Some(head) = head(mirror, &endpoint, request, ctx) else {
@@ -119,11 +126,9 @@ fn head(
     ctx: &mut Ctx,
 ) -> Option<RequestHeader> {
     let mut head = request.clone();
-    let http2 = mirror.pool.settings().http2;
-    head.set_version(if http2 {
-        Version::HTTP_2
-    } else {
-        Version::HTTP_11
+    head.set_version(match mirror.pool.settings().http2 {
+        true => Version::HTTP_2,
+        false => Version::HTTP_11,
     });
     // For whoever writes the head, the copy's upstream is the request's for a moment.
     let forward = &mut ctx.forward;
@@ -207,6 +212,10 @@ async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &Sta
     let connector: &Connector = state.mirrors();
     let sent = Instant::now();
     let (mut session, _) = connector.get_http_session(&peer).await.ok()?;
+    let head = match &session {
+        HttpSession::H2(_) => over_http2(head, peer.is_tls())?,
+        _ => head,
+    };
     session.write_request_header(Box::new(head)).await.ok()?;
     if !body.is_empty() {
         session.write_request_body(body, true).await.ok()?;
@@ -234,6 +243,28 @@ async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &Sta
     }
     session.shutdown().await;
     Some(status)
+}
+
+/// The head as HTTP/2 has it: nothing of a connection, and the host in the target (RFC 9113 §8.2.2, §8.3.1).
+fn over_http2(mut head: RequestHeader, tls: bool) -> Option<RequestHeader> {
+    head.set_version(Version::HTTP_2);
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "transfer-encoding",
+    ] {
+        head.remove_header(name);
+    }
+    let target = head.uri.path_and_query().cloned();
+    let host = head.remove_header(&header::HOST)?;
+    let uri = Uri::builder()
+        .scheme(if tls { "https" } else { "http" })
+        .authority(host.as_bytes())
+        .path_and_query(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    head.set_uri(uri.build().ok()?);
+    Some(head)
 }
 
 impl UnderWay {

@@ -280,8 +280,9 @@ impl<'a> Own<'a> {
             fields: SmallVec::new(),
             lengths: 0,
         };
-        own.host(ctx, headers);
-        own.forwarded(ctx, client, headers, made);
+        let named = headers.get(&HOST);
+        own.host(ctx, named.is_some());
+        own.forwarded(ctx, client, headers, (made, named));
         if ctx.buffered {
             own.add(&EXPECT, None);
         }
@@ -330,13 +331,13 @@ impl<'a> Own<'a> {
     }
 
     /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
-    fn host(&mut self, ctx: &'a Ctx, headers: &HeaderMap) {
+    fn host(&mut self, ctx: &'a Ctx, named: bool) {
         let Some((pool, endpoint)) = ctx.forward.trying() else {
             return;
         };
         match &pool.settings().host {
             Some(host) => self.add(&HOST, Some(host.as_bytes())),
-            None if headers.contains_key(&HOST) => {}
+            None if named => {}
             None => self.add(&HOST, Some(endpoint.label.as_bytes())),
         }
     }
@@ -347,7 +348,7 @@ impl<'a> Own<'a> {
         ctx: &'a Ctx,
         client: &Client<'a>,
         headers: &'a HeaderMap,
-        made: &'a Made,
+        (made, named): (&'a Made, Option<&'a HeaderValue>),
     ) {
         let start = client.start;
         let chain = made.chain.as_ref().map(String::as_bytes);
@@ -359,7 +360,7 @@ impl<'a> Own<'a> {
             );
         }
         if !client.believed || !headers.contains_key(&X_FORWARDED_HOST) {
-            let named = headers.get(&HOST).map(HeaderValue::as_bytes);
+            let named = named.map(HeaderValue::as_bytes);
             let authority = || ctx.uri.authority().map(|host| host.as_str().as_bytes());
             self.add(&X_FORWARDED_HOST, named.or_else(authority));
         }

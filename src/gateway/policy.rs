@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::http::RequestHeader;
 
+use super::affinity::Elsewhere;
 use super::ctx::Ctx;
 use super::explain::Answer;
 use super::fallback::{Fallback, Fell};
@@ -20,8 +22,8 @@ use crate::config::{self, Action, Degrade};
 use crate::degrade::{Keeping, RouteLevel};
 use crate::filter::{Exchange, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
-use crate::primitives::UpstreamName;
 use crate::primitives::level::Level;
+use crate::primitives::{RouteName, UpstreamName};
 use crate::rollout::{self, SideFacts, Split, Why};
 use crate::upstream::Pool;
 
@@ -29,6 +31,8 @@ use crate::upstream::Pool;
 pub struct Policy {
     /// Its level.
     pub level: Arc<RouteLevel>,
+    /// It was told that the level wants a fallback which is not there.
+    told: AtomicBool,
     /// What makes it take a level by itself.
     degrade: Degrade,
     /// Several upstreams.
@@ -62,6 +66,8 @@ pub(super) struct Path {
     pub(super) keeping: Option<Box<Keeping>>,
     /// Its copy waits for the whole body.
     pub(super) shadow: Option<Box<Shadow>>,
+    /// Where it belongs in the upstream of the fallback.
+    pub(super) elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// When to come back to a route that is off.
@@ -100,6 +106,7 @@ impl Policy {
         Self {
             plain: sides.is_none() && fallback.is_none() && mirror.is_none(),
             level,
+            told: AtomicBool::new(false),
             degrade: route.degrade,
             sides,
             fallback: fallback
@@ -119,8 +126,8 @@ impl Ctx {
     }
 }
 
-/// Decides where a request goes that passed all filters; `ctx.forward.pool` is the route's upstream.
-pub(super) fn lead(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
+/// Decides where a request goes that passed all filters; `path` is its normal one, `ctx.forward.pool` the route's upstream.
+pub(super) fn lead(head: &RequestHeader, path: &str, ctx: &mut Ctx) -> Decision {
     let route = match &ctx.route {
         Some(route) if !route.policy.plain => Arc::clone(route),
         _ => return Decision::Forward,
@@ -140,7 +147,7 @@ pub(super) fn lead(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     if let Some(mirror) = &policy.mirror
         && !ctx.lean()
     {
-        mirror::begin(mirror, head, ctx);
+        mirror::begin(mirror, (head, path), ctx);
     }
     Decision::Forward
 }
@@ -191,6 +198,24 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
 }
 
 impl Policy {
+    /// What a level amounts to that wants a fallback which is not there any more: a reload took it away, and left what an
+    /// operator had set or what the route had met before. `None`: the level is what it says.
+    pub fn acts_as(&self) -> Option<Level> {
+        let hollow = self.level.now() == Level::Fallback && self.fallback.is_none();
+        hollow.then_some(Level::Lean)
+    }
+
+    /// Tells once of such a level. Called once a second.
+    pub fn tell_hollow(&self, route: &RouteName) {
+        let Some(level) = self.acts_as() else {
+            return self.told.store(false, Ordering::Relaxed);
+        };
+        if !self.told.swap(true, Ordering::Relaxed) {
+            log::warn!(route = route.as_str();
+                "level is fallback, and the route has no fallback any more: it acts as {}", level.as_str());
+        }
+    }
+
     /// A request met this.
     fn met(&self, reason: Reason, ctx: &Ctx) {
         let (level, why) = match reason {
@@ -229,8 +254,14 @@ pub(super) fn explain(
 ) -> Result<Option<Arc<Pool>>, Refusal> {
     let policy = &route.policy;
     let shown = policy.level.shown(state.clock.now());
-    if policy.level.now() > Level::Normal {
-        answer.step("level", shown.level, None);
+    match policy.acts_as() {
+        Some(level) => {
+            let level = level.as_str();
+            let words = format!("{}, as {level}: the route has no fallback", shown.level);
+            answer.step("level", &words, None);
+        }
+        None if policy.level.now() > Level::Normal => answer.step("level", shown.level, None),
+        None => {}
     }
     if policy.level.now() == Level::Off {
         return Err(off());

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
-use serde_json::json;
+use serde::Serialize;
 
 use super::affinity;
 use super::ctx::Ctx;
@@ -166,25 +166,47 @@ fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
     headers
 }
 
-fn body(
+/// The body of an RFC 9457 problem.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    code: &'static str,
+    trace_id: &'a str,
+}
+
+/// The body of an error in the form of `error_format = "envelope"`.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    code: &'static str,
+    msg: &'a str,
+    data: (),
+    trace_id: &'a str,
+}
+
+/// Type and text of a refusal's body.
+pub(super) fn body(
     refusal: &Refusal,
     format: ErrorFormat,
     path: &str,
     trace: &TraceId,
 ) -> (&'static str, String) {
     let Refusal { reason, detail, .. } = refusal;
-    match format {
+    let (kind, body) = match format {
         ErrorFormat::Problem => {
-            let body = json!({
-                "type": "about:blank",
-                "title": reason.title(),
-                "status": reason.status(),
-                "detail": detail,
-                "instance": path,
-                "code": reason.code(),
-                "trace_id": trace.as_str(),
-            });
-            ("application/problem+json", body.to_string())
+            let problem = Problem {
+                r#type: "about:blank",
+                title: reason.title(),
+                status: reason.status(),
+                detail,
+                instance: path,
+                code: reason.code(),
+                trace_id: trace.as_str(),
+            };
+            ("application/problem+json", serde_json::to_string(&problem))
         }
         ErrorFormat::Envelope => {
             let msg = if detail.is_empty() {
@@ -192,10 +214,17 @@ fn body(
             } else {
                 detail
             };
-            let body = json!({ "code": reason.code(), "msg": msg, "data": null, "trace_id": trace.as_str() });
-            ("application/json", body.to_string())
+            let envelope = Envelope {
+                code: reason.code(),
+                msg,
+                data: (),
+                trace_id: trace.as_str(),
+            };
+            ("application/json", serde_json::to_string(&envelope))
         }
-    }
+    };
+    // Text and numbers are always written.
+    (kind, body.unwrap_or_default())
 }
 
 /// The refusal of something that is our own fault: says nothing about it.
@@ -206,6 +235,8 @@ pub(super) fn internal() -> Refusal {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use serde_json::json;
 
     use super::*;
 

@@ -233,7 +233,9 @@ impl<M: Meter> RequestFilter for Limiter<M> {
         let mut told = tier.meter.admit(&self.ask(key, exchange));
         self.tell(&told, tier, exchange);
         if !exchange.dry_run && !matches!(told.verdict, Verdict::Refuse(_)) {
-            exchange.tickets.extend(told.ticket.take());
+            if let Some(ticket) = told.ticket.take() {
+                exchange.tickets.push(ticket);
+            }
             exchange.held.push(Held {
                 limit: self.id(),
                 key,

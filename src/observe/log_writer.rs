@@ -129,6 +129,11 @@ pub fn install(settings: LogSettings, metrics: &Metrics) -> io::Result<LogHandle
 }
 
 impl LogHandle {
+    /// Whether access lines are written at all.
+    pub fn writes_access(&self) -> bool {
+        self.shared.form.load(Ordering::Relaxed) != form::OFF
+    }
+
     /// Writes an access line into the buffer of worker number `lane`.
     pub fn access(&self, lane: usize, record: &Record<'_>) {
         let form = self.shared.form.load(Ordering::Relaxed);
@@ -366,7 +371,15 @@ impl Writer {
         self.timestamp.set(message.at);
         let mut timestamp = Vec::new();
         self.timestamp.write(&mut timestamp);
-        let mut line = Map::new();
+        let fields = message.fields.into_iter().map(|(key, value)| {
+            let masked = settings
+                .mask
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(&key));
+            (key, if masked { "***".into() } else { value })
+        });
+        let mut line: Map<String, Value> = fields.collect();
+        // What every line has comes last: no field of a message takes its place.
         line.insert(
             "timestamp".into(),
             String::from_utf8(timestamp).unwrap_or_default().into(),
@@ -376,13 +389,6 @@ impl Writer {
             message.level.as_str().to_ascii_lowercase().into(),
         );
         line.insert("msg".into(), message.text.into());
-        line.extend(message.fields.into_iter().map(|(key, value)| {
-            let masked = settings
-                .mask
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(&key));
-            (key, if masked { "***".into() } else { value })
-        }));
         self.lines
             .extend_from_slice(Value::Object(line).to_string().as_bytes());
         self.lines.push(b'\n');

@@ -5,6 +5,7 @@
 
 mod outgoing;
 mod predicate;
+mod preflight;
 mod table;
 
 pub use outgoing::Outgoing;

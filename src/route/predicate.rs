@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method, header};
 
+use super::preflight;
 use crate::config::{Route, Scheme};
 use crate::primitives::query;
 
@@ -36,12 +37,7 @@ pub(super) enum Failed {
 
 /// Asks everything of `route` but its path; the method last, so that a 405 is known to hang on it alone.
 pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
-    if !route.hosts.is_empty() && !route.hosts.iter().any(|host| host.matches(asked.host)) {
-        return Err(Failed::Host);
-    }
-    if route.scheme.is_some_and(|scheme| scheme != asked.scheme) {
-        return Err(Failed::Scheme);
-    }
+    ask_place(route, asked)?;
     for (index, (name, wanted)) in route.headers.iter().enumerate() {
         let mut values = asked
             .headers
@@ -52,12 +48,7 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
             return Err(Failed::Header(index));
         }
     }
-    for (index, (name, wanted)) in route.query.iter().enumerate() {
-        let value = asked.query.and_then(|query| query::first(query, name));
-        if !value.is_some_and(|value| wanted.matches(&value)) {
-            return Err(Failed::Query(index));
-        }
-    }
+    ask_query(route, asked)?;
     for (index, (name, wanted)) in route.cookies.iter().enumerate() {
         let headers = asked
             .headers
@@ -71,33 +62,43 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
             return Err(Failed::Cookie(index));
         }
     }
-    if admits(&route.methods, asked.method) || is_preflight_for(route, asked) {
+    if admits(&route.methods, asked.method) || preflight::is_for(route, asked) {
         Ok(())
     } else {
         Err(Failed::Method)
     }
 }
 
+/// Whether everything holds but what is asked of the method, of headers and of cookies.
+pub(super) fn holds_beside_fields(route: &Route, asked: &Asked<'_>) -> bool {
+    ask_place(route, asked).is_ok() && ask_query(route, asked).is_ok()
+}
+
+fn ask_place(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
+    if !route.hosts.is_empty() && !route.hosts.iter().any(|host| host.matches(asked.host)) {
+        return Err(Failed::Host);
+    }
+    if route.scheme.is_some_and(|scheme| scheme != asked.scheme) {
+        return Err(Failed::Scheme);
+    }
+    Ok(())
+}
+
+fn ask_query(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
+    for (index, (name, wanted)) in route.query.iter().enumerate() {
+        let value = asked.query.and_then(|query| query::first(query, name));
+        if !value.is_some_and(|value| wanted.matches(&value)) {
+            return Err(Failed::Query(index));
+        }
+    }
+    Ok(())
+}
+
 /// No list admits any method; `GET` admits `HEAD` (RFC 9110 §9.3.2).
-fn admits(methods: &[Method], method: &Method) -> bool {
+pub(super) fn admits(methods: &[Method], method: &Method) -> bool {
     methods.is_empty()
         || methods.contains(method)
         || (*method == Method::HEAD && methods.contains(&Method::GET))
-}
-
-/// A browser asks with OPTIONS before it sends the method it means; a route with CORS rules answers for its own methods
-/// (Fetch standard, CORS-preflight request).
-fn is_preflight_for(route: &Route, asked: &Asked<'_>) -> bool {
-    if route.cors.is_none()
-        || *asked.method != Method::OPTIONS
-        || !asked.headers.contains_key(header::ORIGIN)
-    {
-        return false;
-    }
-    let meant = asked.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-    meant
-        .and_then(|method| Method::from_bytes(method.as_bytes()).ok())
-        .is_some_and(|m| admits(&route.methods, &m))
 }
 
 impl Failed {

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::predicate::{Asked, Failed, ask};
+use super::preflight::{Fit, fit};
 use crate::config::{HostPattern, Route};
 use crate::primitives::template::Segment;
 
@@ -157,8 +158,15 @@ impl RouteTable {
             asked,
             spans: Spans::new(),
             allow: BTreeSet::new(),
+            announced: None,
         };
-        match walk.node(0, Some(1)) {
+        let found = walk.node(0, Some(1));
+        if let Some(announced) = walk.announced.take()
+            && announced.is_better(found.map(|index| &self.routes[index as usize]))
+        {
+            return Ok(announced.found);
+        }
+        match found {
             Some(index) => Ok(Found {
                 index: index as usize,
                 spans: walk.spans,
@@ -224,6 +232,25 @@ struct Walk<'w> {
     asked: &'w Asked<'w>,
     spans: Spans,
     allow: BTreeSet<&'w str>,
+    /// Of a preflight: the best route that may be the one, but need not.
+    announced: Option<Box<Announced>>,
+}
+
+/// A route that may take what a preflight announces.
+struct Announced {
+    fit: Fit,
+    found: Found,
+}
+
+impl Announced {
+    /// Whether it answers in place of the route that takes the preflight itself. That one does when it has rules to answer
+    /// by, or when what was announced speaks against the other.
+    fn is_better(&self, other: Option<&Route>) -> bool {
+        match other {
+            Some(other) => other.cors.is_none() && self.fit > Fit::Poor,
+            None => true,
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -234,7 +261,7 @@ impl Walk<'_> {
         let path = self.asked.path;
         let Some(start) = start else {
             return self
-                .leaf(&node.exact)
+                .leaf(&node.exact, None)
                 .or_else(|| self.tail(&node.tail, path.len()));
         };
         let end = path[start..].find('/').map_or(path.len(), |at| start + at);
@@ -256,20 +283,20 @@ impl Walk<'_> {
     }
 
     fn tail(&mut self, leaf: &Leaf, start: usize) -> Option<u32> {
-        let found = self.leaf(leaf)?;
-        self.spans
-            .push((start as u32, self.asked.path.len() as u32));
+        let span = (start as u32, self.asked.path.len() as u32);
+        let found = self.leaf(leaf, Some(span))?;
+        self.spans.push(span);
         Some(found)
     }
 
-    /// The best route of `leaf` that accepts the request.
-    fn leaf(&mut self, leaf: &Leaf) -> Option<u32> {
+    /// The best route of `leaf` that accepts the request; `tail` is the rest of the path, where it takes that.
+    fn leaf(&mut self, leaf: &Leaf, tail: Option<Span>) -> Option<u32> {
         if leaf.by_host.is_empty() {
             return leaf
                 .any_host
                 .iter()
                 .copied()
-                .find(|index| self.accepts(*index));
+                .find(|index| self.accepts(*index, tail));
         }
         let bound = leaf
             .by_host
@@ -284,7 +311,7 @@ impl Walk<'_> {
                 (Some(_), _) => bound.next(),
                 (None, _) => any.next(),
             }?;
-            if self.accepts(index) {
+            if self.accepts(index, tail) {
                 return Some(index);
             }
         }
@@ -298,7 +325,7 @@ impl Walk<'_> {
         key(a) > key(b)
     }
 
-    fn accepts(&mut self, index: u32) -> bool {
+    fn accepts(&mut self, index: u32, tail: Option<Span>) -> bool {
         let route = &self.table.routes[index as usize];
         match ask(route, self.asked) {
             Ok(()) => true,
@@ -309,8 +336,25 @@ impl Walk<'_> {
                 }
                 false
             }
+            Err(Failed::Header(_) | Failed::Cookie(_)) => self.is_announced(index, tail),
             Err(_) => false,
         }
+    }
+
+    /// Whether the request is a preflight of one that the route takes; where that is open the route is kept in mind.
+    fn is_announced(&mut self, index: u32, tail: Option<Span>) -> bool {
+        let Some(fit) = fit(&self.table.routes[index as usize], self.asked) else {
+            return false;
+        };
+        let known = self.announced.as_ref().map(|announced| announced.fit);
+        if fit < Fit::Good && known < Some(fit) {
+            let mut spans = self.spans.clone();
+            spans.extend(tail);
+            let index = index as usize;
+            let found = Found { index, spans };
+            self.announced = Some(Box::new(Announced { fit, found }));
+        }
+        fit == Fit::Good
     }
 }
 

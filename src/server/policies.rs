@@ -122,8 +122,12 @@ pub(super) fn describe(route: &RouteRuntime, now: u64) -> Value {
         let settings = mirror.settings();
         json!({ "upstream": settings.upstream.as_str(), "share": settings.share.fraction() })
     });
+    let mut level = json!(policy.level.shown(now));
+    if let Some(acts_as) = policy.acts_as() {
+        level["acts_as"] = acts_as.as_str().into();
+    }
     json!({
-        "level": policy.level.shown(now),
+        "level": level,
         "sides": sides,
         "fallback": fallback,
         "mirror": mirror,
@@ -138,10 +142,13 @@ fn describe_side(side: &SideFacts) -> Value {
     })
 }
 
-/// Ends levels whose time is over, and compares the sides of splits. Called once a second.
+/// Ends levels whose time is over, tells of those that cannot be had, and compares the sides of splits. Called once a
+/// second.
 pub(super) fn tick(state: &State, snapshot: Option<&Snapshot>) {
     state.levels.tick(state.clock.now());
-    let routes = snapshot.into_iter().flat_map(|snapshot| &snapshot.routes);
+    let routes = || snapshot.into_iter().flat_map(|snapshot| &snapshot.routes);
+    routes().for_each(|route| route.policy.tell_hollow(&route.name));
+    let routes = routes();
     let forwarding = routes.filter(|route| matches!(route.target, Target::Forward { .. }));
     let sides = forwarding.filter_map(|route| route.policy.sides.as_ref());
     sides.for_each(|sides| sides.split.facts().tick());

@@ -273,6 +273,36 @@ fn a_level_of_a_route_without_fallback_is_refused_by_check_too() {
 }
 
 #[test]
+fn a_level_whose_fallback_is_gone_is_told_of() {
+    let (_origin, _spare, gateway) = start();
+    degrade(&gateway, &["r", "fallback"]);
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    gateway.rewrite(&text.replace("[route.fallback]\ntext = \"degraded\"\n", ""));
+    gateway.reload_ok();
+    // There is nobody to answer in its place, so it does what it does when it is lean.
+    assert_eq!(gateway.client().get("/").send().seen().origin, "origin");
+    let said = "no fallback";
+    gateway.wait_for_log(|line| {
+        line["route"] == "r"
+            && line["level"] == "warn"
+            && line["msg"].as_str().is_some_and(|msg| msg.contains(said))
+    });
+    assert_eq!(level(&gateway, "r")["acts_as"], "lean");
+    gateway.run_cli(&["status"], &[]).expect(0).says(
+        "LEVEL fallback of r, set by an operator; the route has no fallback, so it acts as lean",
+    );
+    gateway
+        .run_cli(&["explain"], &["GET", "/"])
+        .expect(0)
+        .says("fallback, as lean: the route has no fallback");
+    gateway.rewrite(&text);
+    gateway.reload_ok();
+    let answer = gateway.client().get("/").send().expect(200);
+    assert_eq!(answer.header("X-Fallback"), Some("fixed"));
+    assert!(level(&gateway, "r")["acts_as"].is_null());
+}
+
+#[test]
 fn an_open_breaker_sets_a_level_for_a_while() {
     let origin = Origin::answering(|seen| match seen.target.as_str() {
         "/good" => Answer::echo(),
@@ -293,8 +323,11 @@ fn an_open_breaker_sets_a_level_for_a_while() {
         .get("/")
         .send()
         .refused(503, "breaker_open");
+    // It takes the level as the request ends, a moment after its answer.
+    eventually(seconds(5), "its own level is off", || {
+        level(&gateway, "r")["own"] == "off"
+    });
     gateway.client().get("/").send().refused(503, "route_off");
-    assert_eq!(level(&gateway, "r")["own"], "off");
     eventually(seconds(15), "the route is back by itself", || {
         gateway.client().get("/good").send().status == 200
     });

@@ -1,8 +1,10 @@
 //! What a route does in bad times: its fallback, and how much of its work it does.
 
+mod elsewhere;
 mod fallback;
 mod last_good;
 mod level;
+mod shed;
 
 use crate::harness::{Client, Request};
 

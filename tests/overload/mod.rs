@@ -3,6 +3,8 @@
 mod door;
 mod leaving;
 mod places;
+mod refusals;
+mod signs;
 
 use crate::harness::{Answer, Gateway, Origin, Setup, millis};
 

@@ -210,3 +210,31 @@ fn what_makes_no_sense_is_refused() {
         .expect(1)
         .says("asks no upstream");
 }
+
+#[test]
+fn copies_go_by_the_hash_of_their_upstream() {
+    let main = Origin::named("main");
+    let shadows = ["a", "b", "c"].map(Origin::named);
+    let [a, b, c] = [0, 1, 2].map(|index: usize| shadows[index].address());
+    let shadow = format!(
+        "upstream = \"main\"\nmirror = {{ upstream = \"shadow\" }}\n[upstream.shadow]\n\
+         endpoints = [{{ address = \"{a}\" }}, {{ address = \"{b}\" }}, {{ address = \"{c}\" }}]\n\
+         balance = \"consistent_hash\"\nhash_on = \"header:X-User\"\n"
+    );
+    let gateway = with(&[&main], &shadow).start();
+    let client = gateway.client();
+    for user in (0..12).cycle().take(48) {
+        client.get("/").header("X-User", user).send().expect(200);
+    }
+    let all = || shadows.iter().map(Origin::count).sum::<usize>();
+    eventually(seconds(5), "the copies came", || all() == 48);
+    let served = |origin: &Origin, user: usize| {
+        let user = user.to_string();
+        origin.count_of(|seen| seen.header("X-User") == Some(&*user))
+    };
+    for user in 0..12 {
+        let each = shadows.each_ref().map(|origin| served(origin, user));
+        assert!(each.contains(&4), "user {user}: {each:?}");
+    }
+    assert!(shadows.iter().all(|origin| origin.count() < 48));
+}

@@ -1,6 +1,7 @@
 //! Something new is tried: on some of the requests, or on copies of them.
 
 mod mirror;
+mod mirror_protocol;
 mod split;
 mod stop;
 

@@ -5,6 +5,7 @@ mod answer;
 mod group;
 mod path;
 mod predicate;
+mod preflight;
 mod rewrite;
 
 use crate::harness::{Client, Gateway};

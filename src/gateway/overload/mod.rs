@@ -9,6 +9,7 @@
 //! its worth; lateness is answered by a [`budget`] of each worker. The door of an upstream is [`crate::upstream::Gate`].
 
 mod budget;
+mod doorstep;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
+pub(super) use self::doorstep::{Met, meet};
 use super::ctx::Ctx;
 use super::forward;
 use super::session::read_error;
@@ -97,7 +99,7 @@ pub(super) struct Held {
 }
 
 /// Let in at the gateway's door.
-struct Entered(Arc<OverloadStats>);
+pub(super) struct Entered(Arc<OverloadStats>);
 
 impl Drop for Entered {
     fn drop(&mut self) {
@@ -194,6 +196,15 @@ impl Overload {
         self.workers.get().into_iter().flatten()
     }
 
+    /// Whether some request would be refused by this worker now.
+    fn refuses_some(&self, lane: usize, watched: &config::Overload) -> bool {
+        let worker = self.workers.get().and_then(|workers| workers.get(lane));
+        let withholds = |worker: &Worker| worker.withheld.iter().any(|n| n.load(Relaxed) > 0);
+        let in_flight = u64::from(self.stats.in_flight.load(Relaxed));
+        watched.max_lag.is_some() && worker.is_some_and(withholds)
+            || self.against(Class::Sheddable, in_flight, watched).is_some()
+    }
+
     /// Lets a request in, or not.
     fn enter(
         &self,
@@ -286,16 +297,22 @@ pub(super) fn enter(
     if matches!(route.target, Target::Respond(_)) {
         return Ok(());
     }
+    if let Some(entered) = ctx.start.as_mut().and_then(|start| start.entered.take()) {
+        ctx.held.door = Some(entered);
+        return Ok(());
+    }
     match ctx.state.overload.enter(route.class, ctx.lane(), watched) {
         Ok(entered) => {
             ctx.held.door = Some(entered);
             Ok(())
         }
-        Err(cause) => {
-            ctx.state.overload.stats.shed.up(route.class, cause);
-            Err(refusal(ctx))
-        }
+        Err(cause) => Err(turn_away(ctx, route, cause)),
     }
+}
+
+fn turn_away(ctx: &Ctx, route: &RouteRuntime, cause: ShedCause) -> Refusal {
+    ctx.state.overload.stats.shed.up(route.class, cause);
+    refusal(ctx)
 }
 
 /// The door of the upstream that is tried next. A further try keeps the place of the one before. A client that goes away

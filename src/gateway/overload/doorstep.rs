@@ -1,0 +1,144 @@
+//! The gateway's door while it refuses: a request is answered before it becomes anybody's work.
+//!
+//! What is refused must cost a fraction of what is served, or refusing is all that a worker does (the point that DAGOR and
+//! the SRE book make of cheap rejections). So while something is refused the route is looked up as soon as the head is read,
+//! and whoever is turned away never reaches the framework. A route that changes its answers - for browsers, say - takes the long way.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
+
+use super::{Entered, turn_away};
+use crate::gateway::client::ClientIo;
+use crate::gateway::connection::Door;
+use crate::gateway::ctx::{Ctx, Peer};
+use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra, whole_seconds};
+use crate::gateway::http1::head::Head;
+use crate::gateway::inbound::Arrival;
+use crate::gateway::snapshot::{Snapshot, Target};
+use crate::gateway::{decide, reply};
+
+/// What a request met at the door.
+pub(in crate::gateway) enum Met {
+    /// Nobody, or it was let in.
+    In(Option<Entered>),
+    /// A refusal, which it was told.
+    Refusal,
+}
+
+/// Asks the door before the framework does, while the door refuses some. `begin` was called on `client`.
+pub(in crate::gateway) async fn meet<A>(
+    client: &Arc<ClientIo>,
+    peer: &Peer,
+    snapshot: &Snapshot,
+    (request, head): (&RequestHeader, &Head),
+    door: &Door<A>,
+) -> Met
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Some(watched) = snapshot.config.server.overload.as_ref() else {
+        return Met::In(None);
+    };
+    let (overload, lane) = (&door.state.overload, door.lane.index());
+    if !door.public || !overload.refuses_some(lane, watched) {
+        return Met::In(None);
+    }
+    let trusted = &snapshot.config.server.trusted_proxies;
+    let client_ip = decide::client_ip(peer.address, trusted, request);
+    // What is wrong with it is told where everything is.
+    let Ok(arrival) = Arrival::of(request, peer, snapshot, client_ip) else {
+        return Met::In(None);
+    };
+    let route = &snapshot.routes[arrival.found.index];
+    let answers = matches!(route.target, Target::Respond(_));
+    if answers || !route.response_filters.is_empty() {
+        return Met::In(None);
+    }
+    let cause = match overload.enter(route.class, lane, watched) {
+        Ok(entered) => return Met::In(Some(entered)),
+        Err(cause) => cause,
+    };
+    let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
+    ctx.learn(request, peer, snapshot);
+    ctx.enter(Arc::clone(route));
+    let refusal = turn_away(&ctx, route, cause);
+    if door.state.draining() {
+        client.end_after();
+    }
+    // A body that is here already is dropped, so that the connection can go on.
+    client.drop_body();
+    let keep_alive = snapshot.config.server.client.keepalive_timeout;
+    client.set_extra(Extra {
+        trace: Some(ctx.trace),
+        keep_alive: Some(keep_alive.as_secs().max(1)),
+        ..Extra::default()
+    });
+    let format = snapshot.config.server.error_format;
+    let (content_type, body) = reply::body(&refusal, format, ctx.uri.path(), &ctx.trace);
+    let told = Told {
+        status: refusal.reason.status(),
+        content_type,
+        length: body.len() as u64,
+        retry_after: whole_seconds(refusal.retry_after.unwrap_or_default()).max(1),
+    };
+    let delimited = if request.method == Method::HEAD {
+        Delimited::Absent
+    } else {
+        Delimited::with(Some(told.length), head.version)
+    };
+    client.begin_answer(&told, delimited, head.version);
+    let sent = async {
+        if delimited != Delimited::Absent {
+            client.send(Bytes::from(body)).await?;
+        }
+        client.end_answer(None);
+        client.flush_last().await
+    };
+    let whole = sent.await.is_ok() && delimited != Delimited::Absent;
+    client.ended(Instant::now());
+    ctx.refusal = Some(refusal);
+    let bytes = if whole { told.length } else { 0 };
+    ctx.record(told.status, bytes, Some(&request.headers));
+    Met::Refusal
+}
+
+/// The head of a refusal, without a map for its three fields.
+struct Told {
+    status: u16,
+    content_type: &'static str,
+    length: u64,
+    retry_after: u64,
+}
+
+impl AnswerHead for Told {
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn reason(&self) -> &str {
+        let status = StatusCode::from_u16(self.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason());
+        reason.unwrap_or_default()
+    }
+
+    fn each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        show(b"Content-Type", self.content_type.as_bytes());
+        for (name, number) in [
+            (&b"Content-Length"[..], self.length),
+            (b"Retry-After", self.retry_after),
+        ] {
+            // Twenty digits are all that a number may have.
+            let mut digits = [0; 20];
+            let mut left = &mut digits[..];
+            let _ = write!(left, "{number}");
+            let free = left.len();
+            show(name, &digits[..digits.len() - free]);
+        }
+    }
+}

@@ -333,11 +333,12 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     }
     // That of another upstream is not needed any more; nobody holds one and waits for another.
     ctx.held.place = None;
-    let place = match gate.enter() {
+    let class = ctx.route.as_ref().map(|route| route.class);
+    let class = class.unwrap_or_default();
+    let place = match gate.enter(class) {
         Some(place) => place,
         None => {
-            let class = ctx.route.as_ref().map(|route| route.class);
-            let waiting = gate.wait(class.unwrap_or_default());
+            let waiting = gate.wait(class);
             let waited = match &ctx.start {
                 Some(start) => start.client.unless_gone(waiting).await,
                 None => Ok(waiting.await),
@@ -416,9 +417,9 @@ pub(super) fn explain(
 pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
-    let limit = gate.limit();
+    let (limit, free) = (gate.limit(), gate.limit_of(class));
     let verdict = match (
-        in_flight < limit && queued == 0,
+        in_flight < free && queued == 0,
         queued < gate.settings().queue,
     ) {
         (true, _) => "let in",

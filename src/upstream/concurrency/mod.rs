@@ -9,6 +9,7 @@
 
 mod gradient;
 mod queue;
+mod reserve;
 mod sampler;
 #[cfg(test)]
 mod simulation;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 use self::gradient::Bounds;
 use self::queue::{Number, Pushed, Queue};
+use self::reserve::Demand;
 use self::sampler::{Limiter, Sample};
 use crate::config::{Class, Concurrency, ConcurrencyLimit};
 use crate::observe::overload::{ConcurrencyStats, ShedCause};
@@ -42,6 +44,7 @@ pub struct Gate {
 pub struct Places {
     counts: Arc<ConcurrencyStats>,
     queue: Mutex<Queue<oneshot::Sender<Place>>>,
+    demand: Demand,
     limiter: Limiter,
     clock: Clock,
     /// Refused when it was told last, and whether that has begun.
@@ -52,6 +55,7 @@ pub struct Places {
 /// A place at an upstream.
 pub struct Place {
     gate: Arc<Gate>,
+    class: Class,
     /// It was given back already.
     void: bool,
 }
@@ -62,6 +66,7 @@ impl Places {
         Self {
             counts,
             queue: Mutex::new(Queue::new()),
+            demand: Demand::default(),
             limiter: Limiter::new(),
             clock: Clock::start(),
             told: AtomicU64::new(0),
@@ -76,9 +81,10 @@ impl Gate {
         Self { settings, places }
     }
 
-    /// Takes a place if one is free and nobody waits for it.
-    pub fn enter(self: &Arc<Self>) -> Option<Place> {
-        (self.places.counts.queued.load(SeqCst) == 0 && self.take()).then(|| self.place())
+    /// Takes a place if one is free for `class` and nobody waits for it.
+    pub fn enter(self: &Arc<Self>, class: Class) -> Option<Place> {
+        let free = self.places.counts.queued.load(SeqCst) == 0 && self.take(class);
+        free.then(|| self.place(class))
     }
 
     /// Waits for a place.
@@ -136,6 +142,12 @@ impl Gate {
         }
     }
 
+    /// Those of them that a request of `class` may take: some are kept for what matters more.
+    pub fn limit_of(&self, class: Class) -> u32 {
+        let limit = self.limit();
+        limit - self.places.demand.kept_from(class, limit)
+    }
+
     /// The latency without load that an adaptive limit goes by.
     pub fn unloaded(&self) -> Option<Duration> {
         let floor = self.places.limiter.floor();
@@ -148,8 +160,13 @@ impl Gate {
     }
 
     /// Says in the log when refusing begins and ends. Called once a second.
-    pub fn tell(&self, upstream: &str) {
+    pub fn tell(self: &Arc<Self>, upstream: &str) {
         let places = &*self.places;
+        places.demand.turn();
+        if places.counts.queued.load(SeqCst) > 0 {
+            // Less may be kept than before.
+            self.hand_out(&mut places.queue.lock());
+        }
         places.counts.limit.store(self.limit(), Relaxed);
         let total = places.counts.shed.total();
         let more = total - places.told.swap(total, Relaxed).min(total);
@@ -170,20 +187,22 @@ impl Gate {
         }
     }
 
-    fn place(self: &Arc<Self>) -> Place {
+    fn place(self: &Arc<Self>, class: Class) -> Place {
         Place {
             gate: Arc::clone(self),
+            class,
             void: false,
         }
     }
 
-    /// Takes a place if one is free.
-    fn take(&self) -> bool {
-        let limit = self.limit();
+    /// Takes a place if one is free for `class`.
+    fn take(&self, class: Class) -> bool {
+        let limit = self.limit_of(class);
         let in_flight = &self.places.counts.in_flight;
         let taken = in_flight.fetch_update(SeqCst, Relaxed, |n| (n < limit).then_some(n + 1));
         match taken {
             Ok(before) => {
+                self.places.demand.came(class);
                 if matches!(self.settings.limit, ConcurrencyLimit::Adaptive { .. }) {
                     self.places.limiter.saw(before + 1);
                 }
@@ -220,19 +239,20 @@ impl Gate {
     /// Gives free places to those who wait.
     fn hand_out(self: &Arc<Self>, queue: &mut Queue<oneshot::Sender<Place>>) {
         let (counts, now) = (&self.places.counts, self.now());
-        while !queue.is_empty() && self.take() {
-            let mut free = Some(self.place());
-            while let Some(mut place) = free.take() {
-                if let Some(next) = queue.pop(now, self.patience()) {
-                    counts.queued.fetch_sub(1, SeqCst);
+        while let Some(class) = queue.next_class().filter(|class| self.take(*class)) {
+            let mut place = self.place(class);
+            if let Some(next) = queue.pop(now, self.patience()) {
+                counts.queued.fetch_sub(1, SeqCst);
+                match next.send(place) {
+                    Ok(()) => continue,
                     // Who waits no longer does not take it.
-                    free = next.send(place).err();
-                } else {
-                    // Not given back the usual way: that would look for somebody, under this lock.
-                    place.void = true;
-                    counts.in_flight.fetch_sub(1, SeqCst);
+                    Err(returned) => place = returned,
                 }
             }
+            // Not given back the usual way: that would look for somebody, under this lock.
+            place.void = true;
+            self.places.demand.went(class);
+            counts.in_flight.fetch_sub(1, SeqCst);
         }
     }
 
@@ -293,6 +313,7 @@ impl Drop for Place {
             return;
         }
         let counts = &self.gate.places.counts;
+        self.gate.places.demand.went(self.class);
         counts.in_flight.fetch_sub(1, SeqCst);
         if counts.queued.load(SeqCst) > 0 {
             self.gate.hand_out(&mut self.gate.places.queue.lock());

@@ -52,6 +52,7 @@ impl<T> Queue<T> {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -102,6 +103,12 @@ impl<T> Queue<T> {
         let (_, item) = line.waiting.pop_front()?;
         self.length -= 1;
         Some((item, least))
+    }
+
+    /// The class of who is next.
+    pub(super) fn next_class(&self) -> Option<Class> {
+        let waiting = |class: &Class| !self.lines[*class as usize].waiting.is_empty();
+        Class::ALL.into_iter().find(waiting)
     }
 
     /// Takes out who is next.

@@ -17,8 +17,8 @@ fn gate(limit: u32, queue: u32, timeout: u64) -> Arc<Gate> {
 #[tokio::test]
 async fn a_place_goes_to_who_matters_most() {
     let gate = gate(1, 10, 1000);
-    let held = gate.enter().expect("free");
-    assert!(gate.enter().is_none());
+    let held = gate.enter(Class::Normal).expect("free");
+    assert!(gate.enter(Class::Normal).is_none());
     let (sheddable, critical) = (gate.wait(Class::Sheddable), gate.wait(Class::Critical));
     tokio::pin!(sheddable, critical);
     assert!(futures_util::poll!(&mut sheddable).is_pending());
@@ -26,7 +26,10 @@ async fn a_place_goes_to_who_matters_most() {
     drop(held);
     assert!(futures_util::poll!(&mut sheddable).is_pending());
     let place = critical.await.expect("next");
-    assert!(gate.enter().is_none(), "nobody passes those who wait");
+    assert!(
+        gate.enter(Class::Normal).is_none(),
+        "nobody passes those who wait"
+    );
     drop(place);
     drop(sheddable.await.expect("last"));
     assert_eq!(gate.counts().now(), [0, 0, 0]);
@@ -35,7 +38,7 @@ async fn a_place_goes_to_who_matters_most() {
 #[tokio::test]
 async fn who_leaves_or_waited_too_long_takes_nothing_along() {
     let gate = gate(1, 1, 200);
-    let held = gate.enter().expect("free");
+    let held = gate.enter(Class::Normal).expect("free");
     let mut left = Box::pin(gate.wait(Class::Normal));
     assert!(futures_util::poll!(&mut left).is_pending());
     assert_eq!(
@@ -58,7 +61,7 @@ async fn who_leaves_or_waited_too_long_takes_nothing_along() {
 #[tokio::test]
 async fn who_gives_way_is_told() {
     let gate = gate(1, 1, 200);
-    let held = gate.enter().expect("free");
+    let held = gate.enter(Class::Normal).expect("free");
     let mut displaced = Box::pin(gate.wait(Class::Sheddable));
     assert!(futures_util::poll!(&mut displaced).is_pending());
     let mut critical = Box::pin(gate.wait(Class::Critical));
@@ -77,17 +80,23 @@ fn places_are_neither_lost_nor_made_by_threads_that_meet() {
         .enable_time()
         .build()
         .expect("runtime");
-    let gate = gate(3, 4, 5);
+    // Of three places none is kept from anybody, of ten some are.
+    meet(&runtime, 3);
+    meet(&runtime, 10);
+}
+
+fn meet(runtime: &tokio::runtime::Runtime, places: u32) {
+    let gate = gate(places, 4, 5);
     let most = Arc::new(std::sync::atomic::AtomicU32::new(0));
     runtime.block_on(async {
-        let tasks = (0..16_u64).map(|task| {
+        let tasks = (0..20_u64).map(|task| {
             let (gate, most) = (Arc::clone(&gate), Arc::clone(&most));
             tokio::spawn(async move {
                 let mut numbers = SmallRng::seed_from_u64(task);
                 let now = Arc::new(std::sync::atomic::AtomicU32::new(0));
                 for _ in 0..2000 {
                     let class = Class::ALL[numbers.random_range(0..3)];
-                    let place = match gate.enter() {
+                    let place = match gate.enter(class) {
                         Some(place) => Some(place),
                         None if numbers.random_bool(0.1) => {
                             // Leaves before its turn.
@@ -113,7 +122,31 @@ fn places_are_neither_lost_nor_made_by_threads_that_meet() {
             task.await.expect("no panic");
         }
     });
-    assert!(most.load(SeqCst) <= 3, "{most:?}");
+    assert!(most.load(SeqCst) <= places, "{most:?}");
     assert_eq!(gate.counts().now(), [0, 0, 0]);
     assert!(gate.places.queue.lock().is_empty());
+    let kept = || Class::ALL.map(|class| gate.places.demand.kept_from(class, 100));
+    gate.places.demand.turn();
+    gate.places.demand.turn();
+    assert_eq!(kept(), [0, 0, 0], "nobody is there, nor was lately");
+}
+
+#[tokio::test]
+async fn a_place_is_free_for_what_matters_while_the_others_wait() {
+    let gate = gate(5, 10, 1000);
+    drop(gate.enter(Class::Critical).expect("free"));
+    let held: Vec<Place> = std::iter::from_fn(|| gate.enter(Class::Sheddable)).collect();
+    assert_eq!(held.len(), 4, "a fifth is kept");
+    let sheddable = gate.wait(Class::Sheddable);
+    tokio::pin!(sheddable);
+    assert!(futures_util::poll!(&mut sheddable).is_pending());
+    let critical = gate.wait(Class::Critical).await.expect("at once");
+    drop(critical);
+    assert!(futures_util::poll!(&mut sheddable).is_pending());
+    // A second later, and another, it is long ago that somebody needed it.
+    gate.tell("api");
+    gate.tell("api");
+    drop(sheddable.await.expect("its turn"));
+    drop(held);
+    assert_eq!(gate.counts().now()[1..], [0, 0]);
 }

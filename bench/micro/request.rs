@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pingora::http::RequestHeader;
 use tollgate::config::{self, Config, Source};
-use tollgate::filter::{Exchange, Scheme};
+use tollgate::filter::Exchange;
 use tollgate::primitives::RouteName;
 
 /// Seconds since 1970 at which every request here arrives.
@@ -40,33 +40,13 @@ pub(crate) fn exchange<'e>(
     client: u32,
     now: u64,
 ) -> Exchange<'e> {
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
     Exchange {
-        head,
-        raw_target: target,
-        path,
-        query,
         host: "api.example.com",
         authority: "api.example.com",
-        scheme: Scheme::Http,
         client_ip: IpAddr::V4(Ipv4Addr::from(client)),
-        certificate: None,
-        route,
-        max_body: 0,
-        body_length: None,
-        address_number: None,
         now,
         unix_time: NOW,
-        principal: None,
-        quota: None,
-        tickets: Default::default(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: false,
+        ..Exchange::bare(head, target, route)
     }
 }
 

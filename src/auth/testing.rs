@@ -94,33 +94,15 @@ impl Call {
     }
 
     pub(super) fn exchange(&self) -> Exchange<'_> {
-        let (path, query) = match self.target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.target.as_str(), None),
-        };
         Exchange {
-            head: &self.head,
-            raw_target: &self.target,
-            path,
-            query,
             host: &self.authority,
             authority: &self.authority,
             scheme: self.scheme,
             client_ip: self.ip,
-            certificate: None,
-            route: &self.route,
-            max_body: 1 << 20,
-            body_length: None,
-            address_number: None,
             now: self.now,
             unix_time: self.unix_time,
-            principal: None,
-            quota: None,
-            tickets: Default::default(),
-            held: Default::default(),
-            paces: Vec::new(),
-            turn: None,
             dry_run: self.dry_run,
+            ..Exchange::bare(&self.head, &self.target, &self.route)
         }
     }
 }

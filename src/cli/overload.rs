@@ -28,8 +28,12 @@ pub(super) fn places_line(places: &Value) -> Option<String> {
     } else {
         "fixed".to_owned()
     };
+    let kept = match places["kept_from"]["sheddable"].as_u64() {
+        Some(kept @ 1..) => format!(", {kept} kept for what matters more"),
+        _ => String::new(),
+    };
     let mut line = format!(
-        "  {} of {limit} places taken ({kind}), {} of {} waiting",
+        "  {} of {limit} places taken ({kind}){kept}, {} of {} waiting",
         places["in_flight"], places["queued"], places["queue"]
     );
     if let Some(refused) = by_class(&places["refused"]) {
@@ -82,11 +86,11 @@ mod tests {
     #[test]
     fn describes_the_places_of_an_upstream() {
         let places = json!({ "limit": 40, "adaptive": true, "unloaded_ms": 20.4, "in_flight": 40, "queued": 3, "queue": 100,
-            "refusing": true, "refused": { "critical": 0, "normal": 2, "sheddable": 9 } });
+            "kept_from": { "normal": 1, "sheddable": 4 }, "refusing": true, "refused": { "critical": 0, "normal": 2, "sheddable": 9 } });
         assert_eq!(
             places_line(&places).as_deref(),
             Some(
-                "  40 of 40 places taken (adaptive, 20.4 ms without load), 3 of 100 waiting, REFUSING; \
+                "  40 of 40 places taken (adaptive, 20.4 ms without load), 4 kept for what matters more, 3 of 100 waiting, REFUSING; \
                  refused since the start: 0 critical, 2 normal, 9 sheddable\n"
             )
         );

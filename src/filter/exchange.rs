@@ -1,6 +1,6 @@
 //! One request as a filter sees it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -191,6 +191,41 @@ pub struct Exchange<'a> {
     pub turn: Option<Instant>,
     /// Ask only: nothing may be taken, remembered or counted.
     pub dry_run: bool,
+}
+
+impl<'a> Exchange<'a> {
+    /// Of which nothing is known but what was asked for, over HTTP and of no host, by nobody in particular and at no time
+    /// worth a name: what trials and measurements of single filters begin with.
+    pub fn bare(head: &'a RequestHeader, target: &'a str, route: &'a RouteName) -> Self {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        Self {
+            head,
+            raw_target: target,
+            path,
+            query,
+            host: "",
+            authority: "",
+            scheme: Scheme::Http,
+            client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            certificate: None,
+            route,
+            max_body: 1 << 20,
+            body_length: None,
+            address_number: None,
+            now: 1,
+            unix_time: 1,
+            principal: None,
+            quota: None,
+            tickets: Tickets::default(),
+            held: Holdings::default(),
+            paces: Vec::new(),
+            turn: None,
+            dry_run: false,
+        }
+    }
 }
 
 impl Exchange<'_> {

@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 
 use super::{LimitFacts, build};
 use crate::config::{Algorithm, Limit, LimitHeaders, LimitKey, OnMissingKey};
-use crate::filter::{Exchange, RequestFilter, Scheme, Verdict};
+use crate::filter::{Exchange, RequestFilter, Verdict};
 use crate::observe::stats::LimitStats;
 use crate::primitives::{LimitName, RouteName, units};
 
@@ -46,28 +46,10 @@ impl Request {
 
     pub(super) fn exchange(&self, now: u64) -> Exchange<'_> {
         Exchange {
-            head: &self.head,
-            raw_target: "/",
-            path: "/",
-            query: None,
-            host: "example.com",
-            authority: "example.com",
-            scheme: Scheme::Http,
             client_ip: self.client,
-            certificate: None,
-            route: &self.route,
-            max_body: 0,
-            body_length: None,
-            address_number: None,
             now,
             unix_time: 1_700_000_000,
-            principal: None,
-            quota: None,
-            tickets: Default::default(),
-            held: Default::default(),
-            paces: Vec::new(),
-            turn: None,
-            dry_run: false,
+            ..Exchange::bare(&self.head, "/", &self.route)
         }
     }
 }

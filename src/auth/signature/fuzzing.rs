@@ -71,35 +71,15 @@ fn request(bytes: &[u8]) -> Option<(RequestHeader, &str)> {
 /// What each scheme says; `None` where the bytes make no request at all.
 pub(super) fn told(bytes: &[u8]) -> Option<Vec<&'static str>> {
     let (head, target) = request(bytes)?;
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
     let route = RouteName::new("r");
     let told = authenticators().into_iter().map(|scheme| {
         let mut exchange = Exchange {
-            head: &head,
-            raw_target: target,
-            path,
-            query,
             host: "api.example.com",
             authority: "api.example.com",
             scheme: Scheme::Https,
             client_ip: IpAddr::from([192, 0, 2, 1]),
-            certificate: None,
-            route: &route,
-            max_body: 1 << 20,
-            body_length: None,
-            address_number: None,
-            now: 1_000_000_000,
             unix_time: NOW,
-            principal: None,
-            quota: None,
-            tickets: Default::default(),
-            held: Default::default(),
-            paces: Vec::new(),
-            turn: None,
-            dry_run: false,
+            ..Exchange::bare(&head, target, &route)
         };
         match scheme.check(&mut exchange) {
             Verdict::NeedBody => word(&scheme.check_body(&mut exchange, b"body")),

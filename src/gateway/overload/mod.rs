@@ -446,6 +446,10 @@ pub fn describe_places(pool: &Pool) -> Option<Value> {
         "adaptive": adaptive,
         "unloaded_ms": gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
         "in_flight": in_flight,
+        "kept_from": {
+            "normal": gate.kept_from(Class::Normal),
+            "sheddable": gate.kept_from(Class::Sheddable),
+        },
         "queued": queued,
         "queue": gate.settings().queue,
         "refusing": gate.is_shedding(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use pingora::http::RequestHeader;
 
 use super::*;
-use crate::filter::Scheme;
 use crate::primitives::RouteName;
 
 fn rules(origins: &[&str]) -> Cors {
@@ -27,30 +26,7 @@ fn ask(filter: &CorsFilter, method: &str, headers: &[(&'static str, &str)]) -> V
         head.append_header(*name, *value).unwrap();
     }
     let route = RouteName::new("r");
-    filter.check(&mut Exchange {
-        head: &head,
-        raw_target: "/",
-        path: "/",
-        query: None,
-        host: "example.com",
-        authority: "example.com",
-        scheme: Scheme::Https,
-        client_ip: [192, 0, 2, 1].into(),
-        certificate: None,
-        route: &route,
-        max_body: 0,
-        body_length: None,
-        address_number: None,
-        now: 1,
-        unix_time: 1,
-        principal: None,
-        quota: None,
-        tickets: Default::default(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: false,
-    })
+    filter.check(&mut Exchange::bare(&head, "/", &route))
 }
 
 /// The headers a preflight is answered with, as text.

@@ -142,6 +142,11 @@ impl Gate {
         }
     }
 
+    /// Places that are kept from `class` now, for what matters more.
+    pub fn kept_from(&self, class: Class) -> u32 {
+        self.places.demand.kept_from(class, self.limit())
+    }
+
     /// Those of them that a request of `class` may take: some are kept for what matters more.
     pub fn limit_of(&self, class: Class) -> u32 {
         let limit = self.limit();

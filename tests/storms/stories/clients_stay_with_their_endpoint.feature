@@ -5,7 +5,7 @@ Feature: Sticky sessions
       """
       [upstream.game]
       endpoints = [{ address = "{a}" }, { address = "{b}" }, { address = "{c}" }]
-      passive = { max_fails = 1, fail_timeout = "1s" }
+      passive = { max_fails = 3, fail_timeout = "1s" }
       sticky = { secret = "a secret of at least 32 bytes, for a story" }
       [[route]]
       path = "/play"

@@ -10,6 +10,9 @@ use super::load::Sent;
 use super::steps::{Act, World, bounded, compile, names, span};
 use crate::harness::holds_within;
 
+/// Requests that were on their way at an end of a span, and count within it on one side alone.
+const EDGES: f64 = 20.0;
+
 pub(super) static POLICIES: LazyLock<Vec<(Regex, Act)>> = LazyLock::new(|| {
     let steps: [(&str, Act); 11] = [
         (
@@ -67,10 +70,10 @@ impl World {
             asked += self.sent(name.as_str(), None).len();
             got += self.worked(name.as_str());
         }
-        let factor = got as f64 / asked as f64;
-        eprintln!("  {got} for {asked}, {factor:.2} times");
+        let most = asked as f64 * words["factor"].parse::<f64>().unwrap();
+        eprintln!("  {got} for {asked}");
         assert!(
-            factor <= words["factor"].parse().unwrap(),
+            got as f64 <= most + EDGES,
             "the origins got {got}, the clients asked {asked} times"
         );
     }

@@ -1,11 +1,11 @@
 Feature: Overload
   Scenario: Twice of what can be served comes in: what matters is served, the rest is told when to come back
-    Given origin a serves 10 requests at once, each in 50 ms
+    Given origin a serves 20 requests at once, each in 100 ms
     And a gateway with
       """
       [upstream.shop]
       endpoints = [{ address = "{a}" }]
-      concurrency = { max = 10, queue = 10, queue_timeout = "100ms" }
+      concurrency = { max = 20, queue = 10, queue_timeout = "100ms" }
       [[route]]
       path = "/pay"
       upstream = "shop"

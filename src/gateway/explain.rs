@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
 use super::{breaking, decide, overload, policy};
+use crate::config::ClientLimits;
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
@@ -101,17 +103,7 @@ fn walk(
     answer: &mut Answer,
 ) -> Result<(), Refusal> {
     let (request, target) = wire(question);
-    let limits = &snapshot.config.server.client;
-    let read = match head::scan(&request, 0, limits) {
-        Scan::Whole(length) if length == request.len() => {
-            head::parse(&Bytes::from(request), limits)
-        }
-        Scan::TooLong(refusal) => Err(refusal),
-        Scan::Whole(_) | Scan::Partial => {
-            Err(Refusal::new(Reason::BadRequest, "the request is malformed"))
-        }
-    };
-    let (head, _) = match read {
+    let (head, known) = match read(request, &snapshot.config.server.client) {
         Ok(read) => read,
         Err(refusal) => {
             answer.path = Some(target);
@@ -156,28 +148,13 @@ fn walk(
             return Err(refusal);
         }
     };
-    let (config, route) = (
-        &snapshot.table.routes()[found.index],
-        &*snapshot.routes[found.index],
-    );
-    let location = config.location.to_string();
-    answer.route = Some(route.name.to_string());
-    answer.location = Some(location.clone());
-    let names = config.path.captures().map(str::to_owned);
-    answer.captures = names
-        .zip(found.captures(&taken.path).map(str::to_owned))
-        .collect();
-    answer.step(
-        "route",
-        &format!("{} takes it", route.name),
-        Some(&location),
-    );
+    let route = &*snapshot.routes[found.index];
+    let location = taken_by(route, snapshot, (&found, &taken.path), answer);
     let watched = snapshot.config.server.overload.as_ref();
     if let Some((words, refusal)) = overload::explain(&state.overload, route, watched) {
         answer.step("overload", &words, Some(&location));
         refusal.map_or(Ok(()), Err)?;
     }
-    let length = head.headers.get(http::header::CONTENT_LENGTH);
     let mut exchange = Exchange {
         head: &head,
         raw_target: taken.raw,
@@ -190,7 +167,7 @@ fn walk(
         certificate: None,
         route: &route.name,
         max_body: route.max_body,
-        body_length: length.and_then(|length| head::content_length(length.as_bytes())),
+        body_length: known.framing.length(),
         address_number: None,
         now: state.clock.now(),
         unix_time: clock::unix_now().as_secs(),
@@ -222,6 +199,40 @@ fn walk(
         return Ok(());
     };
     lead(route, (&pool, &taken), &found, state, answer)
+}
+
+/// Reads the head as it would be read from a connection.
+fn read(
+    request: Vec<u8>,
+    limits: &ClientLimits,
+) -> Result<(Box<RequestHeader>, head::Head), Refusal> {
+    match head::scan(&request, 0, limits) {
+        Scan::Whole(length) if length == request.len() => {
+            head::parse(&Bytes::from(request), limits)
+        }
+        Scan::TooLong(refusal) => Err(refusal),
+        Scan::Whole(_) | Scan::Partial => {
+            Err(Refusal::new(Reason::BadRequest, "the request is malformed"))
+        }
+    }
+}
+
+/// Says which route takes it, and returns where in the configuration that stands.
+fn taken_by(
+    route: &RouteRuntime,
+    snapshot: &Snapshot,
+    (found, path): (&Found, &str),
+    answer: &mut Answer,
+) -> String {
+    let config = &snapshot.table.routes()[found.index];
+    let location = config.location.to_string();
+    answer.route = Some(route.name.to_string());
+    answer.location = Some(location.clone());
+    let names = config.path.captures().map(str::to_owned);
+    answer.captures = names.zip(found.captures(path).map(str::to_owned)).collect();
+    let verdict = format!("{} takes it", route.name);
+    answer.step("route", &verdict, Some(&location));
+    location
 }
 
 /// What listeners with rules say of the address. Which one a request comes in at is not known here, so it is refused

@@ -12,7 +12,6 @@ use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
 use super::ctx::{Ctx, Peer};
-use super::http1::head::Framing;
 use super::snapshot::{Snapshot, Target};
 use super::{affinity, chain, decide, failure, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
@@ -135,10 +134,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         certificate: certified.as_deref().map(|certified| &certified.certificate),
         route: &route.name,
         max_body: route.max_body,
-        body_length: match known.framing {
-            Framing::Length(length) => Some(length),
-            Framing::None | Framing::Chunked => None,
-        },
+        body_length: known.framing.length(),
         address_number: None,
         now: ctx.state.clock.at(ctx.began),
         unix_time: ctx.at.as_secs(),
@@ -263,11 +259,12 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
     let Some(start) = &ctx.start else {
         return Err(reply::internal());
     };
-    let declared = match start.head.framing {
-        Framing::Length(length) => length,
-        _ => 0,
-    };
-    if declared > most {
+    if start
+        .head
+        .framing
+        .length()
+        .is_some_and(|length| length > most)
+    {
         return Err(chain::too_large(most));
     }
     if start.head.expects_continue && !start.client.has_ahead() {

@@ -6,6 +6,7 @@
 mod access_log;
 mod breaker;
 mod comparison;
+mod family;
 mod headroom;
 mod hedge;
 mod line_buffers;

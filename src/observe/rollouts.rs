@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
 
-use super::metrics::{counter, gauge, histogram, labels, observed};
+use super::family::{counter, gauge, histogram, labels, observed};
 use super::stats::{Count, Histogram, Level as Gauge, RouteStats};
 use crate::filter::Reason;
 use crate::primitives::level::Level;

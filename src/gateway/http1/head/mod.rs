@@ -32,6 +32,16 @@ pub(crate) enum Framing {
     Chunked,
 }
 
+impl Framing {
+    /// How long the body is, where that is said beforehand.
+    pub(crate) fn length(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            Self::None | Self::Chunked => None,
+        }
+    }
+}
+
 /// What is known about a head that passed, besides its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {

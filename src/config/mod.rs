@@ -567,7 +567,12 @@ fn routes(
     let upstreams = defined(|raw| raw.upstream.keys().map(String::as_str).collect());
     let auths = defined(|raw| raw.auth.keys().map(String::as_str).collect());
     let limits = defined(|raw| raw.limit.keys().map(String::as_str).collect());
+    let hedged = defined(|raw| {
+        let hedged = raw.upstream.iter().filter(|(_, raw)| raw.is_hedged());
+        hedged.map(|(name, _)| name.as_str()).collect()
+    });
     let known = Known {
+        hedged: &|name| hedged.contains(&name),
         upstreams: &|name| upstreams.binary_search(&name).is_ok() || upstreams.contains(&name),
         auths: &|name| auths.contains(&name),
         limits: &|name| limits.contains(&name),

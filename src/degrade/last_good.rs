@@ -9,6 +9,8 @@
 //!
 //! Bounded: each body, all of them together, and their age; the oldest go first.
 
+mod carried;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::{Mutex, RwLock};
 
+pub use self::carried::CarriedAnswers;
 use crate::config::LastGood as Settings;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
@@ -93,7 +96,9 @@ pub struct Good {
     /// Its body.
     pub body: Bytes,
     /// When it came, nanoseconds of the process clock.
-    pub at: u64,
+    at: u64,
+    /// How old it was then: it came to the process before this one.
+    before: u64,
 }
 
 /// A request, as far as its answer depends on it.
@@ -143,7 +148,7 @@ impl LastGood {
             what = &kept.by_key.get(&key)?.what;
         }
         match what {
-            What::Answer(good) if now.saturating_sub(good.at) <= nanos(self.settings.max_age) => {
+            What::Answer(good) if good.age(now) <= nanos(self.settings.max_age) => {
                 Some(Arc::clone(good))
             }
             What::Answer(_) | What::Varies(_) => None,
@@ -173,7 +178,7 @@ impl LastGood {
         }
         if self
             .find(asked, now)
-            .is_some_and(|good| now.saturating_sub(good.at) < REFRESH)
+            .is_some_and(|good| good.age(now) < REFRESH)
         {
             return None;
         }
@@ -206,16 +211,13 @@ impl LastGood {
         if !keeping.whole || cut {
             return;
         }
-        let fields = keeping.headers.iter();
-        let head: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len() + 32)
-            .sum();
         let good = Good {
             headers: keeping.headers,
             body: keeping.body.freeze(),
             at: now,
+            before: 0,
         };
-        let cost = ENTRY + head + good.body.len();
+        let cost = good.cost();
         if cost > self.settings.size {
             return;
         }
@@ -249,6 +251,22 @@ impl LastGood {
         let values = values(&self.settings.vary, asked.headers);
         parts.extend(values.iter().map(Vec::as_slice));
         Some(key128(&parts))
+    }
+}
+
+impl Good {
+    /// Nanoseconds since the upstream gave it.
+    pub fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.at).saturating_add(self.before)
+    }
+
+    /// What keeping it costs.
+    fn cost(&self) -> usize {
+        let fields = self.headers.iter();
+        let head: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum();
+        ENTRY + head + self.body.len()
     }
 }
 

@@ -376,6 +376,7 @@ mod tests {
                 crate::gateway::Target::Forward { .. } => unreachable!("the route answers itself"),
             },
             class: config::Class::Normal,
+            hedge: None,
             stats: Arc::clone(&route.stats),
             policy: crate::gateway::Policy::of(&snapshot.config.routes[0], &snapshot.pools, &state),
             max_body: route.max_body,

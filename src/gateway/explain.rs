@@ -352,6 +352,7 @@ fn lead(
     }
     if let Some(pace) = pool.pace() {
         let verdict = match pace.after() {
+            _ if route.hedge == Some(false) => "not on this route".to_owned(),
             Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),
             None => "too little is known of the latency".to_owned(),
         };

@@ -378,7 +378,7 @@ fn asked<'a>(head: &'a RequestHeader, host: &'a str, ctx: &'a Ctx) -> Asked<'a> 
 /// A kept answer, with its age (RFC 9111 §5.1).
 fn again(good: &Good, now: u64) -> Reply {
     let mut headers = good.headers.clone();
-    let age = now.saturating_sub(good.at) / 1_000_000_000;
+    let age = good.age(now) / 1_000_000_000;
     headers.push((header::AGE, HeaderValue::from(age)));
     Reply {
         status: StatusCode::OK,

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{affinity, breaking, failure, fallback, overload, relay};
+use super::{affinity, breaking, failure, fallback, overload, relay, streams};
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
@@ -27,27 +27,50 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
         };
         let chosen = match overload::take_place(ctx, &pool).await {
             Ok(()) => choose_from(&pool, ctx).await,
-            Err(refusal) => Err(refused(ctx, refusal)),
+            Err(error) => Err(error),
         };
         ctx.forward.pool = Some(pool);
         if chosen.is_ok() {
             return chosen;
         }
-        let short = relay::can(ctx);
-        if !fallback::turn_refused(ctx) || (short && !relay::can(ctx)) {
+        let way = way(ctx);
+        let turned = fallback::turn_refused(ctx);
+        if !turned || (way != Way::Framework && way != self::way(ctx)) {
             return chosen;
         }
     }
 }
 
-/// Whether a request that was relayed goes on through the framework: another upstream took it over, which only that
-/// way reaches.
-pub(super) fn goes_on(ctx: &Ctx) -> bool {
+/// How a request gets to its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Straight, see [`relay`].
+    Relay,
+    /// In streams, see [`streams`].
+    Streams,
+    /// Through the framework, which reaches every upstream.
+    Framework,
+}
+
+/// How this request gets to its upstream.
+pub(super) fn way(ctx: &Ctx) -> Way {
+    if relay::can(ctx) {
+        Way::Relay
+    } else if streams::can(ctx) {
+        Way::Streams
+    } else {
+        Way::Framework
+    }
+}
+
+/// Whether a request that went another way goes on through the framework: another upstream took it over, to which that
+/// way does not lead.
+pub(super) fn goes_on(ctx: &Ctx, way: Way) -> bool {
     ctx.policy.fell.is_some()
         && !fallback::is_pending(ctx)
         && ctx.refusal.is_none()
         && ctx.forward.attempts == 0
-        && !relay::can(ctx)
+        && self::way(ctx) != way
 }
 
 async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
@@ -325,15 +348,21 @@ pub(super) fn answered_through_framework(
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
         return Err(invalid("an upgrade that nobody asked for"));
     }
+    look_at_head(head, ctx)?;
+    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
+    answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
+    strip_nominated(head);
+    Ok(())
+}
+
+/// What a head says besides its status: whether it is one, and how much the endpoint has to do.
+pub(super) fn look_at_head(head: &ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
     check_framing(head)?;
     if let Some(name) = load_header(ctx)
         && let Some(value) = head.headers.get(name)
     {
         loaded(ctx, value.as_bytes());
     }
-    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
-    answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
-    strip_nominated(head);
     Ok(())
 }
 
@@ -348,6 +377,11 @@ pub(super) fn loaded(ctx: &Ctx, text: &[u8]) {
     if let Some((pool, endpoint)) = ctx.forward.trying() {
         pool.report_load(endpoint, text, ctx.now());
     }
+}
+
+/// A request that has no form in the endpoint's protocol.
+pub(super) fn unsendable() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "the request cannot be sent so")
 }
 
 /// An answer that cannot be passed on.
@@ -383,7 +417,7 @@ fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
 
 /// Removes the fields that `Connection` names: they concern the endpoint's connection. The fields that every connection
 /// may have are left out where the head is written.
-fn strip_nominated(head: &mut ResponseHeader) {
+pub(super) fn strip_nominated(head: &mut ResponseHeader) {
     let known = |token: &[u8]| {
         [
             &b""[..],
@@ -463,8 +497,11 @@ pub(super) fn is_tried_again(ctx: &Ctx, status: u16) -> bool {
 
 /// Whether another endpoint may be asked beside the first.
 pub(super) fn hedged(ctx: &Ctx) -> bool {
-    let pace = ctx.forward.pool.as_ref().and_then(|pool| pool.pace());
-    pace.is_some_and(|pace| pace.rule().methods.contains(&ctx.method))
+    let Some(pace) = ctx.forward.pool.as_ref().and_then(|pool| pool.pace()) else {
+        return false;
+    };
+    let route = ctx.route.as_ref().and_then(|route| route.hedge);
+    route.unwrap_or_else(|| pace.rule().methods.contains(&ctx.method))
 }
 
 /// A status is tried again only where another endpoint may know better.

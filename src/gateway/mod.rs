@@ -25,6 +25,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hedge;
 mod http1;
 mod http2;
 mod inbound;
@@ -41,6 +42,7 @@ mod session;
 mod snapshot;
 mod socket;
 mod state;
+mod streams;
 
 pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;

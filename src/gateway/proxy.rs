@@ -14,11 +14,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result, RetryType};
 
 use super::ctx::{Ctx, Lane};
-use super::forward::Broken;
+use super::forward::{Broken, Way};
 use super::inbound::Decision;
 use super::state::State;
 use super::{
     chain, failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply,
+    streams,
 };
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
@@ -66,17 +67,22 @@ impl ProxyHttp for Gateway {
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match inbound::decide(session, ctx).await {
-            Decision::Forward if relay::can(ctx) => {
-                let relayed = relay::forward(session.req_header(), ctx, &self.lane).await;
-                if let Err(error) = relayed {
-                    if forward::goes_on(ctx) {
+            Decision::Forward => {
+                let way = forward::way(ctx);
+                let forwarded = match way {
+                    Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
+                    // Boxed: few take it, and it would be a part of every request.
+                    Way::Streams => Box::pin(streams::forward(session.req_header(), ctx)).await,
+                    Way::Framework => return Ok(false),
+                };
+                if let Err(error) = forwarded {
+                    if forward::goes_on(ctx, way) {
                         return Ok(false);
                     }
                     failed(session, ctx, &error).await;
                 }
                 Ok(true)
             }
-            Decision::Forward => Ok(false),
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
                 .await
                 .map(|()| true),

@@ -61,6 +61,8 @@ pub struct RouteRuntime {
     pub target: Target,
     /// Who is let in last under overload.
     pub class: Class,
+    /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
+    pub hedge: Option<bool>,
     /// Its counts.
     pub stats: Arc<RouteStats>,
     /// Level, sides, fallback and mirror.
@@ -214,6 +216,13 @@ impl Snapshot {
         }
     }
 
+    /// Breakers of upstreams and of routes.
+    pub fn breakers(&self) -> impl Iterator<Item = &Arc<Breaker>> {
+        let of_pools = self.pools.values().filter_map(|pool| pool.breaker());
+        let of_routes = self.routes.iter();
+        of_pools.chain(of_routes.filter_map(|route| route.breaker.as_ref()))
+    }
+
     /// Why a client of this address is not served on a listener, if it is not.
     pub(super) fn turns_away(
         &self,
@@ -271,6 +280,7 @@ impl RouteRuntime {
             chain: Chain::of(route, parts, lists),
             target,
             class: route.class,
+            hedge: route.hedge,
             stats,
             policy: Policy::of(route, pools, state),
             max_body: route.max_body,

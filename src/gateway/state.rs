@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use pingora::connectors::http::Connector;
+use pingora::connectors::http::{Connector, v2};
 
 use super::admission::Admission;
 use super::overload::Overload;
@@ -66,6 +66,8 @@ pub struct State {
     pub kept_answers: KeptAnswers,
     /// Connections to upstreams that get copies.
     mirrors: OnceLock<Connector>,
+    /// What opens connections to upstreams where the framework does not.
+    upstreams: OnceLock<v2::Connector>,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,
     /// Connections this process makes to its own listeners.
@@ -95,6 +97,7 @@ impl State {
             rollouts: Rollouts::default(),
             kept_answers: KeptAnswers::default(),
             mirrors: OnceLock::new(),
+            upstreams: OnceLock::new(),
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
@@ -124,6 +127,14 @@ impl State {
             self.metrics.certificates(listener, certificates.collect());
         }
         snapshot.tick_breakers(self.clock.now());
+        if snapshot
+            .pools
+            .values()
+            .any(|pool| pool.is_streamed() || pool.trust() != 0)
+        {
+            // Reads the system's authorities: not to be done while a request waits.
+            self.upstreams();
+        }
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
         self.limits
@@ -141,6 +152,11 @@ impl State {
     /// Connections to upstreams that get copies.
     pub(super) fn mirrors(&self) -> &Connector {
         self.mirrors.get_or_init(|| Connector::new(None))
+    }
+
+    /// What opens connections to upstreams where the framework does not.
+    pub(super) fn upstreams(&self) -> &v2::Connector {
+        self.upstreams.get_or_init(|| v2::Connector::new(None))
     }
 
     /// Whether new clients should come.

@@ -1,11 +1,13 @@
-//! What a process leaves to the next: used nonces, what limits counted, what is known of endpoints.
+//! What a process leaves to the next: used nonces, what limits counted, what is known of endpoints and of breakers that are
+//! open, answers that are kept.
 //!
 //! It travels over the channel of an upgrade, or lies in a file between a stop and the next start. The file is taken
-//! away as it is read: after a crash nothing old is found, and stamps from before the start are refused.
+//! away as it is read: after a crash nothing old is found, and stamps from before the start are refused. Kept answers go
+//! over the channel alone.
 //!
 //! Layout: eight bytes of name and version, the length of a JSON head in four bytes, the head, then for each list the
-//! head names, in its order, its entries at a fixed width (big endian), and SHA-256 over all of it. Endpoints are in
-//! the head; nonces and times of limits, of which there may be millions, in the lists.
+//! head names, in its order, its entries at a fixed width (big endian), kept answers, and SHA-256 over all of it. Endpoints
+//! are in the head; nonces and times of limits, of which there may be millions, in the lists.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,16 +19,19 @@ use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::UsedNonces;
-use crate::degrade::KnownLevel;
+use crate::degrade::{CarriedAnswers, KnownLevel};
 use crate::gateway::State;
 use crate::limit::{KeptQuotas, KeptTimes};
 use crate::primitives::clock;
 use crate::primitives::digest::sha256;
 use crate::rollout::KnownStop;
 use crate::upstream::KnownEndpoint;
+use crate::upstream::breaker::KnownBreaker;
 
 const MAGIC: &[u8; 8] = b"tollgat1";
 const FILE: &str = "carried";
+/// Most bytes of kept answers that are carried; the latest go first.
+const MOST_ANSWERS: usize = 64 << 20;
 /// Most bytes that are taken over: some forty million nonces.
 pub(super) const LARGEST: u64 = 1 << 30;
 pub(super) const CHECKSUM: usize = 32;
@@ -43,6 +48,8 @@ pub(super) struct Carried {
     endpoints: Vec<KnownEndpoint>,
     levels: Vec<KnownLevel>,
     stopped: Vec<KnownStop>,
+    breakers: Vec<KnownBreaker>,
+    answers: Vec<CarriedAnswers>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +69,19 @@ struct Head {
     /// Sides of splits; absent in what earlier versions wrote.
     #[serde(default)]
     stopped: Vec<KnownStop>,
+    /// Those that are not closed; absent in what earlier versions wrote.
+    #[serde(default)]
+    breakers: Vec<KnownBreaker>,
+    /// Kept answers; absent in what earlier versions wrote.
+    #[serde(default)]
+    answers: Vec<AnswersHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswersHead {
+    route: String,
+    identity: String,
+    length: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +113,16 @@ impl Carried {
             endpoints: state.endpoints.export(now),
             levels: state.levels.export(now),
             stopped: state.rollouts.export(),
+            breakers: known_breakers(state, now),
+            answers: Vec::new(),
         }
+    }
+
+    /// With the answers that are kept for bad times.
+    pub(super) fn with_answers(mut self, state: &State) -> Self {
+        let now = state.clock.now();
+        self.answers = state.kept_answers.export(MOST_ANSWERS, now);
+        self
     }
 
     /// Takes over what another process knew.
@@ -113,7 +142,10 @@ impl Carried {
         if let Some(snapshot) = state.snapshot() {
             let pools = snapshot.pools.values();
             pools.for_each(|pool| pool.recall(&self.endpoints, passed, now));
+            let breakers = snapshot.breakers();
+            breakers.for_each(|breaker| breaker.recall(&self.breakers, passed, now));
         }
+        state.kept_answers.import(&self.answers, passed, now);
     }
 
     /// As bytes.
@@ -128,6 +160,8 @@ impl Carried {
             endpoints: self.endpoints.clone(),
             levels: self.levels.clone(),
             stopped: self.stopped.clone(),
+            breakers: self.breakers.clone(),
+            answers: self.answers.iter().map(AnswersHead::of).collect(),
         };
         let head = serde_json::to_vec(&head)?;
         let mut out = MAGIC.to_vec();
@@ -144,6 +178,9 @@ impl Carried {
         for (key, value) in self.quotas.limits.iter().flat_map(|(_, entries)| entries) {
             out.extend_from_slice(&key.to_be_bytes());
             out.extend_from_slice(&value.to_be_bytes());
+        }
+        for carried in &self.answers {
+            out.extend_from_slice(&carried.bytes);
         }
         out.extend_from_slice(&sha256(&out));
         ensure!(
@@ -196,6 +233,16 @@ impl Carried {
             let entries = pairs(&mut rest, list.count)?;
             quotas.limits.push((list.identity, entries));
         }
+        let mut answers = Vec::new();
+        for list in head.answers {
+            let length = usize::try_from(list.length)?;
+            let bytes = rest.split_off(..length).context("cut short")?.to_vec();
+            answers.push(CarriedAnswers {
+                route: list.route,
+                identity: list.identity,
+                bytes,
+            });
+        }
         ensure!(rest.is_empty(), "longer than its head says");
         Ok(Self {
             at: Duration::from_millis(head.at_unix_ms),
@@ -206,6 +253,8 @@ impl Carried {
             endpoints: head.endpoints,
             levels: head.levels,
             stopped: head.stopped,
+            breakers: head.breakers,
+            answers,
         })
     }
 
@@ -256,7 +305,10 @@ impl Carried {
         let nonces: usize = self.nonces.iter().map(|used| used.entries.len()).sum();
         let times: usize = self.limits.iter().map(|kept| kept.entries.len()).sum();
         let endpoints = self.endpoints.len();
-        format!("{nonces} nonces, {times} keys of limits, {endpoints} endpoints")
+        let breakers = self.breakers.len();
+        format!(
+            "{nonces} nonces, {times} keys of limits, {endpoints} endpoints, {breakers} open breakers"
+        )
     }
 }
 
@@ -296,6 +348,22 @@ pub(super) fn pairs(rest: &mut &[u8], count: u64) -> anyhow::Result<Vec<(u64, u6
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn known_breakers(state: &State, now: u64) -> Vec<KnownBreaker> {
+    let snapshot = state.snapshot();
+    let breakers = snapshot.iter().flat_map(|snapshot| snapshot.breakers());
+    breakers.filter_map(|breaker| breaker.known(now)).collect()
+}
+
+impl AnswersHead {
+    fn of(carried: &CarriedAnswers) -> Self {
+        Self {
+            route: carried.route.clone(),
+            identity: carried.identity.clone(),
+            length: carried.bytes.len() as u64,
+        }
+    }
 }
 
 impl NoncesHead {
@@ -354,6 +422,12 @@ mod tests {
             endpoints: Vec::new(),
             levels: Vec::new(),
             stopped: Vec::new(),
+            breakers: Vec::new(),
+            answers: vec![CarriedAnswers {
+                route: "reviews".into(),
+                identity: "of these settings".into(),
+                bytes: b"answers".to_vec(),
+            }],
         }
     }
 
@@ -367,6 +441,7 @@ mod tests {
         assert_eq!(carried.limits[0].entries, [(7, Duration::from_nanos(8))]);
         assert_eq!(carried.seed, Some([1, 2]));
         assert_eq!(carried.quotas, sample().quotas);
+        assert_eq!(carried.answers, sample().answers);
     }
 
     #[test]

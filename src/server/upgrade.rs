@@ -172,7 +172,7 @@ impl Upgrader {
             Word::Serving => bail!("the new process serves before it was told to"),
         }
         let handing_over = HandingOver::begin(self, doors);
-        let carried = Carried::of(&self.state);
+        let carried = Carried::of(&self.state).with_answers(&self.state);
         log::info!(pid = successor.pid(); "handing over {}", carried.describe());
         let carried = carried.encode()?;
         let taking_over = async {

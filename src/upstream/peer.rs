@@ -87,6 +87,11 @@ impl PeerTemplate {
         Some(peer)
     }
 
+    /// Tells connections of these settings from those of others.
+    pub(super) fn trust(&self) -> u64 {
+        self.peer.group_key
+    }
+
     /// The peer without an address.
     pub(super) fn nowhere(&self) -> HttpPeer {
         self.peer.clone()

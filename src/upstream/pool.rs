@@ -33,7 +33,9 @@ use crate::primitives::clock::nanos;
 /// An upstream, ready to choose from.
 pub struct Pool {
     settings: Upstream,
-    plain_tcp: bool,
+    relayed: bool,
+    streamed: bool,
+    trust: u64,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
     balance: Balance,
@@ -91,9 +93,17 @@ impl Pool {
         let gate = settings
             .concurrency
             .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
+        let plainly = settings.tls.is_none() || settings.hedge.is_some();
+        let relayed = plainly && !settings.http2 && !settings.endpoints.iter().any(in_file_system);
         let pool = Self {
             gate,
-            plain_tcp: settings.tls.is_none() && !settings.endpoints.iter().any(in_file_system),
+            relayed,
+            streamed: settings.http2 && settings.hedge.is_some(),
+            trust: if relayed && settings.tls.is_some() {
+                peers.trust() | 1
+            } else {
+                0
+            },
             pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
             balance: Balance::new(&settings.balance),
             settings,
@@ -170,9 +180,21 @@ impl Pool {
         self.peers.nowhere()
     }
 
-    /// Whether every endpoint is reached over TCP, without TLS.
-    pub fn is_plain_tcp(&self) -> bool {
-        self.plain_tcp
+    /// Whether its endpoints are reached without the framework: over TCP in HTTP/1, and over TLS only where one may be
+    /// asked beside the other, which the framework does not do.
+    pub fn is_relayed(&self) -> bool {
+        self.relayed
+    }
+
+    /// Whether its endpoints are reached in streams of HTTP/2 where one may be asked beside the other.
+    pub fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+
+    /// What TLS of its own connections is like where it is [relayed](Self::is_relayed): those opened by other settings are
+    /// not used. 0 without TLS.
+    pub fn trust(&self) -> u64 {
+        self.trust
     }
 
     /// How many requests it gets at once; `None` = as many as come.

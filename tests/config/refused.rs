@@ -238,14 +238,6 @@ fn second_tries_that_could_not_be_made_are_refused() {
         ("hedge = { after = \"soon\" }", "is no duration"),
         ("hedge = { max = 4 }", "must lie between 1 and 3"),
         ("hedge = { methods = [] }", "would send nothing twice"),
-        (
-            "hedge = {}\nhttp_version = \"2\"",
-            "plain HTTP/1.1 over TCP alone",
-        ),
-        (
-            "hedge = {}\ntls = { sni = \"a.example\" }",
-            "plain HTTP/1.1 over TCP alone",
-        ),
         ("retry = { jitter = \"half\" }", "is none of"),
         ("retry = { max_backoff = \"0s\" }", "must be more than zero"),
     ] {
@@ -255,6 +247,32 @@ fn second_tries_that_could_not_be_made_are_refused() {
     with(one, "hedge = {}").expect(1).says("no other endpoint");
     with("{ address = \"a.internal:80\" }", "hedge = {}").expect(0);
     with(two, "hedge = { after = \"80ms\" }").expect(0);
+    with(two, "hedge = {}\nhttp_version = \"2\"").expect(0);
+    with(two, "hedge = {}\ntls = { sni = \"a.example\" }").expect(0);
+    let socket = "{ address = \"unix:/run/a.sock\" }, { address = \"unix:/run/b.sock\" }";
+    with(socket, "hedge = {}").expect(1).says("Unix sockets");
+    let route = |lines: &str| {
+        check_with(&format!(
+            "\n[upstream.more]\nendpoints = [{two}]\n[[route]]\npath = \"/more\"\n{lines}\n"
+        ))
+    };
+    for (lines, why) in [
+        (
+            "upstream = \"more\"\nhedge = true",
+            "no [upstream.more.hedge]",
+        ),
+        (
+            "uri = \"lb://more\"\nhedge = true",
+            "no [upstream.more.hedge]",
+        ),
+        (
+            "respond = { status = 204 }\nhedge = false",
+            "answers itself",
+        ),
+    ] {
+        route(lines).expect(1).says(why);
+    }
+    route("upstream = \"more\"\nhedge = false").expect(0);
 }
 
 #[test]

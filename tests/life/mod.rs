@@ -2,6 +2,7 @@
 
 mod loss;
 mod manager;
+mod outage;
 mod parting;
 mod reload;
 mod stop;

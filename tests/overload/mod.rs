@@ -1,6 +1,7 @@
 //! More comes in than can be served: who waits, who is refused, and that nothing is lost on the way.
 
 mod door;
+mod leaving;
 mod places;
 mod refusals;
 mod signs;

@@ -8,6 +8,8 @@ mod deadline;
 mod error;
 mod health;
 mod hedge;
+mod hedge_secure;
+mod hedge_streams;
 mod outlier;
 mod passive;
 mod policy;

@@ -188,11 +188,14 @@ pub struct Route {
     pub degrade: Degrade,
     /// Who is let in last under overload.
     pub class: Class,
+    /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
+    pub hedge: Option<bool>,
 }
 
 /// Names that routes may refer to.
 pub(super) struct Known<'k> {
     pub(super) upstreams: &'k dyn Fn(&str) -> bool,
+    pub(super) hedged: &'k dyn Fn(&str) -> bool,
     pub(super) auths: &'k dyn Fn(&str) -> bool,
     pub(super) limits: &'k dyn Fn(&str) -> bool,
     pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
@@ -304,6 +307,7 @@ impl RawRoute {
             raw.validate(&at.key("degrade"), has_fallback, scope)
         });
         self.check_policies(at, scope);
+        self.check_hedge(at, known, scope);
         Some(Route {
             name: RouteName::new(&id),
             named: self.id.is_some(),
@@ -345,6 +349,7 @@ impl RawRoute {
             fallback: fallback.map(Box::new),
             degrade: degrade.unwrap_or_default(),
             class: shared.class.unwrap_or_default(),
+            hedge: shared.hedge,
             path: path?,
             action: action?,
         })
@@ -371,6 +376,27 @@ impl RawRoute {
                 &at.key("rollout"),
                 "says how a `split` is carried out; there is none",
             );
+        }
+    }
+
+    /// A second try needs an upstream that knows when to begin it.
+    fn check_hedge(&self, at: &At<'_>, known: &Known<'_>, scope: &mut Scope<'_>) {
+        let Some(hedge) = self.shared.hedge else {
+            return;
+        };
+        let here = at.key("hedge");
+        if self.respond.is_some() {
+            scope.problem(&here, "the route answers itself and asks no upstream");
+            return;
+        }
+        let plain = self
+            .uri
+            .as_deref()
+            .and_then(|uri| uri.strip_prefix("lb://"));
+        let upstream = self.shared.upstream.as_deref().or(plain);
+        if let Some(name) = upstream.filter(|name| hedge && !(known.hedged)(name)) {
+            let message = format!("there is no [upstream.{name}.hedge] to say when");
+            scope.problem(&here, message);
         }
     }
 

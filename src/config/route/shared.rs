@@ -76,6 +76,10 @@ pub(super) struct Shared {
     /// Who is let in last under overload; "normal" when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) class: Option<Class>,
+    /// Whether another endpoint may be asked beside the first: whatever the method, or not at all. As the upstream says when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hedge: Option<bool>,
 }
 
 impl Shared {
@@ -102,6 +106,7 @@ impl Shared {
             cors: self.cors.or_else(|| group.cors.clone()),
             maintenance: self.maintenance.or_else(|| group.maintenance.clone()),
             class: self.class.or(group.class),
+            hedge: self.hedge.or(group.hedge),
         }
     }
 

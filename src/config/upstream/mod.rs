@@ -238,17 +238,19 @@ impl RawUpstream {
 }
 
 impl RawUpstream {
+    /// Whether it says when a second try begins.
+    pub(super) fn is_hedged(&self) -> bool {
+        self.hedge.is_some()
+    }
+
     fn hedge(&self, endpoints: &[Endpoint], at: &At<'_>, scope: &mut Scope<'_>) -> Option<Hedge> {
         let here = at.key("hedge");
         let hedge = self.hedge.as_ref()?.validate(&here, scope);
         let is_unix = |endpoint: &Endpoint| {
             matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
         };
-        if self.http_version == "2" || self.tls.is_some() || endpoints.iter().any(is_unix) {
-            scope.problem(
-                &here,
-                "second tries go to plain HTTP/1.1 over TCP alone: not to HTTP/2, TLS or Unix sockets",
-            );
+        if endpoints.iter().any(is_unix) {
+            scope.problem(&here, "second tries go over TCP alone: not to Unix sockets");
         }
         if let [
             Endpoint {

@@ -264,3 +264,84 @@ fn a_young_answer_is_left_alone() {
         Some("two")
     );
 }
+
+#[test]
+fn goes_on_in_another_process_with_its_age() {
+    let (here, none) = (store(|_| {}), HeaderMap::new());
+    let german = map(&[("accept-language", "de")]);
+    let vary = [("vary", "accept-language"), ("content-type", "text/plain")];
+    assert!(keep(&here, &asked("/de", &german), &vary, "eins", SECOND));
+    assert!(keep(&here, &asked("/", &none), &[], "one", 11 * SECOND));
+    let carried = here.export(&mut 10_000, 21 * SECOND);
+    // The other process began a moment ago, and five seconds passed on the way.
+    let there = store(|_| {});
+    there.import(&carried, 5 * SECOND, SECOND);
+    assert_eq!(there.held(), here.held());
+    assert_eq!(
+        found(&there, &asked("/", &none), SECOND).as_deref(),
+        Some("one")
+    );
+    let good = there.find(&asked("/de", &german), SECOND).expect("kept");
+    assert_eq!(good.age(3 * SECOND), 27 * SECOND);
+    assert_eq!(good.headers, pairs(&vary));
+    assert_eq!(found(&there, &asked("/de", &none), SECOND), None);
+    // It grows old as it would have there.
+    assert_eq!(
+        found(&there, &asked("/de", &german), 36 * SECOND).as_deref(),
+        Some("eins")
+    );
+    assert_eq!(found(&there, &asked("/de", &german), 37 * SECOND), None);
+    let late = store(|_| {});
+    late.import(&carried, 51 * SECOND, SECOND);
+    assert_eq!(found(&late, &asked("/", &none), SECOND), None);
+}
+
+#[test]
+fn carries_the_latest_that_fit_and_nothing_that_makes_no_sense() {
+    let (here, none) = (store(|_| {}), HeaderMap::new());
+    for (number, target) in ["/1", "/2", "/3"].into_iter().enumerate() {
+        let body = "x".repeat(500);
+        assert!(keep(
+            &here,
+            &asked(target, &none),
+            &[],
+            &body,
+            number as u64 * SECOND
+        ));
+    }
+    let mut room = 2 * (ENTRY + 500);
+    let carried = here.export(&mut room, 3 * SECOND);
+    assert_eq!(room, 0);
+    let there = store(|settings| settings.size = 1 << 20);
+    there.import(&carried, 0, SECOND);
+    let kept =
+        ["/1", "/2", "/3"].map(|target| found(&there, &asked(target, &none), SECOND).is_some());
+    assert_eq!(kept, [false, true, true]);
+    for cut in 0..carried.len() {
+        store(|_| {}).import(&carried[..cut], 0, SECOND);
+    }
+    let small = store(|settings| settings.size = ENTRY + 500);
+    small.import(&carried, 0, SECOND);
+    assert_eq!(small.held(), (1, ENTRY + 500));
+    assert!(found(&small, &asked("/3", &none), SECOND).is_some());
+}
+
+#[test]
+fn answers_made_otherwise_are_not_taken_over() {
+    let settings = store(|_| {}).settings;
+    let name = RouteName::new("reviews");
+    let of = |identity: &str| {
+        let answers = KeptAnswers::default();
+        let route = answers.route(&name, &settings, identity);
+        (answers, route)
+    };
+    let none = HeaderMap::new();
+    let (old, kept) = of("one");
+    assert!(keep(&kept, &asked("/", &none), &[], "one", SECOND));
+    let carried = old.export(1 << 20, SECOND);
+    for (identity, expected) in [("one", 1), ("two", 0)] {
+        let (new, kept) = of(identity);
+        new.import(&carried, Duration::ZERO, SECOND);
+        assert_eq!(kept.held().0, expected, "{identity}");
+    }
+}

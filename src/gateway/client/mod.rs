@@ -7,6 +7,7 @@
 
 mod pacing;
 mod patience;
+mod presence;
 mod waits;
 
 use std::future::poll_fn;
@@ -613,6 +614,13 @@ impl Wire {
         }
     }
 
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        match self {
+            Self::Http1(wire) => wire.poll_gone(cx),
+            Self::Http2(wire) => wire.poll_gone(cx),
+        }
+    }
+
     /// Whether it carries no HTTP any more.
     fn is_tunnel(&self) -> bool {
         matches!(self, Self::Http1(wire) if wire.guard == BodyGuard::Raw)
@@ -647,10 +655,7 @@ impl State {
 
     /// The message is read; the framework only wants to know whether the client goes away.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let gone = match &mut self.wire {
-            Wire::Http1(wire) => wire.poll_gone(cx),
-            Wire::Http2(wire) => wire.poll_gone(cx),
-        };
+        let gone = self.wire.poll_gone(cx);
         if gone.is_ready() {
             return gone;
         }

@@ -23,6 +23,8 @@ use serde_json::{Value, json};
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
 use super::ctx::Ctx;
+use super::forward;
+use super::session::read_error;
 use super::snapshot::{RouteRuntime, Target};
 use crate::config::{self, Class};
 use crate::filter::{Reason, Refusal};
@@ -313,8 +315,9 @@ fn turn_away(ctx: &Ctx, route: &RouteRuntime, cause: ShedCause) -> Refusal {
     refusal(ctx)
 }
 
-/// The door of the upstream that is tried next. A further try keeps the place of the one before.
-pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> Result<(), Refusal> {
+/// The door of the upstream that is tried next. A further try keeps the place of the one before. A client that goes away
+/// while it waits there waits no longer.
+pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()> {
     let Some(gate) = pool.gate() else {
         ctx.held.place = None;
         return Ok(());
@@ -335,8 +338,13 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> Result<(), Refusal
     let place = match gate.enter(class) {
         Some(place) => place,
         None => {
-            let waited = gate.wait(class).await;
-            waited.map_err(|_| refusal(ctx))?
+            let waiting = gate.wait(class);
+            let waited = match &ctx.start {
+                Some(start) => start.client.unless_gone(waiting).await,
+                None => Ok(waiting.await),
+            };
+            let waited = waited.map_err(|gone| read_error(&gone))?;
+            waited.map_err(|_| forward::refused(ctx, refusal(ctx)))?
         }
     };
     ctx.held.place = Some(place);

@@ -8,14 +8,14 @@ use bytes::Buf;
 use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
-use tokio::net::TcpStream;
 
 use super::answer::{self, Answer, Invalid};
-use super::hedge::{self, Hedge};
-use super::origin::Origin;
+use super::origin::{Origin, Socket};
+use super::rival::Rival;
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
-use crate::gateway::ctx::Ctx;
+use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::session::{read_error, write_error};
@@ -38,7 +38,8 @@ pub(super) struct Exchange<'e> {
     /// An informational answer is queued.
     informed: bool,
     /// Further tries, while the head is awaited.
-    hedge: Option<Box<Hedge<'e>>>,
+    hedge: Option<Box<Hedge<Rival>>>,
+    lane: &'e Lane,
     /// One of them is under way.
     contested: bool,
 }
@@ -83,8 +84,9 @@ impl<'e> Exchange<'e> {
         client: &'e ClientIo,
         origin: Origin,
         upload: &'e mut Upload,
-        hedge: Option<Box<Hedge<'e>>>,
+        lane: &'e Lane,
     ) -> Self {
+        let hedge = Hedge::of(ctx);
         Self {
             request,
             ctx,
@@ -97,12 +99,13 @@ impl<'e> Exchange<'e> {
             closed: false,
             informed: false,
             hedge,
+            lane,
             contested: false,
         }
     }
 
     /// The connection, if it can serve another request.
-    pub(super) fn reusable(self) -> Option<TcpStream> {
+    pub(super) fn reusable(self) -> Option<Socket> {
         let clean = self.persistent && self.unsent.is_none() && self.upload.sent();
         clean.then(|| self.origin.into_socket()).flatten()
     }
@@ -125,7 +128,7 @@ impl<'e> Exchange<'e> {
     fn poll_hedged(
         &mut self,
         cx: &mut Context<'_>,
-        mut hedge: Box<Hedge<'e>>,
+        mut hedge: Box<Hedge<Rival>>,
     ) -> Poll<Result<(), Box<Error>>> {
         if hedge.failed.is_none() {
             self.contested = hedge.is_on();
@@ -145,11 +148,17 @@ impl<'e> Exchange<'e> {
             self.ctx.forward.retry = false;
             return Poll::Ready(gone);
         }
-        if self.unsent.is_none() {
-            hedge.poll_begin(cx, self.request, self.upload, self.ctx);
+        if self.unsent.is_none() && self.upload.sent() {
+            let (upload, request, lane) = (&*self.upload, self.request, self.lane);
+            hedge.poll_begin(cx, self.ctx, upload.replayable(), |contender, ctx| {
+                Rival::begin(contender, upload, request, ctx, lane)
+            });
         }
         if let Some(winner) = hedge.poll_rivals(cx, self.client, self.ctx) {
-            (self.origin, *self.upload) = hedge.won(winner, self.ctx);
+            let Some(won) = hedge.won(winner, self.ctx).open() else {
+                return Poll::Ready(Err(self.broken_off()));
+            };
+            (self.origin, *self.upload) = won;
             (self.closed, self.unsent, self.contested) = (false, None, false);
             return self.poll_stages(cx);
         }
@@ -428,6 +437,7 @@ impl<'e> Exchange<'e> {
         self.closed = matches!(
             error.kind(),
             io::ErrorKind::ConnectionReset
+                | io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe
         );

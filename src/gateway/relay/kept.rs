@@ -1,22 +1,23 @@
 //! Connections to endpoints that are kept for the next request. One set per worker.
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::net::TcpStream;
 
-use crate::config::Upstream;
+use super::origin::Socket;
 use crate::primitives::UpstreamName;
+use crate::upstream::Pool;
 
 /// How connections of an upstream are kept.
 pub(super) struct Keeping<'u> {
     upstream: &'u UpstreamName,
     most: usize,
     idle: Duration,
+    /// What its TLS is like: connections opened by other settings are not its own.
+    trust: u64,
 }
 
 /// Kept connections by upstream and address.
@@ -33,7 +34,8 @@ struct Kept {
 }
 
 struct Idle {
-    socket: TcpStream,
+    socket: Socket,
+    trust: u64,
     until: Instant,
 }
 
@@ -50,11 +52,13 @@ impl KeptConnections {
     }
 
     /// How connections of this upstream are kept; `None` when they are not.
-    pub(super) fn keeping<'u>(&self, upstream: &'u Upstream) -> Option<Keeping<'u>> {
+    pub(super) fn keeping<'u>(&self, pool: &'u Pool) -> Option<Keeping<'u>> {
+        let upstream = pool.settings();
         (upstream.keepalive > 0).then_some(Keeping {
             upstream: &upstream.name,
             most: (upstream.keepalive as usize).div_ceil(self.workers),
             idle: upstream.idle_timeout,
+            trust: pool.trust(),
         })
     }
 
@@ -64,13 +68,13 @@ impl KeptConnections {
         keeping: &Keeping<'_>,
         address: SocketAddr,
         now: Instant,
-    ) -> Option<TcpStream> {
+    ) -> Option<Socket> {
         let upstreams = &mut *self.upstreams.lock();
         let kept = upstreams.get_mut(keeping.upstream)?;
         let connections = kept.by_address.get_mut(&address)?;
-        while let Some(last) = connections.pop_back() {
+        while let Some(mut last) = connections.pop_back() {
             kept.count -= 1;
-            if now < last.until && is_open(&last.socket) {
+            if last.trust == keeping.trust && now < last.until && last.socket.is_open() {
                 return Some(last.socket);
             }
         }
@@ -82,7 +86,7 @@ impl KeptConnections {
         &self,
         keeping: &Keeping<'_>,
         address: SocketAddr,
-        socket: TcpStream,
+        socket: Socket,
         now: Instant,
     ) {
         let upstreams = &mut *self.upstreams.lock();
@@ -93,7 +97,11 @@ impl KeptConnections {
             return;
         };
         let until = now + keeping.idle;
-        let idle = Idle { socket, until };
+        let idle = Idle {
+            socket,
+            trust: keeping.trust,
+            until,
+        };
         kept.by_address.entry(address).or_default().push_back(idle);
         kept.count += 1;
         while kept.count > keeping.most {
@@ -114,7 +122,7 @@ impl KeptConnections {
     pub(crate) fn sweep(&self, now: Instant) {
         self.upstreams.lock().retain(|_, kept| {
             kept.by_address.retain(|_, connections| {
-                connections.retain(|idle| now < idle.until && is_open(&idle.socket));
+                connections.retain_mut(|idle| now < idle.until && idle.socket.is_open());
                 !connections.is_empty()
             });
             kept.count = kept.by_address.values().map(VecDeque::len).sum();
@@ -140,10 +148,4 @@ impl Kept {
             None => self.count = 0,
         }
     }
-}
-
-/// Whether nothing came: neither an end nor bytes nobody asked for. Costs no system call while the runtime has seen no
-/// event of the socket.
-fn is_open(socket: &TcpStream) -> bool {
-    matches!(socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -3,18 +3,21 @@
 //! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
 //! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
 //! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
-//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework. Both ways ask
+//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework, save that an
+//! upstream whose endpoints are asked [one beside the other](super::hedge) is reached from here over TLS, too. Both ways ask
 //! [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
 mod exchange;
-mod hedge;
 mod kept;
 mod origin;
+mod rival;
 mod upload;
 
 pub(super) use kept::KeptConnections;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,13 +26,15 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
-use self::hedge::Hedge;
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
-use crate::upstream::Pool;
+use crate::upstream::{Endpoint, Pool};
+
+/// A connection that is being opened.
+type Opening = Pin<Box<dyn Future<Output = Result<Origin, Box<Error>>> + Send>>;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
@@ -41,7 +46,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
 
 /// The same for another upstream.
 pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
-    (pool.is_plain_tcp() && !pool.settings().http2)
+    pool.is_relayed()
         && ctx
             .start
             .as_ref()
@@ -65,7 +70,7 @@ pub(super) async fn forward(
             return Err(forward::refused(ctx, reply::internal()));
         };
         let pool = Arc::clone(pool);
-        let keeping = lane.kept.keeping(pool.settings());
+        let keeping = lane.kept.keeping(&pool);
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
         let kept = keeping
@@ -74,7 +79,10 @@ pub(super) async fn forward(
             .and_then(|keeping| lane.kept.take(keeping, address, sent));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
-            None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+            None => match secure(&endpoint, &pool, ctx) {
+                Some(opening) => opening.await,
+                None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+            },
         };
         let origin = match origin {
             Ok(origin) => origin,
@@ -91,8 +99,7 @@ pub(super) async fn forward(
         };
         forward::connected(ctx, origin.reused());
         upload.begin(request, ctx);
-        let hedge = Hedge::of(ctx, lane, &request.method);
-        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, hedge);
+        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, lane);
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {
@@ -138,4 +145,15 @@ pub(super) async fn forward(
             }
         }
     }
+}
+
+/// Opens a connection over TLS, where the upstream is reached so. Boxed: a handshake is large, and would be a part of every
+/// request otherwise.
+fn secure(endpoint: &Endpoint, pool: &Pool, ctx: &Ctx) -> Option<Opening> {
+    pool.settings().tls.as_ref()?;
+    let peer = forward::peer(endpoint, ctx)?;
+    let state = Arc::clone(&ctx.state);
+    Some(Box::pin(async move {
+        Origin::connect_secure(state.upstreams().transport(), &peer).await
+    }))
 }

@@ -4,17 +4,28 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pingora::connectors::TransportConnector;
+use pingora::protocols::Stream;
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// What leads to an endpoint.
+pub(super) enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// TLS over TCP, as the framework opens it.
+    Tls(Stream),
+}
 
 /// A connection to an endpoint, and what was read from it but not passed on.
 pub(super) struct Origin {
-    socket: TcpStream,
+    socket: Socket,
     pub(super) incoming: BytesMut,
     reused: bool,
     /// Something came from it during this exchange.
@@ -27,7 +38,7 @@ const READ_BODY: usize = 64 << 10;
 
 impl Origin {
     /// One that was kept.
-    pub(super) fn kept(socket: TcpStream) -> Self {
+    pub(super) fn kept(socket: Socket) -> Self {
         Self::new(socket, true)
     }
 
@@ -38,7 +49,7 @@ impl Origin {
         match connecting.await {
             Ok(Ok(socket)) => {
                 let _ = socket.set_nodelay(true);
-                Ok(Self::new(socket, false))
+                Ok(Self::new(Socket::Tcp(socket), false))
             }
             Ok(Err(error)) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => {
@@ -53,7 +64,17 @@ impl Origin {
         }
     }
 
-    fn new(socket: TcpStream, reused: bool) -> Self {
+    /// Opens a new one over TLS.
+    pub(super) async fn connect_secure(
+        connector: &TransportConnector,
+        peer: &HttpPeer,
+    ) -> Result<Self, Box<Error>> {
+        let stream = connector.new_stream(peer).await;
+        let stream = stream.map_err(Error::into_up)?;
+        Ok(Self::new(Socket::Tls(stream), false))
+    }
+
+    fn new(socket: Socket, reused: bool) -> Self {
         Self {
             socket,
             incoming: BytesMut::new(),
@@ -73,7 +94,7 @@ impl Origin {
     }
 
     /// Gives the connection back to be kept, unless bytes are left that nobody asked for.
-    pub(super) fn into_socket(self) -> Option<TcpStream> {
+    pub(super) fn into_socket(self) -> Option<Socket> {
         self.incoming.is_empty().then_some(self.socket)
     }
 
@@ -85,7 +106,11 @@ impl Origin {
     ) -> Poll<io::Result<usize>> {
         let expected = usize::try_from(expected).unwrap_or(READ_BODY);
         self.incoming.reserve(expected.clamp(READ, READ_BODY));
-        let read = std::pin::pin!(self.socket.read_buf(&mut self.incoming)).poll(cx);
+        let incoming = &mut self.incoming;
+        let read = match &mut self.socket {
+            Socket::Tcp(socket) => std::pin::pin!(socket.read_buf(incoming)).poll(cx),
+            Socket::Tls(stream) => std::pin::pin!(stream.read_buf(incoming)).poll(cx),
+        };
         self.heard |= matches!(read, Poll::Ready(Ok(1..)));
         read
     }
@@ -96,10 +121,49 @@ impl Origin {
         cx: &mut Context<'_>,
         pieces: [&[u8]; 3],
     ) -> Poll<io::Result<usize>> {
-        let socket = Pin::new(&mut self.socket);
+        let socket = match &mut self.socket {
+            Socket::Tcp(socket) => Pin::new(socket),
+            Socket::Tls(stream) => {
+                // One after the other: what is encrypted is copied anyway.
+                let piece = pieces.into_iter().find(|piece| !piece.is_empty());
+                return Pin::new(stream).poll_write(cx, piece.unwrap_or_default());
+            }
+        };
         match pieces {
             [only, [], []] => socket.poll_write(cx, only),
             pieces => socket.poll_write_vectored(cx, &pieces.map(io::IoSlice::new)),
+        }
+    }
+    /// Whether what was written may be held back until it is flushed.
+    pub(super) fn holds_back(&self) -> bool {
+        matches!(self.socket, Socket::Tls(_))
+    }
+
+    /// Sends what was written and is held back.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.socket {
+            Socket::Tcp(_) => Poll::Ready(Ok(())),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+}
+
+impl Socket {
+    /// Whether nothing came: neither an end nor bytes nobody asked for. Costs no system call while the runtime has seen no
+    /// event of the socket.
+    pub(super) fn is_open(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            Self::Tcp(socket) => matches!(
+                socket.try_read(&mut byte),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock
+            ),
+            Self::Tls(stream) => {
+                // Whoever keeps it is not to be woken; what is for TLS itself is read on the way.
+                let mut cx = Context::from_waker(Waker::noop());
+                let mut room = ReadBuf::new(&mut byte);
+                Pin::new(stream).poll_read(&mut cx, &mut room).is_pending()
+            }
         }
     }
 }

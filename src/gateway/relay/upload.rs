@@ -23,6 +23,8 @@ pub(super) struct Upload {
     piece: Bytes,
     /// Behind the piece.
     tail: &'static [u8],
+    /// The connection holds back some of what was written.
+    unflushed: bool,
     body: Body,
     replay: Option<Replay>,
     /// The endpoint takes nothing since then.
@@ -58,6 +60,7 @@ impl Upload {
             framed: BytesMut::new(),
             piece: Bytes::new(),
             tail: b"",
+            unflushed: false,
             body: Body::Coming,
             replay: None,
             blocked: None,
@@ -72,6 +75,7 @@ impl Upload {
         outgoing_head::write(request, ctx, &mut self.framed);
         self.piece = Bytes::new();
         self.tail = b"";
+        self.unflushed = false;
         self.blocked = None;
         if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
@@ -108,7 +112,7 @@ impl Upload {
 
     /// Whether all was sent.
     pub(super) fn sent(&self) -> bool {
-        self.body == Body::Read && self.unsent() == 0
+        self.body == Body::Read && self.unsent() == 0 && !self.unflushed
     }
 
     /// Gives up: nothing more is sent.
@@ -116,6 +120,7 @@ impl Upload {
         self.framed.clear();
         self.piece = Bytes::new();
         self.tail = b"";
+        self.unflushed = false;
         self.body = Body::Read;
     }
 
@@ -184,8 +189,13 @@ impl Upload {
         origin: &mut Origin,
         client: &ClientIo,
     ) -> Poll<Result<(), Stopped>> {
-        while self.unsent() > 0 {
-            let written = match origin.poll_write(cx, [&self.framed, &self.piece, self.tail]) {
+        while self.unsent() > 0 || self.unflushed {
+            let sending = if self.unsent() > 0 {
+                origin.poll_write(cx, [&self.framed, &self.piece, self.tail])
+            } else {
+                origin.poll_flush(cx).map_ok(|()| 0)
+            };
+            let written = match sending {
                 Poll::Ready(written) => written.map_err(Stopped::Origin)?,
                 // Nobody reads what the endpoint says while the client takes nothing: that is not the endpoint's to answer.
                 Poll::Pending if client.stalled() => {
@@ -201,11 +211,16 @@ impl Upload {
                     return Poll::Ready(Err(Stopped::Client(overdue)));
                 }
             };
+            self.blocked = None;
+            if self.unsent() == 0 {
+                self.unflushed = false;
+                break;
+            }
             if written == 0 {
                 let error = io::ErrorKind::WriteZero.into();
                 return Poll::Ready(Err(Stopped::Origin(error)));
             }
-            self.blocked = None;
+            self.unflushed = origin.holds_back();
             let framed = written.min(self.framed.len());
             self.framed.advance(framed);
             let piece = (written - framed).min(self.piece.len());

@@ -8,6 +8,7 @@
 //! While it is closed a call costs one load on its way in and a few counters on its way out. Everything else is rare
 //! and happens under one lock, which makes it exact.
 
+mod known;
 mod window;
 
 #[cfg(test)]
@@ -16,6 +17,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::known::KnownBreaker;
 pub use self::window::Figures;
 use self::window::Window;
 use crate::config::Breaker as Rule;
@@ -26,7 +30,8 @@ use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicU64, Ordering};
 
 /// What a breaker stands before: how it is called in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Guarded {
     /// An upstream.
     Upstream(String),

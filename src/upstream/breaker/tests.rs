@@ -370,3 +370,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn goes_on_in_another_process_where_it_was() {
+    let open = || {
+        let breaker = breaker(rule(TEN_SECONDS));
+        calls(4, &breaker, BAD, 0, START);
+        breaker
+    };
+    assert_eq!(breaker(rule(TEN_SECONDS)).known(START), None);
+    let known = open().known(START + SECOND).into_iter().collect::<Vec<_>>();
+    // Another process, another clock; half a second passed on the way.
+    let (there, now) = (breaker(rule(TEN_SECONDS)), SECOND / 4);
+    there.recall(&known, Duration::from_millis(500), now);
+    assert_eq!(there.standing(now).left, Duration::from_millis(3500));
+    assert!(there.enter(now + 3 * SECOND).is_err());
+    calls(3, &there, GOOD, 0, now + 4 * SECOND);
+    assert_eq!(state(&there, now + 4 * SECOND), BreakerState::Closed);
+    // Half-open: its calls are made anew, and no more than that.
+    let half = open();
+    assert!(half.enter(START + 6 * SECOND).is_ok());
+    let known = half
+        .known(START + 6 * SECOND)
+        .into_iter()
+        .collect::<Vec<_>>();
+    let there = breaker(rule(TEN_SECONDS));
+    there.recall(&known, Duration::ZERO, now);
+    let permits: Vec<_> = (0..5).map(|_| there.enter(now)).collect();
+    assert_eq!(permits.iter().filter(|permit| permit.is_ok()).count(), 3);
+    // Not longer than this process would keep it open, and nobody else's.
+    let mut rule_here = rule(TEN_SECONDS);
+    rule_here.open_for = Duration::from_secs(2);
+    let shorter = breaker(rule_here);
+    let known = open().known(START).into_iter().collect::<Vec<_>>();
+    shorter.recall(&known, Duration::ZERO, now);
+    assert_eq!(shorter.standing(now).left, Duration::from_secs(2));
+    let guarded = Guarded::Route("u".into());
+    let other = Breaker::new(rule(TEN_SECONDS), guarded, Arc::default());
+    other.recall(&known, Duration::ZERO, now);
+    assert_eq!(state(&other, now), BreakerState::Closed);
+}

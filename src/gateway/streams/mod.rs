@@ -1,0 +1,106 @@
+//! The way to HTTP/2 of the upstream where one endpoint may be asked beside the other, which the framework does not do.
+//!
+//! Each try is a stream. Given up it is reset, and its connection goes on with the others. Requests that are not sent
+//! twice take the framework's way, which has connections of its own.
+
+mod exchange;
+mod rival;
+mod stream;
+mod upload;
+
+use std::sync::Arc;
+
+use http::Version;
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorSource};
+
+use self::exchange::{Exchange, Failed};
+use self::stream::Stream;
+use self::upload::Upload;
+use super::ctx::Ctx;
+use super::forward::{self, Broken};
+use super::http1::head::Framing;
+use super::{failure, reply};
+use crate::observe::stats::RetryCause;
+
+/// Whether this request takes this way.
+pub(super) fn can(ctx: &Ctx) -> bool {
+    let streamed = ctx.forward.pool.as_ref();
+    streamed.is_some_and(|pool| pool.is_streamed())
+        && forward::hedged(ctx)
+        && ctx
+            .start
+            .as_ref()
+            .is_some_and(|start| start.head.end_to_end && !start.head.expects_continue)
+}
+
+/// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
+pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<(), Box<Error>> {
+    let Some(start) = &ctx.start else {
+        return Err(forward::refused(ctx, reply::internal()));
+    };
+    let client = Arc::clone(&start.client);
+    let mut upload = Upload::new(start.head.framing != Framing::None);
+    loop {
+        let endpoint = forward::choose(ctx).await?;
+        let Some(peer) = forward::peer(&endpoint, ctx) else {
+            return Err(forward::refused(ctx, reply::internal()));
+        };
+        let mut stream = match Stream::open(Arc::clone(&ctx.state), peer).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
+                if !failure::out_of_descriptors(&error)
+                    && forward::connect_failed(ctx, cause)
+                    && can(ctx)
+                {
+                    continue;
+                }
+                return Err(error);
+            }
+        };
+        forward::connected(ctx, stream.reused());
+        let head = stream::head(request, ctx)?;
+        let ends = upload.begin(ctx);
+        let begun = stream.begin(head, ends);
+        let stale = stream.is_stale();
+        let outcome = match begun {
+            Ok(()) => {
+                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload);
+                std::future::poll_fn(|cx| exchange.poll(cx)).await
+            }
+            Err(error) => Err(Failed {
+                error,
+                began: false,
+                until_close: false,
+                stale,
+            }),
+        };
+        let Err(failed) = outcome else {
+            return Ok(());
+        };
+        let Failed {
+            error,
+            began,
+            until_close,
+            stale,
+        } = failed;
+        if began {
+            // What came of the answer belongs to the client; that it is not all must show.
+            let _ = client.flush().await;
+            if until_close || ctx.version == Version::HTTP_2 {
+                client.break_off();
+            }
+        }
+        let broken = Broken {
+            cause: failure::cause(&error),
+            downstream: *error.esource() == ErrorSource::Downstream,
+            replayable: !began && upload.replayable(),
+            stale,
+        };
+        if !forward::try_failed(ctx, &broken) || !can(ctx) {
+            return Err(error);
+        }
+        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+    }
+}

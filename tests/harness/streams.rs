@@ -1,0 +1,133 @@
+//! An origin that speaks HTTP/2 alone: it answers late or never, and counts what is given up.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response};
+use tokio::runtime::Runtime;
+
+/// What it does with a request, once it has all of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Does {
+    /// Answers after so long.
+    Answers(Duration),
+    /// Resets the stream after so long.
+    Resets(Duration),
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicUsize,
+    given_up: AtomicUsize,
+    connections: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// A running origin.
+pub(crate) struct StreamOrigin {
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    _runtime: Runtime,
+}
+
+impl StreamOrigin {
+    /// One that answers with its name and the length of the request's body, and has `x-trailer` behind that.
+    pub(crate) fn start(name: &'static str, does: Does) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((socket, _)) = listener.accept().await {
+                let counts = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    counts.connections.fetch_add(1, Ordering::SeqCst);
+                    counts.open.fetch_add(1, Ordering::SeqCst);
+                    if let Ok(mut connection) = h2::server::handshake(socket).await {
+                        while let Some(Ok((request, respond))) = connection.accept().await {
+                            let counts = Arc::clone(&counts);
+                            tokio::spawn(serve(name, does, request, respond, counts));
+                        }
+                    }
+                    counts.open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self {
+            address,
+            counts,
+            _runtime: runtime,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Requests that came whole.
+    pub(crate) fn count(&self) -> usize {
+        self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// Streams that were reset before they were answered.
+    pub(crate) fn given_up(&self) -> usize {
+        self.counts.given_up.load(Ordering::SeqCst)
+    }
+
+    /// Connections that came, and those that are open.
+    pub(crate) fn connections(&self) -> (usize, usize) {
+        let counts = &self.counts;
+        (
+            counts.connections.load(Ordering::SeqCst),
+            counts.open.load(Ordering::SeqCst),
+        )
+    }
+}
+
+async fn serve(
+    name: &str,
+    does: Does,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    counts: Arc<Counts>,
+) {
+    let mut body = request.into_body();
+    let mut length = 0;
+    while let Some(Ok(piece)) = body.data().await {
+        length += piece.len();
+        let _ = body.flow_control().release_capacity(piece.len());
+    }
+    counts.requests.fetch_add(1, Ordering::SeqCst);
+    let (Does::Answers(pause) | Does::Resets(pause)) = does;
+    let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
+    if tokio::time::timeout(pause, reset).await.is_ok() {
+        counts.given_up.fetch_add(1, Ordering::SeqCst);
+        return;
+    }
+    if let Does::Resets(_) = does {
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return;
+    }
+    let head = Response::builder().header("x-origin", name);
+    let Ok(mut answer) = respond.send_response(head.body(()).unwrap(), false) else {
+        return;
+    };
+    let text = format!("{name} {length}");
+    if answer.send_data(text.into(), false).is_ok() {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-trailer", "seen".parse().unwrap());
+        let _ = answer.send_trailers(trailers);
+    }
+}

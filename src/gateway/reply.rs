@@ -169,21 +169,21 @@ fn extra(refusal: &Refusal) -> Vec<(&'static str, HeaderValue)> {
 /// The body of an RFC 9457 problem.
 #[derive(Serialize)]
 struct Problem<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
+    code: &'static str,
     detail: &'a str,
     instance: &'a str,
-    code: &'static str,
+    status: u16,
+    title: &'static str,
     trace_id: &'a str,
+    r#type: &'static str,
 }
 
 /// The body of an error in the form of `error_format = "envelope"`.
 #[derive(Serialize)]
 struct Envelope<'a> {
     code: &'static str,
-    msg: &'a str,
     data: (),
+    msg: &'a str,
     trace_id: &'a str,
 }
 
@@ -198,13 +198,13 @@ pub(super) fn body(
     let (kind, body) = match format {
         ErrorFormat::Problem => {
             let problem = Problem {
-                r#type: "about:blank",
-                title: reason.title(),
-                status: reason.status(),
+                code: reason.code(),
                 detail,
                 instance: path,
-                code: reason.code(),
+                status: reason.status(),
+                title: reason.title(),
                 trace_id: trace.as_str(),
+                r#type: "about:blank",
             };
             ("application/problem+json", serde_json::to_string(&problem))
         }
@@ -216,8 +216,8 @@ pub(super) fn body(
             };
             let envelope = Envelope {
                 code: reason.code(),
-                msg,
                 data: (),
+                msg,
                 trace_id: trace.as_str(),
             };
             ("application/json", serde_json::to_string(&envelope))

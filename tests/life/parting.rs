@@ -34,13 +34,18 @@ fn it_ends_what_is_silent_when_its_time_is_over() {
         "grace_period = \"3s\"",
         "grace_period = \"30s\"\nclient = { keepalive_timeout = \"2s\" }",
     ] {
+        // Counted from before the upgrade, which may take a while on a busy machine.
+        let begun = Instant::now();
         let (gateway, connection) = upgraded(server);
         let start = Instant::now();
         let stream = connection.writer();
         connection.patience(seconds(10));
         assert_eq!((&*stream).read(&mut [0]).unwrap(), 0, "an end, no reset");
-        let took = start.elapsed();
-        assert!((millis(900)..millis(4000)).contains(&took), "{took:?}");
+        let (took, since) = (start.elapsed(), begun.elapsed());
+        assert!(
+            took < millis(4000) && since > millis(1900),
+            "{took:?}, {since:?}"
+        );
         gateway.wait_exit(seconds(3));
     }
 }

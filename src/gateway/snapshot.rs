@@ -19,6 +19,7 @@ use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{Secret, SecretSource};
 use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
+use crate::rollout::RolloutFacts;
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
@@ -122,7 +123,8 @@ const OWN_HEADERS: [&str; 3] = [
 
 impl Snapshot {
     /// Builds the snapshot: opens and checks everything that serving will need, and reports all that is wrong with it.
-    /// Facts in `state` are looked up, never changed, so a build that fails leaves no trace.
+    /// Facts in `state` are looked up, never changed: what it wants of them holds from
+    /// [`State::publish`] on. Facts that nobody knew are made; [`State::prune`] forgets them after a build that fails.
     pub fn build(
         config: Config,
         sources: Vec<Source>,
@@ -172,13 +174,10 @@ impl Snapshot {
             authenticators,
             limits: Limits::build(&config, state),
         };
-        let old = state.snapshot();
-        let known = old.iter().flat_map(|old| &old.routes);
-        let known: HashMap<_, _> = known
-            .filter_map(|route| Some((&route.name, route.breaker.as_ref()?)))
-            .collect();
+        let earlier = state.earlier();
+        let known = known_breakers(&earlier);
         let routes = config.routes.iter().map(|route| {
-            let known = known.get(&route.name).copied();
+            let known = known.get(&route.name).map_or(&[][..], Vec::as_slice);
             Arc::new(RouteRuntime::new(
                 route, &parts, &pools, state, known, &mut lists,
             ))
@@ -216,6 +215,43 @@ impl Snapshot {
         }
     }
 
+    /// It comes into force in place of the first of `earlier`, or comes back, being one of them: endpoints are used, and
+    /// sides of splits judged, by its settings from now on.
+    pub(super) fn begin(&self, earlier: &[Arc<Self>], now: u64) {
+        let in_force = earlier.first();
+        for (name, pool) in &self.pools {
+            let before = in_force.and_then(|before| before.pools.get(name));
+            if before.is_none_or(|before| !Arc::ptr_eq(before, pool)) {
+                let known = earlier.iter().filter_map(|earlier| earlier.pools.get(name));
+                pool.begin(&known.map(|known| &**known).collect::<Vec<_>>(), now);
+            }
+        }
+        let judged = |snapshot: &Self| -> Vec<Arc<RolloutFacts>> {
+            let sides = snapshot.routes.iter();
+            let sides = sides.filter_map(|route| route.policy.sides.as_ref());
+            sides.map(|sides| Arc::clone(sides.split.facts())).collect()
+        };
+        let before = in_force.map(|before| judged(before)).unwrap_or_default();
+        for facts in judged(self) {
+            if !before.iter().any(|before| Arc::ptr_eq(before, &facts)) {
+                facts.begin();
+            }
+        }
+    }
+
+    /// It is no longer in force; `next` is.
+    pub(super) fn end(&self, next: &Self) {
+        for (name, pool) in &self.pools {
+            let goes_on = next
+                .pools
+                .get(name)
+                .is_some_and(|next| Arc::ptr_eq(next, pool));
+            if !goes_on {
+                pool.end();
+            }
+        }
+    }
+
     /// Breakers of upstreams and of routes.
     pub fn breakers(&self) -> impl Iterator<Item = &Arc<Breaker>> {
         let of_pools = self.pools.values().filter_map(|pool| pool.breaker());
@@ -243,7 +279,7 @@ impl RouteRuntime {
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
-        known: Option<&Arc<Breaker>>,
+        known: &[&Arc<Breaker>],
         lists: &mut AddressLists<'_>,
     ) -> Self {
         let target = match &route.action {
@@ -272,6 +308,7 @@ impl RouteRuntime {
         let stats = state.metrics.route(&route.name);
         let breaker = route.breaker.as_ref().map(|rule| {
             let guarded = Guarded::Route(route.name.to_string());
+            let known = known.iter().copied();
             Breaker::carried(known, rule, guarded, &stats.breaker)
         });
         Self {
@@ -324,18 +361,34 @@ fn tls(
     built
 }
 
+/// The breakers of routes, those of the configuration in force first.
+fn known_breakers(earlier: &[Arc<Snapshot>]) -> HashMap<&RouteName, Vec<&Arc<Breaker>>> {
+    let mut known: HashMap<_, Vec<_>> = HashMap::new();
+    for route in earlier.iter().flat_map(|earlier| &earlier.routes) {
+        if let Some(breaker) = &route.breaker {
+            known.entry(&route.name).or_default().push(breaker);
+        }
+    }
+    known
+}
+
 /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
-/// unless TLS or a secret is involved: its files may have changed.
+/// unless TLS or a secret is involved: its files may have changed. During a trial, one that is as it was before the trial
+/// goes on from there.
 fn pools(
     config: &Config,
     state: &State,
     (material, read): (&dyn Material, ReadSecret<'_>),
     wrong: &mut dyn FnMut(&str, &str),
 ) -> BTreeMap<UpstreamName, Arc<Pool>> {
-    let old = state.snapshot();
+    let earlier = state.earlier();
     let mut pools = BTreeMap::new();
     for (name, settings) in &config.upstreams {
-        let known = old.as_ref().and_then(|old| old.pools.get(name));
+        let known = earlier.iter().filter_map(|earlier| earlier.pools.get(name));
+        let known = known
+            .clone()
+            .find(|known| known.settings() == settings)
+            .or_else(|| known.clone().next());
         let carried = settings.tls.is_none() && settings.sticky.is_none();
         if let Some(known) = known.filter(|known| known.settings() == settings && carried) {
             pools.insert(name.clone(), Arc::clone(known));

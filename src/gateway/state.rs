@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use pingora::connectors::http::{Connector, v2};
 
 use super::admission::Admission;
@@ -73,6 +74,10 @@ pub struct State {
     /// Connections this process makes to its own listeners.
     pub own: OwnConnections,
     snapshot: ArcSwapOption<Snapshot>,
+    /// What is in force again unless the snapshot in force, which is on trial, is confirmed.
+    fallback: ArcSwapOption<Snapshot>,
+    /// One snapshot comes into force at a time.
+    publishing: Mutex<()>,
     phase: AtomicU8,
     in_flight: AtomicU64,
 }
@@ -101,6 +106,8 @@ impl State {
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
+            fallback: ArcSwapOption::empty(),
+            publishing: Mutex::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             in_flight: AtomicU64::new(0),
             metrics,
@@ -112,21 +119,45 @@ impl State {
         self.snapshot.load_full()
     }
 
+    /// The snapshot in force, and the one that may be in force again.
+    pub(super) fn earlier(&self) -> Vec<Arc<Snapshot>> {
+        let both = [&self.snapshot, &self.fallback];
+        both.into_iter()
+            .filter_map(ArcSwapOption::load_full)
+            .collect()
+    }
+
+    /// What is in force again unless the snapshot in force is confirmed; `None` when nothing is on trial.
+    pub fn fallback(&self) -> Option<Arc<Snapshot>> {
+        self.fallback.load_full()
+    }
+
     /// Puts a snapshot in force. Requests under way keep theirs.
     pub fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.publish_beside(snapshot, None);
     }
 
-    /// The same, and nothing is forgotten that `fallback` counts or knows: it may be in force again soon.
-    pub fn publish_beside(&self, snapshot: &Arc<Snapshot>, fallback: Option<&Snapshot>) {
+    /// The same on trial: `fallback` may be in force again soon. Nothing is forgotten that it counts or knows, and where
+    /// facts are bounded the larger of both bounds holds.
+    ///
+    /// This is where settings reach facts, and nowhere else. Before a request is served by `snapshot` there is room for
+    /// what it and those still under way need, and only after that less.
+    pub fn publish_beside(&self, snapshot: &Arc<Snapshot>, fallback: Option<&Arc<Snapshot>>) {
+        let _one_at_a_time = self.publishing.lock();
+        let now = self.clock.now();
+        let earlier = self.earlier();
+        let old = self.snapshot();
+        self.apply(&[old.as_ref(), Some(snapshot), fallback]);
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
-        for (listener, tls) in &snapshot.tls {
-            let shown = tls.shown.iter();
-            let certificates = shown.map(|shown| (shown.name.clone(), shown.not_after));
-            self.metrics.certificates(listener, certificates.collect());
-        }
-        snapshot.tick_breakers(self.clock.now());
+        self.metrics
+            .certificates(snapshot.tls.iter().map(|(name, tls)| {
+                let shown = tls.shown.iter();
+                let shown = shown.map(|shown| (shown.name.clone(), shown.not_after));
+                (name, shown.collect())
+            }));
+        snapshot.begin(&earlier, now);
+        snapshot.tick_breakers(now);
         if snapshot
             .pools
             .values()
@@ -135,13 +166,45 @@ impl State {
             // Reads the system's authorities: not to be done while a request waits.
             self.upstreams();
         }
-        let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
-        let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
+        self.snapshot.store(Some(Arc::clone(snapshot)));
+        self.fallback.store(fallback.map(Arc::clone));
+        self.apply(&[Some(snapshot), fallback]);
+        if let Some(old) = &old {
+            old.end(snapshot);
+        }
+        drop((earlier, old));
+        self.prune();
+    }
+
+    /// The snapshot in force is no longer on trial.
+    pub fn confirm(&self) {
+        let _one_at_a_time = self.publishing.lock();
+        self.fallback.store(None);
+        self.apply(&[self.snapshot().as_ref()]);
+        self.prune();
+    }
+
+    /// What these configurations want of facts holds: of each bound the largest.
+    fn apply(&self, snapshots: &[Option<&Arc<Snapshot>>]) {
+        let configs = || snapshots.iter().flatten().map(|snapshot| &snapshot.config);
         self.limits
-            .retain(configs().flat_map(|snapshot| snapshot.config.every_limit()));
+            .apply(configs().flat_map(|config| config.every_limit()));
         self.auth
-            .retain(configs().flat_map(|snapshot| snapshot.config.auths.values()));
-        drop(old);
+            .apply(configs().flat_map(|config| config.auths.values()));
+    }
+
+    /// Forgets facts that nobody holds: what no configuration counts or knows any more, and what was made for one that did
+    /// not come into force. Called whenever a configuration comes or does not, and again later: requests still under way
+    /// hold what they began with, and names change their addresses without any of it.
+    pub fn prune(&self) {
+        let known = self.earlier();
+        let configs = || known.iter().map(|snapshot| &snapshot.config);
+        self.limits
+            .prune(configs().flat_map(|config| config.every_limit()));
+        self.auth.prune(
+            configs().flat_map(|config| config.auths.values()),
+            self.clock.now(),
+        );
         self.endpoints.prune();
         self.levels.prune();
         self.rollouts.prune();
@@ -198,3 +261,6 @@ impl State {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,6 +155,15 @@ impl RolloutFacts {
         others.find(|side| side.upstream.as_str() == upstream)
     }
 
+    /// Its sides are judged by what they answer from now on: what they did while another split was in force says nothing.
+    pub fn begin(&self) {
+        for side in &self.sides {
+            let mut watch = side.watch.lock();
+            watch.past = VecDeque::from([Sums::of(&side.stats.served)]);
+            watch.worse = 0;
+        }
+    }
+
     /// Compares its sides, while it is in force. Called once a second.
     pub fn tick(&self) {
         let Some((main, others)) = self.sides.split_first() else {

@@ -187,7 +187,10 @@ impl Reloader {
 
     /// Keeps what is on trial; `None`: nothing is.
     pub(super) fn confirm(&self) -> Option<TrialReport> {
-        let trial = self.trial.lock().take()?;
+        let mut running = self.trial.lock();
+        let trial = running.take()?;
+        self.state.confirm();
+        drop(running);
         log::info!("the configuration on trial was confirmed");
         Some(self.end(&trial, TrialEnd::Confirmed))
     }
@@ -215,7 +218,6 @@ impl Reloader {
             return;
         };
         let Some(trial) = running.take() else { return };
-        drop(running);
         let why = match end {
             TrialEnd::Worse => seen.worse.join("; "),
             _ => "nobody confirmed it in time".to_owned(),
@@ -226,6 +228,7 @@ impl Reloader {
             log::error!("the log stays as the configuration on trial had it: {error}");
         }
         self.state.publish(&trial.fallback);
+        drop(running);
         self.published.send_modify(|count| *count += 1);
         let report = self.end(&trial, end);
         let error = format!(
@@ -254,7 +257,11 @@ impl Reloader {
         }
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
-            Err(error) => (Some(format!("{error:#}")), Vec::new()),
+            Err(error) => {
+                // What was made for it; nothing else was changed.
+                self.state.prune();
+                (Some(format!("{error:#}")), Vec::new())
+            }
         };
         let report = self.remember(error, needs_upgrade);
         match &report.error {
@@ -317,7 +324,7 @@ impl Reloader {
         *trial = confirm.zip(fallback).map(|(span, fallback)| {
             Trial::begin(&self.state, fallback, &snapshot.config.hash, span)
         });
-        let fallback = trial.as_ref().map(|trial| &*trial.fallback);
+        let fallback = trial.as_ref().map(|trial| &trial.fallback);
         self.state.publish_beside(snapshot, fallback);
         drop(trial);
         self.published.send_modify(|count| *count += 1);

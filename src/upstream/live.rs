@@ -117,6 +117,14 @@ impl Live {
         self.since.load(Ordering::Relaxed)
     }
 
+    /// What [`back_since`](Self::back_since) would say, without noting anything.
+    pub(super) fn would_be_back_since(&self, usable: bool, now: u64) -> u64 {
+        if usable && self.was_out.load(Ordering::Relaxed) {
+            return now;
+        }
+        self.since.load(Ordering::Relaxed)
+    }
+
     /// It joins others that are serving, and has to warm up as one that comes back.
     pub(super) fn joins(&self) {
         self.was_out.store(true, Ordering::Relaxed);

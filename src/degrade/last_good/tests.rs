@@ -15,7 +15,6 @@ fn store(change: impl FnOnce(&mut Settings)) -> LastGood {
     change(&mut settings);
     LastGood {
         settings,
-        identity: String::new(),
         kept: RwLock::default(),
     }
 }
@@ -344,4 +343,25 @@ fn answers_made_otherwise_are_not_taken_over() {
         new.import(&carried, Duration::ZERO, SECOND);
         assert_eq!(kept.held().0, expected, "{identity}");
     }
+}
+
+#[test]
+fn what_another_configuration_keeps_takes_nothing_away() {
+    let settings = store(|_| {}).settings;
+    let name = RouteName::new("reviews");
+    let answers = KeptAnswers::default();
+    let kept = answers.route(&name, &settings, "one");
+    let none = HeaderMap::new();
+    assert!(keep(&kept, &asked("/", &none), &[], "good", SECOND));
+    let shorter = Settings {
+        max_age: Duration::from_secs(7),
+        ..settings.clone()
+    };
+    for (settings, identity) in [(&shorter, "one"), (&settings, "two")] {
+        let other = answers.route(&name, settings, identity);
+        assert_eq!(other.held().0, 0);
+    }
+    answers.prune();
+    assert_eq!(answers.route(&name, &settings, "one").held().0, 1);
+    assert_eq!(answers.routes.lock().len(), 1);
 }

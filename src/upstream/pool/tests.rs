@@ -12,13 +12,10 @@ fn pool(upstream: &str) -> Pool {
     let settings = config.upstreams[&UpstreamName::new("u")].clone();
     let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
     let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));
-    Pool::new(
-        settings,
-        peers,
-        Arc::new(EndpointFacts::new(metrics)),
-        Arc::default(),
-        1,
-    )
+    let facts = Arc::new(EndpointFacts::new(metrics));
+    let pool = Pool::new(settings, peers, facts, Arc::default(), 1);
+    pool.begin(&[], 1);
+    pool
 }
 
 fn port(endpoint: &Endpoint) -> u16 {
@@ -107,7 +104,7 @@ fn never_puts_the_last_one_aside() {
 
 #[test]
 fn a_good_check_ends_an_ejection_and_a_bad_one_takes_it_out() {
-    let pool = pool(BACKED);
+    let pool = pool(&format!("{BACKED}\nhealth = {{ path = \"/\" }}"));
     let first = pool.pick(1, &[]).expect("pick");
     (0..2).for_each(|_| pool.report(&first, Outcome::Bad, 1));
     pool.checked(&first, true, 2);

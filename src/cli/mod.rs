@@ -114,7 +114,10 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 fn check(path: &Path, format: Format) -> anyhow::Result<()> {
-    let opened = server::Offline::open(path);
+    let opened = server::Offline::open(path).and_then(|offline| {
+        server::check_descriptors(&offline.snapshot.config)?;
+        Ok(offline)
+    });
     let problems: Vec<serde_json::Value> = match &opened {
         Ok(_) => Vec::new(),
         Err(error) => match error.downcast_ref::<Problems>() {

@@ -47,10 +47,9 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Keeps connections to four fifths of the files that the process may open; the rest is for upstreams, which are
-    /// connected to while a request is forwarded, and for logs.
+    /// Keeps connections to half of the files that are left for them: each may need another one towards an upstream.
     pub fn keep_below(&self, files: u64) {
-        let most = u32::try_from(files / 5 * 4).unwrap_or(u32::MAX).max(1);
+        let most = u32::try_from(files / 2).unwrap_or(u32::MAX).max(1);
         self.ceiling.store(most, Ordering::Relaxed);
     }
 

@@ -16,7 +16,7 @@ mod tls;
 mod wait;
 mod wire;
 
-pub(crate) use binary::{Folder, Ran, tollgate};
+pub(crate) use binary::{Folder, Ran, tollgate, under};
 pub(crate) use client::{Client, Connection, Outcome, Request, Response};
 pub(crate) use exposition::{Metrics, Sample};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, Setup, admin_json, wait_until_deaf};

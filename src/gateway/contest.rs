@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::affinity;
 use super::breaking::{self, Permits};
 use super::ctx::Ctx;
-use super::forward;
+use super::{forward, judged};
 use crate::observe::HedgeOutcome;
 use crate::observe::stats::RetryCause;
 use crate::upstream::breaker::Ending;
@@ -62,6 +62,9 @@ impl Contender {
 
     /// It failed.
     pub(super) fn failed(mut self, ending: Ending, ctx: &Ctx) {
+        if ending == Ending::Broken(RetryCause::Timeout) && judged::in_a_hurry(ctx) {
+            return self.in_vain();
+        }
         let now = ctx.now();
         self.outcome = HedgeOutcome::Failed;
         let stats = &self.endpoint.counts.stats;
@@ -86,6 +89,7 @@ impl Contender {
     pub(super) fn take_over(mut self, failed: Option<RetryCause>, ctx: &mut Ctx) {
         self.outcome = HedgeOutcome::Won;
         match failed {
+            Some(RetryCause::Timeout) if judged::in_a_hurry(ctx) => {}
             Some(cause) => {
                 forward::report(ctx, Outcome::Bad, ctx.now());
                 breaking::told(ctx, Ending::Broken(cause));

@@ -15,11 +15,12 @@ use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::judged::Tells;
 use super::overload::{self, Entered, Held};
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use super::{decide, policy};
+use super::{decide, judged, policy};
 use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
 use crate::observe::Record;
 use crate::primitives::ListenerName;
@@ -146,6 +147,10 @@ pub struct Ctx {
     pub(super) outgoing: Option<String>,
     /// Why the request was refused, or failed.
     pub(super) refusal: Option<Refusal>,
+    /// It was refused, and would have been before the trial under way as well.
+    pub(super) refused_alike: bool,
+    /// It was refused, and would not have been before the trial under way.
+    pub(super) refused_anew: bool,
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,
     pub(super) body_in: u64,
@@ -225,6 +230,8 @@ impl Ctx {
             tickets: Tickets::new(),
             outgoing: None,
             refusal: None,
+            refused_alike: false,
+            refused_anew: false,
             buffered: false,
             body_in: 0,
             relayed: None,
@@ -295,7 +302,8 @@ impl Ctx {
         if let Some(start) = &self.start {
             start.client.ended(now);
         }
-        policy::record(self, status, took);
+        let tells = Tells::of(self, took);
+        policy::record(self, status, took, tells);
         let stats = self
             .route
             .as_ref()
@@ -303,10 +311,16 @@ impl Ctx {
         if status > 0 {
             stats.served(self.method.as_str(), status, took);
         }
+        if status > 0 {
+            tells.note(stats, self.method.as_str(), status, took);
+        }
         let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
         let fell = self.policy.fell.as_ref();
         if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);
+            if tells == Tells::Nothing {
+                stats.apart().refused(reason);
+            }
         }
         let log = self.state.log.as_ref();
         let Some(log) = log.filter(|log| log.writes_access()) else {
@@ -362,7 +376,7 @@ impl Drop for Ctx {
             let status = status.filter(|_| !client.answered());
             let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
-            if overdue {
+            if overdue && !judged::in_a_hurry(self) {
                 overload::gave_up(self);
             }
             self.refusal = refusal.or(self.refusal.take());

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{affinity, breaking, failure, fallback, overload, relay, streams};
+use super::{affinity, breaking, failure, fallback, judged, overload, relay, streams};
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
@@ -195,11 +195,14 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again; says whether
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
-    report(ctx, Outcome::Bad, ctx.now());
-    if cause == RetryCause::Timeout {
-        overload::gave_up(ctx);
+    // A client that gives a connection no time to open says nothing about the endpoint.
+    if cause != RetryCause::Timeout || !judged::in_a_hurry(ctx) {
+        report(ctx, Outcome::Bad, ctx.now());
+        if cause == RetryCause::Timeout {
+            overload::gave_up(ctx);
+        }
+        breaking::told(ctx, Ending::Broken(cause));
     }
-    breaking::told(ctx, Ending::Broken(cause));
     let reason = failure::reason(Some(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
         || fallback::turn(ctx, FallbackCalled::Refused(reason))
@@ -228,8 +231,9 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     // Noticed on the client's side, where the one timer is; the endpoint is to blame.
     let silence = fault == Some(Fault::Silence);
+    let hurried = broken.cause == Some(RetryCause::Timeout) && judged::in_a_hurry(ctx);
     let clients_fault =
-        ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
+        ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some() || hurried));
     if clients_fault || ctx.forward.reported {
         breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
 use super::ctx::{Ctx, Peer};
+use super::session::read_error;
 use super::snapshot::{Snapshot, Target};
-use super::{affinity, chain, decide, failure, overload, policy, reply};
+use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
 use crate::primitives::level::Level;
 use crate::route::{Asked, Found};
@@ -29,6 +31,8 @@ pub(super) enum Decision {
     /// A filter's answer, complete as it is.
     Done(Arc<Reply>),
     Refuse(Refusal),
+    /// Its client left while it was waited.
+    Gone(Box<Error>),
 }
 
 impl Decision {
@@ -43,9 +47,9 @@ impl Decision {
 pub(super) struct Arrival<'r> {
     /// The target as received.
     received: &'r str,
-    target: decide::Target<'r>,
-    authority: &'r str,
-    host: Cow<'r, str>,
+    pub(super) target: decide::Target<'r>,
+    pub(super) authority: &'r str,
+    pub(super) host: Cow<'r, str>,
     /// How the client reached us, or the trusted proxy before us.
     asked_for: Scheme,
     pub(super) found: Found,
@@ -98,6 +102,14 @@ impl<'r> Arrival<'r> {
 /// Finds out who asks for what, and asks the route's filters.
 pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let head = session.req_header();
+    let decision = decide_by(head, ctx).await;
+    if let Decision::Refuse(refusal) = &decision {
+        judged::refused(ctx, head, refusal);
+    }
+    decision
+}
+
+async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     let Some(start) = &ctx.start else {
         return Decision::Refuse(reply::internal());
     };
@@ -218,8 +230,10 @@ async fn ask_all(
         {
             chain::give_back(filters, exchange);
             decision = Some(Decision::Refuse(failure::deadline()));
-        } else {
-            tokio::time::sleep_until(turn.into()).await;
+        } else if let Err(gone) = wait_until(turn, ctx).await {
+            // What waits for nobody takes no turn from those behind it.
+            chain::give_back(filters, exchange);
+            decision = Some(Decision::Gone(read_error(&gone)));
         }
     }
     if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
@@ -227,6 +241,18 @@ async fn ask_all(
         start.client.set_pace(Pacing::new(paces, ctx.state.clock));
     }
     decision
+}
+
+/// Waits for a request's turn, or for its client to go away.
+async fn wait_until(turn: Instant, ctx: &Ctx) -> std::io::Result<()> {
+    let waiting = tokio::time::sleep_until(turn.into());
+    match &ctx.start {
+        Some(start) => start.client.unless_gone(waiting).await,
+        None => {
+            waiting.await;
+            Ok(())
+        }
+    }
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.

@@ -29,6 +29,7 @@ mod hedge;
 mod http1;
 mod http2;
 mod inbound;
+mod judged;
 mod limits;
 mod mirror;
 mod outgoing_head;

@@ -15,6 +15,7 @@ use super::ctx::Ctx;
 use super::explain::Answer;
 use super::fallback::{Fallback, Fell};
 use super::inbound::Decision;
+use super::judged::Tells;
 use super::mirror::{self, Mirror, Shadow};
 use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
@@ -166,8 +167,9 @@ pub(super) fn off() -> Refusal {
     Refusal::new(Reason::RouteOff, "the route is switched off").retry_after(COME_BACK)
 }
 
-/// The request is over: counts what became of it, and tells the route what it met. `took` is its time.
-pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
+/// The request is over: counts what became of it, and tells the route what it met. `took` is its time, and
+/// `tells` what it says about its side.
+pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
     let Some(route) = &ctx.route else { return };
     let policy = &route.policy;
     if policy.plain && ctx.refusal.is_none() {
@@ -190,6 +192,7 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
         let status = fell.and_then(|fell| fell.called.status()).unwrap_or(status);
         if status > 0 {
             side.served.served(ctx.method.as_str(), status, took);
+            tells.note(&side.served, ctx.method.as_str(), status, took);
         }
     }
     if let Some(shadow) = ctx.policy.shadow.take() {

@@ -90,6 +90,7 @@ impl ProxyHttp for Gateway {
                 .await
                 .map(|()| true),
             Decision::Refuse(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
+            Decision::Gone(error) => Err(error),
         }
     }
 

@@ -84,7 +84,7 @@ impl Rollouts {
         let facts = routes.entry(key).or_insert_with(|| {
             let side = |side: &crate::config::Side| {
                 let stats = counts.side(name, &side.upstream);
-                let begun = Sums::of(&stats.served);
+                let begun = Sums::judged(&stats.served);
                 SideFacts {
                     upstream: side.upstream.clone(),
                     stats,
@@ -159,7 +159,7 @@ impl RolloutFacts {
     pub fn begin(&self) {
         for side in &self.sides {
             let mut watch = side.watch.lock();
-            watch.past = VecDeque::from([Sums::of(&side.stats.served)]);
+            watch.past = VecDeque::from([Sums::judged(&side.stats.served)]);
             watch.worse = 0;
         }
     }
@@ -216,7 +216,7 @@ impl SideFacts {
     pub fn behaviour(&self) -> Behaviour {
         let watch = self.watch.lock();
         let before = watch.past.front().copied().unwrap_or_default();
-        Behaviour::from(&Sums::of(&self.stats.served).since(&before))
+        Behaviour::from(&Sums::judged(&self.stats.served).since(&before))
     }
 
     /// It takes no requests from now on.
@@ -232,7 +232,7 @@ impl SideFacts {
     /// It takes requests again, and is judged by what it answers from now on.
     pub fn start(&self) {
         *self.watch.lock() = Watch {
-            past: VecDeque::from([Sums::of(&self.stats.served)]),
+            past: VecDeque::from([Sums::judged(&self.stats.served)]),
             ..Watch::default()
         };
         self.stopped.store(false, Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl SideFacts {
 
     /// What it answered within the window.
     fn look(&self, window: Duration) -> Sums {
-        let now = Sums::of(&self.stats.served);
+        let now = Sums::judged(&self.stats.served);
         let mut watch = self.watch.lock();
         let before = watch.past.front().copied().unwrap_or_default();
         watch.past.push_back(now);

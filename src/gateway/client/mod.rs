@@ -163,6 +163,11 @@ impl ClientIo {
         self.state.lock().waits.fault
     }
 
+    /// How long the client kept the exchange waiting in all.
+    pub(super) fn kept_waiting(&self) -> Duration {
+        self.state.lock().waits.for_client()
+    }
+
     /// Whether an answer began.
     pub(super) fn answered(&self) -> bool {
         self.state.lock().answered

@@ -161,3 +161,58 @@ fn an_empty_answer_never_empties_a_pool() {
         Some("10.0.0.1:80")
     );
 }
+
+#[test]
+fn names_that_change_their_addresses_leave_nothing_behind() {
+    let pool = pool("endpoints = [{ address = \"elsewhere.test:80\" }]");
+    for last in 1..=50 {
+        assert!(pool.learn("elsewhere.test", vec![[192, 0, 2, last].into()], 1));
+        pool.facts.prune();
+        assert_eq!(pool.facts.dump().len(), 1);
+    }
+}
+
+#[test]
+fn a_pool_that_is_not_in_force_changes_nothing_of_the_endpoints_it_shares() {
+    let in_force = pool(THREE);
+    let settings = Upstream {
+        passive: pool(BACKED).settings.passive.clone(),
+        ..in_force.settings.clone()
+    };
+    let (first, ..) = &in_force.endpoints()[0];
+    first.live.set_factor(0.25);
+    let before = in_force.facts.dump();
+    let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
+    let built = Pool::new(
+        settings,
+        peers,
+        Arc::clone(&in_force.facts),
+        Arc::default(),
+        1,
+    );
+    let built = built.inherit(&in_force, 1);
+    assert_eq!(before, in_force.facts.dump());
+    built.begin(&[&in_force], 1);
+    assert_ne!(
+        before,
+        in_force.facts.dump(),
+        "it is used by other settings now"
+    );
+}
+
+#[test]
+fn two_names_of_one_address_are_two_endpoints() {
+    let pool = pool("endpoints = [{ address = \"one.test:80\" }, { address = \"two.test:80\" }]");
+    let address = vec![[192, 0, 2, 1].into()];
+    for host in ["one.test", "two.test"] {
+        pool.learn(host, address.clone(), 1);
+    }
+    assert!(pool.set_drained("one.test:80", true, 1));
+    pool.gather(1);
+    let states: Vec<_> = pool
+        .endpoints()
+        .iter()
+        .map(|(one, ..)| one.state(1))
+        .collect();
+    assert_eq!(states, ["drained", "up"]);
+}

@@ -201,9 +201,12 @@ impl Endpoint {
     }
 }
 
-/// Endpoints by upstream, configured address and address: what outlives a reload.
+/// Upstream, configured address and address: two names of one address are two endpoints.
+type Key = (UpstreamName, Arc<str>, Address);
+
+/// Endpoints and places of upstreams: what outlives a reload.
 pub struct EndpointFacts {
-    endpoints: Mutex<HashMap<(UpstreamName, Arc<str>, Address), Arc<Endpoint>>>,
+    endpoints: Mutex<HashMap<Key, Arc<Endpoint>>>,
     places: Mutex<HashMap<UpstreamName, Arc<Places>>>,
     metrics: Arc<Metrics>,
 }
@@ -227,7 +230,7 @@ impl EndpointFacts {
     ) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock();
         let key = (upstream.clone(), Arc::from(label), address);
-        let new = |(upstream, label, address): &(_, Arc<str>, Address)| {
+        let new = |(upstream, label, address): &Key| {
             let counts = self.metrics.endpoint(upstream, label);
             Arc::new(Endpoint::new(Arc::clone(label), address.clone(), counts))
         };

@@ -372,19 +372,18 @@ fn an_endpoint_that_is_no_longer_checked_takes_requests() {
         let snapshot = state.snapshot().expect("a snapshot");
         snapshot.pools[&main].pick(state.clock.now(), &[]).is_some()
     };
-    with.pools[&main].recall(&known_as_down(), Duration::ZERO, state.clock.now());
+    with.pools[&main].set_drained("127.0.0.1:1", true, state.clock.now());
+    let mut known = state.endpoints.export(state.clock.now());
+    known.iter_mut().for_each(|known| {
+        (known.unhealthy, known.drained) = (true, false);
+    });
+    with.pools[&main].recall(&known, Duration::ZERO, state.clock.now());
     assert!(!usable());
     let without = build(&unchecked, &state).expect("built");
     state.publish_beside(&without, Some(&with));
     assert!(usable());
     state.publish(&with);
     assert!(!usable(), "what was found by its checks is still known");
-}
-
-fn known_as_down() -> Vec<crate::upstream::KnownEndpoint> {
-    let known = "{\"upstream\":\"main\",\"label\":\"127.0.0.1:1\",\"address\":\"127.0.0.1:1\",\
-                 \"unhealthy\":true,\"drained\":false,\"ejected_ms\":0}";
-    vec![serde_json::from_str(known).expect("an endpoint")]
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn names_that_change_their_addresses_leave_nothing_behind() {
 fn a_pool_that_is_not_in_force_changes_nothing_of_the_endpoints_it_shares() {
     let in_force = pool(THREE);
     let settings = Upstream {
-        passive: pool(BACKED).settings.passive.clone(),
+        passive: pool(BACKED).settings.passive,
         ..in_force.settings.clone()
     };
     let (first, ..) = &in_force.endpoints()[0];

@@ -103,8 +103,13 @@ impl Live {
     }
 
     pub(super) fn set_factor(&self, factor: f64) {
-        self.factor
-            .store((factor as f32).to_bits(), Ordering::Relaxed);
+        // As nothing is known about it.
+        let bits = if factor == 1.0 {
+            0
+        } else {
+            (factor as f32).to_bits()
+        };
+        self.factor.store(bits, Ordering::Relaxed);
     }
 
     /// Notes at `now` whether it is usable, and says since when it has been after it was not; 0 = always.

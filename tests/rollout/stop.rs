@@ -136,8 +136,8 @@ fn without_stop_it_goes_on_and_so_does_one_that_is_as_good() {
 
 #[test]
 fn what_clients_cut_short_stops_no_side() {
-    let old = Origin::named("old");
-    let next = Origin::scripted("next", |_| Answer::text("late").after(millis(40)));
+    let [old, next] = ["old", "next"]
+        .map(|name| Origin::scripted(name, |_| Answer::text("late").after(millis(20))));
     let gateway = with(&[&old, &next], ROUTE).start();
     let client = gateway.client();
     let deadline = Instant::now() + seconds(6);

@@ -123,6 +123,10 @@ impl Written<'_> {
         ]);
         let hedge = self.one(&["", "hedge = { after = \"p95\" }\n"]);
         let hedge = if other.contains(":2") { hedge } else { "" };
+        let passive = match (balance, passive.contains("slow_start")) {
+            ("consistent_hash", true) => "",
+            _ => passive,
+        };
         let hash = match balance {
             "consistent_hash" => "hash_on = \"path\"\n",
             _ => "",

@@ -143,13 +143,13 @@ fn running_out_of_descriptors_ends_no_accepting_and_spins_no_loop() {
 /// Counted before anything is started: one line and no panic, and `check` says it too.
 #[test]
 fn too_few_descriptors_for_the_workers_are_found_before_the_start() {
-    let origin = Origin::start();
+    let (origin, second) = (Origin::start(), Origin::start());
     let text = SHORT.replace("threads = 2", "threads = 64");
     let wanted = "this process may open 256 files, and 64 workers with 1 listeners each need 642";
     let setup = || {
         Gateway::with(&text)
             .to(&origin)
-            .fill("second", origin.address())
+            .fill("second", second.address())
     };
     let ran = setup().open_files(256).fails_to_start();
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");

@@ -8,7 +8,7 @@ use super::reload::Fixed;
 use crate::config::Config;
 
 /// Files of a worker besides those of its listeners: what its runtime waits with.
-const PER_WORKER: u64 = 6;
+const PER_WORKER: u64 = 4;
 /// Files of a listener in each worker: its socket, another descriptor of it to be passed on, and one that is kept for the
 /// moment when there is no other.
 const PER_LISTENER: u64 = 3;

@@ -153,6 +153,15 @@ fn render(info: &Value) -> String {
     if let Some(line) = overload::status_line(&info["overload"]) {
         out.push_str(&line);
     }
+    if let Some(most) = info["auth_buffer"]["most"].as_u64() {
+        let (bytes, refused) = (
+            &info["auth_buffer"]["bytes"],
+            &info["auth_buffer"]["refused"],
+        );
+        out.push_str(&format!(
+            "{bytes} of {most} bytes of server.auth_buffer taken, {refused} bodies refused since the start\n"
+        ));
+    }
     if let Some(line) = trial::status_line(&info["trial"]) {
         out.push_str(&line);
     }

@@ -126,6 +126,9 @@ fn render(answer: &Value) -> String {
     if let Some(detail) = answer["detail"].as_str() {
         out.push_str(&format!(": {detail}"));
     }
+    if let Some(cause) = answer["cause"].as_str() {
+        out.push_str(&format!("\ncause     {cause}"));
+    }
     out.push_str(&format!("\nroute     {}", text(&answer["route"])));
     if let Some(location) = answer["location"].as_str() {
         out.push_str(&format!("  ({location})"));

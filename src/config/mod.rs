@@ -589,6 +589,11 @@ fn routes(
             ))
         },
         max_body: config.server.client.max_body,
+        signs: &|name| {
+            let auth = config.auths.get(&AuthName::new(name));
+            matches!(auth, Some(Auth::Signature(_)))
+        },
+        auth_buffer: config.server.auth_buffer,
         maintenance: config.server.maintenance.as_ref(),
     };
     let mut routes = Vec::new();

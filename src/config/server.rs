@@ -29,6 +29,8 @@ pub(super) struct RawServer {
     trusted_proxies: Vec<String>,
     /// Shape of error bodies.
     error_format: ErrorFormat,
+    /// Bytes of bodies that are kept at once until it is known who sent them.
+    auth_buffer: String,
     /// Closed for the time being, all routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     maintenance: Option<RawMaintenance>,
@@ -47,6 +49,7 @@ impl Default for RawServer {
             runtime_dir: "/run/tollgate".into(),
             trusted_proxies: Vec::new(),
             error_format: ErrorFormat::Problem,
+            auth_buffer: "64MiB".into(),
             maintenance: None,
             client: RawClient::default(),
             overload: RawOverload::default(),
@@ -128,6 +131,8 @@ pub struct Server {
     pub trusted_proxies: AddressRanges,
     /// Shape of error bodies.
     pub error_format: ErrorFormat,
+    /// Bytes of bodies that are kept at once until it is known who sent them.
+    pub auth_buffer: u64,
     /// How routes answer that have no word of their own on maintenance; `None` = as ever.
     pub maintenance: Option<Maintenance>,
     /// What a client may do.
@@ -191,6 +196,7 @@ impl RawServer {
             runtime_dir: PathBuf::from(&self.runtime_dir),
             trusted_proxies: scope.ranges(&at.key("trusted_proxies"), &self.trusted_proxies),
             error_format: self.error_format,
+            auth_buffer: scope.size(&at.key("auth_buffer"), &self.auth_buffer),
             maintenance: self
                 .maintenance
                 .as_ref()

@@ -124,6 +124,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// A sentence that helps the caller and tells an attacker nothing.
     pub detail: Cow<'static, str>,
+    /// What the log and `explain` say besides, for the operator. The client is never told.
+    pub cause: Option<&'static str>,
     /// When to come back, for 429 and 503.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate`, for 401.
@@ -140,11 +142,19 @@ impl Refusal {
         Self {
             reason,
             detail: detail.into(),
+            cause: None,
             retry_after: None,
             challenge: None,
             allow: None,
             answer: None,
         }
+    }
+
+    /// Tells the operator more.
+    #[must_use]
+    pub fn cause(mut self, cause: &'static str) -> Self {
+        self.cause = Some(cause);
+        self
     }
 
     /// Tells the client when to come back.

@@ -339,6 +339,7 @@ impl Ctx {
                 user_agent: said(header::USER_AGENT),
                 referer: said(header::REFERER),
                 reason,
+                cause: self.refusal.as_ref().and_then(|refusal| refusal.cause),
                 fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
             },
         );

@@ -50,6 +50,9 @@ pub(super) struct Answer {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     captures: Vec<(String, String)>,
+    /// More than the client would learn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<String>,
@@ -85,6 +88,7 @@ impl Answer {
         self.decision = refusal.reason.code().to_owned();
         self.status = Some(refusal.reason.status());
         self.detail = Some(refusal.detail.to_string());
+        self.cause = refusal.cause;
     }
 
     pub(super) fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
@@ -268,6 +272,9 @@ fn ask(
     for filter in route.chain.filters() {
         let mut verdict = filter.check(exchange);
         if matches!(verdict, Verdict::NeedBody) {
+            let most = exchange.max_body;
+            let verdict_of_body = format!("read first, up to {most} bytes in server.auth_buffer");
+            answer.step("body", &verdict_of_body, Some(location));
             let body = question.body.as_deref().unwrap_or_default();
             verdict = filter.check_body(exchange, body.as_bytes());
         }

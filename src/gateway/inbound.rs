@@ -247,11 +247,21 @@ async fn ask(
                 return None;
             }
             Verdict::NeedBody => match body(exchange.max_body, ctx).await {
-                Ok(body) => filter.check_body(exchange, &body),
+                Ok(body) => {
+                    reset_clock(exchange, ctx);
+                    filter.check_body(exchange, &body)
+                }
                 Err(refusal) => return Some(Decision::Refuse(refusal)),
             },
         };
     }
+}
+
+/// The client took its time with the body: what counts is when it was there.
+fn reset_clock(exchange: &mut Exchange<'_>, ctx: &Ctx) {
+    let now = Instant::now();
+    exchange.now = ctx.state.clock.at(now);
+    exchange.unix_time = ctx.state.wall.at(now).as_secs();
 }
 
 /// The whole body, kept for forwarding.
@@ -259,22 +269,21 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
     let Some(start) = &ctx.start else {
         return Err(reply::internal());
     };
-    if start
-        .head
-        .framing
-        .length()
-        .is_some_and(|length| length > most)
-    {
+    let length = start.head.framing.length();
+    if length.is_some_and(|length| length > most) {
         return Err(chain::too_large(most));
     }
+    let room = start.snapshot.config.server.auth_buffer;
+    let room = ctx.state.auth_buffer.room(room);
     if start.head.expects_continue && !start.client.has_ahead() {
         start.client.ask_on().await.map_err(|_| reply::internal())?;
     }
     let body = start
         .client
-        .buffer_body(most)
+        .buffer_body(length.unwrap_or(most), most, room)
         .await
         .map_err(|why| match why {
+            Unbuffered::Full => overload::auth_buffer_full(ctx),
             Unbuffered::TooLarge => chain::too_large(most),
             Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
             Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),

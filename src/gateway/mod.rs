@@ -9,6 +9,7 @@ mod address_lists;
 mod admission;
 mod affinity;
 mod alarm;
+mod auth_buffer;
 mod breaking;
 mod chain;
 mod client;
@@ -45,6 +46,7 @@ mod state;
 mod streams;
 
 pub use admission::{Admission, Place};
+pub use auth_buffer::AuthBuffer;
 pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use pingora::http::RequestHeader;
 
 use super::affinity::Elsewhere;
+use super::auth_buffer;
 use super::ctx::Ctx;
 use super::explain::Answer;
 use super::fallback::{Fallback, Fell};
@@ -177,6 +178,10 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
     let refused = ctx.refusal.as_ref().map(|refusal| refusal.reason);
     let met = match fell.map(|fell| fell.called) {
         Some(FallbackCalled::Refused(reason)) => Some(reason),
+        // Who is nobody yet shall not switch a route.
+        _ if ctx.refusal.as_ref().and_then(|refusal| refusal.cause) == Some(auth_buffer::FULL) => {
+            None
+        }
         _ => refused,
     };
     if let Some(reason) = met {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use pingora::connectors::http::{Connector, v2};
 
 use super::admission::Admission;
+use super::auth_buffer::AuthBuffer;
 use super::overload::Overload;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
@@ -52,6 +53,8 @@ pub struct State {
     pub limits: LimitFacts,
     /// Nonces and verified tokens.
     pub auth: AuthFacts,
+    /// Bodies that are kept until it is known who sent them.
+    pub auth_buffer: Arc<AuthBuffer>,
     /// What is remembered of TLS handshakes.
     pub tls: TlsFacts,
     /// Who is let in when more comes in than can be served.
@@ -90,6 +93,7 @@ impl State {
             admission: Arc::default(),
             limits: LimitFacts::new(),
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
+            auth_buffer: Arc::default(),
             tls: TlsFacts::default(),
             overload: Overload::new(Arc::clone(&metrics.overload)),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),

@@ -53,6 +53,8 @@ pub struct Record<'r> {
     pub referer: Option<&'r HeaderValue>,
     /// Why it was refused.
     pub reason: Option<Reason>,
+    /// More of that, where there is more to say than a client may know.
+    pub cause: Option<&'static str>,
     /// Who answered in place of the upstream, and why.
     pub fallback: Option<(&'static str, FallbackCalled)>,
 }
@@ -97,6 +99,7 @@ impl Record<'_> {
         if let Some(reason) = self.reason {
             put_plain(out, b",\"reason\":\"", reason.code());
         }
+        put_some(out, b",\"cause\":", self.cause);
         if let Some((kind, called)) = self.fallback {
             put_plain(out, b",\"fallback\":\"", kind);
             put_plain(out, b",\"fallback_cause\":\"", called.as_str());
@@ -335,6 +338,7 @@ mod tests {
             user_agent: Some(&user_agent),
             referer: None,
             reason: Some(Reason::TokenMissing),
+            cause: None,
             fallback: None,
         };
         change(&mut record);

@@ -26,7 +26,7 @@ use super::upgrade::Upgrader;
 use super::usage::Usage;
 use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load, policies};
-use crate::config;
+use crate::config::{self, Auth};
 use crate::gateway::{
     Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
     describe_breaker, describe_places, explain,
@@ -341,8 +341,23 @@ impl Admin {
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
             "overload": self.state.overload.describe(),
+            "auth_buffer": self.auth_buffer(snapshot.as_deref()),
             "certificates": snapshot.as_deref().map(certificates),
             "not_ready": self.state.not_ready(),
+        })
+    }
+
+    /// Bodies that are kept until it is known who sent them; `None` while no request is signed.
+    fn auth_buffer(&self, snapshot: Option<&Snapshot>) -> Option<Value> {
+        let config = &snapshot?.config;
+        let signed = |auth: &Auth| matches!(auth, Auth::Signature(_));
+        let buffer = &self.state.auth_buffer;
+        config.auths.values().any(signed).then(|| {
+            json!({
+                "bytes": buffer.kept(),
+                "most": config.server.auth_buffer,
+                "refused": buffer.refused(),
+            })
         })
     }
 

@@ -22,7 +22,8 @@ pub(crate) use exposition::{Metrics, Sample};
 pub(crate) use gateway::{ADMIN_TOKEN, Gateway, Setup, admin_json, wait_until_deaf};
 pub(crate) use haproxy::HaProxy;
 pub(crate) use http2::{
-    END_HEADERS, END_STREAM, Fate, Frames, Http2, asking, block, frame, get, kind,
+    Asked as Streaming, END_HEADERS, END_STREAM, Fate, Frames, Http2, asking, block, frame, get,
+    kind,
 };
 pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};

@@ -202,10 +202,25 @@ pub(super) struct Known<'k> {
     pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
     pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
+    /// Whether requests of this `[auth.NAME]` are signed.
+    pub(super) signs: &'k dyn Fn(&str) -> bool,
+    pub(super) auth_buffer: u64,
     pub(super) maintenance: Option<&'k Maintenance>,
 }
 
 impl Known<'_> {
+    /// Refuses bodies that could never be read to the end, which is what checking their signature takes.
+    fn check_signed_body(&self, max_body: u64, at: &At<'_>, scope: &mut Scope<'_>) {
+        let most = self.auth_buffer;
+        if max_body > most {
+            let message = format!(
+                "a signed body of {max_body} bytes never fits into server.auth_buffer, which has {most}; \
+                 raise that, or lower max_body"
+            );
+            scope.problem(&at.key("max_body"), message);
+        }
+    }
+
     /// Refuses the name of an upstream that there is not.
     fn upstream(&self, at: &At<'_>, name: &str, scope: &mut Scope<'_>) {
         if !(self.upstreams)(name) {
@@ -285,6 +300,10 @@ impl RawRoute {
             .max_body
             .as_ref()
             .map(|text| scope.size(&at.key("max_body"), text));
+        let max_body = max_body.unwrap_or(known.max_body);
+        if auth.iter().any(|name| (known.signs)(name)) {
+            known.check_signed_body(max_body, at, scope);
+        }
         let headers = self.headers.iter().filter_map(|(name, value)| {
             let here = at.key("headers");
             let here = here.key(name);
@@ -331,7 +350,7 @@ impl RawRoute {
                 .as_ref()
                 .map(|text| scope.positive(&at.key("timeout"), text)),
             breaker: self.breaker(&shared, at, scope).map(Box::new),
-            max_body: max_body.unwrap_or(known.max_body),
+            max_body,
             allow_ips,
             deny_ips: deny_ips.unwrap_or_default(),
             request: rules(shared.request.as_ref(), &at.key("request"), scope),

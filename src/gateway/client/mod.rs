@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
+use super::auth_buffer::{Gathered, Room};
 use super::http1::answer::{AnswerHead, Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::wire::Http1Wire;
@@ -51,12 +52,24 @@ pub(super) enum Fault {
 pub(super) enum Unbuffered {
     /// It is longer than allowed.
     TooLarge,
+    /// So much is kept of other requests that there is no room for it.
+    Full,
     /// It is malformed.
     Malformed,
     /// The client paused too long.
     TimedOut,
     /// The client went away.
     Gone,
+}
+
+impl From<Option<Fault>> for Unbuffered {
+    fn from(fault: Option<Fault>) -> Self {
+        match fault {
+            Some(Fault::Framing) => Self::Malformed,
+            Some(_) => Self::TimedOut,
+            None => Self::Gone,
+        }
+    }
 }
 
 /// Why no head was read.
@@ -292,33 +305,26 @@ impl ClientIo {
         Poll::Ready(())
     }
 
-    /// Reads the whole body and keeps it for forwarding.
-    pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
-        let mut payload = BytesMut::new();
+    /// Reads the whole body, of about `expected` bytes and at most `most`, and keeps it for forwarding in `room`.
+    pub(super) async fn buffer_body(
+        &self,
+        expected: u64,
+        most: u64,
+        room: Room,
+    ) -> Result<Bytes, Unbuffered> {
+        let mut gathered = Gathered::new(expected, most, room);
         let read = poll_fn(|cx| {
             let mut state = self.state.lock();
             loop {
                 match std::task::ready!(state.poll_body(cx)) {
-                    Ok(Some(piece)) => payload.extend_from_slice(&piece),
-                    Ok(None) => return Poll::Ready(Ok(())),
-                    Err(error) => return Poll::Ready(Err((error, state.waits.fault))),
-                }
-                if payload.len() as u64 > most {
-                    return Poll::Ready(Ok(()));
+                    Ok(Some(piece)) => gathered.add(&piece)?,
+                    Ok(None) => return Poll::Ready(Ok::<_, Unbuffered>(())),
+                    Err(_) => return Poll::Ready(Err(state.waits.fault.into())),
                 }
             }
         });
-        if let Err((_, fault)) = read.await {
-            return Err(match fault {
-                Some(Fault::Framing) => Unbuffered::Malformed,
-                Some(_) => Unbuffered::TimedOut,
-                None => Unbuffered::Gone,
-            });
-        }
-        if payload.len() as u64 > most {
-            return Err(Unbuffered::TooLarge);
-        }
-        let payload = payload.freeze();
+        read.await?;
+        let payload = gathered.into_bytes();
         self.state.lock().buffered = Some(payload.clone());
         Ok(payload)
     }

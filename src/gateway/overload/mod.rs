@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
+use super::auth_buffer;
 use super::ctx::Ctx;
 use super::forward;
 use super::session::read_error;
@@ -388,6 +389,11 @@ fn refusal(ctx: &Ctx) -> Refusal {
         "more is asked for than can be served now",
     )
     .retry_after(wait)
+}
+
+/// The refusal of a body for which `server.auth_buffer` has no room.
+pub(super) fn auth_buffer_full(ctx: &Ctx) -> Refusal {
+    refusal(ctx).cause(auth_buffer::FULL)
 }
 
 /// Told to come again after one to so many seconds.

@@ -269,7 +269,7 @@ fn a_broken_traceparent_is_replaced() {
 }
 
 /// What a client may try to call itself.
-const CLAIMED: [&str; 7] = [
+const CLAIMED: [&str; 12] = [
     "X-User-Id",
     "x-user-id",
     "X_User_Id",
@@ -277,6 +277,11 @@ const CLAIMED: [&str; 7] = [
     "X-User-Role",
     "X-Consumer",
     "X_CONSUMER",
+    "X-Consumer-Auth",
+    "X_Consumer_Auth",
+    "X-Consumer_Auth",
+    "X-Consumer-Claim",
+    "X_CONSUMER_CLAIM",
 ];
 
 #[test]
@@ -321,6 +326,8 @@ fn identity_comes_from_the_token_alone() {
     assert_eq!(seen.values("x-user-id"), ["user-7"]);
     assert_eq!(seen.values("x-user-role"), ["editor"]);
     assert_eq!(seen.values("x-consumer"), ["user-7"]);
+    assert_eq!(seen.values("x-consumer-auth"), ["app"]);
+    assert_eq!(seen.header("x-consumer-claim"), None);
     assert!(
         seen.headers.iter().all(|(_, v)| v != "canary"),
         "{:?}",

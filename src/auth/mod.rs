@@ -9,6 +9,7 @@ mod claims;
 mod error;
 mod facts;
 mod filter;
+mod header_text;
 mod ip_rules;
 mod jwt;
 pub mod signature;

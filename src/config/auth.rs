@@ -231,8 +231,8 @@ const TOKEN_CACHE: u32 = 100_000;
 const SKEW: &str = "300s";
 /// Nonces remembered unless told otherwise.
 const NONCE_CAPACITY: u32 = 2_000_000;
-/// Headers a claim may never be written to: they frame or route the request.
-const NOT_FORWARDABLE: [&str; 12] = [
+/// Headers a claim may never be written to: they frame or route the request, or are ours.
+const NOT_FORWARDABLE: [&str; 16] = [
     "host",
     "connection",
     "content-length",
@@ -245,11 +245,21 @@ const NOT_FORWARDABLE: [&str; 12] = [
     "x-trace-id",
     "traceparent",
     "x-consumer",
+    "x-consumer-auth",
+    "x-consumer-claim",
+    "x-client-cert-subject",
+    "x-client-cert-fingerprint",
 ];
 
 impl RawAuth {
     pub(super) fn validate(&self, name: &str, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Auth> {
         self.refuse_foreign_keys(at, scope);
+        if name.is_empty() || name.chars().any(char::is_control) {
+            scope.problem(
+                at,
+                "the name must not be empty nor hold control characters: upstreams read it in X-Consumer-Auth",
+            );
+        }
         match self.r#type {
             RawType::Jwt => self.jwt(name, at, scope).map(Auth::Jwt),
             RawType::Signature => self.signature(name, at, scope).map(Auth::Signature),
@@ -607,7 +617,9 @@ fn forwardable(text: &str) -> Result<HeaderName, String> {
     let name: HeaderName = text
         .parse()
         .map_err(|_| format!("{text:?} is no header name"))?;
-    if NOT_FORWARDABLE.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+    // Some origins read `_` as `-`.
+    let read = name.as_str().replace('_', "-");
+    if NOT_FORWARDABLE.contains(&&*read) || read.starts_with("x-forwarded-") {
         return Err(format!(
             "{text:?} has a meaning of its own and cannot carry a claim"
         ));

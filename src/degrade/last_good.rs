@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::carried::CarriedAnswers;
 use crate::config::LastGood as Settings;
+use crate::filter::Caller;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
 use crate::primitives::digest::key128;
@@ -111,7 +112,7 @@ pub struct Asked<'a> {
     /// Header fields.
     pub headers: &'a HeaderMap,
     /// Who is calling.
-    pub consumer: Option<&'a str>,
+    pub caller: Option<Caller<'a>>,
     /// The client showed a certificate.
     pub certified: bool,
 }
@@ -243,11 +244,12 @@ impl LastGood {
 
     /// `None` for somebody unknown where answers are told apart by who asks.
     fn key(&self, asked: &Asked<'_>) -> Option<u128> {
-        let consumer = match self.settings.per_consumer {
-            true => asked.consumer.filter(|consumer| !consumer.is_empty())?,
-            false => "",
-        };
-        let mut parts = vec![asked.host.as_bytes(), asked.target, consumer.as_bytes()];
+        let mut parts = vec![asked.host.as_bytes(), asked.target];
+        if self.settings.per_consumer {
+            let caller = asked.caller?;
+            let all = [caller.auth, caller.named_by.as_str(), caller.name];
+            parts.extend(all.map(str::as_bytes));
+        }
         let values = values(&self.settings.vary, asked.headers);
         parts.extend(values.iter().map(Vec::as_slice));
         Some(key128(&parts))

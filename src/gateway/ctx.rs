@@ -333,6 +333,10 @@ impl Ctx {
                     .principal
                     .as_ref()
                     .map(|principal| &*principal.consumer),
+                consumer_auth: self
+                    .principal
+                    .as_ref()
+                    .map(|principal| principal.auth.as_str()),
                 bytes_in: self.body_in,
                 bytes_out,
                 version: self.version,

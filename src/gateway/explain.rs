@@ -56,6 +56,11 @@ pub(super) struct Answer {
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_auth: Option<String>,
+    /// The claim that names the caller in place of `sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_claim: Option<&'static str>,
     steps: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
@@ -184,11 +189,12 @@ fn walk(
         dry_run: true,
     };
     let asked = ask(route, &mut exchange, question, answer, &location);
-    answer.consumer = exchange
-        .principal
-        .as_ref()
-        .map(|p| p.consumer.to_string())
-        .filter(|c| !c.is_empty());
+    if let Some(principal) = &exchange.principal {
+        answer.consumer_auth = Some(principal.auth.to_string());
+        let caller = principal.caller();
+        answer.consumer = caller.map(|caller| caller.name.to_owned());
+        answer.consumer_claim = caller.and_then(|caller| caller.named_by.stand_in());
+    }
     if asked? {
         return Ok(());
     }

@@ -367,7 +367,7 @@ fn asked<'a>(head: &'a RequestHeader, host: &'a str, ctx: &'a Ctx) -> Asked<'a> 
         host,
         target,
         headers: &head.headers,
-        consumer: ctx.principal.as_ref().map(|principal| &*principal.consumer),
+        caller: ctx.principal.as_ref().and_then(|known| known.caller()),
         certified: ctx
             .start
             .as_ref()

@@ -23,6 +23,8 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
+static X_CONSUMER_AUTH: HeaderName = HeaderName::from_static("x-consumer-auth");
+static X_CONSUMER_CLAIM: HeaderName = HeaderName::from_static("x-consumer-claim");
 static X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 static X_CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
@@ -269,7 +271,7 @@ type Field<'a> = (&'a HeaderName, Option<&'a [u8]>);
 
 /// The fields that are ours. One without a value is removed.
 struct Own<'a> {
-    fields: SmallVec<[Field<'a>; 12]>,
+    fields: SmallVec<[Field<'a>; 14]>,
     /// Bit n: one of their names has n bytes; the last bit stands for all longer ones.
     lengths: u64,
 }
@@ -308,6 +310,12 @@ impl<'a> Own<'a> {
         if let Some(principal) = &ctx.principal {
             if let Some(value) = &principal.consumer_header {
                 own.add(&X_CONSUMER, Some(value.as_bytes()));
+                if let Some(claim) = principal.named_by.stand_in() {
+                    own.add(&X_CONSUMER_CLAIM, Some(claim.as_bytes()));
+                }
+            }
+            if let Some(value) = &principal.auth_header {
+                own.add(&X_CONSUMER_AUTH, Some(value.as_bytes()));
             }
             for (name, value) in &principal.forward {
                 own.add(name, Some(value.as_bytes()));

@@ -114,8 +114,10 @@ pub(super) struct Parts {
 const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
 
 /// What the gateway says about a client, whoever configured what.
-const OWN_HEADERS: [&str; 3] = [
+const OWN_HEADERS: [&str; 5] = [
     "x-consumer",
+    "x-consumer-auth",
+    "x-consumer-claim",
     "x-client-cert-subject",
     "x-client-cert-fingerprint",
 ];

@@ -222,7 +222,12 @@ impl Identity {
         };
         let route = self.route.as_ref();
         let route = route.map(|route| format!(" {route}")).unwrap_or_default();
-        format!("{} {kind}{of} {}{route}", self.name, self.key)
+        // Keys of callers are made of their authenticator too. What was counted under others belongs to nobody.
+        let by = match self.key {
+            LimitKey::Consumer | LimitKey::Claim(_) => " by auth",
+            _ => "",
+        };
+        format!("{} {kind}{of} {}{by}{route}", self.name, self.key)
     }
 
     fn of(limit: &Limit) -> Self {

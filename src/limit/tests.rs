@@ -351,3 +351,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_an_older_version_counted_of_callers_belongs_to_nobody() {
+    let mut limit = token_bucket("1/d", 1);
+    limit.key = LimitKey::Consumer;
+    let facts = LimitFacts::new();
+    let _built = Built::again(&limit, &facts);
+    let import = |identity: &str| {
+        let kept = KeptTimes {
+            identity: identity.to_owned(),
+            entries: vec![(7, Duration::from_secs(9))],
+        };
+        facts.import([1, 2], &[kept], Duration::ZERO, START);
+        facts.export(START).remove(0).entries.len()
+    };
+    assert_eq!(import("l token_bucket consumer"), 0);
+    assert_eq!(import(&facts.export(START)[0].identity), 1);
+}

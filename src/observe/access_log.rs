@@ -41,6 +41,8 @@ pub struct Record<'r> {
     pub client_ip: IpAddr,
     /// Who called.
     pub consumer: Option<&'r str>,
+    /// Who authenticated the caller.
+    pub consumer_auth: Option<&'r str>,
     /// Body bytes received.
     pub bytes_in: u64,
     /// Body bytes sent.
@@ -91,6 +93,7 @@ impl Record<'_> {
         put_address(out, b",\"client_ip\":\"", self.client_ip);
         let consumer = self.consumer.filter(|name| !name.is_empty());
         put_some(out, b",\"consumer\":", consumer);
+        put_some(out, b",\"consumer_auth\":", self.consumer_auth);
         put_number(out, b",\"bytes_in\":", self.bytes_in);
         put_number(out, b",\"bytes_out\":", self.bytes_out);
         put_plain(out, b",\"protocol\":\"", protocol(self.version));
@@ -332,6 +335,7 @@ mod tests {
             attempts: 0,
             client_ip: IpAddr::from([127, 0, 0, 1]),
             consumer: None,
+            consumer_auth: None,
             bytes_in: 0,
             bytes_out: 5,
             version: Version::HTTP_11,

@@ -33,8 +33,11 @@ fn form_of(app: &str, body: &str) -> Signed {
         .but("type", FORM)
 }
 
-/// Forms that the head alone condemns, with what they are told. One was sent before.
-fn hopeless(gateway: &Gateway) -> Vec<(Vec<(String, String)>, u16, &'static str)> {
+/// Headers of a form, with what it is told.
+type Hopeless = (Vec<(String, String)>, u16, &'static str);
+
+/// Forms that the head alone condemns. One was sent before.
+fn hopeless(gateway: &Gateway) -> Vec<Hopeless> {
     let stale = unix_millis() - 3_600_000;
     let known = form_of("app-1001", "a=1").headers();
     post(&gateway.client(), "/x", &known, "a=1").expect(200);

@@ -14,14 +14,13 @@ mod verify;
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
 pub(super) use cache::TokenCache;
-pub(super) use principal::header_text;
 
 use self::keys::Keys;
+use self::principal::Naming;
 use self::source::Found;
 use self::verify::{Flaw, Rules, Window};
+use super::header_text::header_text;
 use super::{Authenticator, BuildError, ReadSecret, facts::AuthFacts};
 use crate::config::{JwtAuth, TokenSource};
 use crate::filter::{Exchange, Principal, Refusal, Verdict};
@@ -36,8 +35,7 @@ pub(super) struct JwtAuthenticator {
     from: Vec<TokenSource>,
     keys: Keys,
     rules: Rules,
-    forward: Vec<(String, HeaderName)>,
-    tier: Option<String>,
+    naming: Naming,
     cache: Arc<TokenCache>,
 }
 
@@ -54,8 +52,12 @@ impl JwtAuthenticator {
             from: auth.from.clone(),
             keys,
             rules: Rules::new(auth),
-            forward: auth.forward_claims.clone(),
-            tier: auth.tier_claim.clone(),
+            naming: Naming {
+                auth: auth.name.clone(),
+                header: header_text(auth.name.as_str()),
+                forward: auth.forward_claims.clone(),
+                tier: auth.tier_claim.clone(),
+            },
             cache: facts.tokens(&auth.name, fingerprint, auth.cache),
         })
     }
@@ -63,11 +65,11 @@ impl JwtAuthenticator {
     fn authenticate(&self, exchange: &Exchange<'_>) -> Result<Arc<Principal>, Flaw> {
         let token = match source::find(&self.from, exchange) {
             Found::Nothing => return Err(Flaw::Missing),
-            Found::Several => return Err(Flaw::Invalid),
+            Found::Several => return Err(Flaw::Invalid("the header stands twice")),
             Found::Token(token) => token,
         };
         if token.len() > LONGEST {
-            return Err(Flaw::Invalid);
+            return Err(Flaw::Invalid("the token is longer than max_token"));
         }
         if let Some((principal, window)) = self.cache.find(&token) {
             window.holds(exchange.unix_time)?;
@@ -84,7 +86,7 @@ impl JwtAuthenticator {
 
     fn verify(&self, token: &[u8]) -> Result<(Arc<Principal>, Window), Flaw> {
         let (claims, window) = verify::verify(token, &self.keys, &self.rules)?;
-        let principal = principal::from_claims(claims, &self.forward, self.tier.as_deref());
+        let principal = self.naming.principal(claims).map_err(Flaw::Invalid)?;
         Ok((Arc::new(principal), window))
     }
 }

@@ -117,7 +117,10 @@ impl SignatureAuthenticator {
         for (key, settings) in &auth.apps {
             let share = nonces.share(key, auth.apps.len());
             let place = format!("auth.{}.apps.{key:?}", auth.name);
-            apps.insert(key.clone(), App::build(key, settings, &place, read, share)?);
+            apps.insert(
+                key.clone(),
+                App::build((&auth.name, key), settings, &place, read, share)?,
+            );
         }
         Ok(Self {
             name: auth.name.as_str().to_owned(),

@@ -20,7 +20,7 @@ pub use self::ownership::NonceOwner;
 pub(in crate::auth) use self::ownership::Ownership;
 use super::steps::Steps;
 use crate::primitives::AuthName;
-use crate::primitives::digest::key128;
+use crate::primitives::digest::names128;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -408,8 +408,10 @@ fn in_slot(now: u64, left: u64) -> u64 {
     now.saturating_add(left).saturating_add(SLOT) / SLOT * SLOT
 }
 
+/// Neither holds a zero byte: a key is visible ASCII, a nonce consists of token characters. Another process that took over,
+/// or takes over, may be of another version, so this never changes.
 fn key(share: &Share, nonce: &str) -> u128 {
-    key128(&[share.app.as_bytes(), nonce.as_bytes()])
+    names128(&[&share.app, nonce])
 }
 
 /// Counts one more unless that would be too many.

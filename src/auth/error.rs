@@ -40,8 +40,18 @@ pub enum BuildError {
     KeySet {
         /// TOML path.
         place: String,
-        /// What is wrong, without a word of its content.
-        reason: &'static str,
+        /// What is wrong, without a word of its content but names of keys.
+        reason: String,
+    },
+    /// A file with more than the one key that is looked for.
+    #[error(
+        "{place} holds {count} keys where one is used; keep that one, or make a key set of them"
+    )]
+    SeveralKeys {
+        /// TOML path.
+        place: String,
+        /// How many.
+        count: usize,
     },
 }
 
@@ -53,7 +63,8 @@ impl BuildError {
             | Self::EmptySecret { place }
             | Self::ShortSecret { place }
             | Self::PublicKey { place, .. }
-            | Self::KeySet { place, .. } => place,
+            | Self::KeySet { place, .. }
+            | Self::SeveralKeys { place, .. } => place,
         }
     }
 }

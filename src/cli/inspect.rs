@@ -143,10 +143,10 @@ fn render(answer: &Value) -> String {
     }
     out.push_str(&format!("client    {}\n", text(&answer["client_ip"])));
     if let Some(consumer) = answer["consumer"].as_str() {
-        let auth = answer["consumer_auth"].as_str();
-        let auth = auth.map(|auth| format!(" (auth.{auth})"));
-        let auth = auth.unwrap_or_default();
-        out.push_str(&format!("consumer  {consumer}{auth}\n"));
+        out.push_str(&format!("consumer  {consumer}\n"));
+    }
+    if let Some(auth) = answer["consumer_auth"].as_str() {
+        out.push_str(&format!("auth      {auth}\n"));
     }
     for step in answer["steps"].as_array().into_iter().flatten() {
         out.push_str(&format!(

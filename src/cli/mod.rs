@@ -129,13 +129,20 @@ fn check(path: &Path, format: Format) -> anyhow::Result<()> {
         },
     };
     if format == Format::Json {
-        let report = serde_json::json!({ "ok": opened.is_ok(), "problems": problems });
+        let warnings = opened.as_ref().ok();
+        let warnings = warnings.map(|offline| &offline.snapshot.warnings);
+        let report = serde_json::json!({
+            "ok": opened.is_ok(), "problems": problems, "warnings": warnings.unwrap_or(&Vec::new()),
+        });
         write_out(&format!("{report:#}\n"))?;
         return opened.map(drop).map_err(|_| Shown.into());
     }
     match opened {
         Ok(offline) => {
             let config = &offline.snapshot.config;
+            for warning in &offline.snapshot.warnings {
+                write_out(&format!("warning: {warning}\n"))?;
+            }
             write_out(&format!(
                 "{}: ok, {}, {}, hash {}\n",
                 path.display(),

@@ -389,6 +389,7 @@ impl Config {
         let table = At::ROOT.key("auth");
         for (name, raw) in &raw.auth {
             if let Some(auth) = raw.validate(name, &table.key(name), scope) {
+                raw.check_max_token(&auth, &self.server.client, &table.key(name), scope);
                 self.auths.insert(AuthName::new(name), auth);
             }
         }

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub listener_rules: HashMap<ListenerName, Arc<IpRules>>,
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
+    /// What an operator should know although it serves, such as keys that are not used.
+    pub warnings: Vec<config::Problem>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
     pub identity_headers: ProtectedNames,
     /// Every secret that was read: to keep them out of logs.
@@ -145,10 +147,15 @@ impl Snapshot {
                 .map_err(|why: String| wrong("admin.token", &why))
                 .ok()
         });
+        let mut warnings = Vec::new();
         let mut authenticators = BTreeMap::new();
         for (name, auth) in &config.auths {
             match auth::build(auth, &read, &state.auth) {
                 Ok(authenticator) => {
+                    let said = authenticator.warnings().iter();
+                    warnings.extend(
+                        said.map(|said| config::problem_at(&sources, &said.place, &said.text)),
+                    );
                     authenticators.insert(name.clone(), authenticator);
                 }
                 Err(error) => {
@@ -197,6 +204,7 @@ impl Snapshot {
             listener_rules,
             pools,
             admin_token,
+            warnings,
             sources,
             config,
         })
@@ -204,6 +212,13 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// Tells the log what an operator should know.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            log::warn!("{warning}");
+        }
+    }
+
     /// Breakers that are due go on, and metrics show what is in force. Done once a second.
     pub fn tick_breakers(&self, now: u64) {
         let of_pools = self.pools.values();

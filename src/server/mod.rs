@@ -106,6 +106,7 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     let Loaded { config, sources } = loaded;
     let snapshot = Snapshot::build(config, sources, &state, &Host)?;
     log.configure(log_settings_of(&snapshot))?;
+    snapshot.warn();
     let fixed = Fixed::of(&snapshot.config);
     let directory = Arc::new(match channel {
         None => RuntimeDir::claim(&fixed.runtime_dir)?,

@@ -298,6 +298,7 @@ impl Reloader {
         if let Some(log) = &self.state.log {
             log.configure(log_settings_of(&snapshot))?;
         }
+        snapshot.warn();
         let needs_upgrade = self.fixed.differences(&Fixed::of(&snapshot.config));
         self.publish(&Arc::new(snapshot), confirm);
         Ok(needs_upgrade)

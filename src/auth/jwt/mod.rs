@@ -5,6 +5,7 @@
 //! instead of a signature; what it may do until when is decided by the same [`Window`] either way.
 
 mod cache;
+mod key_set;
 mod keys;
 mod principal;
 mod source;
@@ -21,13 +22,10 @@ use self::principal::Naming;
 use self::source::Found;
 use self::verify::{Flaw, Rules, Window};
 use super::header_text::header_text;
-use super::{Authenticator, BuildError, ReadSecret, facts::AuthFacts};
+use super::{Authenticator, BuildError, ReadSecret, Warning, facts::AuthFacts};
 use crate::config::{JwtAuth, TokenSource};
 use crate::filter::{Exchange, Principal, Refusal, Verdict};
 use crate::primitives::digest;
-
-/// Longest token looked at: more than any issuer makes, and little enough to decode for anybody who asks.
-const LONGEST: usize = 8 * 1024;
 
 /// One `[auth.NAME]` of type `jwt`.
 pub(super) struct JwtAuthenticator {
@@ -36,7 +34,10 @@ pub(super) struct JwtAuthenticator {
     keys: Keys,
     rules: Rules,
     naming: Naming,
+    /// Longest token looked at: what is decoded for anybody who asks.
+    max_token: usize,
     cache: Arc<TokenCache>,
+    warnings: Vec<Warning>,
 }
 
 impl JwtAuthenticator {
@@ -45,7 +46,7 @@ impl JwtAuthenticator {
         read: ReadSecret<'_>,
         facts: &AuthFacts,
     ) -> Result<Self, BuildError> {
-        let (keys, material) = Keys::build(auth, read)?;
+        let (keys, material, warnings) = Keys::build(auth, read)?;
         let fingerprint = fingerprint(auth, material.expose());
         Ok(Self {
             name: auth.name.as_str().to_owned(),
@@ -58,7 +59,9 @@ impl JwtAuthenticator {
                 forward: auth.forward_claims.clone(),
                 tier: auth.tier_claim.clone(),
             },
+            max_token: auth.max_token,
             cache: facts.tokens(&auth.name, fingerprint, auth.cache),
+            warnings,
         })
     }
 
@@ -68,7 +71,7 @@ impl JwtAuthenticator {
             Found::Several => return Err(Flaw::Invalid("the header stands twice")),
             Found::Token(token) => token,
         };
-        if token.len() > LONGEST {
+        if token.len() > self.max_token {
             return Err(Flaw::Invalid("the token is longer than max_token"));
         }
         if let Some((principal, window)) = self.cache.find(&token) {
@@ -94,6 +97,10 @@ impl JwtAuthenticator {
 impl Authenticator for JwtAuthenticator {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     fn presented(&self, exchange: &Exchange<'_>) -> bool {

@@ -18,7 +18,7 @@ use crate::config::JwtAuth;
 use crate::filter::{Reason, Refusal};
 
 /// Longest `kid` looked up. It is a key of a map and nothing else.
-const LONGEST_KID: usize = 256;
+pub(super) const LONGEST_KID: usize = 256;
 /// Latest time taken: 2^53, up to which every JSON reader agrees on integers.
 const LATEST: u64 = 1 << 53;
 
@@ -189,6 +189,8 @@ fn read_header(json: &[u8]) -> Result<(Algorithm, Option<String>), Flaw> {
     let kid = match header.remove("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= LONGEST_KID => Some(kid),
+        // Who numbers keys in the set does so here; only the digits can be meant.
+        Some(Value::Number(kid)) if kid.is_u64() || kid.is_i64() => Some(kid.to_string()),
         Some(_) => return Err(Flaw::Invalid("`kid` is no text, or too long")),
     };
     let algorithm = algorithm.ok_or(Flaw::Invalid("`alg` is none of `algorithms`"));

@@ -11,6 +11,7 @@ use super::Principal;
 use super::nonce::Share;
 use crate::auth::error::read_at;
 use crate::auth::header_text::header_text;
+use crate::auth::pem::only_one;
 use crate::auth::{BuildError, ReadSecret};
 use crate::config;
 use crate::filter::NamedBy;
@@ -88,6 +89,7 @@ impl AppKey {
             config::AppKey::PublicKey(source) => {
                 let place = format!("{place}.public_key");
                 let pem = read_at(&place, source, read)?;
+                only_one(&place, pem.expose())?;
                 public_key(pem.expose()).ok_or(BuildError::PublicKey {
                     place,
                     wanted: "Ed25519 or P-256".to_owned(),

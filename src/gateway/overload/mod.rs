@@ -333,8 +333,7 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     }
     // That of another upstream is not needed any more; nobody holds one and waits for another.
     ctx.held.place = None;
-    let class = ctx.route.as_ref().map(|route| route.class);
-    let class = class.unwrap_or_default();
+    let class = class(ctx);
     let place = match gate.enter(class) {
         Some(place) => place,
         None => {
@@ -349,6 +348,28 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     };
     ctx.held.place = Some(place);
     Ok(())
+}
+
+fn class(ctx: &Ctx) -> Class {
+    let class = ctx.route.as_ref().map(|route| route.class);
+    class.unwrap_or_default()
+}
+
+/// No place is free.
+pub(super) struct Full;
+
+/// A place for a try beside the first, where the upstream counts them. It waits for none: the first holds one.
+pub(super) fn place_besides(ctx: &Ctx, pool: &Pool) -> Result<Option<Place>, Full> {
+    let Some(gate) = pool.gate() else {
+        return Ok(None);
+    };
+    gate.enter(class(ctx)).map(Some).ok_or(Full)
+}
+
+/// The try that holds this place is the request's from now on; that of the one before is free.
+pub(super) fn take_over(ctx: &mut Ctx, place: Option<Place>) {
+    ctx.held.place = place;
+    ctx.held.told = false;
 }
 
 /// The head of an answer came after so long. A connection that is switched over, as to a WebSocket, is no request any more:

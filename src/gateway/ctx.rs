@@ -148,7 +148,6 @@ pub struct Ctx {
     pub(super) refusal: Option<Refusal>,
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,
-    pub(super) body_in: u64,
     /// Status of an answer that was relayed, and how much of its body was.
     pub(super) relayed: Option<StatusCode>,
     pub(super) bytes_out: u64,
@@ -226,7 +225,6 @@ impl Ctx {
             outgoing: None,
             refusal: None,
             buffered: false,
-            body_in: 0,
             relayed: None,
             bytes_out: 0,
             forward: Forward {
@@ -292,9 +290,8 @@ impl Ctx {
         }
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
-        if let Some(start) = &self.start {
-            start.client.ended(now);
-        }
+        let start = self.start.as_ref();
+        let bytes_in = start.map_or(0, |start| start.client.ended(now));
         policy::record(self, status, took);
         let stats = self
             .route
@@ -333,7 +330,7 @@ impl Ctx {
                     .principal
                     .as_ref()
                     .map(|principal| &*principal.consumer),
-                bytes_in: self.body_in,
+                bytes_in,
                 bytes_out,
                 version: self.version,
                 user_agent: said(header::USER_AGENT),

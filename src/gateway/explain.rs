@@ -1,6 +1,7 @@
 //! What the gateway would do with a request, and why: asked of the code that serves, with nothing taken.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
@@ -12,7 +13,7 @@ use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
 use super::{breaking, decide, overload, policy};
 use crate::config::ClientLimits;
-use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
@@ -179,7 +180,8 @@ fn walk(
         turn: None,
         dry_run: true,
     };
-    let asked = ask(route, &mut exchange, question, answer, &location);
+    let filters = route.chain.asked_at(route.policy.level.now());
+    let asked = ask(filters, &mut exchange, question, answer, &location);
     answer.consumer = exchange
         .principal
         .as_ref()
@@ -259,13 +261,13 @@ fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Answer) -> Result
 
 /// Asks the filters in order. `true`: one of them answers.
 fn ask(
-    route: &RouteRuntime,
+    filters: &[Arc<dyn RequestFilter>],
     exchange: &mut Exchange<'_>,
     question: &Question,
     answer: &mut Answer,
     location: &str,
 ) -> Result<bool, Refusal> {
-    for filter in route.chain.filters() {
+    for filter in filters {
         let mut verdict = filter.check(exchange);
         if matches!(verdict, Verdict::NeedBody) {
             let body = question.body.as_deref().unwrap_or_default();

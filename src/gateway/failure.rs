@@ -4,7 +4,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::reply;
+use super::{chain, reply};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 
@@ -18,6 +18,12 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
         (Some(Fault::Deadline), _) => Some(deadline()),
         (Some(Fault::Framing), _) => {
             Some(Refusal::new(Reason::BadRequest, "the body is malformed"))
+        }
+        (Some(Fault::TooLarge), _) => {
+            let route = ctx.route.as_ref();
+            Some(chain::too_large(
+                route.map_or(u64::MAX, |route| route.max_body),
+            ))
         }
         (Some(Fault::Paused), _) => Some(Refusal::new(
             Reason::RequestTimeout,

@@ -12,10 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use super::http1::head::Framing;
 use super::inbound::Decision;
 use super::state::State;
-use super::{affinity, decide, policy, relay};
+use super::{affinity, decide, policy};
 use crate::config::{self, FallbackCause, FallbackOn};
 use crate::degrade::{Asked, Good, LastGood};
 use crate::filter::{Reason, Refusal, Reply};
@@ -209,14 +208,6 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     // After the deadline there is no time left to ask anybody.
     let late = called == FallbackCalled::Refused(Reason::DeadlineExceeded);
     if late || !fallback.wants(called) {
-        return false;
-    }
-    let bodiless = ctx
-        .start
-        .as_ref()
-        .is_some_and(|start| start.head.framing == Framing::None);
-    if relay::can(ctx) && !relay::can_to(pool, ctx) && !bodiless {
-        // Its way there goes through the framework, which would not find what was read of the body.
         return false;
     }
     let pool = Arc::clone(pool);

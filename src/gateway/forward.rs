@@ -115,9 +115,6 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
     forward.reported = false;
     forward.retry = false;
     forward.at_once = false;
-    if !ctx.buffered {
-        ctx.body_in = 0;
-    }
     Ok(endpoint)
 }
 
@@ -478,6 +475,7 @@ pub(super) fn resendable(ctx: &Ctx) -> bool {
 pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let took = ctx.forward.sent.map(|sent| sent.elapsed());
     ctx.forward.took = took;
+    overload::answered(ctx, status, took.unwrap_or_default(), Instant::now());
     if let Some((pool, endpoint)) = ctx.forward.trying() {
         let took = took.unwrap_or_default();
         pool.stats().latency.observe(took);

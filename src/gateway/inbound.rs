@@ -122,6 +122,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
         return Decision::Refuse(refusal);
     }
+    ctx.policy.level = route.policy.level.now();
     let mut exchange = Exchange {
         head,
         raw_target: target.raw,
@@ -158,20 +159,16 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         Target::Respond(_) => LONGEST_ANSWER,
     };
     if let Some(start) = &ctx.start {
-        start.client.set_deadline(ctx.began + deadline);
+        start.client.bound(ctx.began + deadline, route.max_body);
     }
-    let decision = ask_all(route.chain.filters(), &mut exchange, ctx).await;
-    let Exchange {
-        principal,
-        quota,
-        tickets,
-        ..
-    } = exchange;
-    (ctx.principal, ctx.quota, ctx.tickets) = (principal, quota, tickets);
+    let filters = route.chain.asked_at(ctx.policy.level);
+    let decision = ask_all(filters, &mut exchange, ctx).await;
+    ctx.principal = exchange.principal.take();
+    ctx.quota = exchange.quota.take();
+    ctx.tickets = std::mem::take(&mut exchange.tickets);
     if let Some(decision) = decision {
         return decision;
     }
-    ctx.policy.level = route.policy.level.now();
     match &route.target {
         _ if ctx.policy.level == Level::Off => Decision::Refuse(policy::off()),
         Target::Respond(answer) => match &answer.redirect {
@@ -186,6 +183,11 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
             ctx.outgoing =
                 changed_target(&outgoing.path(&target.path, &found), target.query, received);
             let decision = policy::lead(head, &target.path, ctx);
+            if let Decision::Refuse(_) = decision {
+                // No upstream and no answer of ours: it comes again, and has used nothing up.
+                chain::give_back(filters, &mut exchange);
+                ctx.tickets.clear();
+            }
             affinity::learn(ctx, head, &target.path, asked_for);
             decision
         }
@@ -276,12 +278,15 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
         .await
         .map_err(|why| match why {
             Unbuffered::TooLarge => chain::too_large(most),
+            // Where nobody is asked, the client is all that is waited for.
+            Unbuffered::Late if ctx.forward.deadline.is_some() => failure::deadline(),
             Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
-            Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
+            Unbuffered::TimedOut | Unbuffered::Late => {
+                Refusal::new(Reason::RequestTimeout, "the body took too long")
+            }
             Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
         })?;
     ctx.buffered = true;
-    ctx.body_in = body.len() as u64;
     Ok(body)
 }
 

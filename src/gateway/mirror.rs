@@ -36,9 +36,14 @@ pub struct Mirror {
 /// A copy that is not sent yet.
 pub(super) struct Shadow {
     head: RequestHeader,
+    /// What was seen of the body.
     body: BytesMut,
+    /// How much of it the current try was shown, where each is shown it from its beginning.
+    shown: usize,
     under_way: UnderWay,
     state: Arc<State>,
+    /// The worker that sends it.
+    lane: usize,
 }
 
 /// A copy that counts as under way until this is dropped.
@@ -108,8 +113,10 @@ pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str
     let shadow = Box::new(Shadow {
         head,
         body: BytesMut::new(),
+        shown: 0,
         under_way: UnderWay::new(mirror, endpoint),
         state: Arc::clone(&ctx.state),
+        lane: ctx.lane(),
     });
     if framing == Framing::None {
         shadow.send();
@@ -142,21 +149,27 @@ fn head(
     Some(head)
 }
 
-/// A piece of the body passes through the framework, which shows it again with each further try.
-pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if ctx.forward.attempts > 1 {
-        return;
+/// A try through the framework begins, which is shown the body from its beginning.
+pub(super) fn begins_again(ctx: &mut Ctx) {
+    if let Some(shadow) = &mut ctx.policy.shadow {
+        shadow.shown = 0;
     }
-    if let Some(piece) = piece {
-        saw(ctx, piece);
+}
+
+/// A piece of the body passes through the framework; what an earlier try was shown of it is known already.
+pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
+    if let (Some(piece), Some(shadow)) = (piece, &mut ctx.policy.shadow) {
+        let known = shadow.body.len().saturating_sub(shadow.shown);
+        shadow.shown += piece.len();
+        saw(ctx, piece.get(known..).unwrap_or_default());
     }
     if end {
         ended(ctx);
     }
 }
 
-/// A piece of the body passes.
-pub(super) fn saw(ctx: &mut Ctx, piece: &Bytes) {
+/// A piece of the body passes that was not seen before.
+pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
     if let Some(shadow) = &mut ctx.policy.shadow {
         let most = shadow.under_way.mirror.settings.max_body;
         if shadow.body.len() + piece.len() <= most {
@@ -193,10 +206,11 @@ impl Shadow {
                 head,
                 under_way,
                 state,
+                lane,
                 ..
             } = *self;
             let mirror = Arc::clone(&under_way.mirror);
-            let asking = ask(head, body, &under_way, &state);
+            let asking = ask(head, body, &under_way, state.connections.mirrors(lane));
             let status = tokio::time::timeout(mirror.timeout, asking).await;
             let status = status.ok().flatten();
             under_way.ended(status, &state);
@@ -205,11 +219,15 @@ impl Shadow {
 }
 
 /// Sends a copy and reads its answer; says its status.
-async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &State) -> Option<u16> {
+async fn ask(
+    head: RequestHeader,
+    body: Bytes,
+    under_way: &UnderWay,
+    connector: &Connector,
+) -> Option<u16> {
     let UnderWay { mirror, endpoint } = under_way;
     let mut peer: HttpPeer = *mirror.pool.peer(endpoint)?;
     peer.options.read_timeout = Some(mirror.timeout);
-    let connector: &Connector = state.mirrors();
     let sent = Instant::now();
     let (mut session, _) = connector.get_http_session(&peer).await.ok()?;
     let head = match &session {

@@ -43,6 +43,7 @@ mod snapshot;
 mod socket;
 mod state;
 mod streams;
+mod upstream_connections;
 
 pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;
@@ -57,3 +58,4 @@ pub use proxy::Gateway;
 pub use snapshot::{Material, RouteRuntime, Snapshot, Target};
 pub use socket::Socket;
 pub use state::{Phase, State};
+pub use upstream_connections::UpstreamConnections;

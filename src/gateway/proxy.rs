@@ -18,8 +18,7 @@ use super::forward::{Broken, Way};
 use super::inbound::Decision;
 use super::state::State;
 use super::{
-    chain, failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply,
-    streams,
+    failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply, streams,
 };
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
@@ -93,7 +92,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Counts the body on its way; one longer than the route takes is cut off.
+    /// Copies the body on its way. One longer than the route takes ends where it is read.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -104,18 +103,6 @@ impl ProxyHttp for Gateway {
         if ctx.policy.shadow.is_some() {
             mirror::passes(body.as_ref(), end, ctx);
         }
-        if !ctx.buffered {
-            ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        }
-        let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-        if ctx.body_in > most
-            && !ctx
-                .start
-                .as_ref()
-                .is_some_and(|start| start.client.upgraded())
-        {
-            return Err(forward::refused(ctx, chain::too_large(most)));
-        }
         Ok(())
     }
 
@@ -125,6 +112,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
         let endpoint = forward::choose(ctx).await?;
+        mirror::begins_again(ctx);
         forward::peer(&endpoint, ctx).ok_or_else(|| forward::refused(ctx, reply::internal()))
     }
 
@@ -242,7 +230,6 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
         let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
         let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
-        ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
         ctx.record(status, bytes_out, Some(&session.req_header().headers));
     }
 

@@ -1,16 +1,14 @@
 //! What outlives a configuration: counts, health, nonces, connections, and the snapshot in force.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use arc_swap::ArcSwapOption;
-use pingora::connectors::http::{Connector, v2};
 
 use super::admission::Admission;
 use super::overload::Overload;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
+use super::upstream_connections::UpstreamConnections;
 use crate::auth::AuthFacts;
 use crate::degrade::{KeptAnswers, Levels};
 use crate::limit::LimitFacts;
@@ -19,6 +17,7 @@ use crate::primitives::clock::{self, Clock, WallClock};
 use crate::rollout::Rollouts;
 use crate::tls::TlsFacts;
 use crate::upstream::EndpointFacts;
+use arc_swap::ArcSwapOption;
 
 /// Where the process stands between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +63,8 @@ pub struct State {
     pub rollouts: Rollouts,
     /// Good answers that are kept for bad times.
     pub kept_answers: KeptAnswers,
-    /// Connections to upstreams that get copies.
-    mirrors: OnceLock<Connector>,
-    /// What opens connections to upstreams where the framework does not.
-    upstreams: OnceLock<v2::Connector>,
+    /// Connections to upstreams that are not the framework's.
+    pub connections: UpstreamConnections,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,
     /// Connections this process makes to its own listeners.
@@ -96,8 +93,7 @@ impl State {
             levels: Levels::default(),
             rollouts: Rollouts::default(),
             kept_answers: KeptAnswers::default(),
-            mirrors: OnceLock::new(),
-            upstreams: OnceLock::new(),
+            connections: UpstreamConnections::default(),
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
@@ -127,14 +123,7 @@ impl State {
             self.metrics.certificates(listener, certificates.collect());
         }
         snapshot.tick_breakers(self.clock.now());
-        if snapshot
-            .pools
-            .values()
-            .any(|pool| pool.is_streamed() || pool.trust() != 0)
-        {
-            // Reads the system's authorities: not to be done while a request waits.
-            self.upstreams();
-        }
+        self.connections.prepare(snapshot);
         let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
         let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
         self.limits
@@ -147,16 +136,6 @@ impl State {
         self.rollouts.prune();
         self.kept_answers.prune();
         self.metrics.prune();
-    }
-
-    /// Connections to upstreams that get copies.
-    pub(super) fn mirrors(&self) -> &Connector {
-        self.mirrors.get_or_init(|| Connector::new(None))
-    }
-
-    /// What opens connections to upstreams where the framework does not.
-    pub(super) fn upstreams(&self) -> &v2::Connector {
-        self.upstreams.get_or_init(|| v2::Connector::new(None))
     }
 
     /// Whether new clients should come.

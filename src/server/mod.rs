@@ -116,6 +116,8 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     let socket_files = std::mem::take(&mut bound.files);
     resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
+    state.overload.begin(workers);
+    state.connections.begin(workers);
     state.publish(&snapshot);
     let states = carried::directory(directory.path());
     let quotas = Arc::new(QuotaFile::new(&states, &directory));
@@ -209,7 +211,6 @@ fn serve(
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
-    state.overload.begin(workers);
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
             (index, workers),

@@ -4,6 +4,7 @@ mod elsewhere;
 mod fallback;
 mod last_good;
 mod level;
+mod off;
 mod shed;
 
 use crate::harness::{Client, Request};

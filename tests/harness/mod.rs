@@ -9,6 +9,7 @@ mod http2;
 mod nginx;
 mod origin;
 mod peer;
+mod pipe;
 mod ports;
 mod rpc;
 mod streams;
@@ -27,6 +28,7 @@ pub(crate) use http2::{
 pub(crate) use nginx::Nginx;
 pub(crate) use origin::{Answer, Origin, Seen};
 pub(crate) use peer::{Keys, Peer, Signed, base64url};
+pub(crate) use pipe::leads_to;
 pub(crate) use ports::{listen, reserve};
 pub(crate) use rpc::{RpcServer, rpc};
 pub(crate) use streams::{Does, StreamOrigin};

@@ -14,7 +14,7 @@ const NEVER: Does = Does::Answers(seconds(30));
 fn config(endpoints: [SocketAddr; 2], more: &str) -> String {
     let endpoints = endpoints.map(|address| endpoint(address, "")).concat();
     format!(
-        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+        "[server]\nthreads = 1\n[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
          [upstream.api]\nendpoints = [{endpoints}]\nhttp_version = \"2\"\n{more}\
          [upstream.api.passive]\nmax_fails = 0\n[upstream.api.hedge]\nafter = \"60ms\"\n\
          [[route]]\nid = \"calls\"\npath = \"/t.T/**\"\nupstream = \"api\"\nhedge = true\n\

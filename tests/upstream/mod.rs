@@ -2,12 +2,15 @@
 
 mod backup;
 mod balance;
+mod bodies;
+mod bodies_cut;
 mod breaker;
 mod connection;
 mod deadline;
 mod error;
 mod health;
 mod hedge;
+mod hedge_places;
 mod hedge_secure;
 mod hedge_streams;
 mod outlier;
@@ -18,6 +21,7 @@ mod retry;
 mod sticky;
 mod tls;
 mod unix;
+mod workers;
 
 use std::net::SocketAddr;
 

@@ -44,6 +44,8 @@ pub(super) enum Fault {
     Paused,
     /// The upstream said nothing for too long after it had the whole request.
     Silence,
+    /// The body is longer than its route takes.
+    TooLarge,
 }
 
 /// Why a body could not be buffered.
@@ -55,6 +57,8 @@ pub(super) enum Unbuffered {
     Malformed,
     /// The client paused too long.
     TimedOut,
+    /// The time of the exchange was over.
+    Late,
     /// The client went away.
     Gone,
 }
@@ -76,8 +80,12 @@ pub(super) struct ClientIo {
 struct State {
     wire: Wire,
     waits: Waits,
-    /// The body, read before it is forwarded.
+    /// The body, or how it begins, read before it is forwarded.
     buffered: Option<Bytes>,
+    /// Bytes of the body, or of a tunnel, that came from the client, however often they are sent on.
+    received: u64,
+    /// Most of them that a body may have.
+    most: u64,
     /// An answer began.
     answered: bool,
     /// The connection may go on after this answer.
@@ -124,6 +132,8 @@ impl ClientIo {
             wire,
             waits: Waits::new(LINGER),
             buffered: None,
+            received: 0,
+            most: u64::MAX,
             answered: false,
             persistent: false,
             complete: false,
@@ -145,6 +155,8 @@ impl ClientIo {
         }
         state.waits.begin(limits);
         state.buffered = None;
+        state.received = 0;
+        state.most = u64::MAX;
         state.answered = false;
         state.persistent = persistent;
         state.complete = false;
@@ -153,9 +165,11 @@ impl ClientIo {
         state.trace = None;
     }
 
-    /// The exchange ended.
-    pub(super) fn ended(&self, now: Instant) {
-        self.state.lock().ended = now;
+    /// The exchange ended. Says how many bytes the client sent in it, without its head.
+    pub(super) fn ended(&self, now: Instant) -> u64 {
+        let mut state = self.state.lock();
+        state.ended = now;
+        state.received
     }
 
     /// Why the exchange was ended here, if it was.
@@ -234,6 +248,20 @@ impl ClientIo {
         self.state.lock().waits.deadline = Some(at);
     }
 
+    /// The route that takes the exchange bounds it: it ends at that time, and its body has so many bytes at most. They are
+    /// counted as they come from the client, whatever becomes of them: who reads the body learns when there are more.
+    pub(super) fn bound(&self, deadline: Instant, most: u64) {
+        let mut state = self.state.lock();
+        state.waits.deadline = Some(deadline);
+        state.most = most;
+    }
+
+    /// The silence of a try beside the first is not the exchange's end.
+    pub(super) fn forgive_silence(&self) {
+        let mut state = self.state.lock();
+        state.waits.fault.take_if(|fault| *fault == Fault::Silence);
+    }
+
     /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
     /// The framework's own limit would need a timer for each request, and would blame the upstream for a client that
     /// sends slowly.
@@ -292,6 +320,11 @@ impl ClientIo {
         Poll::Ready(())
     }
 
+    /// What was read of the body comes again, before what follows it: somebody else reads it from its beginning.
+    pub(super) fn put_back(&self, read: Bytes) {
+        self.state.lock().buffered = Some(read);
+    }
+
     /// Reads the whole body and keeps it for forwarding.
     pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
         let mut payload = BytesMut::new();
@@ -311,6 +344,8 @@ impl ClientIo {
         if let Err((_, fault)) = read.await {
             return Err(match fault {
                 Some(Fault::Framing) => Unbuffered::Malformed,
+                Some(Fault::TooLarge) => Unbuffered::TooLarge,
+                Some(Fault::Deadline) => Unbuffered::Late,
                 Some(_) => Unbuffered::TimedOut,
                 None => Unbuffered::Gone,
             });
@@ -637,8 +672,17 @@ impl State {
             Wire::Http1(wire) => wire.poll_piece(cx),
             Wire::Http2(wire) => wire.poll_piece(cx),
         };
+        if let Poll::Ready(Ok(Some(piece))) = &read {
+            self.received += piece.len() as u64;
+        }
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
+            Poll::Ready(Ok(Some(_))) if self.received > self.most => {
+                // Said once: who reads on drops the rest.
+                self.most = u64::MAX;
+                self.waits.fault = Some(Fault::TooLarge);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             Poll::Ready(Ok(Some(ref piece))) => self.waits.body_goes_on(piece.len()),
             Poll::Ready(Ok(None)) if tunnel => {}
             Poll::Ready(Ok(None)) => self.waits.body_ended(),

@@ -19,7 +19,7 @@ use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{chain, fallback, forward, policy, reply};
+use crate::gateway::{fallback, forward, policy, reply};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -150,7 +150,7 @@ impl<'e> Exchange<'e> {
         }
         if self.unsent.is_none() && self.upload.sent() {
             let (upload, request, lane) = (&*self.upload, self.request, self.lane);
-            hedge.poll_begin(cx, self.ctx, upload.replayable(), |contender, ctx| {
+            hedge.poll_begin(cx, self.ctx, upload.repeatable(), |contender, ctx| {
                 Rival::begin(contender, upload, request, ctx, lane)
             });
         }
@@ -207,14 +207,6 @@ impl<'e> Exchange<'e> {
                 Ok(())
             }
             Poll::Ready(Err(Stopped::Client(error))) => Err(read_error(&error)),
-            Poll::Ready(Err(Stopped::TooLarge)) => {
-                let most = self
-                    .ctx
-                    .route
-                    .as_ref()
-                    .map_or(u64::MAX, |route| route.max_body);
-                Err(forward::refused(self.ctx, chain::too_large(most)))
-            }
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ use pingora::http::RequestHeader;
 use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
-use super::forward::{self, Broken};
+use super::forward::{self, Broken, Way};
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
@@ -38,15 +38,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<Origin, Box<Error>>> + Send>>;
 
 /// Whether this request can take the short way.
 pub(super) fn can(ctx: &Ctx) -> bool {
-    let Some(pool) = &ctx.forward.pool else {
-        return false;
-    };
-    can_to(pool, ctx)
-}
-
-/// The same for another upstream.
-pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
-    pool.is_relayed()
+    let relayed = ctx.forward.pool.as_ref();
+    relayed.is_some_and(|pool| pool.is_relayed())
         && ctx
             .start
             .as_ref()
@@ -64,8 +57,11 @@ pub(super) async fn forward(
     };
     let client = Arc::clone(&start.client);
     let mut upload = upload::Upload::new(start.head.framing);
-    loop {
-        let endpoint = forward::choose(ctx).await?;
+    let error = loop {
+        let endpoint = match forward::choose(ctx).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => break error,
+        };
         let (Some(pool), Some(address)) = (&ctx.forward.pool, endpoint.address.inet()) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
@@ -94,7 +90,7 @@ pub(super) async fn forward(
                 {
                     continue;
                 }
-                return Err(error);
+                break error;
             }
         };
         forward::connected(ctx, origin.reused());
@@ -139,12 +135,16 @@ pub(super) async fn forward(
                     lane.kept.forget(&keeping, address);
                 }
                 if !forward::try_failed(ctx, &broken) || !can(ctx) {
-                    return Err(error);
+                    break error;
                 }
                 log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
             }
         }
+    };
+    if forward::goes_on(ctx, Way::Relay) {
+        upload.give_back(&client);
     }
+    Err(error)
 }
 
 /// Opens a connection over TLS, where the upstream is reached so. Boxed: a handshake is large, and would be a part of every
@@ -152,8 +152,9 @@ pub(super) async fn forward(
 fn secure(endpoint: &Endpoint, pool: &Pool, ctx: &Ctx) -> Option<Opening> {
     pool.settings().tls.as_ref()?;
     let peer = forward::peer(endpoint, ctx)?;
-    let state = Arc::clone(&ctx.state);
+    let (state, lane) = (Arc::clone(&ctx.state), ctx.lane());
     Some(Box::pin(async move {
-        Origin::connect_secure(state.upstreams().transport(), &peer).await
+        let connector = state.connections.upstreams(lane);
+        Origin::connect_secure(connector.transport(), &peer).await
     }))
 }

@@ -116,17 +116,17 @@ impl Attempt for Rival {
         let Way::Open(origin) = &mut self.way else {
             return Poll::Pending;
         };
-        if !self.upload.sent() {
-            // What the first try sent of the body is what was received of it.
-            let received = ctx.body_in;
-            let sent = self.upload.poll(cx, origin, client, ctx);
-            ctx.body_in = received;
-            if let Poll::Ready(Err(Stopped::Origin(error))) = sent {
-                let why = "sending to the upstream";
-                return Poll::Ready(Err(
-                    Error::because(ErrorType::WriteError, why, error).into_up()
-                ));
-            }
+        if !self.upload.sent()
+            && let Poll::Ready(Err(stopped)) = self.upload.poll(cx, origin, client, ctx)
+        {
+            let (kind, error) = match stopped {
+                Stopped::Origin(error) => (ErrorType::WriteError, error),
+                // All of the body is here, so it is the endpoint that takes nothing.
+                Stopped::Client(error) => (ErrorType::WriteTimedout, error),
+            };
+            client.forgive_silence();
+            let why = "sending to the upstream";
+            return Poll::Ready(Err(Error::because(kind, why, error).into_up()));
         }
         loop {
             match self.status() {

@@ -16,7 +16,7 @@ use crate::gateway::ctx::Ctx;
 use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::Delimited;
 use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{chain, fallback, forward, policy, reply};
+use crate::gateway::{fallback, forward, policy, reply};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -124,7 +124,7 @@ impl<'e> Exchange<'e> {
         }
         if self.upload.sent() {
             let (upload, request) = (&*self.upload, self.request);
-            hedge.poll_begin(cx, self.ctx, upload.replayable(), |contender, ctx| {
+            hedge.poll_begin(cx, self.ctx, upload.repeatable(), |contender, ctx| {
                 Rival::begin(contender, upload, request, ctx)
             });
         }
@@ -178,11 +178,6 @@ impl<'e> Exchange<'e> {
                 Ok(())
             }
             Poll::Ready(Err(Stopped::Client(error))) => Err(read_error(&error)),
-            Poll::Ready(Err(Stopped::TooLarge)) => {
-                let route = self.ctx.route.as_ref();
-                let most = route.map_or(u64::MAX, |route| route.max_body);
-                Err(forward::refused(self.ctx, chain::too_large(most)))
-            }
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
 use super::ctx::Ctx;
-use super::forward::{self, Broken};
+use super::forward::{self, Broken, Way};
 use super::http1::head::Framing;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
@@ -41,12 +41,15 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
     };
     let client = Arc::clone(&start.client);
     let mut upload = Upload::new(start.head.framing != Framing::None);
-    loop {
-        let endpoint = forward::choose(ctx).await?;
+    let error = loop {
+        let endpoint = match forward::choose(ctx).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => break error,
+        };
         let Some(peer) = forward::peer(&endpoint, ctx) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let mut stream = match Stream::open(Arc::clone(&ctx.state), peer).await {
+        let mut stream = match Stream::open((Arc::clone(&ctx.state), ctx.lane()), peer).await {
             Ok(stream) => stream,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
@@ -56,7 +59,7 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
                 {
                     continue;
                 }
-                return Err(error);
+                break error;
             }
         };
         forward::connected(ctx, stream.reused());
@@ -99,8 +102,12 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
             stale,
         };
         if !forward::try_failed(ctx, &broken) || !can(ctx) {
-            return Err(error);
+            break error;
         }
         log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+    };
+    if forward::goes_on(ctx, Way::Streams) {
+        upload.give_back(&client);
     }
+    Err(error)
 }

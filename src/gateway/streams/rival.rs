@@ -41,7 +41,7 @@ impl Rival {
     ) -> Option<Self> {
         let peer = forward::peer(contender.endpoint(), ctx)?;
         let head = stream::head(request, ctx).ok()?;
-        let opening = Stream::open(Arc::clone(&ctx.state), peer);
+        let opening = Stream::open((Arc::clone(&ctx.state), ctx.lane()), peer);
         Some(Self {
             upload: upload.again()?,
             way: Way::Opening(Box::pin(opening), Some(head)),
@@ -77,12 +77,16 @@ impl Attempt for Rival {
             return Poll::Pending;
         };
         if !self.upload.sent() {
-            // What the first try sent of the body is what was received of it.
-            let received = ctx.body_in;
-            let sent = self.upload.poll(cx, stream, client, ctx);
-            ctx.body_in = received;
-            if let Poll::Ready(Err(Stopped::Origin)) = sent {
-                self.upload.abandon();
+            match self.upload.poll(cx, stream, client, ctx) {
+                Poll::Ready(Err(Stopped::Origin)) => self.upload.abandon(),
+                // All of the body is here, so it is the endpoint that takes nothing.
+                Poll::Ready(Err(Stopped::Client(error))) => {
+                    client.forgive_silence();
+                    let why = "sending to the upstream";
+                    let error = Error::because(ErrorType::WriteTimedout, why, error);
+                    return Poll::Ready(Err(error.into_up()));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
         std::task::ready!(stream.poll_head(cx))?;

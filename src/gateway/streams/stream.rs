@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, Uri, Version, header};
-use pingora::connectors::http::v2;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession;
 use pingora::protocols::http::v2::client::Http2Session;
@@ -27,6 +26,8 @@ pub(super) struct Stream {
     pub(super) body: Option<SendStream<Bytes>>,
     peer: Box<HttpPeer>,
     state: Arc<State>,
+    /// The worker whose connection it is on.
+    lane: usize,
     reused: bool,
     /// The endpoint did not begin with the request: that it ended tells nothing about the endpoint.
     unprocessed: bool,
@@ -41,9 +42,12 @@ static OF_CONNECTION: [HeaderName; 4] = [
 ];
 
 impl Stream {
-    /// Opens one, on a connection that is there or on a new one.
-    pub(super) async fn open(state: Arc<State>, peer: Box<HttpPeer>) -> Result<Self, Box<Error>> {
-        let connector: &v2::Connector = state.upstreams();
+    /// Opens one, on a connection of worker number `lane` that is there or on a new one.
+    pub(super) async fn open(
+        (state, lane): (Arc<State>, usize),
+        peer: Box<HttpPeer>,
+    ) -> Result<Self, Box<Error>> {
+        let connector = state.connections.upstreams(lane);
         let (session, reused) = match connector.reused_http_session(&*peer).await {
             Ok(Some(session)) => (session, true),
             Ok(None) | Err(_) => {
@@ -62,6 +66,7 @@ impl Stream {
             body: None,
             peer,
             state,
+            lane,
             reused,
             unprocessed: false,
         })
@@ -145,7 +150,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.body = None;
         if let Some(session) = self.session.take() {
-            let connector = self.state.upstreams();
+            let connector = self.state.connections.upstreams(self.lane);
             let idle = self.peer.options.idle_timeout;
             connector.release_http_session(session, &*self.peer, idle);
         }

@@ -18,6 +18,8 @@ pub(super) struct Upload {
     bodied: bool,
     piece: Bytes,
     body: Body,
+    /// The client sent all of it: no try needs to ask for more.
+    whole: bool,
     replay: Option<Replay>,
     /// The end was sent.
     ended: bool,
@@ -40,10 +42,8 @@ enum Body {
 pub(super) enum Stopped {
     /// The endpoint takes nothing more; it may have answered all the same.
     Origin,
-    /// The client broke off, or took too long.
+    /// The client broke off, took too long, or sent more than the route takes; or the endpoint takes nothing.
     Client(io::Error),
-    /// The body is longer than the route takes.
-    TooLarge,
 }
 
 impl Upload {
@@ -53,6 +53,7 @@ impl Upload {
             bodied,
             piece: Bytes::new(),
             body: Body::Coming,
+            whole: !bodied,
             replay: None,
             ended: false,
             blocked: None,
@@ -81,21 +82,35 @@ impl Upload {
         false
     }
 
-    /// The same for a try beside the first, if what was sent can be sent again.
+    /// The same for a try beside the first, if all of the body is here to be sent again: the client is asked by one of them
+    /// only.
     pub(super) fn again(&self) -> Option<Self> {
         let replay = match &self.replay {
             Some(replay) => Some(replay.again()?),
             None => None,
         };
-        Some(Self {
+        self.whole.then(|| Self {
+            whole: true,
             replay,
             ..Self::new(self.bodied)
         })
     }
 
+    /// Gives back what was read of the body: the request goes on another way.
+    pub(super) fn give_back(&self, client: &ClientIo) {
+        if let Some(read) = self.replay.as_ref().and_then(Replay::bytes) {
+            client.put_back(read);
+        }
+    }
+
     /// Whether another try could send the same again.
     pub(super) fn replayable(&self) -> bool {
         self.replay.as_ref().is_none_or(Replay::whole)
+    }
+
+    /// Whether one beside this could.
+    pub(super) fn repeatable(&self) -> bool {
+        self.whole && self.replayable()
     }
 
     /// Whether all was sent.
@@ -123,7 +138,10 @@ impl Upload {
             let piece = match self.body {
                 Body::Read => return Poll::Ready(self.end(stream)),
                 Body::Again => {
-                    self.body = Body::Coming;
+                    self.body = match self.whole {
+                        true => Body::Read,
+                        false => Body::Coming,
+                    };
                     let kept = self.replay.as_ref().and_then(Replay::bytes);
                     let Some(kept) = kept else { continue };
                     kept
@@ -133,6 +151,7 @@ impl Upload {
                     let piece = std::task::ready!(client.poll_body(cx)).map_err(Stopped::Client)?;
                     let Some(piece) = piece else {
                         self.body = Body::Read;
+                        self.whole = true;
                         mirror::ended(ctx);
                         continue;
                     };
@@ -143,13 +162,6 @@ impl Upload {
                     piece
                 }
             };
-            if !ctx.buffered {
-                ctx.body_in += piece.len() as u64;
-            }
-            let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-            if ctx.body_in > most {
-                return Poll::Ready(Err(Stopped::TooLarge));
-            }
             self.piece = piece;
         }
     }

@@ -32,7 +32,7 @@ impl Contender {
         let other = pool.choose(now, &affinity::wish(ctx));
         let other = other.filter(|endpoint| !ctx.forward.tried.contains(&endpoint.address));
         let let_in = other.and_then(|endpoint| {
-            let place = overload::place_besides(ctx, &pool).ok()?;
+            let place = overload::free_place(&pool, overload::class(ctx)).ok()?;
             let permits = breaking::besides(&pool, ctx, now).ok()?;
             pool.may_retry(now).then_some((endpoint, place, permits))
         });

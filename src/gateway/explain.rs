@@ -355,7 +355,13 @@ fn lead(
     if let Some(pace) = pool.pace() {
         let verdict = match pace.after() {
             _ if route.hedge == Some(false) => "not on this route".to_owned(),
-            Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),
+            Some(after) => {
+                let place = pool.gate().map_or("", |_| ", if a place is free");
+                format!(
+                    "another endpoint is asked after {} ms{place}",
+                    after.as_millis()
+                )
+            }
             None => "too little is known of the latency".to_owned(),
         };
         answer.step("hedge", &verdict, None);

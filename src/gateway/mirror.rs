@@ -1,8 +1,8 @@
 //! Copies of requests for an upstream whose answers nobody sees.
 //!
 //! The original never waits: its copy is sent by a task of its own, once the original's body has passed, if there is
-//! one. What of a body passes is copied up to a bound; so many copies are under way at most, and each has its time. The
-//! answer is read and dropped. A copy says `X-Shadow: true`.
+//! one. What of a body passes is copied up to a bound; so many copies are under way at most, each takes a place that is free
+//! where the upstream counts them, and each has its time. The answer is read and dropped. A copy says `X-Shadow: true`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +18,8 @@ use pingora::upstreams::peer::HttpPeer;
 use super::ctx::Ctx;
 use super::http1::head::Framing;
 use super::state::State;
-use super::{affinity, outgoing_head};
-use crate::config;
+use super::{affinity, outgoing_head, overload};
+use crate::config::{self, Class};
 use crate::observe::rollouts::{MirrorStats, Mirrored};
 use crate::upstream::{Endpoint, Outcome, Pool, Wish};
 
@@ -194,6 +194,11 @@ impl Shadow {
     }
 
     fn send(mut self: Box<Self>) {
+        let mirror = Arc::clone(&self.under_way.mirror);
+        // Nothing matters less than a copy.
+        let Ok(place) = overload::free_place(&mirror.pool, Class::Sheddable) else {
+            return mirror.stats.count(Mirrored::Full);
+        };
         let body = std::mem::take(&mut self.body).freeze();
         if !body.is_empty() || self.head.headers.contains_key(header::TRANSFER_ENCODING) {
             self.head.remove_header(&header::TRANSFER_ENCODING);
@@ -209,11 +214,16 @@ impl Shadow {
                 lane,
                 ..
             } = *self;
-            let mirror = Arc::clone(&under_way.mirror);
+            let sent = Instant::now();
             let asking = ask(head, body, &under_way, state.connections.mirrors(lane));
             let status = tokio::time::timeout(mirror.timeout, asking).await;
-            let status = status.ok().flatten();
-            under_way.ended(status, &state);
+            let (ended, status) = (Instant::now(), status.map_err(|_| ()));
+            match (&place, status) {
+                (Some(place), Ok(Some(status))) => place.answered(status, ended - sent, ended),
+                (Some(place), Err(())) => place.gave_up(ended - sent, ended),
+                (_, Ok(None)) | (None, _) => {}
+            }
+            under_way.ended(status.ok().flatten(), &state);
         });
     }
 }

@@ -3,7 +3,6 @@
 mod backup;
 mod balance;
 mod bodies;
-mod bodies_cut;
 mod breaker;
 mod connection;
 mod deadline;

@@ -350,7 +350,8 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     Ok(())
 }
 
-fn class(ctx: &Ctx) -> Class {
+/// The class of a request.
+pub(super) fn class(ctx: &Ctx) -> Class {
     let class = ctx.route.as_ref().map(|route| route.class);
     class.unwrap_or_default()
 }
@@ -358,12 +359,13 @@ fn class(ctx: &Ctx) -> Class {
 /// No place is free.
 pub(super) struct Full;
 
-/// A place for a try beside the first, where the upstream counts them. It waits for none: the first holds one.
-pub(super) fn place_besides(ctx: &Ctx, pool: &Pool) -> Result<Option<Place>, Full> {
+/// A place that is free, where the upstream counts them, for what had better not be sent than wait: a try beside one that
+/// holds a place already, or a copy.
+pub(super) fn free_place(pool: &Pool, class: Class) -> Result<Option<Place>, Full> {
     let Some(gate) = pool.gate() else {
         return Ok(None);
     };
-    gate.enter(class(ctx)).map(Some).ok_or(Full)
+    gate.enter(class).map(Some).ok_or(Full)
 }
 
 /// The try that holds this place is the request's from now on; that of the one before is free.

@@ -1,16 +1,19 @@
 //! A body reaches whoever is to have it, whole and once: on every way to an upstream, from a client of either protocol,
 //! however it is framed, and however often or wherever it is sent.
 
+mod cut;
+mod ends;
+mod reach;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use super::endpoint;
 use crate::harness::{
-    Answer, Does, Gateway, Http2, Origin, Seen, StreamOrigin, asking, holds_within, leads_to,
-    millis, reserve, seconds,
+    Answer, Does, Gateway, Http2, Origin, Seen, Signed, StreamOrigin, asking, holds_within,
+    leads_to, millis, reserve, seconds,
 };
 
 /// Ways to an upstream: HTTP/1 and HTTP/2 where one endpoint may be asked beside the other, and both through the framework.
@@ -29,6 +32,8 @@ struct World {
     http2_client: Http2,
     _sockets: tempfile::TempDir,
     served: AtomicUsize,
+    /// Its routes ask for signatures of bodies, which are read before they are sent on.
+    signed: bool,
 }
 
 /// What the path of a request makes of it: `/WAY/EVENT/NUMBER`.
@@ -92,11 +97,14 @@ fn upstreams(way: &str, bad: &str, good: &str, dead: [&str; 2]) -> String {
         + &one("_good", &with(good, dead[1]), "5s", 0)
 }
 
-fn routes(way: &str) -> String {
+const SECRET: &str = "a secret of an app";
+
+fn routes(way: &str, signed: bool) -> String {
+    let auth = if signed { "auth = [\"partner\"]" } else { "" };
     let mirror = "mirror = { upstream = \"shadow\", methods = [\"PUT\"], max_body = \"64KiB\", in_flight = 1000 }";
     let route = |event: &str, upstream: &str, more: &str| {
         format!(
-            "[[route]]\npath = \"/{way}/{event}/**\"\nupstream = \"{way}{upstream}\"\n{mirror}\n{more}\n"
+            "[[route]]\npath = \"/{way}/{event}/**\"\nupstream = \"{way}{upstream}\"\n{mirror}\n{auth}\n{more}\n"
         )
     };
     let mut text = route("plain", "", "") + &route("hedge", "_slow", "");
@@ -116,6 +124,15 @@ fn routes(way: &str) -> String {
 impl World {
     /// A world whose routes take bodies of so many bytes.
     fn new(max_body: usize) -> Self {
+        Self::of(max_body, false)
+    }
+
+    /// The same, where bodies are read before they are sent on.
+    fn signed(max_body: usize) -> Self {
+        Self::of(max_body, true)
+    }
+
+    fn of(max_body: usize, signed: bool) -> Self {
         let http1 = [
             failing(),
             Origin::scripted("good", |_| Answer::text("well")),
@@ -131,6 +148,7 @@ impl World {
         let mut text = format!(
             "[server]\nthreads = 1\n[server.client]\nmax_body = \"{max_body}B\"\n\
              [[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+             [auth.partner]\ntype = \"signature\"\nscheme = \"ca\"\napps = {{ \"app\" = {{ secret = \"{SECRET}\" }} }}\n\
              [upstream.shadow]\nendpoints = [{}]\n",
             endpoint(shadow.address(), "")
         );
@@ -146,7 +164,7 @@ impl World {
                 _ => [reserve(), reserve()].map(|address| address.to_string()),
             };
             text += &upstreams(way, &bad, &good, dead.each_ref().map(String::as_str));
-            text += &routes(way);
+            text += &routes(way, signed);
         }
         let gateway = Gateway::with(&text).start();
         Self {
@@ -157,6 +175,7 @@ impl World {
             gateway,
             _sockets: sockets,
             served: AtomicUsize::new(0),
+            signed,
         }
     }
 
@@ -211,9 +230,15 @@ impl World {
     /// The status of the answer; 0 for none.
     fn send(&self, protocol: &str, chunked: bool, path: &str, body: &[u8]) -> u16 {
         let pieces: Vec<&[u8]> = body.chunks(body.len().div_ceil(3)).collect();
+        let fields = if self.signed {
+            let text = std::str::from_utf8(body).unwrap();
+            Signed::ca("app", SECRET, "PUT", path).body(text).headers()
+        } else {
+            Vec::new()
+        };
         if protocol == "1" {
             let client = self.gateway.client();
-            let request = client.request("PUT", path);
+            let request = client.request("PUT", path).headers(&fields);
             let request = match chunked {
                 true => request.chunked(&pieces),
                 false => request.body(body),
@@ -221,6 +246,9 @@ impl World {
             return request.try_send().map_or(0, |answer| answer.status);
         }
         let mut request = asking("PUT", path);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
         if !chunked {
             request = request.header("content-length", body.len());
         }
@@ -233,102 +261,9 @@ impl World {
     }
 }
 
-/// Bytes of which no part looks like another.
+/// Text of which no part looks like the next.
 fn body(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 7 % 251) as u8).collect()
-}
-
-/// Bodies that all but fill what a route takes: one in a few pieces, and one as long as it may be to be sent again.
-fn each_size(claim: impl Fn(&World, &[u8]) -> Vec<String>) {
-    for length in [600, 60_000] {
-        let wrong = claim(&World::new(length), &body(length));
-        assert!(wrong.is_empty(), "{length} bytes:\n{}", wrong.join("\n"));
-    }
-}
-
-#[test]
-fn reach_an_endpoint_and_its_copy_on_every_way() {
-    each_size(|world, body| {
-        let each =
-            WAYS.map(|way| world.send_each(&format!("/{way}/plain"), body, &["bad", "shadow"], ""));
-        each.concat()
-    });
-}
-
-#[test]
-fn reach_the_endpoint_that_is_asked_beside_the_first() {
-    each_size(|world, body| {
-        let each = HEDGED.map(|way| {
-            let path = format!("/{way}/hedge");
-            world.send_each(&path, body, &["good", "shadow"], "bad")
-        });
-        each.concat()
-    });
-}
-
-#[test]
-fn reach_the_endpoint_of_a_further_try() {
-    each_size(|world, body| {
-        let mut wrong = Vec::new();
-        for (way, event) in WAYS
-            .into_iter()
-            .flat_map(|way| RETRIED.map(|event| (way, event)))
-        {
-            let path = format!("/{way}/{event}");
-            wrong.extend(world.send_each(&path, body, &["bad", "good", "shadow"], ""));
-        }
-        wrong
-    });
-}
-
-#[test]
-fn reach_another_upstream_whatever_the_ways_to_both() {
-    each_size(|world, body| {
-        let mut wrong = Vec::new();
-        for (way, other) in WAYS
-            .into_iter()
-            .flat_map(|way| WAYS.map(|other| (way, other)))
-        {
-            let path = format!("/{way}/elsewhere/{other}");
-            wrong.extend(world.send_each(&path, body, &["bad", "good", "shadow"], ""));
-            let path = format!("/{way}/dead/{other}");
-            wrong.extend(world.send_each(&path, body, &["good", "shadow"], ""));
-        }
-        wrong
-    });
-}
-
-#[test]
-fn reach_an_endpoint_whose_kept_connection_was_gone() {
-    each_size(|world, body| {
-        let mut wrong = Vec::new();
-        for way in ["relay", "unix"] {
-            let path = format!("/{way}/stale");
-            // Each closes the connection that the one before left, and is served over a new one.
-            world.send("1", true, &format!("/{way}/plain/first"), body);
-            wrong.extend(world.send_each(&path, body, &["bad", "bad", "shadow"], ""));
-        }
-        wrong
-    });
-}
-
-#[test]
-fn one_that_outgrows_what_its_route_takes_is_refused_at_once_on_every_way() {
-    let (world, long) = (World::new(600), body(601));
-    for (way, event) in WAYS
-        .into_iter()
-        .flat_map(|way| ["plain", "hedge"].map(|event| (way, event)))
-    {
-        for protocol in ["1", "2"] {
-            let path = format!("/{way}/{event}/long-{protocol}");
-            let begun = Instant::now();
-            assert_eq!(world.send(protocol, true, &path, &long), 413, "{path}");
-            assert!(
-                begun.elapsed() < seconds(3),
-                "{path}: {:?}",
-                begun.elapsed()
-            );
-            assert_eq!(world.reached(&path), [], "{path}");
-        }
-    }
+    (0..length)
+        .map(|at| b'!' + ((at * 7 + at / 89) % 89) as u8)
+        .collect()
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::endpoint;
+use super::WAYS;
 use crate::harness::{
     Answer, Does, Gateway, Http2, Origin, StreamOrigin, asking, holds_within, leads_to, millis,
     reserve, seconds,
 };
+use crate::upstream::endpoint;
 
-/// Ways to an upstream, see [`super::bodies`].
-const WAYS: [&str; 4] = ["relay", "streams", "unix", "frames"];
 /// The pieces in which a client sends its body, each when it is told to.
 const PIECE: usize = 200;
 

@@ -12,7 +12,7 @@ use crate::filter::{Reason, Refusal, Scheme};
 use crate::primitives::path;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::trace::{TraceId, TraceParent};
-use crate::route::{Asked, Found, Miss, RouteTable};
+use crate::route::{Asked, Found, Miss, Outgoing, RouteTable};
 
 /// A request target taken apart.
 pub(super) struct Target<'t> {
@@ -53,6 +53,18 @@ impl<'t> Target<'t> {
         let path = path::normalize(path)
             .map_err(|why| Refusal::new(Reason::PathAmbiguous, why.to_string()))?;
         Ok(Self { raw, path, query })
+    }
+}
+
+/// The path as the upstream gets it. A request about the server itself (`*`) stays one, whatever a route does with paths.
+pub(super) fn outgoing<'p>(
+    outgoing: &Outgoing,
+    target: &'p Target<'_>,
+    found: &Found,
+) -> Cow<'p, str> {
+    match target.raw {
+        "*" => Cow::Borrowed("*"),
+        _ => outgoing.path(&target.path, found),
     }
 }
 

@@ -183,8 +183,8 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         },
         Target::Forward { pool, outgoing, .. } => {
             ctx.forward.pool = Some(Arc::clone(pool));
-            ctx.outgoing =
-                changed_target(&outgoing.path(&target.path, &found), target.query, received);
+            let path = decide::outgoing(outgoing, &target, &found);
+            ctx.outgoing = changed_target(&path, target.query, received);
             let decision = policy::lead(head, &target.path, ctx);
             affinity::learn(ctx, head, &target.path, asked_for);
             decision

@@ -3,6 +3,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use pingora::http::RequestHeader;
 
@@ -10,8 +11,8 @@ use crate::config::ClientLimits;
 use crate::filter::Refusal;
 use crate::gateway::decide::{GRPC_TIMEOUT, X_REQUEST_DEADLINE};
 use crate::gateway::http1::head::{
-    Framing, Head, bad, check_target, content_length, headers_too_large, host_invalid,
-    is_authority, never_served, only_continue, two_hosts, uri_too_long,
+    Framing, Head, bad, check_method, check_target, content_length, headers_too_large,
+    host_invalid, is_authority, never_served, only_continue, two_hosts, uri_too_long,
 };
 
 /// Judges a head; `bodiless`: the stream ended with it. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
@@ -29,6 +30,17 @@ pub(super) fn judge(
     join_cookies(&mut headers);
     if headers.len() > limits.max_headers || size > limits.max_header_bytes {
         return Err(headers_too_large(limits));
+    }
+    // RFC 9113 §8.2.1; over HTTP/1 they are no part of a value.
+    if headers.values().any(has_blank_ends) {
+        return Err(bad("a header field value begins or ends with a blank"));
+    }
+    check_method(parts.method.as_str().as_bytes())?;
+    let scheme = parts.uri.scheme();
+    if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(bad(
+            "the request target's scheme is none that is served here",
+        ));
     }
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(never_served());
@@ -75,6 +87,12 @@ pub(super) fn judge(
     request.version = Version::HTTP_2;
     request.headers = headers;
     Ok((Box::new(RequestHeader::from(request)), head))
+}
+
+fn has_blank_ends(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    let ends = [value.first(), value.last()];
+    ends.iter().any(|end| matches!(end, Some(b' ' | b'\t')))
 }
 
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");

@@ -22,6 +22,8 @@ pub(crate) struct Http2Wire {
     left: Option<u64>,
     /// Of the body, not yet handed to the codec: the client's window is not open for it.
     pending: Bytes,
+    /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
+    malformed: bool,
     /// The answer ends behind `pending`, perhaps with trailers.
     ending: Option<Option<HeaderMap>>,
     open: Open,
@@ -45,6 +47,7 @@ impl Http2Wire {
             sending: Sending::Head(respond),
             left: None,
             pending: Bytes::new(),
+            malformed: false,
             ending: None,
             open,
         }
@@ -73,10 +76,15 @@ impl Http2Wire {
                 Some(Err(error)) => return Poll::Ready(Err(gone(error))),
                 None => {
                     let trailers = std::task::ready!(incoming.poll_trailers(cx));
+                    let stream = incoming.stream_id().as_u32();
                     if let Err(error) = trailers {
                         return Poll::Ready(Err(gone(error)));
                     }
                     self.incoming = None;
+                    if self.open.has_malformed_trailers(stream) {
+                        self.malformed = true;
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
                 }
             }
         }
@@ -134,6 +142,9 @@ impl Http2Wire {
         delimited: Delimited,
         extra: &Extra,
     ) {
+        if self.malformed {
+            return self.reset(Reason::PROTOCOL_ERROR);
+        }
         let Sending::Head(respond) = &mut self.sending else {
             return;
         };
@@ -244,9 +255,16 @@ impl Http2Wire {
 
     /// Ends the stream so that the client sees that something is missing.
     pub(crate) fn break_off(&mut self) {
+        self.reset(match self.malformed {
+            true => Reason::PROTOCOL_ERROR,
+            false => Reason::INTERNAL_ERROR,
+        });
+    }
+
+    fn reset(&mut self, reason: Reason) {
         match &mut self.sending {
-            Sending::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-            Sending::Body(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Head(respond) => respond.send_reset(reason),
+            Sending::Body(stream) => stream.send_reset(reason),
             Sending::Ended | Sending::Failed => return,
         }
         self.sending = Sending::Failed;

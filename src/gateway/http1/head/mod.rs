@@ -17,7 +17,7 @@ pub(crate) use self::refusals::{
     bad, headers_too_large, host_invalid, never_served, only_continue, two_hosts, uri_too_long,
 };
 use self::request_line::RequestLine;
-pub(crate) use self::request_line::{check_target, is_authority};
+pub(crate) use self::request_line::{check_method, check_target, is_authority};
 use crate::config::ClientLimits;
 use crate::filter::Refusal;
 

@@ -32,12 +32,7 @@ impl<'b> RequestLine<'b> {
         else {
             return Err(bad("the request line is malformed"));
         };
-        if method.is_empty()
-            || method.len() > LONGEST_METHOD
-            || !method.iter().all(|byte| is_token(*byte))
-        {
-            return Err(bad("the method is malformed"));
-        }
+        check_method(method)?;
         let version = match version {
             b"HTTP/1.1" => Version::HTTP_11,
             b"HTTP/1.0" => Version::HTTP_10,
@@ -78,11 +73,23 @@ impl<'b> RequestLine<'b> {
                 let skip = memchr::memmem::find(self.target, b"://").map_or(0, |at| at + 3);
                 match &self.target[skip + authority.len()..] {
                     rest @ [b'/', ..] => PathAndQuery::from_maybe_shared(bytes.slice_ref(rest)),
+                    // Without a path it is the server that is asked (RFC 9112 §3.2.4).
+                    [] if self.method == b"OPTIONS" => Ok(PathAndQuery::from_static("*")),
                     query => PathAndQuery::from_maybe_shared(Bytes::from([b"/", query].concat())),
                 }
             }
         };
         Ok(Uri::from(parsed.map_err(wrong)?))
+    }
+}
+
+/// A token that is not too long: nobody has such a method.
+pub(crate) fn check_method(method: &[u8]) -> Result<(), Refusal> {
+    let fits = (1..=LONGEST_METHOD).contains(&method.len());
+    if fits && method.iter().all(|byte| is_token(*byte)) {
+        Ok(())
+    } else {
+        Err(bad("the method is malformed"))
     }
 }
 

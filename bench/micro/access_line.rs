@@ -65,5 +65,6 @@ fn record<'r>(
         referer: None,
         reason: None,
         fallback: None,
+        tunnel_end: None,
     }
 }

@@ -52,8 +52,8 @@ pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
     Balance, Breaker, BreakerWindow, Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress,
-    Failures, HashOn, Health, Hedge, HedgeAfter, Jitter, Outlier, Passive, Retry, SameSite, Score,
-    Sticky, Timeouts, Upstream, UpstreamTls,
+    Failures, HashOn, HeadLimits, Health, Hedge, HedgeAfter, Jitter, Outlier, Passive, Retry,
+    SameSite, Score, Sticky, Timeouts, Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;

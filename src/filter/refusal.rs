@@ -111,6 +111,8 @@ reasons! {
     Draining = 503 "draining" "Shutting down",
     /// The upstream took too long.
     UpstreamTimeout = 504 "upstream_timeout" "Upstream timed out",
+    /// Neither side of a tunnel said anything for too long, or one of them took nothing.
+    TunnelTimeout = 504 "tunnel_timeout" "Tunnel timed out",
     /// The whole exchange took too long.
     DeadlineExceeded = 504 "deadline_exceeded" "Deadline exceeded",
     /// A version of HTTP we do not speak.

@@ -19,9 +19,10 @@ use super::overload::{self, Entered, Held};
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
+use super::streams::StreamConnections;
 use super::{decide, policy};
 use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
-use crate::observe::Record;
+use crate::observe::{Record, TunnelEnd};
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -36,6 +37,8 @@ pub struct Lane {
     beginning: Mutex<Option<Start>>,
     /// Connections to endpoints.
     pub(super) kept: KeptConnections,
+    /// Connections to endpoints that many requests share.
+    pub(super) streams: StreamConnections,
 }
 
 impl Lane {
@@ -44,6 +47,7 @@ impl Lane {
         Self {
             index,
             kept: KeptConnections::new(workers),
+            streams: StreamConnections::default(),
             numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
         }
@@ -58,7 +62,9 @@ impl Lane {
     pub async fn tidy(&self) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            self.kept.sweep(Instant::now());
+            let now = Instant::now();
+            self.kept.sweep(now);
+            self.streams.sweep(now);
         }
     }
 
@@ -159,6 +165,8 @@ pub struct Ctx {
     pub(super) held: Held,
     /// When its exchange with an endpoint was over, and with it the answer.
     pub(super) ended: Option<Instant>,
+    /// How the tunnel ended that it became.
+    pub(super) tunnel_end: Option<TunnelEnd>,
     logged: bool,
 }
 
@@ -248,6 +256,7 @@ impl Ctx {
             policy: policy::Path::default(),
             held: Held::default(),
             ended: None,
+            tunnel_end: None,
             logged: false,
         }
     }
@@ -340,6 +349,7 @@ impl Ctx {
                 referer: said(header::REFERER),
                 reason,
                 fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
+                tunnel_end: self.tunnel_end,
             },
         );
     }

@@ -7,6 +7,7 @@ use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
@@ -198,7 +199,20 @@ fn walk(
     let Some(pool) = policy::explain(route, &exchange, state, answer)? else {
         return Ok(());
     };
-    lead(route, (&pool, &taken), &found, state, answer)
+    lead(route, (&pool, &taken), &found, state, answer)?;
+    if asks_for_websocket(&head, &known) {
+        answer.step("tunnel", &tunnel(&pool), None);
+    }
+    Ok(())
+}
+
+/// What becomes of a request that asks to go on as a WebSocket.
+fn tunnel(pool: &Pool) -> String {
+    let silence = pool.settings().timeout.tunnel;
+    match pool.is_relayed() {
+        true => format!("a WebSocket may be silent for {silence:?}"),
+        false => "no WebSocket: the upstream speaks HTTP/2".to_owned(),
+    }
 }
 
 /// Reads the head as it would be read from a connection.
@@ -306,7 +320,7 @@ fn lead(
     let Target::Forward { outgoing, .. } = &route.target else {
         return Ok(());
     };
-    let path = outgoing.path(&target.path, found);
+    let path = decide::outgoing(outgoing, target, found);
     answer.path = Some(with_query(&path, target.query));
     answer.upstream = Some(pool.settings().name.to_string());
     let now = state.clock.now();

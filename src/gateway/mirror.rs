@@ -16,6 +16,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ctx::Ctx;
+use super::http1::answer::is_status;
 use super::http1::head::Framing;
 use super::state::State;
 use super::{affinity, outgoing_head};
@@ -224,6 +225,9 @@ async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &Sta
     let status = loop {
         session.read_response_header().await.ok()?;
         let status = session.response_header()?.status;
+        if !is_status(status.as_u16()) {
+            return None;
+        }
         if !status.is_informational() {
             break status.as_u16();
         }

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
+use super::hop_by_hop;
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
 
@@ -119,7 +120,8 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
     }
     out.put_slice(b" HTTP/1.1\r\n");
     let client = Client::of(start);
-    let changed = (!route.upstream_filters.is_empty()).then(|| {
+    let changes = !route.upstream_filters.is_empty() || !start.head.end_to_end;
+    let changed = changes.then(|| {
         let mut head = request.clone();
         filter(&mut head, ctx, &client);
         head
@@ -136,6 +138,9 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
         if let Some(value) = value {
             write_field(out, name, value);
         }
+    }
+    if hop_by_hop::asks_for_websocket(request, &start.head) {
+        out.put_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
     if let Some(left) = left(ctx) {
         out.put_slice(b"X-Request-Deadline: ");
@@ -167,6 +172,9 @@ fn filter(head: &mut RequestHeader, ctx: &Ctx, client: &Client<'_>) {
     while let Some(name) = headers.keys().find(|name| client.may_not_say(name)) {
         let name = name.clone();
         headers.remove(name);
+    }
+    if !client.start.head.end_to_end {
+        hop_by_hop::strip(headers);
     }
     *head = RequestHeader::from(parts);
     if let Some(route) = &ctx.route {

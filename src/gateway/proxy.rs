@@ -67,22 +67,24 @@ impl ProxyHttp for Gateway {
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match inbound::decide(session, ctx).await {
-            Decision::Forward => {
+            Decision::Forward => loop {
                 let way = forward::way(ctx);
                 let forwarded = match way {
                     Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
                     // Boxed: few take it, and it would be a part of every request.
-                    Way::Streams => Box::pin(streams::forward(session.req_header(), ctx)).await,
+                    Way::Streams => {
+                        Box::pin(streams::forward(session.req_header(), ctx, &self.lane)).await
+                    }
                     Way::Framework => return Ok(false),
                 };
-                if let Err(error) = forwarded {
-                    if forward::goes_on(ctx, way) {
-                        return Ok(false);
-                    }
+                let Err(error) = forwarded else {
+                    return Ok(true);
+                };
+                if !forward::goes_on(ctx, way) {
                     failed(session, ctx, &error).await;
+                    return Ok(true);
                 }
-                Ok(true)
-            }
+            },
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
                 .await
                 .map(|()| true),
@@ -108,12 +110,7 @@ impl ProxyHttp for Gateway {
             ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         }
         let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-        if ctx.body_in > most
-            && !ctx
-                .start
-                .as_ref()
-                .is_some_and(|start| start.client.upgraded())
-        {
+        if ctx.body_in > most {
             return Err(forward::refused(ctx, chain::too_large(most)));
         }
         Ok(())
@@ -197,7 +194,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !head.status.is_informational() {
             reply::filter(session.req_header(), ctx, head);
             reply::announce(ctx);
         }

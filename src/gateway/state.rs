@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use pingora::connectors::http::{Connector, v2};
+use tokio::sync::watch;
 
 use super::admission::Admission;
 use super::overload::Overload;
@@ -73,6 +74,8 @@ pub struct State {
     /// Connections this process makes to its own listeners.
     pub own: OwnConnections,
     snapshot: ArcSwapOption<Snapshot>,
+    /// When what never ends by itself is ended, once the process is to end.
+    last_moment: watch::Sender<Option<Instant>>,
     phase: AtomicU8,
     in_flight: AtomicU64,
 }
@@ -101,6 +104,7 @@ impl State {
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
+            last_moment: watch::Sender::new(None),
             phase: AtomicU8::new(Phase::Starting as u8),
             in_flight: AtomicU64::new(0),
             metrics,
@@ -183,6 +187,23 @@ impl State {
     /// Whether no request should be waited for any more: answers announce the end of their connections.
     pub fn draining(&self) -> bool {
         self.phase.load(Ordering::Acquire) == Phase::Draining as u8
+    }
+
+    /// What never ends by itself has to end at `moment`: the process does soon after.
+    pub fn end_at(&self, moment: Instant) {
+        self.last_moment.send_replace(Some(moment));
+    }
+
+    /// Waits until what never ends by itself has to end.
+    pub(super) fn last_moment(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut told = self.last_moment.subscribe();
+        async move {
+            let moment = told.wait_for(Option::is_some).await.map(|moment| *moment);
+            match moment.ok().flatten() {
+                Some(moment) => tokio::time::sleep_until(moment.into()).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Requests being served now.

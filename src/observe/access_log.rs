@@ -55,6 +55,39 @@ pub struct Record<'r> {
     pub reason: Option<Reason>,
     /// Who answered in place of the upstream, and why.
     pub fallback: Option<(&'static str, FallbackCalled)>,
+    /// How a tunnel ended.
+    pub tunnel_end: Option<TunnelEnd>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// The client closed it.
+    Client,
+    /// The endpoint closed it.
+    Upstream,
+    /// Neither side said anything for too long.
+    Timeout,
+    /// The client took nothing for too long.
+    ClientStalled,
+    /// The endpoint took nothing for too long.
+    UpstreamStalled,
+    /// The process came to its end.
+    Draining,
+}
+
+impl TunnelEnd {
+    /// As the access log has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Timeout => "timeout",
+            Self::ClientStalled => "client_stalled",
+            Self::UpstreamStalled => "upstream_stalled",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// Longest text taken from a client into one field.
@@ -103,6 +136,9 @@ impl Record<'_> {
             if let FallbackCalled::Status(status) = called {
                 put_number(out, b",\"upstream_status\":", status.into());
             }
+        }
+        if let Some(end) = self.tunnel_end {
+            put_plain(out, b",\"tunnel_end\":\"", end.as_str());
         }
         out.extend_from_slice(b"}\n");
     }
@@ -336,6 +372,7 @@ mod tests {
             referer: None,
             reason: Some(Reason::TokenMissing),
             fallback: None,
+            tunnel_end: None,
         };
         change(&mut record);
         let mut out = Vec::new();

@@ -17,7 +17,7 @@ pub mod rollouts;
 pub mod stats;
 mod windows;
 
-pub use access_log::{Record, Timestamp};
+pub use access_log::{Record, Timestamp, TunnelEnd};
 pub use breaker::{BreakerState, BreakerStats};
 pub use comparison::{Behaviour, worse};
 pub use headroom::{Headroom, Processors, Reading, Readings};

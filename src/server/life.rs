@@ -178,6 +178,7 @@ impl Life {
         let grace = grace.unwrap_or_default();
         let began = Instant::now();
         log::info!("draining for at most {grace:?}; another process serves");
+        self.end_tunnels(began + grace, grace);
         self.doors.end_idle(began + grace.saturating_sub(FAREWELL));
         if !self.idle_by(began + grace).await {
             self.cut_off(grace);
@@ -234,9 +235,20 @@ impl Life {
         self.state.enter(Phase::Draining);
         self.upgrader.close_sockets();
         self.doors.close();
-        if !self.idle_by(Instant::now() + grace).await {
+        let deadline = Instant::now() + grace;
+        self.end_tunnels(deadline, grace);
+        if !self.idle_by(deadline).await {
             self.cut_off(grace);
         }
+    }
+
+    /// Tunnels never end by themselves: those that are open then hear of the end a moment before `deadline`, which is `grace`
+    /// from now.
+    fn end_tunnels(&self, deadline: Instant, grace: Duration) {
+        let before = FAREWELL.min(grace / 2);
+        let moment = deadline.into_std();
+        self.state
+            .end_at(moment.checked_sub(before).unwrap_or(moment));
     }
 }
 

@@ -87,18 +87,14 @@ impl Pool {
         stats: Arc<UpstreamStats>,
         now: u64,
     ) -> Self {
-        let in_file_system = |endpoint: &crate::config::Endpoint| {
-            matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
-        };
         let gate = settings
             .concurrency
             .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
-        let plainly = settings.tls.is_none() || settings.hedge.is_some();
-        let relayed = plainly && !settings.http2 && !settings.endpoints.iter().any(in_file_system);
+        let relayed = !settings.http2;
         let pool = Self {
             gate,
             relayed,
-            streamed: settings.http2 && settings.hedge.is_some(),
+            streamed: settings.http2,
             trust: if relayed && settings.tls.is_some() {
                 peers.trust() | 1
             } else {
@@ -180,13 +176,12 @@ impl Pool {
         self.peers.nowhere()
     }
 
-    /// Whether its endpoints are reached without the framework: over TCP in HTTP/1, and over TLS only where one may be
-    /// asked beside the other, which the framework does not do.
+    /// Whether its endpoints are reached without the framework: in HTTP/1.
     pub fn is_relayed(&self) -> bool {
         self.relayed
     }
 
-    /// Whether its endpoints are reached in streams of HTTP/2 where one may be asked beside the other.
+    /// Whether its endpoints are reached in streams of HTTP/2.
     pub fn is_streamed(&self) -> bool {
         self.streamed
     }

@@ -1,6 +1,8 @@
 //! An origin that speaks HTTP/2 alone: it answers late or never, and counts what is given up.
 
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +20,12 @@ pub(crate) enum Does {
     Answers(Duration),
     /// Resets the stream after so long.
     Resets(Duration),
+    /// Says what this says, at once.
+    Speaks(Speech),
 }
+
+/// Something to say in a stream, by hand.
+pub(crate) type Speech = fn(SendResponse<Bytes>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
 struct Counts {
@@ -104,13 +111,24 @@ async fn serve(
     counts: Arc<Counts>,
 ) {
     let mut body = request.into_body();
+    if let Does::Speaks(speech) = does {
+        let said = tokio::spawn(speech(respond));
+        while let Some(Ok(piece)) = body.data().await {
+            let _ = body.flow_control().release_capacity(piece.len());
+        }
+        counts.requests.fetch_add(1, Ordering::SeqCst);
+        let _ = said.await;
+        return;
+    }
     let mut length = 0;
     while let Some(Ok(piece)) = body.data().await {
         length += piece.len();
         let _ = body.flow_control().release_capacity(piece.len());
     }
     counts.requests.fetch_add(1, Ordering::SeqCst);
-    let (Does::Answers(pause) | Does::Resets(pause)) = does;
+    let (Does::Answers(pause) | Does::Resets(pause)) = does else {
+        return;
+    };
     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
     if tokio::time::timeout(pause, reset).await.is_ok() {
         counts.given_up.fetch_add(1, Ordering::SeqCst);

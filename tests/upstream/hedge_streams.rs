@@ -69,7 +69,9 @@ fn the_first_answer_wins_and_the_stream_of_the_other_is_reset() {
 fn the_first_may_still_win_and_the_second_is_reset() {
     let slow = StreamOrigin::start("slow", Does::Answers(millis(250)));
     let never = StreamOrigin::start("never", NEVER);
-    let gateway = before(&slow, &never);
+    // Each worker has connections of its own.
+    let config = config([slow.address(), never.address()], "");
+    let gateway = Gateway::with(&format!("[server]\nthreads = 1\n{config}")).start();
     for _ in 0..2 {
         assert_eq!(
             gateway.client().get("/").send().expect(200).text(),

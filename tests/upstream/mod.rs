@@ -1,5 +1,7 @@
 //! Which endpoint a request goes to, and what happens when that one does not do.
 
+mod answer;
+mod answer_streams;
 mod backup;
 mod balance;
 mod breaker;
@@ -10,6 +12,7 @@ mod health;
 mod hedge;
 mod hedge_secure;
 mod hedge_streams;
+mod interim;
 mod outlier;
 mod passive;
 mod policy;

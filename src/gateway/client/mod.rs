@@ -330,11 +330,16 @@ impl ClientIo {
 
     /// Says that the body may come, at once.
     pub(super) async fn ask_on(&self) -> io::Result<()> {
+        self.queue_continue();
+        self.flush().await
+    }
+
+    /// Queues the word that the body may come.
+    pub(super) fn queue_continue(&self) {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.ask_on(),
             Wire::Http2(wire) => wire.ask_on(),
         }
-        self.flush().await
     }
 
     /// Queues an informational head.
@@ -548,18 +553,19 @@ impl ClientIo {
         self.state.lock().wire.is_tunnel()
     }
 
-    /// From here on the connection is no HTTP. Silence of both sides stays bounded.
-    pub(super) fn upgrade(&self) {
+    /// From here on the connection is no HTTP. Both sides may be silent for so long.
+    pub(super) fn upgrade(&self, silence: Duration) {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
             wire.guard = BodyGuard::Raw;
         }
         state.persistent = false;
         state.waits.deadline = None;
+        state.waits.silence = Some(silence);
         state.waits.silent = Some(Instant::now());
     }
 
-    /// What the client sends is not read any more: the other side of an upgraded connection has ended.
+    /// What the client sends is not read any more: its tunnel has ended.
     pub(super) fn end_reading(&self) {
         if let Wire::Http1(wire) = &mut self.state.lock().wire {
             wire.guard = BodyGuard::Done;

@@ -1,18 +1,18 @@
 //! The short way: from the client to HTTP/1 of the upstream, without the framework in between.
 //!
-//! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
-//! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
-//! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
-//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework, save that an
-//! upstream whose endpoints are asked [one beside the other](super::hedge) is reached from here over TLS, too. Both ways ask
-//! [`forward`] which endpoint is next and whether a failure is tried again.
+//! The framework would carry each request through two tasks and two channels, clone its head, and watch every kept
+//! connection with a task of its own; that costs as much as all the rest, and it reads answers less strictly. So whatever
+//! goes to an upstream of HTTP/1 is forwarded here: over TCP, Unix sockets and TLS, WebSockets too. Every answer is judged
+//! by [`answer`]. All ways ask [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
 mod exchange;
 mod kept;
 mod origin;
 mod rival;
+mod tunnel;
 mod upload;
+mod websocket;
 
 pub(super) use kept::KeptConnections;
 
@@ -46,11 +46,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
 
 /// The same for another upstream.
 pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
-    pool.is_relayed()
-        && ctx
-            .start
-            .as_ref()
-            .is_some_and(|start| start.head.end_to_end)
+    pool.is_relayed() && ctx.start.is_some()
 }
 
 /// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
@@ -66,10 +62,10 @@ pub(super) async fn forward(
     let mut upload = upload::Upload::new(start.head.framing);
     loop {
         let endpoint = forward::choose(ctx).await?;
-        let (Some(pool), Some(address)) = (&ctx.forward.pool, endpoint.address.inet()) else {
+        let Some(pool) = ctx.forward.pool.clone() else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let pool = Arc::clone(pool);
+        let address = &endpoint.address;
         let keeping = lane.kept.keeping(&pool);
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
@@ -103,14 +99,17 @@ pub(super) async fn forward(
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {
+                if exchange.is_tunnel() {
+                    // Boxed: few become one, and it would be a part of every request.
+                    Box::pin(exchange.part()).await;
+                    return Ok(());
+                }
                 if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
                     // Another endpoint may have answered first.
-                    let current = ctx.forward.current.as_ref();
-                    let address = current.and_then(|endpoint| endpoint.address.inet());
-                    if let Some(address) = address {
-                        let now = Instant::now();
-                        ctx.ended = Some(now);
-                        lane.kept.put(&keeping, address, socket, now);
+                    let now = Instant::now();
+                    ctx.ended = Some(now);
+                    if let Some(current) = &ctx.forward.current {
+                        lane.kept.put(&keeping, &current.address, socket, now);
                     }
                 }
                 return Ok(());

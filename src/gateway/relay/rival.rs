@@ -12,6 +12,7 @@ use super::Opening;
 use super::answer::{self, Answer};
 use super::origin::Origin;
 use super::upload::{Stopped, Upload};
+use crate::config::HeadLimits;
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
 use crate::gateway::ctx::{Ctx, Lane};
@@ -23,6 +24,7 @@ use crate::gateway::http1::answer::AnswerHead;
 pub(super) struct Rival {
     upload: Upload,
     way: Way,
+    limits: HeadLimits,
     informational: u32,
 }
 
@@ -44,7 +46,7 @@ impl Rival {
         lane: &Lane,
     ) -> Option<Self> {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
-        let address = contender.endpoint().address.inet()?;
+        let address = &contender.endpoint().address;
         let mut upload = upload.again()?;
         upload.begin(request, ctx);
         let keeping = lane.kept.keeping(&pool);
@@ -55,13 +57,17 @@ impl Rival {
                 Some(opening) => Way::Connecting(opening),
                 None => {
                     let within = forward::connect_within(ctx, &pool);
-                    Way::Connecting(Box::pin(Origin::connect(address, within)))
+                    let address = address.clone();
+                    Way::Connecting(Box::pin(
+                        async move { Origin::connect(&address, within).await },
+                    ))
                 }
             },
         };
         Some(Self {
             upload,
             way,
+            limits: pool.settings().answer_head,
             informational: 0,
         })
     }
@@ -82,7 +88,7 @@ impl Rival {
         loop {
             let (status, length) = {
                 let mut room = answer::room();
-                let parsed = Answer::parse(&origin.incoming, &mut room);
+                let parsed = Answer::parse(&origin.incoming, self.limits, &mut room);
                 match parsed.map_err(|why| forward::invalid(why.0))? {
                     Some((answer, length)) => (answer.status(), length),
                     None => return Ok(None),

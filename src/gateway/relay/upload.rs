@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pingora::http::RequestHeader;
 
 use super::origin::Origin;
+use crate::gateway::asking::Asking;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::answer::put_chunk_size;
@@ -27,6 +28,8 @@ pub(super) struct Upload {
     unflushed: bool,
     body: Body,
     replay: Option<Replay>,
+    /// Whether the client was asked for its body.
+    pub(super) asking: Asking,
     /// The endpoint takes nothing since then.
     blocked: Option<Instant>,
     patience: Duration,
@@ -63,6 +66,7 @@ impl Upload {
             unflushed: false,
             body: Body::Coming,
             replay: None,
+            asking: Asking::default(),
             blocked: None,
             patience: Duration::MAX,
         }
@@ -77,6 +81,7 @@ impl Upload {
         self.tail = b"";
         self.unflushed = false;
         self.blocked = None;
+        self.asking.begin(ctx);
         if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
         }
@@ -101,6 +106,7 @@ impl Upload {
         };
         Some(Self {
             replay,
+            asking: self.asking.again(),
             ..Self::new(self.framing)
         })
     }
@@ -157,6 +163,7 @@ impl Upload {
                         }
                         continue;
                     };
+                    self.asking.settle();
                     mirror::saw(ctx, &piece);
                     if let Some(replay) = &mut self.replay {
                         replay.add(&piece, buffered);

@@ -1,12 +1,14 @@
-//! The way to HTTP/2 of the upstream where one endpoint may be asked beside the other, which the framework does not do.
+//! The way to HTTP/2 of the upstream.
 //!
-//! Each try is a stream. Given up it is reset, and its connection goes on with the others. Requests that are not sent
-//! twice take the framework's way, which has connections of its own.
+//! Each try is a stream. Given up it is reset, and its connection goes on with the others.
 
+mod connections;
 mod exchange;
 mod rival;
 mod stream;
 mod upload;
+
+pub(super) use connections::StreamConnections;
 
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use pingora::{Error, ErrorSource};
 use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
 use super::http1::head::Framing;
 use super::{failure, reply};
@@ -26,16 +28,15 @@ use crate::observe::stats::RetryCause;
 /// Whether this request takes this way.
 pub(super) fn can(ctx: &Ctx) -> bool {
     let streamed = ctx.forward.pool.as_ref();
-    streamed.is_some_and(|pool| pool.is_streamed())
-        && forward::hedged(ctx)
-        && ctx
-            .start
-            .as_ref()
-            .is_some_and(|start| start.head.end_to_end && !start.head.expects_continue)
+    streamed.is_some_and(|pool| pool.is_streamed()) && ctx.start.is_some()
 }
 
 /// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
-pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<(), Box<Error>> {
+pub(super) async fn forward(
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    lane: &Arc<Lane>,
+) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
         return Err(forward::refused(ctx, reply::internal()));
     };
@@ -46,7 +47,8 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
         let Some(peer) = forward::peer(&endpoint, ctx) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let mut stream = match Stream::open(Arc::clone(&ctx.state), peer).await {
+        let own = (Arc::clone(&ctx.state), Arc::clone(lane));
+        let mut stream = match Stream::open(own, endpoint.address.clone(), peer).await {
             Ok(stream) => stream,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
@@ -66,7 +68,7 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
         let stale = stream.is_stale();
         let outcome = match begun {
             Ok(()) => {
-                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload);
+                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload, lane);
                 std::future::poll_fn(|cx| exchange.poll(cx)).await
             }
             Err(error) => Err(Failed {

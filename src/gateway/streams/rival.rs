@@ -6,22 +6,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use pingora::Error;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType};
 
-use super::stream::{self, Stream};
+use super::stream::{self, Heads, Stream};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
-use crate::gateway::ctx::Ctx;
-use crate::gateway::forward;
+use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::hedge::Attempt;
+use crate::gateway::{forward, judge};
 
 /// A further try under way.
 pub(super) struct Rival {
     upload: Upload,
     way: Way,
+    informational: u32,
 }
+
+/// Informational answers of a further try; they are dropped.
+const MOST_INFORMATIONAL: u32 = 100;
 
 enum Way {
     Opening(
@@ -38,13 +42,16 @@ impl Rival {
         upload: &Upload,
         request: &RequestHeader,
         ctx: &Ctx,
+        lane: &Arc<Lane>,
     ) -> Option<Self> {
         let peer = forward::peer(contender.endpoint(), ctx)?;
         let head = stream::head(request, ctx).ok()?;
-        let opening = Stream::open(Arc::clone(&ctx.state), peer);
+        let own = (Arc::clone(&ctx.state), Arc::clone(lane));
+        let opening = Stream::open(own, contender.endpoint().address.clone(), peer);
         Some(Self {
             upload: upload.again()?,
             way: Way::Opening(Box::pin(opening), Some(head)),
+            informational: 0,
         })
     }
 
@@ -85,12 +92,17 @@ impl Attempt for Rival {
                 self.upload.abandon();
             }
         }
-        std::task::ready!(stream.poll_head(cx))?;
-        let status = stream.head().map(|head| head.status.as_u16());
-        Poll::Ready(
-            status
-                .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no answer").into_up()),
-        )
+        while let Heads::Informational(_) = std::task::ready!(stream.poll_head(cx))? {
+            self.informational += 1;
+            if self.informational > MOST_INFORMATIONAL {
+                return Poll::Ready(Err(forward::invalid("too many informational answers")));
+            }
+        }
+        let Some(head) = stream.head_mut() else {
+            return Poll::Ready(Err(forward::invalid("no answer")));
+        };
+        judge::check(head, ctx)?;
+        Poll::Ready(Ok(head.status.as_u16()))
     }
 
     fn is_stale(&self) -> bool {

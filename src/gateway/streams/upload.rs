@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::stream::Stream;
+use crate::gateway::asking::Asking;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::replay::Replay;
@@ -19,6 +20,8 @@ pub(super) struct Upload {
     piece: Bytes,
     body: Body,
     replay: Option<Replay>,
+    /// Whether the client was asked for its body.
+    pub(super) asking: Asking,
     /// The end was sent.
     ended: bool,
     /// The endpoint takes nothing since then.
@@ -54,6 +57,7 @@ impl Upload {
             piece: Bytes::new(),
             body: Body::Coming,
             replay: None,
+            asking: Asking::default(),
             ended: false,
             blocked: None,
             patience: Duration::MAX,
@@ -64,6 +68,7 @@ impl Upload {
     pub(super) fn begin(&mut self, ctx: &Ctx) -> bool {
         self.piece = Bytes::new();
         self.blocked = None;
+        self.asking.begin(ctx);
         self.ended = !self.bodied;
         if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
@@ -89,6 +94,7 @@ impl Upload {
         };
         Some(Self {
             replay,
+            asking: self.asking.again(),
             ..Self::new(self.bodied)
         })
     }
@@ -136,6 +142,7 @@ impl Upload {
                         mirror::ended(ctx);
                         continue;
                     };
+                    self.asking.settle();
                     mirror::saw(ctx, &piece);
                     if let Some(replay) = &mut self.replay {
                         replay.add(&piece, buffered);

@@ -294,8 +294,8 @@ impl<'e> Exchange<'e> {
             ..
         } = self;
         let limits = forward::head_limits(ctx);
-        let mut room = answer::room();
-        let parsed = Answer::parse(&origin.incoming, limits, &mut room);
+        let (mut room, mut more) = (answer::room(), Vec::new());
+        let parsed = Answer::parse(&origin.incoming, limits, (&mut room, &mut more));
         let Some((answer, length)) = parsed.map_err(invalid)? else {
             return Ok(Heads::Partial);
         };

@@ -87,8 +87,8 @@ impl Rival {
         };
         loop {
             let (status, length) = {
-                let mut room = answer::room();
-                let parsed = Answer::parse(&origin.incoming, self.limits, &mut room);
+                let (mut room, mut more) = (answer::room(), Vec::new());
+                let parsed = Answer::parse(&origin.incoming, self.limits, (&mut room, &mut more));
                 match parsed.map_err(|why| forward::invalid(why.0))? {
                     Some((answer, length)) => (answer.status(), length),
                     None => return Ok(None),

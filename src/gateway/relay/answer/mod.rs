@@ -23,18 +23,14 @@ const MOST_NOMINATED: usize = 32;
 /// Fields for which there is room at once.
 const USUAL: usize = 256;
 
-/// Room for the fields of an answer: for as many as are usual where it is, for more beside it.
-pub(super) struct Room<'b> {
-    usual: [MaybeUninit<Header<'b>>; USUAL],
-    more: Vec<MaybeUninit<Header<'b>>>,
-}
+/// Room for as many fields of an answer as are usual.
+pub(super) type Room<'b> = [MaybeUninit<Header<'b>>; USUAL];
+/// Room for more of them, made when it is needed.
+pub(super) type MoreRoom<'b> = Vec<MaybeUninit<Header<'b>>>;
 
 /// Room that nothing was put into yet.
 pub(super) fn room<'b>() -> Room<'b> {
-    Room {
-        usual: [const { MaybeUninit::uninit() }; USUAL],
-        more: Vec::new(),
-    }
+    [const { MaybeUninit::uninit() }; USUAL]
 }
 
 /// A head that passed.
@@ -65,9 +61,8 @@ impl<'b> Answer<'b> {
     pub(super) fn parse(
         bytes: &'b [u8],
         limits: HeadLimits,
-        room: &'b mut Room<'b>,
+        (usual, more): (&'b mut Room<'b>, &'b mut MoreRoom<'b>),
     ) -> Result<Option<(Self, usize)>, Invalid> {
-        let Room { usual, more } = room;
         let usual = &mut usual[..limits.fields.min(USUAL)];
         let mut parsed = httparse::Response::new(&mut []);
         let mut outcome = rules().parse_response_with_uninit_headers(&mut parsed, bytes, usual);
@@ -245,7 +240,10 @@ impl AnswerHead for Answer<'_> {
         for field in self.fields {
             let name = field.name.as_bytes();
             let mut nominated = self.nominated.iter();
-            if nominated.any(|nominated| name.eq_ignore_ascii_case(nominated)) || is_ours(name) {
+            if nominated.any(|nominated| name.eq_ignore_ascii_case(nominated)) {
+                continue;
+            }
+            if name.len() == 10 && is_ours(name) {
                 continue;
             }
             if self.repeated.is_some() && name.eq_ignore_ascii_case(b"content-length") {

@@ -6,8 +6,8 @@ const LIMITS: HeadLimits = HeadLimits {
 };
 
 fn parsed<T>(bytes: &[u8], look: impl FnOnce(&Answer<'_>) -> T) -> Result<T, Invalid> {
-    let mut room = room();
-    let (answer, length) = Answer::parse(bytes, LIMITS, &mut room)?.expect("whole");
+    let (mut room, mut more) = (room(), Vec::new());
+    let (answer, length) = Answer::parse(bytes, LIMITS, (&mut room, &mut more))?.expect("whole");
     assert_eq!(length, bytes.len());
     Ok(look(&answer))
 }
@@ -90,8 +90,9 @@ fn a_head_is_bounded_in_bytes_however_they_came() {
         ..LIMITS
     };
     let at_once = |head: &[u8]| {
-        let mut room = room();
-        Answer::parse(head, limits, &mut room).map(|parsed| parsed.map(|(_, length)| length))
+        let (mut room, mut more) = (room(), Vec::new());
+        Answer::parse(head, limits, (&mut room, &mut more))
+            .map(|parsed| parsed.map(|(_, length)| length))
     };
     let bytewise = |head: &[u8]| {
         let pieces = 1..=head.len();
@@ -125,8 +126,8 @@ fn a_head_is_bounded_in_fields() {
             fields: most,
             ..LIMITS
         };
-        let mut room = room();
-        let parsed = Answer::parse(head.as_bytes(), limits, &mut room);
+        let (mut room, mut more) = (room(), Vec::new());
+        let parsed = Answer::parse(head.as_bytes(), limits, (&mut room, &mut more));
         assert_eq!(parsed.is_ok(), passes, "{fields} of {most}");
     }
 }

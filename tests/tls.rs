@@ -532,3 +532,19 @@ fn what_is_no_tls_costs_only_its_own_connection() {
     let asked = curl(&gateway, address, NAME, "ours-ca.pem", &[]);
     assert_eq!(text(&asked), "fine");
 }
+
+#[test]
+fn a_refusal_reaches_a_client_that_sends_all_of_its_body_first() {
+    let address = reserve();
+    let certificates = Peer::certificates(NAME);
+    let gateway = pair(with(address, &listed(&["a"])), "a", &certificates).start();
+    let client = TlsClient::new(NAME, pem(&certificates, "ca"), None);
+    let body = "x".repeat(8 << 20);
+    let request = format!(
+        "POST /fixed HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = client.ask(&Client::to(address), &request).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    drop(gateway);
+}

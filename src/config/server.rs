@@ -82,6 +82,10 @@ struct RawClient {
     max_connections: u32,
     /// Connections at once from one address.
     max_connections_per_ip: u32,
+    /// Bytes that are read and dropped of a request that was refused, so that its client gets the answer.
+    linger_body: String,
+    /// Whether a client that says it sends no more still gets its answer.
+    half_close: bool,
 }
 
 impl Default for RawClient {
@@ -99,6 +103,8 @@ impl Default for RawClient {
             max_body: "1MiB".into(),
             max_connections: 100_000,
             max_connections_per_ip: 1000,
+            linger_body: "16MiB".into(),
+            half_close: false,
         }
     }
 }
@@ -163,6 +169,10 @@ pub struct ClientLimits {
     pub max_connections: u32,
     /// Connections at once from one address.
     pub max_connections_per_ip: u32,
+    /// Bytes that are read and dropped of a request that was refused.
+    pub linger_body: u64,
+    /// Whether a client that says it sends no more still gets its answer.
+    pub half_close: bool,
 }
 
 /// Largest head that can be allowed: what the HTTP codec underneath parses.
@@ -244,6 +254,8 @@ impl RawClient {
             max_body: scope.size(&at.key("max_body"), &self.max_body),
             max_connections: self.max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
+            linger_body: scope.size(&at.key("linger_body"), &self.linger_body),
+            half_close: self.half_close,
         }
     }
 }

@@ -87,6 +87,8 @@ reasons! {
     ConcurrencyLimited = 429 "concurrency_limited" "Too many requests at once",
     /// The header fields are too large or too many.
     HeadersTooLarge = 431 "headers_too_large" "Headers too large",
+    /// The client left before it was answered, or within its answer. Nobody is told; the status stands in records alone.
+    ClientGone = 499 "client_gone" "Client closed request",
     /// Something is wrong with us.
     Internal = 500 "internal" "Internal error",
     /// A transfer coding we do not know.

@@ -20,7 +20,7 @@ use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
 use super::{decide, policy};
-use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
+use crate::filter::{ClientCertificate, Principal, Quota, Reason, Refusal, Scheme, Tickets};
 use crate::observe::Record;
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
@@ -295,6 +295,9 @@ impl Ctx {
         if let Some(start) = &self.start {
             start.client.ended(now);
         }
+        let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
+        let unanswered = status == 0 && reason == Some(Reason::ClientGone);
+        // Who left without an answer says nothing of anybody's answers.
         policy::record(self, status, took);
         let stats = self
             .route
@@ -302,8 +305,14 @@ impl Ctx {
             .map_or(&self.state.metrics.unmatched, |route| &route.stats);
         if status > 0 {
             stats.served(self.method.as_str(), status, took);
+        } else if unanswered {
+            stats.left(Reason::ClientGone.status());
         }
-        let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
+        let status = if unanswered {
+            Reason::ClientGone.status()
+        } else {
+            status
+        };
         let fell = self.policy.fell.as_ref();
         if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::client::Fault;
 use super::ctx::Ctx;
+use super::session::read_error;
 use super::{affinity, breaking, failure, fallback, overload, relay, streams};
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
@@ -80,7 +81,13 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
         let random = ctx.span.wrapping_add(attempts.into());
         let wait = backoff(&pool.settings().retry, attempts, random).min(left(ctx, now));
         if !wait.is_zero() && !ctx.forward.at_once {
-            tokio::time::sleep(wait).await;
+            let waiting = tokio::time::sleep(wait);
+            if let Some(start) = &ctx.start {
+                let waited = start.client.unless_gone(waiting).await;
+                waited.map_err(|gone| read_error(&gone))?;
+            } else {
+                waiting.await;
+            }
             now = Instant::now();
         }
     }

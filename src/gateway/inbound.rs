@@ -218,8 +218,9 @@ async fn ask_all(
         {
             chain::give_back(filters, exchange);
             decision = Some(Decision::Refuse(failure::deadline()));
-        } else {
-            tokio::time::sleep_until(turn.into()).await;
+        } else if left_before(turn, ctx).await {
+            chain::give_back(filters, exchange);
+            decision = Some(Decision::Refuse(failure::gone()));
         }
     }
     if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
@@ -227,6 +228,18 @@ async fn ask_all(
         start.client.set_pace(Pacing::new(paces, ctx.state.clock));
     }
     decision
+/// Waits for its turn; says whether the client left before that.
+async fn left_before(turn: Instant, ctx: &Ctx) -> bool {
+    let waiting = tokio::time::sleep_until(turn.into());
+    match &ctx.start {
+        Some(start) => start.client.unless_gone(waiting).await.is_err(),
+        None => {
+            waiting.await;
+            false
+        }
+    }
+}
+
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.
@@ -268,7 +281,7 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
         return Err(chain::too_large(most));
     }
     if start.head.expects_continue && !start.client.has_ahead() {
-        start.client.ask_on().await.map_err(|_| reply::internal())?;
+        start.client.ask_on().await.map_err(|_| failure::gone())?;
     }
     let body = start
         .client
@@ -278,7 +291,8 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
             Unbuffered::TooLarge => chain::too_large(most),
             Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
             Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
-            Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
+            Unbuffered::Incomplete => failure::incomplete(),
+            Unbuffered::Gone => failure::gone(),
         })?;
     ctx.buffered = true;
     ctx.body_in = body.len() as u64;

@@ -288,21 +288,35 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
         let _ = reply::answer(session, ctx, &reply, true).await;
         return reply.status.as_u16();
     }
-    let Some(refusal) = failure::refusal(error, ctx) else {
+    let mut refusal = failure::refusal(error, ctx);
+    let unanswered = answer_status(session, ctx).is_none();
+    // What went wrong for nobody is nobody's failure; on the client's own side it is known what did.
+    let elsewhere = unanswered && *error.esource() != ErrorSource::Downstream;
+    if let Some(start) = ctx.start.as_ref().filter(|_| elsewhere)
+        && start.client.is_gone().await
+    {
+        refusal = failure::gone();
+    }
+    if refusal.reason == Reason::ClientGone {
+        ctx.refusal = Some(refusal);
         return 0;
-    };
+    }
     let status = refusal.reason.status();
     report(error, ctx, refusal.reason);
-    if answer_status(session, ctx).is_some() {
-        ctx.refusal = Some(refusal);
-    } else {
+    if unanswered {
         let _ = refuse(session, ctx, refusal).await;
+    } else {
+        ctx.refusal = Some(refusal);
     }
     status
 }
 
-/// Refuses, or lets the route's fallback answer.
+/// Refuses, or lets the route's fallback answer. Who left is told nothing.
 async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+    if refusal.reason == Reason::ClientGone {
+        ctx.refusal = Some(refusal);
+        return Ok(());
+    }
     match fallback::instead(session.req_header(), ctx, &refusal) {
         Some(reply) => {
             ctx.refusal = Some(refusal);

@@ -88,7 +88,7 @@ async fn send(
     }
     // A body that is here already is dropped, so that the connection can go on.
     if let Some(start) = &ctx.start {
-        start.client.drop_body();
+        start.client.drop_body_here().await;
     }
     if filtered {
         filter(session.req_header(), ctx, &mut head);

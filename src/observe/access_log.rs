@@ -25,7 +25,7 @@ pub struct Record<'r> {
     pub method: &'r Method,
     /// Target as received.
     pub target: &'r Uri,
-    /// Status answered; 0 when the client left before one was sent.
+    /// Status answered, or that of a client that left before; 0 when neither is known.
     pub status: u16,
     /// Time to the end of the answer.
     pub took: Duration,

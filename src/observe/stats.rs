@@ -159,6 +159,12 @@ impl RouteStats {
         }
     }
 
+    /// Counts one request whose client left before it was answered: by its status alone. There is no answer whose time could
+    /// be measured, and none that could be judged.
+    pub fn left(&self, status: u16) {
+        self.statuses.up(status);
+    }
+
     /// Counts one refusal.
     pub fn refused(&self, reason: crate::filter::Reason) {
         self.refused

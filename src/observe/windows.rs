@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::stats::{BUCKETS, RouteStats};
+use crate::filter::Reason;
 
 /// Answers up to one moment, by latency.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +26,12 @@ impl Sums {
     /// Those of one route.
     pub fn of(stats: &RouteStats) -> Self {
         let mut sums = Self {
-            refused: stats.refusals().map(|(_, count)| count).sum(),
+            // A client that leaves was not refused.
+            refused: stats
+                .refusals()
+                .filter(|(reason, _)| *reason != Reason::ClientGone)
+                .map(|(_, count)| count)
+                .sum(),
             ..Self::default()
         };
         for (_, class, histogram) in stats.latencies() {

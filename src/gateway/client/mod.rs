@@ -5,6 +5,7 @@
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
+mod linger;
 mod pacing;
 mod patience;
 mod presence;
@@ -20,6 +21,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Version};
 use parking_lot::Mutex;
 
+pub(super) use self::linger::Rest;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
@@ -36,6 +38,8 @@ use crate::primitives::trace::TraceId;
 pub(super) enum Fault {
     /// The chunked coding is malformed.
     Framing,
+    /// The client ended within its body, and still reads.
+    Incomplete,
     /// The deadline of the exchange passed.
     Deadline,
     /// The client took nothing for too long.
@@ -53,6 +57,8 @@ pub(super) enum Unbuffered {
     TooLarge,
     /// It is malformed.
     Malformed,
+    /// The client ended within it, and still reads.
+    Incomplete,
     /// The client paused too long.
     TimedOut,
     /// The client went away.
@@ -99,12 +105,8 @@ enum Wire {
     Http2(Http2Wire),
 }
 
-/// Most read and dropped of a request that was refused, and for how long (contract §11).
-const LINGER_BYTES: usize = 64 << 10;
+/// How long a client is waited for of which nothing more is expected.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long a client of which nothing came may take to close: a request that crossed our word on its way cannot be
-/// answered any more, but a reset would take answers from the client that it has not read yet.
-const PARTING: Duration = Duration::from_millis(250);
 /// How long after its time is over an exchange may end by itself.
 const OVERDUE: Duration = Duration::from_millis(500);
 
@@ -142,6 +144,7 @@ impl ClientIo {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
             wire.guard = guard;
+            wire.half_close = limits.half_close;
         }
         state.waits.begin(limits);
         state.buffered = None;
@@ -311,6 +314,7 @@ impl ClientIo {
         if let Err((_, fault)) = read.await {
             return Err(match fault {
                 Some(Fault::Framing) => Unbuffered::Malformed,
+                Some(Fault::Incomplete) => Unbuffered::Incomplete,
                 Some(_) => Unbuffered::TimedOut,
                 None => Unbuffered::Gone,
             });
@@ -349,8 +353,8 @@ impl ClientIo {
         }
     }
 
-    /// Queues the head of the final answer. The connection ends with it when its end delimits the body, or when some of
-    /// the request is unread: that would be taken for the next one.
+    /// Queues the head of the final answer. The connection ends with it when its end delimits the body, when the client sends
+    /// no more, or when some of the request is unread: that would be taken for the next one.
     pub(super) fn begin_answer(
         &self,
         head: &impl AnswerHead,
@@ -359,7 +363,7 @@ impl ClientIo {
     ) {
         let state = &mut *self.state.lock();
         state.answered = true;
-        state.persistent &= delimited != Delimited::Close && state.wire.body_done();
+        state.persistent &= delimited != Delimited::Close && state.wire.may_go_on();
         match &mut state.wire {
             Wire::Http1(wire) => {
                 wire.begin_answer(head, delimited, &state.extra, state.persistent, version);
@@ -565,44 +569,6 @@ impl ClientIo {
             wire.guard = BodyGuard::Done;
         }
     }
-
-    /// Says that no more will be sent, then reads and drops what the client still sends, within bounds: closing at
-    /// once would make the kernel reset the connection and the client lose our answer. Some clients lose it too when
-    /// their stream is reset at once.
-    pub(super) async fn linger(&self) {
-        self.linger_for(LINGER).await;
-    }
-
-    /// The same for a client that asked nothing, for a moment.
-    pub(super) async fn part(&self) {
-        self.linger_for(PARTING).await;
-    }
-
-    async fn linger_for(&self, span: Duration) {
-        let drain = async {
-            poll_fn(|cx| match &mut self.state.lock().wire {
-                Wire::Http1(_) => Poll::Ready(()),
-                Wire::Http2(wire) => wire.poll_drain(cx),
-            })
-            .await;
-            self.shutdown().await;
-            let mut dropped = 0;
-            while dropped < LINGER_BYTES {
-                let read = poll_fn(|cx| match &mut self.state.lock().wire {
-                    Wire::Http1(wire) => {
-                        wire.ahead.clear();
-                        wire.fill_ahead(cx)
-                    }
-                    Wire::Http2(_) => Poll::Ready(Ok(0)),
-                });
-                match read.await {
-                    Ok(0) | Err(_) => return,
-                    Ok(read) => dropped += read,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(span, drain).await;
-    }
 }
 
 impl Wire {
@@ -612,6 +578,17 @@ impl Wire {
             Self::Http1(wire) => wire.guard == BodyGuard::Done,
             Self::Http2(wire) => wire.body_done(),
         }
+    }
+
+    /// Whether another request may follow: all of this one was read, and the client sends on.
+    fn may_go_on(&self) -> bool {
+        let ended = matches!(self, Self::Http1(wire) if wire.ended);
+        self.body_done() && !ended
+    }
+
+    /// Whether the client sends no more, and may still read.
+    fn half_closed(&self) -> bool {
+        matches!(self, Self::Http1(wire) if wire.ended && wire.half_close)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -645,6 +622,9 @@ impl State {
             Poll::Ready(Err(ref error)) => {
                 if error.kind() == io::ErrorKind::InvalidData {
                     self.waits.fault = Some(Fault::Framing);
+                    self.persistent = false;
+                } else if self.wire.half_closed() {
+                    self.waits.fault = Some(Fault::Incomplete);
                     self.persistent = false;
                 }
             }

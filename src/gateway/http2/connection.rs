@@ -17,7 +17,7 @@ use super::traffic::{Traffic, Watched};
 use super::wire::Http2Wire;
 use crate::config::ClientLimits;
 use crate::gateway::alarm::Alarm;
-use crate::gateway::client::ClientIo;
+use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::connection::{Closing, Door, Gist, exchange, refuse};
 use crate::gateway::ctx::Peer;
 use crate::gateway::http1::body::BodyGuard;
@@ -198,7 +198,7 @@ async fn stream<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let limits = &snapshot.config.server.client;
+    let limits = snapshot.config.server.client;
     let gist = Gist {
         method: parts.method.clone(),
         uri: parts.uri.clone(),
@@ -206,7 +206,7 @@ async fn stream<A>(
     };
     match head::judge(parts, bodiless, limits) {
         Ok(request) => {
-            client.begin(BodyGuard::Done, true, limits);
+            client.begin(BodyGuard::Done, true, &limits);
             exchange(client, peer, snapshot, request, door).await;
             if client.answered() && !client.complete() {
                 client.break_off();
@@ -215,6 +215,8 @@ async fn stream<A>(
         Err(refusal) => refuse(client, peer, &snapshot, refusal, gist, door).await,
     }
     if client.complete() && !client.body_done() {
-        client.linger().await;
+        client
+            .linger(Rest::Body, &limits, &door.state.admission)
+            .await;
     }
 }

@@ -101,12 +101,27 @@ impl Http2Wire {
             Sending::Failed => return Poll::Ready(io::ErrorKind::ConnectionReset.into()),
         };
         Poll::Ready(match reset {
+            Ok(_) if self.broke_rules(cx) => io::ErrorKind::InvalidData.into(),
             Ok(_) => {
                 self.open.given_up();
                 io::ErrorKind::ConnectionReset.into()
             }
             Err(error) => gone(error),
         })
+    }
+
+    /// Whether it was the codec that reset the stream, for what came of its body.
+    fn broke_rules(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(incoming) = &mut self.incoming else {
+            return false;
+        };
+        loop {
+            match incoming.poll_data(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return error.is_library(),
+                Poll::Ready(None) | Poll::Pending => return false,
+            }
+        }
     }
 
     /// Sends an informational head.
@@ -253,8 +268,11 @@ impl Http2Wire {
     }
 }
 
-/// The client gave the stream up, or the connection is gone.
+/// The client gave the stream up, or the connection is gone; or it was the codec that reset a stream that is malformed.
 fn gone(error: h2::Error) -> io::Error {
+    if error.is_reset() && error.is_library() {
+        return io::ErrorKind::InvalidData.into();
+    }
     error
         .into_io()
         .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())

@@ -72,7 +72,7 @@ where
         client.end_after();
     }
     // A body that is here already is dropped, so that the connection can go on.
-    client.drop_body();
+    client.drop_body_here().await;
     let keep_alive = snapshot.config.server.client.keepalive_timeout;
     client.set_extra(Extra {
         trace: Some(ctx.trace),

@@ -29,6 +29,7 @@ use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken};
+use super::session::read_error;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
@@ -79,10 +80,16 @@ pub(super) async fn forward(
             .and_then(|keeping| lane.kept.take(keeping, address, sent));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
-            None => match secure(&endpoint, &pool, ctx) {
-                Some(opening) => opening.await,
-                None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
-            },
+            None => {
+                let opening = async {
+                    match secure(&endpoint, &pool, ctx) {
+                        Some(opening) => opening.await,
+                        None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+                    }
+                };
+                let opened = client.unless_gone(opening).await;
+                opened.map_err(|gone| read_error(&gone))?
+            }
         };
         let origin = match origin {
             Ok(origin) => origin,

@@ -20,6 +20,7 @@ use self::upload::Upload;
 use super::ctx::Ctx;
 use super::forward::{self, Broken};
 use super::http1::head::Framing;
+use super::session::read_error;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 
@@ -46,7 +47,9 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
         let Some(peer) = forward::peer(&endpoint, ctx) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let mut stream = match Stream::open(Arc::clone(&ctx.state), peer).await {
+        let opening = Stream::open(Arc::clone(&ctx.state), peer);
+        let opened = client.unless_gone(opening).await;
+        let mut stream = match opened.map_err(|gone| read_error(&gone))? {
             Ok(stream) => stream,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);

@@ -11,7 +11,6 @@ use http::{HeaderMap, Method, Request, Version};
 use pingora::http::RequestHeader;
 
 use self::fields::Fields;
-pub(crate) use self::fields::content_length;
 pub(super) use self::fields::is_token;
 pub(crate) use self::refusals::{
     bad, headers_too_large, host_invalid, never_served, only_continue, two_hosts, uri_too_long,

@@ -17,6 +17,8 @@ const LIMITS: ClientLimits = ClientLimits {
     max_body: 0,
     max_connections: 1,
     max_connections_per_ip: 1,
+    linger_body: 0,
+    half_close: false,
 };
 
 fn read(text: &[u8]) -> Result<(Box<RequestHeader>, Head), Refusal> {

@@ -119,6 +119,21 @@ reasons! {
     VersionNotSupported = 505 "version_not_supported" "HTTP version not supported",
 }
 
+impl Reason {
+    /// The status of gRPC that it amounts to, by the published mapping of HTTP statuses (gRPC's
+    /// `http-grpc-status-mapping`); `UNKNOWN` where that says nothing.
+    pub const fn grpc_status(self) -> u8 {
+        match self.status() {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        }
+    }
+}
+
 /// A reason with what the client is told besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -174,5 +189,24 @@ mod tests {
     fn codes_are_distinct() {
         let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn grpc_has_a_status_for_each() {
+        for (reason, status) in [
+            (Reason::BadRequest, 13),
+            (Reason::TokenMissing, 16),
+            (Reason::IpDenied, 7),
+            (Reason::RouteNotFound, 12),
+            (Reason::MethodNotAllowed, 2),
+            (Reason::BodyTooLarge, 2),
+            (Reason::RateLimited, 14),
+            (Reason::Internal, 2),
+            (Reason::UpstreamReset, 14),
+            (Reason::Overloaded, 14),
+            (Reason::DeadlineExceeded, 14),
+        ] {
+            assert_eq!(reason.grpc_status(), status, "{reason:?}");
+        }
     }
 }

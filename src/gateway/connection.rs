@@ -24,6 +24,7 @@ use super::http1::body::BodyGuard;
 use super::http1::connection::Ended;
 use super::http1::head::Head;
 use super::overload::Met;
+use super::reply::Caller;
 use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::socket::Socket;
@@ -217,11 +218,11 @@ where
             }
             return Outcome::Served;
         }
-        Ok(false) => answer_for(client, format, head.version, &failure::deadline()).await,
+        Ok(false) => answer_for(client, format, &head, &failure::deadline()).await,
         Err(_) => {
             let trace = client.trace().unwrap_or_else(fresh_trace);
             log::error!(trace_id = trace.as_str(); "a request ended in a panic");
-            answer_for(client, format, head.version, &reply::internal()).await;
+            answer_for(client, format, &head, &reply::internal()).await;
         }
     }
     Outcome::Abandoned
@@ -232,10 +233,10 @@ fn fresh_trace() -> TraceId {
 }
 
 /// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
-async fn answer_for(client: &ClientIo, format: ErrorFormat, version: Version, refusal: &Refusal) {
+async fn answer_for(client: &ClientIo, format: ErrorFormat, head: &Head, refusal: &Refusal) {
     if !client.answered() {
         let trace = client.trace().unwrap_or_else(fresh_trace);
-        let asked = (Method::GET, version);
+        let asked = (Method::GET, Caller::of(head));
         tell(client, refusal, format, "/", &trace, asked).await;
     }
 }
@@ -246,6 +247,8 @@ pub(super) struct Gist {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
+    /// The client speaks gRPC.
+    pub(super) grpc: bool,
 }
 
 /// Answers a head that is not fit to be forwarded; over HTTP/1 the connection ends with it.
@@ -259,7 +262,11 @@ pub(super) async fn refuse<A>(
 ) {
     client.begin(BodyGuard::Done, false, &snapshot.config.server.client);
     let format = snapshot.config.server.error_format;
-    let asked = (gist.method.clone(), gist.version);
+    let caller = Caller {
+        version: gist.version,
+        grpc: gist.grpc,
+    };
+    let asked = (gist.method.clone(), caller);
     if door.public {
         let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
         ctx.began = Instant::now();
@@ -281,9 +288,9 @@ async fn tell(
     format: ErrorFormat,
     path: &str,
     trace: &TraceId,
-    (method, version): (Method, Version),
+    (method, caller): (Method, Caller),
 ) -> u64 {
-    let Ok((head, body)) = reply::refusal(refusal, format, path, trace) else {
+    let Ok((head, body)) = reply::refusal(refusal, format, path, trace, caller) else {
         return 0;
     };
     client.end_after();
@@ -291,8 +298,8 @@ async fn tell(
         trace: Some(*trace),
         ..Extra::default()
     });
-    let delimited = Delimited::of(&head, version, method == Method::HEAD);
-    client.begin_answer(&head, delimited, version);
+    let delimited = Delimited::of(&head, caller.version, method == Method::HEAD);
+    client.begin_answer(&head, delimited, caller.version);
     let length = body.len() as u64;
     let sending = async {
         if delimited != Delimited::Absent {

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
+use super::http1;
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
 
@@ -102,8 +103,8 @@ fn grpc_timeout(millis: u64) -> Bytes {
 
 /// Whether a request is one of gRPC.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| http1::head::is_grpc(kind.as_bytes()))
 }
 
 /// Writes the head of the current try as bytes. `request` is as the client sent it.

@@ -270,5 +270,16 @@ fn gist(bytes: &[u8]) -> Gist {
         } else {
             Version::HTTP_11
         },
+        grpc: speaks_grpc(bytes),
     }
+}
+
+/// The same of its `Content-Type`.
+fn speaks_grpc(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-type:";
+    bytes.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let named = line.get(..NAME.len());
+        named.is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+            && head::is_grpc(line[NAME.len()..].trim_ascii())
+    })
 }

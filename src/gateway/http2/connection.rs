@@ -21,6 +21,7 @@ use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::connection::{Closing, Door, Gist, exchange, refuse};
 use crate::gateway::ctx::Peer;
 use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::outgoing_head::is_grpc;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
 
@@ -203,8 +204,9 @@ async fn stream<A>(
         method: parts.method.clone(),
         uri: parts.uri.clone(),
         version: parts.version,
+        grpc: is_grpc(&parts.headers),
     };
-    match head::judge(parts, bodiless, limits) {
+    match head::judge(parts, (bodiless, gist.grpc), &limits) {
         Ok(request) => {
             client.begin(BodyGuard::Done, true, &limits);
             exchange(client, peer, snapshot, request, door).await;

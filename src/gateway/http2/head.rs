@@ -14,11 +14,11 @@ use crate::gateway::http1::head::{
     is_authority, never_served, only_continue, two_hosts, uri_too_long,
 };
 
-/// Judges a head; `bodiless`: the stream ended with it. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
+/// Judges a head; `bodiless`: the stream ended with it; `grpc`: its client speaks that. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
 /// fields of a connection, pseudo-fields that are missing, unknown or out of place, names in upper case.
 pub(super) fn judge(
     parts: Parts,
-    bodiless: bool,
+    (bodiless, grpc): (bool, bool),
     limits: &ClientLimits,
 ) -> Result<(Box<RequestHeader>, Head), Refusal> {
     let mut headers = parts.headers;
@@ -69,6 +69,7 @@ pub(super) fn judge(
     request.method = parts.method;
     request.uri = parts
         .uri
+        grpc,
         .into_parts()
         .path_and_query
         .map_or_else(Uri::default, Uri::from);

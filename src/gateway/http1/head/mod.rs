@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 
 use self::fields::Fields;
 pub(super) use self::fields::is_token;
+pub(crate) use self::fields::{content_length, is_grpc};
 pub(crate) use self::refusals::{
     bad, headers_too_large, host_invalid, never_served, only_continue, two_hosts, uri_too_long,
 };
@@ -58,6 +59,8 @@ pub(crate) struct Head {
     pub(crate) end_to_end: bool,
     /// The client says by when it wants its answer.
     pub(crate) deadline: bool,
+    /// The client speaks gRPC.
+    pub(crate) grpc: bool,
 }
 
 /// What the bytes so far amount to.
@@ -153,6 +156,7 @@ pub(crate) fn parse(
         persistent: !fields.close && (line.version == Version::HTTP_11 || fields.keep_alive),
         end_to_end: !fields.hop_by_hop,
         deadline: fields.deadline,
+        grpc: fields.grpc,
     };
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(line.method).map_err(|_| bad("the method is malformed"))?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
-use super::{breaking, decide, overload, policy};
+use super::{breaking, decide, overload, policy, slashes};
 use crate::config::ClientLimits;
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::primitives::clock;
@@ -115,17 +115,6 @@ fn walk(
     let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
     answer.client_ip = Some(client_ip);
     listeners(snapshot, client_ip, answer)?;
-    let taken = decide::Target::parse(&target);
-    let taken = match taken {
-        Ok(taken) => taken,
-        Err(refusal) => {
-            answer.path = Some(target.clone());
-            answer.step("path", refusal.reason.code(), None);
-            return Err(refusal);
-        }
-    };
-    answer.path = Some(with_query(&taken.path, taken.query));
-    answer.step("path", &format!("normal form {}", taken.path), None);
     let (authority, host) = decide::host(&head);
     let scheme = if question.url.starts_with("https://") {
         Scheme::Https
@@ -135,19 +124,19 @@ fn walk(
     let asked = Asked {
         method: &head.method,
         host: &host,
-        path: &taken.path,
+        path: "/",
         scheme: decide::scheme(scheme, peer, &snapshot.config.server.trusted_proxies, &head),
-        query: taken.query,
+        query: None,
         headers: &head.headers,
     };
-    let found = match decide::route(&snapshot.table, &asked) {
-        Ok(found) => found,
+    let (taken, found) = match decide::place(&head, &snapshot.table, &asked) {
+        Ok(placed) => placed,
         Err(refusal) => {
-            answer.step("route", refusal.reason.code(), None);
-            answer.nearest = nearest(snapshot, &asked);
+            miss(&refusal, (&head, &target), snapshot, &asked, answer);
             return Err(refusal);
         }
     };
+    path_step(&taken, answer);
     let route = &*snapshot.routes[found.index];
     let location = taken_by(route, snapshot, (&found, &taken.path), answer);
     let watched = snapshot.config.server.overload.as_ref();
@@ -199,6 +188,41 @@ fn walk(
         return Ok(());
     };
     lead(route, (&pool, &taken), &found, state, answer)
+}
+
+/// Says what the path is read as.
+fn path_step(taken: &decide::Target<'_>, answer: &mut Answer) {
+    answer.path = Some(with_query(&taken.path, taken.query));
+    let kept = match slashes::are_doubtful(&taken.path) {
+        true => ", slashes as they are",
+        false => "",
+    };
+    answer.step("path", &format!("normal form {}{kept}", taken.path), None);
+}
+
+/// Says why nobody takes a request, and who came near.
+fn miss(
+    refusal: &Refusal,
+    (head, target): (&RequestHeader, &str),
+    snapshot: &Snapshot,
+    asked: &Asked<'_>,
+    answer: &mut Answer,
+) {
+    let taken = match decide::Target::of(head) {
+        Ok(taken) if refusal.reason != Reason::PathAmbiguous => taken,
+        _ => {
+            answer.path = Some(target.to_owned());
+            return answer.step("path", refusal.reason.code(), None);
+        }
+    };
+    path_step(&taken, answer);
+    answer.step("route", refusal.reason.code(), None);
+    let asked = Asked {
+        path: &taken.path,
+        query: taken.query,
+        ..*asked
+    };
+    answer.nearest = nearest(snapshot, &asked);
 }
 
 /// Reads the head as it would be read from a connection.

@@ -41,7 +41,7 @@ impl Decision {
 
 /// What a head asks for, and the route that takes it.
 pub(super) struct Arrival<'r> {
-    /// The target as received.
+    /// The target as received, everything escaped.
     received: &'r str,
     target: decide::Target<'r>,
     authority: &'r str,
@@ -62,9 +62,7 @@ impl<'r> Arrival<'r> {
         if let Some(refusal) = snapshot.turns_away(peer.listener.as_ref(), client_ip) {
             return Err(refusal);
         }
-        let received = std::str::from_utf8(head.raw_path())
-            .map_err(|_| Refusal::new(Reason::BadRequest, "the request target is not text"))?;
-        let target = decide::Target::parse(received)?;
+        let received = decide::sent(head)?;
         let (authority, host) = decide::host(head);
         let certified = peer.certified.as_ref();
         if certified.is_some_and(|certified| !certified.may_ask(&host)) {
@@ -77,12 +75,12 @@ impl<'r> Arrival<'r> {
         let asked = Asked {
             method: &head.method,
             host: &host,
-            path: &target.path,
+            path: "/",
             scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
-            query: target.query,
+            query: None,
             headers: &head.headers,
         };
-        let found = decide::route(&snapshot.table, &asked)?;
+        let (target, found) = decide::place(head, &snapshot.table, &asked)?;
         let asked_for = asked.scheme;
         Ok(Self {
             received,

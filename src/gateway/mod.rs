@@ -39,6 +39,7 @@ mod proxy;
 mod relay;
 mod reply;
 mod session;
+mod slashes;
 mod snapshot;
 mod socket;
 mod state;

@@ -22,7 +22,7 @@ pub use self::degrade::Degrade;
 pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
 pub use self::mirror::Mirror;
-use self::shared::Shared;
+use self::shared::{EncodedSlash, Shared};
 pub use self::split::{Side, Split, SplitKey};
 use super::addresses::AddressList;
 use super::cors::Cors;
@@ -188,6 +188,10 @@ pub struct Route {
     pub degrade: Degrade,
     /// Who is let in last under overload.
     pub class: Class,
+    /// Whether `%2F` in a path stays as it is; else the request is refused.
+    pub keeps_encoded_slash: bool,
+    /// Whether `//` in a path is one slash.
+    pub merges_slashes: bool,
     /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
     pub hedge: Option<bool>,
 }
@@ -349,6 +353,8 @@ impl RawRoute {
             fallback: fallback.map(Box::new),
             degrade: degrade.unwrap_or_default(),
             class: shared.class.unwrap_or_default(),
+            keeps_encoded_slash: shared.encoded_slash == Some(EncodedSlash::Keep),
+            merges_slashes: shared.merge_slashes.unwrap_or(true),
             hedge: shared.hedge,
             path: path?,
             action: action?,

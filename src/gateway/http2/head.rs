@@ -1,6 +1,7 @@
 //! The head of a request as a stream carries it. What the codec lets through is judged like the head of HTTP/1: a field
 //! that two parsers could read differently never reaches an origin.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri, Version};
@@ -10,8 +11,8 @@ use crate::config::ClientLimits;
 use crate::filter::Refusal;
 use crate::gateway::decide::{GRPC_TIMEOUT, X_REQUEST_DEADLINE};
 use crate::gateway::http1::head::{
-    Framing, Head, bad, check_target, content_length, headers_too_large, host_invalid,
-    is_authority, never_served, only_continue, two_hosts, uri_too_long,
+    Framing, Head, bad, check_target, content_length, escape_target, headers_too_large,
+    host_invalid, is_authority, never_served, only_continue, two_hosts, uri_too_long,
 };
 
 /// Judges a head; `bodiless`: the stream ended with it; `grpc`: its client speaks that. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
@@ -37,9 +38,13 @@ pub(super) fn judge(
     if target.len() > limits.max_uri {
         return Err(uri_too_long(limits));
     }
-    if check_target(parts.method.as_str().as_bytes(), target.as_bytes())?.is_some() {
+    let checked = check_target(parts.method.as_str().as_bytes(), target.as_bytes())?;
+    if checked.authority.is_some() {
         return Err(bad("the request target must begin with a slash"));
     }
+    let raw = checked
+        .raw
+        .then(|| Bytes::copy_from_slice(target.as_bytes()));
     let framing = framing(&headers, bodiless)?;
     let expects_continue = expects_continue(&headers)?;
     let ambiguous = ["content_length", "transfer_encoding"];
@@ -73,6 +78,11 @@ pub(super) fn judge(
         .into_parts()
         .path_and_query
         .map_or_else(Uri::default, Uri::from);
+    if let Some(received) = raw {
+        let (target, received) = escape_target(received)?;
+        request.uri = Uri::from(target);
+        request.extensions.insert(received);
+    }
     request.version = Version::HTTP_2;
     request.headers = headers;
     Ok((Box::new(RequestHeader::from(request)), head))

@@ -17,7 +17,7 @@ pub(crate) use self::refusals::{
     bad, headers_too_large, host_invalid, never_served, only_continue, two_hosts, uri_too_long,
 };
 use self::request_line::RequestLine;
-pub(crate) use self::request_line::{check_target, is_authority};
+pub(crate) use self::request_line::{AsReceived, check_target, escape_target, is_authority};
 use crate::config::ClientLimits;
 use crate::filter::Refusal;
 
@@ -160,7 +160,11 @@ pub(crate) fn parse(
     };
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(line.method).map_err(|_| bad("the method is malformed"))?;
-    parts.uri = line.uri(bytes)?;
+    let (uri, received) = line.uri(bytes)?;
+    parts.uri = uri;
+    if let Some(received) = received {
+        parts.extensions.insert(received);
+    }
     parts.version = line.version;
     parts.headers = map;
     Ok((Box::new(RequestHeader::from(parts)), head))

@@ -226,6 +226,8 @@ async fn ask_all(
         start.client.set_pace(Pacing::new(paces, ctx.state.clock));
     }
     decision
+}
+
 /// Waits for its turn; says whether the client left before that.
 async fn left_before(turn: Instant, ctx: &Ctx) -> bool {
     let waiting = tokio::time::sleep_until(turn.into());
@@ -236,8 +238,6 @@ async fn left_before(turn: Instant, ctx: &Ctx) -> bool {
             false
         }
     }
-}
-
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.

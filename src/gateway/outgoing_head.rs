@@ -22,7 +22,6 @@ static TRANSFER_ENCODING: HeaderName = header::TRANSFER_ENCODING;
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
 static X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 static X_CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
@@ -222,20 +221,32 @@ impl<'a> Client<'a> {
         if identity.contains(name) {
             return true;
         }
-        if !self.believed && (*name == header::FORWARDED || *name == X_REAL_IP) {
+        if !self.believed && is_of_proxies(name.as_str()) {
             return true;
         }
         self.start.head.underscores && name.as_str().contains('_') && {
             let twin = name.as_str().replace('_', "-");
-            let forwarding = [
-                &X_FORWARDED_FOR,
-                &X_FORWARDED_PROTO,
-                &X_FORWARDED_HOST,
-                &X_REAL_IP,
-            ];
-            let mut known = identity.names().iter().chain(forwarding);
-            known.any(|known| known.as_str() == twin)
+            let mut known = identity.names().iter();
+            is_of_proxies(&twin) || known.any(|known| known.as_str() == twin)
         }
+    }
+}
+
+/// Whether only a proxy has reason to say this: who asks from where and for what (RFC 7239, and what was used before it),
+/// which makes some origins serve another path or method than the one that was authorised (attacks.md §2.2), and the mark
+/// of a copy.
+fn is_of_proxies(name: &str) -> bool {
+    let Some(name) = name.strip_prefix("x-") else {
+        return name == "forwarded";
+    };
+    match name.as_bytes().first() {
+        Some(b'f') => name.starts_with("forwarded"),
+        Some(b'h') => matches!(name, "http-method-override" | "http-method"),
+        Some(b'm') => name == "method-override",
+        Some(b'o') => name.starts_with("original-"),
+        Some(b'r') => name == "real-ip" || name.starts_with("rewrite-"),
+        Some(b's') => name == "shadow",
+        _ => false,
     }
 }
 
@@ -371,6 +382,36 @@ impl<'a> Own<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_what_only_proxies_say() {
+        for name in [
+            "forwarded",
+            "x-forwarded",
+            "x-forwarded-for",
+            "x-forwarded-prefix",
+            "x-real-ip",
+            "x-original-url",
+            "x-original-host",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-shadow",
+        ] {
+            assert!(is_of_proxies(name), "{name}");
+        }
+        for name in [
+            "x-",
+            "host",
+            "x-original",
+            "x-shadows",
+            "x-request-id",
+            "x-real-ips",
+        ] {
+            assert!(!is_of_proxies(name), "{name}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_in_full() {

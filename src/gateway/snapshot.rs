@@ -109,10 +109,6 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
 }
 
-/// Removed from every request besides identity headers: they make some origins serve another path or method than the
-/// one that was authorised (attacks.md §2.2).
-const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
-
 /// What the gateway says about a client, whoever configured what.
 const OWN_HEADERS: [&str; 3] = [
     "x-consumer",
@@ -408,8 +404,7 @@ pub(super) fn length_bit(name: &HeaderName) -> u64 {
 }
 
 fn identity_headers(config: &Config) -> ProtectedNames {
-    let mut names: BTreeSet<String> = REWRITING_HEADERS.map(str::to_owned).into();
-    names.extend(OWN_HEADERS.map(str::to_owned));
+    let mut names: BTreeSet<String> = OWN_HEADERS.map(str::to_owned).into();
     for auth in config.auths.values() {
         if let Auth::Jwt(jwt) = auth {
             names.extend(

@@ -69,12 +69,12 @@ pub(super) fn judge(
         persistent: true,
         end_to_end: true,
         deadline: headers.contains_key(&X_REQUEST_DEADLINE) || headers.contains_key(&GRPC_TIMEOUT),
+        grpc,
     };
     let (mut request, ()) = http::Request::new(()).into_parts();
     request.method = parts.method;
     request.uri = parts
         .uri
-        grpc,
         .into_parts()
         .path_and_query
         .map_or_else(Uri::default, Uri::from);

@@ -26,10 +26,7 @@ pub use signature::{Claim, NonceOwner};
 
 use crate::config;
 use crate::filter::{Exchange, Refusal, Verdict};
-use crate::primitives::secret::{Secret, SecretSource};
-
-/// Reads a secret or a key; the text of the error says why it could not.
-pub type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
+pub use crate::primitives::secret::ReadSecret;
 
 /// A way to find out who is calling, ready for requests.
 pub trait Authenticator: Send + Sync {

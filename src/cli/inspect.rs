@@ -87,9 +87,7 @@ fn table(rows: &[[String; 6]]) -> String {
 /// `tollgate config show`.
 pub(super) fn config_show(path: &Path) -> anyhow::Result<()> {
     let loaded = server::load(path)?;
-    write_out(&config::show(&loaded.sources, &|name| {
-        std::env::var(name).ok()
-    })?)
+    write_out(&config::show(&loaded.sources, &server::environment)?)
 }
 
 /// `tollgate explain`.

@@ -38,13 +38,16 @@ pub(super) struct RawServer {
     overload: RawOverload,
 }
 
+/// The runtime directory unless told otherwise.
+pub(super) const RUNTIME_DIR: &str = "/run/tollgate";
+
 impl Default for RawServer {
     fn default() -> Self {
         Self {
             threads: 0,
             grace_period: "30s".into(),
             drain_delay: "0s".into(),
-            runtime_dir: "/run/tollgate".into(),
+            runtime_dir: RUNTIME_DIR.into(),
             trusted_proxies: Vec::new(),
             error_format: ErrorFormat::Problem,
             maintenance: None,

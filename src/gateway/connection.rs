@@ -311,8 +311,8 @@ async fn tell(
 mod tests {
     use std::time::Duration;
 
-    use pingora::proxy::http_proxy;
     use pingora::server::configuration::ServerConf;
+    use pingora_proxy::http_proxy;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
@@ -350,7 +350,7 @@ mod tests {
         }
     }
 
-    fn door(closing: watch::Receiver<Parting>) -> Door<pingora::proxy::HttpProxy<Gateway>> {
+    fn door(closing: watch::Receiver<Parting>) -> Door<pingora_proxy::HttpProxy<Gateway>> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -358,7 +358,7 @@ mod tests {
             text: text.into(),
         }];
         let config =
-            config::load(&sources, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+            config::load(&sources, &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
         let state = Arc::new(State::new(
             Arc::new(Metrics::new("0", "0").expect("metrics")),
             None,
@@ -378,7 +378,12 @@ mod tests {
             class: config::Class::Normal,
             hedge: None,
             stats: Arc::clone(&route.stats),
-            policy: crate::gateway::Policy::of(&snapshot.config.routes[0], &snapshot.pools, &state),
+            policy: crate::gateway::Policy::of(
+                &snapshot.config.routes[0],
+                &[],
+                &snapshot.pools,
+                &state,
+            ),
             max_body: route.max_body,
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),
@@ -400,7 +405,7 @@ mod tests {
         }
     }
 
-    async fn ask(door: &Door<pingora::proxy::HttpProxy<Gateway>>, target: &str) -> String {
+    async fn ask(door: &Door<pingora_proxy::HttpProxy<Gateway>>, target: &str) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let limits = door
             .state

@@ -78,6 +78,11 @@ pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
     }
 }
 
+/// The host that a request asks for: lower case, without port or trailing dot; empty when it names none.
+pub fn asked_host(head: &RequestHeader) -> Cow<'_, str> {
+    host(head).1
+}
+
 /// How the client reached us, or the trusted proxy in front that says so.
 pub(super) fn scheme(
     own: Scheme,

@@ -45,12 +45,12 @@ pub(super) struct Fell {
 impl Fallback {
     pub(super) fn new(
         route: &config::Route,
-        settings: &config::Fallback,
+        (settings, headers): (&config::Fallback, &[(HeaderName, HeaderValue)]),
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
     ) -> Self {
         let upstream = settings.upstream.as_ref();
-        let fixed = settings.fixed.as_ref().map(|(respond, headers)| {
+        let fixed = settings.fixed.as_ref().map(|(respond, _)| {
             let mut reply = transform::reply(respond);
             if let Some(reply) = Arc::get_mut(&mut reply) {
                 for (name, value) in headers {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::client::Fault;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
+use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};

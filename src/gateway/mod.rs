@@ -48,6 +48,7 @@ pub use admission::{Admission, Place};
 pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
+pub use decide::asked_host;
 pub use explain::{Question, explain};
 pub use fallback::Fallback;
 pub use mirror::Mirror;

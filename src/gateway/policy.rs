@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::affinity::Elsewhere;
@@ -76,6 +77,7 @@ const COME_BACK: Duration = Duration::from_secs(30);
 impl Policy {
     pub(super) fn of(
         route: &config::Route,
+        fallback_headers: &[(HeaderName, HeaderValue)],
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
     ) -> Self {
@@ -109,8 +111,10 @@ impl Policy {
             told: AtomicBool::new(false),
             degrade: route.degrade,
             sides,
-            fallback: fallback
-                .map(|settings| Box::new(Fallback::new(route, settings, pools, state))),
+            fallback: fallback.map(|settings| {
+                let settings = (&**settings, fallback_headers);
+                Box::new(Fallback::new(route, settings, pools, state))
+            }),
             mirror: mirror.map(|settings| {
                 let stats = counts.mirror(&route.name, &settings.upstream);
                 Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))

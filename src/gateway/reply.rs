@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
+use pingora_proxy::Session;
 use serde::Serialize;
 
 use super::affinity;

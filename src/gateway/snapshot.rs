@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::address_lists::AddressLists;
 use super::chain::Chain;
@@ -14,10 +14,10 @@ use super::limits::Limits;
 use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
-use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
+use crate::config::{self, Action, Auth, Class, Config, Problem, Problems, Source, TokenSource};
 use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
-use crate::primitives::secret::{Secret, SecretSource};
+use crate::primitives::secret::{ReadSecret, Secret, SecretSource};
 use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub token_parameters: Vec<String>,
     /// Bearer token of the admin listener.
     pub admin_token: Option<Secret>,
+    /// What is wrong and served all the same.
+    pub warnings: Vec<Problem>,
 }
 
 /// What a route does.
@@ -100,9 +102,6 @@ pub trait Material {
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
 }
 
-/// Reads a secret and remembers it, so that logs never show it.
-type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
-
 /// What chains are built from.
 pub(super) struct Parts {
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
@@ -133,6 +132,7 @@ impl Snapshot {
         let mut wrong =
             |key: &str, why: &str| problems.push(config::problem_at(&sources, key, why));
         let secrets = parking_lot::Mutex::new(Vec::new());
+        // What is read is remembered, so that logs never show it.
         let read = |source: &SecretSource| {
             let secret = material.secret(source)?;
             secrets.lock().push(secret.clone());
@@ -140,6 +140,7 @@ impl Snapshot {
         };
         let admin_token = config.admin.token.as_ref().and_then(|source| {
             read(source)
+                .and_then(meant)
                 .map_err(|why: String| wrong("admin.token", &why))
                 .ok()
         });
@@ -162,9 +163,15 @@ impl Snapshot {
         }
         let pools = pools(&config, state, (material, &read), &mut wrong);
         let tls = tls(&config, state, material, &mut wrong);
+        let warnings = warnings(&config, &sources, &tls, &pools);
         let mut lists = AddressLists::new(material);
         lists.read_all(&config);
         problems.extend(lists.problems());
+        let rules: Vec<_> = config
+            .routes
+            .iter()
+            .map(|route| HeaderChanges::read(route, &read, &mut problems))
+            .collect();
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -177,10 +184,15 @@ impl Snapshot {
         let known: HashMap<_, _> = known
             .filter_map(|route| Some((&route.name, route.breaker.as_ref()?)))
             .collect();
-        let routes = config.routes.iter().map(|route| {
+        let routes = config.routes.iter().zip(rules).map(|(route, changes)| {
             let known = known.get(&route.name).copied();
             Arc::new(RouteRuntime::new(
-                route, &parts, &pools, state, known, &mut lists,
+                (route, changes),
+                &parts,
+                &pools,
+                state,
+                known,
+                &mut lists,
             ))
         });
         let routes = routes.collect();
@@ -195,6 +207,7 @@ impl Snapshot {
             listener_rules,
             pools,
             admin_token,
+            warnings,
             sources,
             config,
         })
@@ -237,9 +250,30 @@ impl Snapshot {
     }
 }
 
+/// The headers that a route sets, with their values read.
+#[derive(Default)]
+struct HeaderChanges {
+    request: Option<HeaderFilter>,
+    response: Option<HeaderFilter>,
+    /// Those of the fixed answer.
+    fallback: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderChanges {
+    fn read(route: &config::Route, read: ReadSecret<'_>, problems: &mut Vec<Problem>) -> Self {
+        let fixed = route.fallback.as_ref().and_then(|one| one.fixed.as_ref());
+        let fixed = fixed.map_or(&[][..], |(_, headers)| headers);
+        Self {
+            request: HeaderFilter::new(&route.request, read, problems),
+            response: HeaderFilter::new(&route.response, read, problems),
+            fallback: transform::read_fields(fixed, read, problems),
+        }
+    }
+}
+
 impl RouteRuntime {
     fn new(
-        route: &config::Route,
+        (route, changes): (&config::Route, HeaderChanges),
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
@@ -260,13 +294,13 @@ impl RouteRuntime {
         };
         let mut upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>> = Vec::new();
         let mut response_filters: Vec<Arc<dyn ResponseFilter>> = Vec::new();
-        if let Some(rules) = HeaderFilter::new(&route.request) {
+        if let Some(rules) = changes.request {
             upstream_filters.push(Arc::new(rules));
         }
         if let Some(cors) = &route.cors {
             response_filters.push(Arc::new(CorsFilter::new(cors)));
         }
-        if let Some(rules) = HeaderFilter::new(&route.response) {
+        if let Some(rules) = changes.response {
             response_filters.push(Arc::new(rules));
         }
         let stats = state.metrics.route(&route.name);
@@ -282,7 +316,7 @@ impl RouteRuntime {
             class: route.class,
             hedge: route.hedge,
             stats,
-            policy: Policy::of(route, pools, state),
+            policy: Policy::of(route, &changes.fallback, pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,
@@ -324,6 +358,30 @@ fn tls(
     built
 }
 
+/// What is wrong with files that are used all the same.
+fn warnings(
+    config: &Config,
+    sources: &[Source],
+    tls: &BTreeMap<ListenerName, ListenerConfig>,
+    pools: &BTreeMap<UpstreamName, Arc<Pool>>,
+) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |key: &str, why: &str| warnings.push(config::problem_at(sources, key, why));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let built = tls.get(&listener.name);
+        for warning in built.iter().flat_map(|tls| &tls.warnings) {
+            let key = format!("listener[{index}].tls.{}", warning.key);
+            warn(&key, &warning.to_string());
+        }
+    }
+    for (name, pool) in pools {
+        if let Some(warning) = pool.warning() {
+            warn(&format!("upstream.{name}.tls.cert"), &warning.to_string());
+        }
+    }
+    warnings
+}
+
 /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
 /// unless TLS or a secret is involved: its files may have changed.
 fn pools(
@@ -357,7 +415,7 @@ fn pools(
             state.clock.now(),
         );
         if let Some(sticky) = &settings.sticky {
-            match read(&sticky.secret).and_then(long_enough) {
+            match read(&sticky.secret).and_then(meant).and_then(long_enough) {
                 Ok(secret) => pool.let_stay(&secret, state.clock.now()),
                 Err(why) => wrong(&format!("upstream.{name}.sticky.secret"), &why),
             }
@@ -368,6 +426,15 @@ fn pools(
         pools.insert(name.clone(), Arc::new(pool));
     }
     pools
+}
+
+/// Refuses a secret that is none, which anybody knows, and one that brought along what is not part of it.
+fn meant(secret: Secret) -> Result<Secret, String> {
+    if secret.expose().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    secret.check_end()?;
+    Ok(secret)
 }
 
 fn long_enough(secret: Secret) -> Result<Secret, String> {

@@ -14,6 +14,7 @@ mod log_writer;
 mod metrics;
 pub mod overload;
 pub mod rollouts;
+mod secrets;
 pub mod stats;
 mod windows;
 

@@ -424,7 +424,7 @@ mod tests {
             text: text.into(),
         };
         let config =
-            config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+            config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
         RouteTable::new(config.routes)
     }
 

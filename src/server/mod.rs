@@ -1,9 +1,11 @@
 //! Boot and life of the process: configuration files, listeners, workers, signals, reload, drain, admin.
 
 mod admin;
+mod admin_guard;
 mod carried;
 mod channel;
 mod housekeeping;
+mod include;
 mod inherited;
 mod life;
 mod limits_page;
@@ -40,7 +42,7 @@ use pingora::services::background::background_service;
 use tokio::sync::watch;
 
 pub use admin::describe_route;
-pub use load::{Loaded, load};
+pub use load::{Loaded, environment, load, runtime_dir_of};
 pub use offline::Offline;
 
 use crate::config::Config;
@@ -95,6 +97,7 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     let channel = inherited.channel.take();
     let signals = signals::listen().context("signals cannot be received")?;
     crate::auth::install_crypto();
+    crate::tls::install();
     let loaded = load(path)?;
     let metrics = Arc::new(Metrics::new(VERSION, COMMIT)?);
     let log_settings = LogSettings::new(loaded.config.log.clone(), [], &[]);
@@ -105,6 +108,7 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     state.admission.keep_below(files);
     let Loaded { config, sources } = loaded;
     let snapshot = Snapshot::build(config, sources, &state, &Host)?;
+    say_warnings(&snapshot);
     log.configure(log_settings_of(&snapshot))?;
     let fixed = Fixed::of(&snapshot.config);
     let directory = Arc::new(match channel {
@@ -299,6 +303,13 @@ fn log_settings_of(snapshot: &Snapshot) -> LogSettings {
         snapshot.token_parameters.iter().cloned(),
         &snapshot.secrets,
     )
+}
+
+/// Says what is served all the same.
+fn say_warnings(snapshot: &Snapshot) {
+    for warning in &snapshot.warnings {
+        log::warn!("{warning}");
+    }
 }
 
 /// Panics go to the log like everything else. The request that met one is answered by its connection.

@@ -16,10 +16,11 @@ use serde::Serialize;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::load::{Host, Loaded, load};
-use super::log_settings_of;
 use super::notify::Manager;
+use super::processors;
 use super::signals::Signals;
 use super::trial::{Trial, TrialReport};
+use super::{log_settings_of, say_warnings};
 use crate::config::{Config, Problem, Problems};
 use crate::gateway::{Snapshot, State};
 use crate::observe::TrialEnd;
@@ -70,9 +71,9 @@ impl Fixed {
         }
     }
 
-    /// Worker threads: as configured, or one a core.
+    /// Worker threads: as configured, or one a processor that this process may keep busy.
     pub(super) fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = || processors::threads(&processors::kernel);
         self.threads.map_or_else(cores, usize::from)
     }
 
@@ -298,6 +299,7 @@ impl Reloader {
         if let Some(log) = &self.state.log {
             log.configure(log_settings_of(&snapshot))?;
         }
+        say_warnings(&snapshot);
         let needs_upgrade = self.fixed.differences(&Fixed::of(&snapshot.config));
         self.publish(&Arc::new(snapshot), confirm);
         Ok(needs_upgrade)

@@ -136,6 +136,8 @@ fn probe(pool: &Pool, settings: &Health, endpoint: &Arc<Endpoint>, clock: Clock)
         .map(|endpoint| match &endpoint.address {
             // A path names no host.
             EndpointAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
+            // The dot at the end of a whole name is for resolvers alone.
+            EndpointAddress::Named(host, port) => format!("{}:{port}", host.trim_end_matches('.')),
             address => address.to_string(),
         })
         .unwrap_or_default();

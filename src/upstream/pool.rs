@@ -170,6 +170,11 @@ impl Pool {
         &self.settings
     }
 
+    /// What is wrong with its TLS material, which is used all the same.
+    pub fn warning(&self) -> Option<&super::peer::TlsError> {
+        self.peers.warning()
+    }
+
     /// How the framework reaches an endpoint of this upstream.
     pub fn peer(&self, endpoint: &Endpoint) -> Option<Box<HttpPeer>> {
         self.peers.at(&endpoint.address).map(Box::new)

@@ -30,5 +30,5 @@ pub(crate) use peer::{Keys, Peer, Signed, base64url};
 pub(crate) use ports::{listen, reserve};
 pub(crate) use rpc::{RpcServer, rpc};
 pub(crate) use streams::{Does, StreamOrigin};
-pub(crate) use tls::TlsClient;
+pub(crate) use tls::{TlsClient, TlsOrigin};
 pub(crate) use wait::{always, eventually, holds_within, millis, seconds, unix_millis, unix_now};

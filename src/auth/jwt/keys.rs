@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Val
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::auth::error::read_at;
+use crate::auth::error::{read_at, read_public_key_at, read_secret_at};
 use crate::auth::{BuildError, ReadSecret};
 use crate::config::{HS_SECRET, JwtAuth, JwtKey};
 use crate::primitives::secret::Secret;
@@ -49,7 +49,11 @@ impl Keys {
             JwtKey::KeySet(source) => (source, "jwks"),
         };
         let place = format!("auth.{}.{name}", auth.name);
-        let material = read_at(&place, source, read)?;
+        let material = match &auth.key {
+            JwtKey::Secret(_) => read_secret_at(&place, source, read)?,
+            JwtKey::PublicKey(_) => read_public_key_at(&place, source, read)?,
+            JwtKey::KeySet(_) => read_at(&place, source, read)?,
+        };
         let keys = match &auth.key {
             JwtKey::Secret(_) => Self::One(Box::new(secret(auth, &place, &material)?)),
             JwtKey::PublicKey(_) => Self::One(Box::new(public_key(auth, &place, &material)?)),
@@ -123,6 +127,7 @@ fn key_set(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Vec<Key>, B
     // The parser's own message may quote the file, which may hold a secret.
     let set: KeySet = serde_json::from_slice(material.expose())
         .map_err(|_| bad("is no JSON object with a list of \"keys\""))?;
+    let listed = set.keys.len();
     let keys: Vec<Key> = set
         .keys
         .into_iter()
@@ -131,6 +136,12 @@ fn key_set(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Vec<Key>, B
         .collect();
     if keys.is_empty() {
         return Err(bad("holds no key for the algorithms of this table"));
+    }
+    if keys.len() < listed {
+        let passed_over = listed - keys.len();
+        log::info!(
+            "{place}: {passed_over} of {listed} keys serve none of the algorithms of this table"
+        );
     }
     Ok(keys)
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Principal;
 use super::nonce::Share;
-use crate::auth::error::read_at;
+use crate::auth::error::{read_public_key_at, read_secret_at};
 use crate::auth::jwt::header_text;
 use crate::auth::{BuildError, ReadSecret};
 use crate::config;
@@ -80,14 +80,14 @@ impl AppKey {
                 .iter()
                 .zip(["secret", "previous_secret"])
                 .map(|(source, name)| {
-                    let secret = read_at(&format!("{place}.{name}"), source, read)?;
+                    let secret = read_secret_at(&format!("{place}.{name}"), source, read)?;
                     Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
                 })
                 .collect::<Result<_, _>>()
                 .map(Self::Secrets),
             config::AppKey::PublicKey(source) => {
                 let place = format!("{place}.public_key");
-                let pem = read_at(&place, source, read)?;
+                let pem = read_public_key_at(&place, source, read)?;
                 public_key(pem.expose()).ok_or(BuildError::PublicKey {
                     place,
                     wanted: "Ed25519 or P-256".to_owned(),

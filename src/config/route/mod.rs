@@ -21,6 +21,7 @@ pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::degrade::Degrade;
 pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
+pub(super) use self::host::host_pattern;
 pub use self::mirror::Mirror;
 use self::shared::Shared;
 pub use self::split::{Side, Split, SplitKey};
@@ -289,7 +290,7 @@ impl RawRoute {
             let here = at.key("headers");
             let here = here.key(name);
             let header = scope.read(&here, name, header_name);
-            let value = scope.read(&here, value, ValueMatch::parse);
+            let value = scope.wanted(&here, value);
             header.zip(value)
         });
         let headers = headers.collect();
@@ -435,13 +436,8 @@ fn values(
     scope: &mut Scope<'_>,
 ) -> Vec<(String, ValueMatch)> {
     let each = raw.iter();
-    each.filter_map(|(name, value)| {
-        Some((
-            name.clone(),
-            scope.read(&at.key(name), value, ValueMatch::parse)?,
-        ))
-    })
-    .collect()
+    each.filter_map(|(name, value)| Some((name.clone(), scope.wanted(&at.key(name), value)?)))
+        .collect()
 }
 
 fn prefix_template(text: &str) -> Result<(), String> {

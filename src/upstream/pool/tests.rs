@@ -8,7 +8,8 @@ fn pool(upstream: &str) -> Pool {
         file: "t.toml".into(),
         text: text.into(),
     };
-    let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
     let settings = config.upstreams[&UpstreamName::new("u")].clone();
     let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
     let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));

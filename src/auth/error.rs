@@ -109,16 +109,10 @@ pub(super) fn read_secret_at(
     Ok(secret)
 }
 
-/// Reads a file with one public key in it.
-pub(super) fn read_public_key_at(
-    place: &str,
-    source: &SecretSource,
-    read: ReadSecret<'_>,
-) -> Result<Secret, BuildError> {
-    let pem = read_at(place, source, read)?;
+/// Refuses a file of which something was passed over when its public key was read.
+pub(super) fn check_only_key(place: &str, pem: &Secret) -> Result<(), BuildError> {
     pem::check_public_key(pem.expose()).map_err(|reason| BuildError::FurtherKey {
         place: place.to_owned(),
         reason,
-    })?;
-    Ok(pem)
+    })
 }

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::harness::{Folder, Gateway, Origin, Peer, Ran, Setup, eventually, seconds, unix_now};
+use crate::harness::{
+    Folder, Gateway, Keys, Origin, Peer, Ran, Setup, eventually, seconds, unix_now,
+};
 
 const SECRET: &str = "canary-secret-of-at-least-32-bytes!!";
 
@@ -391,4 +393,19 @@ fn a_header_that_is_set_in_two_spellings_is_a_problem() {
         .expect(1)
         .says("stands twice");
     rule(&format!("request = {{ add = {twice} }}")).expect(0);
+}
+
+#[test]
+fn a_second_public_key_is_a_problem() {
+    let (one, two) = (Keys::new("ec"), Keys::new("ec"));
+    let text = guarded("x").replace("secret = \"x\"", "public_key = \"file:{dir}/key.pem\"");
+    let text = text.replace("HS256", "ES256");
+    let with = |pem: &str| with_listener(&text).write("key.pem", pem).check();
+    with(&format!("{}\n\n", one.public)).expect(0);
+    for both in [
+        format!("{}{}", one.public, two.public),
+        format!("{}{}", one.public.trim_end(), two.public),
+    ] {
+        with(&both).expect(1).says("auth.app.public_key: line ");
+    }
 }

@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Val
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::auth::error::{read_at, read_public_key_at, read_secret_at};
+use crate::auth::error::{check_only_key, read_at, read_secret_at};
 use crate::auth::{BuildError, ReadSecret};
 use crate::config::{HS_SECRET, JwtAuth, JwtKey};
 use crate::primitives::secret::Secret;
@@ -51,8 +51,7 @@ impl Keys {
         let place = format!("auth.{}.{name}", auth.name);
         let material = match &auth.key {
             JwtKey::Secret(_) => read_secret_at(&place, source, read)?,
-            JwtKey::PublicKey(_) => read_public_key_at(&place, source, read)?,
-            JwtKey::KeySet(_) => read_at(&place, source, read)?,
+            JwtKey::PublicKey(_) | JwtKey::KeySet(_) => read_at(&place, source, read)?,
         };
         let keys = match &auth.key {
             JwtKey::Secret(_) => Self::One(Box::new(secret(auth, &place, &material)?)),
@@ -104,6 +103,7 @@ fn public_key(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Key, Bui
         .ok()
         .and_then(|decoding| Key::new(auth, decoding, None))
         .ok_or_else(|| no_key(auth, place))
+        .and_then(|key| check_only_key(place, material).map(|()| key))
 }
 
 fn no_key(auth: &JwtAuth, place: &str) -> BuildError {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Principal;
 use super::nonce::Share;
-use crate::auth::error::{read_public_key_at, read_secret_at};
+use crate::auth::error::{check_only_key, read_at, read_secret_at};
 use crate::auth::jwt::header_text;
 use crate::auth::{BuildError, ReadSecret};
 use crate::config;
@@ -87,11 +87,13 @@ impl AppKey {
                 .map(Self::Secrets),
             config::AppKey::PublicKey(source) => {
                 let place = format!("{place}.public_key");
-                let pem = read_public_key_at(&place, source, read)?;
-                public_key(pem.expose()).ok_or(BuildError::PublicKey {
-                    place,
+                let pem = read_at(&place, source, read)?;
+                let key = public_key(pem.expose()).ok_or_else(|| BuildError::PublicKey {
+                    place: place.clone(),
                     wanted: "Ed25519 or P-256".to_owned(),
-                })
+                })?;
+                check_only_key(&place, &pem)?;
+                Ok(key)
             }
         }
     }

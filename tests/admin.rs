@@ -479,7 +479,10 @@ print("listening", flush=True)
 body = json.dumps({"config_file": sys.argv[2], "version": "impostor"}).encode()
 while True:
     peer, _ = listener.accept()
-    asked = peer.recv(4096)
+    asked = piece = peer.recv(4096)
+    while piece and b"\r\n\r\n" not in asked:
+        piece = peer.recv(4096)
+        asked += piece
     if asked:
         print("asked", flush=True)
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_TOKEN, Client, Gateway, Origin, admin_json, reserve};
+use crate::harness::{
+    ADMIN_TOKEN, Client, Folder, Gateway, Origin, Ran, admin_json, eventually, reserve, seconds,
+};
 
 const ROUTES: &str = r#"
 [upstream.api]
@@ -159,7 +162,7 @@ fn without_a_configured_token_the_api_is_closed() {
     let address = reserve();
     let text = format!("{ROUTES}\n[admin]\naddress = \"{address}\"\n");
     let gateway = Gateway::with(&text).to(&origin).start();
-    let admin = Client::to(address);
+    let admin = Client::to_admin(address);
     admin.get("/readyz").send().expect(200);
     admin.get("/metrics").send().expect(200);
     for (method, path) in API {
@@ -318,4 +321,218 @@ fn malformed_requests_do_not_hurt_the_admin_side() {
         );
     }
     assert!(gateway.admin().get("/readyz").send().status == 200);
+}
+
+#[test]
+fn over_tcp_it_is_asked_by_an_address_or_by_a_name_of_its_own() {
+    let address = reserve();
+    let admin = |hosts: &str| {
+        format!(
+            "{ROUTES}\n[admin]\naddress = \"{address}\"\ntoken = \"{ADMIN_TOKEN}\"\nhosts = {hosts}\n"
+        )
+    };
+    let origin = Origin::start();
+    let gateway = Gateway::with(&admin("[\"Gate.internal.\", \"*.mesh.internal\"]"));
+    let gateway = gateway.to(&origin).start();
+    let client = Client::to_admin(address);
+    let port = address.port();
+    let ask = |path: &str, host: &str| {
+        let request = client.get(path).bearer(ADMIN_TOKEN).host(host);
+        request.send().status
+    };
+    for path in ["/livez", "/readyz", "/info", "/metrics", "/api/v1/routes"] {
+        for host in [
+            "127.0.0.1",
+            "10.9.8.7:1",
+            "[::1]",
+            "[2001:db8::1]:9900",
+            "localhost",
+            "LOCALHOST.:80",
+            "gate.internal",
+            "GATE.internal.:9900",
+            "a.mesh.internal",
+            &format!("gate.internal:{port}"),
+        ] {
+            assert_eq!(ask(path, host), 200, "{path} {host}");
+        }
+        for host in [
+            "rebound.example",
+            "rebound.example:9900",
+            "127.0.0.1.example",
+            "localhost.example",
+            "mesh.internal",
+            "gate.internal.example",
+            "2130706433",
+            "0x7f.1",
+            "admin",
+        ] {
+            assert_eq!(ask(path, host), 421, "{path} {host}");
+        }
+    }
+    // A proxy's form of the target names the host as well.
+    let absolute = client
+        .get("http://rebound.example/info")
+        .host("rebound.example");
+    assert_eq!(absolute.send().status, 421);
+    // HTTP/1.0 need not say a name, and no browser speaks it.
+    let outcome = client.raw("GET /readyz HTTP/1.0\r\n\r\n");
+    assert_eq!(outcome.status(), 200);
+    // The socket has no names.
+    assert_eq!(gateway.over_socket("GET", "/info", b"").unwrap().0, 200);
+    gateway.rewrite(&admin("[\"rebound.example\"]"));
+    let reloaded = admin_json(client.post("/api/v1/reload"), &json!({})).send();
+    assert_eq!(reloaded.status, 200, "{reloaded:?}");
+    assert_eq!(
+        (
+            ask("/info", "rebound.example"),
+            ask("/info", "gate.internal")
+        ),
+        (200, 421)
+    );
+}
+
+#[test]
+fn names_of_the_admin_listener_are_checked() {
+    for (hosts, wrong) in [
+        ("[\"gate:9900\"]", "without a port"),
+        ("[\"*\"]", "is no host"),
+        ("[\"\"]", "is no host"),
+        ("\"gate\"", "expected a list"),
+    ] {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[admin]\naddress = \"127.0.0.1:9900\"\nhosts = {hosts}\n"
+        );
+        let ran = Folder::with(&text).check().expect(1);
+        ran.says("tollgate.toml:5:").says(wrong);
+    }
+    let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[admin]\nhosts = [\"gate\"]\n";
+    Folder::with(text)
+        .check()
+        .expect(1)
+        .says("mean nothing without `address`");
+}
+
+#[test]
+fn a_token_of_no_bytes_is_a_problem_and_opens_nothing() {
+    let text = |token: &str| {
+        format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[admin]\naddress = \"127.0.0.1:9900\"\ntoken = \"{token}\"\n"
+        )
+    };
+    for token in ["", "env:EMPTY"] {
+        let folder = Folder::with(&text(token));
+        let mut command = folder.command(&["check"], &[]);
+        let ran = Ran::of(command.env("EMPTY", "\n")).expect(1);
+        ran.says("tollgate.toml:5:")
+            .says("admin.token")
+            .says("is empty");
+    }
+}
+
+#[test]
+fn who_is_refused_is_refused_before_the_body() {
+    let (_origin, gateway) = start();
+    let head = |path: &str, more: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n{more}\r\n")
+    };
+    for (path, more, status) in [
+        ("/api/v1/explain", "", 401),
+        ("/api/v1/explain", "Authorization: Bearer x\r\n", 401),
+        ("/api/v1/explain", "Expect: 100-continue\r\n", 401),
+        ("/livez", "", 405),
+        ("/nothing", "", 405),
+    ] {
+        // The body never comes: an answer can only be due to the head.
+        let mut connection = gateway.admin().connect();
+        connection.patience(seconds(5));
+        connection.write(head(path, more)).unwrap();
+        let response = connection.response("POST").unwrap();
+        assert_eq!(
+            (response.status, &*response.interim),
+            (status, &[][..]),
+            "{path} {more}"
+        );
+    }
+    let mut connection = gateway.admin().connect();
+    connection
+        .write(head("/info", "").replace("127.0.0.1", "rebound.example"))
+        .unwrap();
+    assert_eq!(connection.response("POST").unwrap().status, 421);
+    // Who may ask is told when the body is too long.
+    let long = vec![b' '; (1 << 20) + 1];
+    let told = gateway
+        .admin()
+        .post("/api/v1/explain")
+        .bearer(ADMIN_TOKEN)
+        .body(&long)
+        .send();
+    assert_eq!(told.status, 413, "{told:?}");
+}
+
+/// Listens at a path as another user, and notes whether it was sent anything.
+const IMPOSTOR: &str = r#"
+import socket, sys, json
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1] + "/admin.sock")
+listener.listen()
+print("listening", flush=True)
+body = json.dumps({"config_file": sys.argv[2], "version": "impostor"}).encode()
+while True:
+    peer, _ = listener.accept()
+    asked = piece = peer.recv(4096)
+    while piece and b"\r\n\r\n" not in asked:
+        piece = peer.recv(4096)
+        asked += piece
+    if asked:
+        print("asked", flush=True)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    peer.close()
+"#;
+
+#[test]
+fn a_socket_found_by_searching_must_be_the_caller_s_or_root_s() {
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let folder = Folder::with("[server]\nruntime_dir = \"{dir}/nowhere\"\nthread = 1\n");
+    let theirs = tempfile::Builder::new().prefix("tg").tempdir().unwrap();
+    fs::set_permissions(theirs.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = theirs.path().join("said");
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", IMPOSTOR])
+        .arg(theirs.path())
+        .arg(folder.config())
+        .stdout(fs::File::create(&said).unwrap());
+    let _impostor = Ended(command.uid(65_534).gid(65_534).spawn().unwrap());
+    let said = || fs::read_to_string(&said).unwrap();
+    eventually(seconds(10), "it listens", || said().contains("listening"));
+    let status = folder.run(&["status"], &[]);
+    status.expect(1).says("thread").never_says("impostor");
+    assert_eq!(said(), "listening\n");
+    // What the configuration names may be asked by root, whoever owns it, also while the rest is broken.
+    let named = format!(
+        "[server]\nruntime_dir = \"{}\"\nthread = 1\n",
+        theirs.path().display()
+    );
+    fs::write(folder.config(), named).unwrap();
+    folder.run(&["status"], &[]).expect(0).says("impostor");
+}
+
+#[test]
+fn a_gateway_is_found_when_its_file_is_broken() {
+    let gateway = Gateway::with(ROUTES).fill("origin", "127.0.0.1:9").start();
+    gateway.write("tollgate.toml", "nonsense = 1\n");
+    gateway.run_cli(&["status"], &[]).expect(0).says("ready");
+}
+
+/// Ends with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -30,7 +30,7 @@ fn configuration(text: &str) -> Config {
         file: "t.toml".into(),
         text: text.into(),
     };
-    config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// Allocations of `act` once it has run often enough to have what it keeps.

@@ -1,5 +1,7 @@
 //! The command line, one verb after the other.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -49,6 +51,14 @@ fn version_is_one_line_that_scripts_can_read() {
     for word in ["commit", "0.9.1"] {
         assert!(long.to_lowercase().contains(word), "{word} in {long}");
     }
+    assert!(
+        long.contains("key exchange: X25519MLKEM768, X25519"),
+        "{long}"
+    );
+    assert!(
+        long.contains("with aws-lc-rs, to clients and to upstreams"),
+        "{long}"
+    );
     assert!(long.to_lowercase().contains("rustls"), "{long}");
 }
 
@@ -478,7 +488,19 @@ fn demo_serves_and_prints_lines_that_work() {
         .find(|l| l.contains("curl") && l.contains("x-ca-signature:"))
         .expect("a signed line");
     assert!(signed.contains("/partner/"), "{signed}");
+    let file = Path::new(after("configuration: ").lines().next().unwrap());
+    let directory = file.parent().unwrap();
+    let mode = std::fs::metadata(directory).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let random = name.strip_prefix("tollgate-demo-").unwrap();
+    assert!(
+        random.len() == 32 && random.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{name}"
+    );
+    let directory = directory.to_owned();
     drop(demo);
+    assert!(!directory.exists(), "nothing is left of it");
 }
 
 /// Ends with the test.

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Rooms by floor.
 const FLOORS: [(&str, u8); 17] = [
@@ -34,6 +35,46 @@ const FLOORS: [(&str, u8); 17] = [
 
 /// The sideways imports there are: the program calls the command line, and a record names the reason of a refusal.
 const NEIGHBOURS: [(&str, &str); 2] = [("main", "cli"), ("observe", "filter")];
+
+#[test]
+fn who_lacks_what_building_needs_is_told_what_it_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
+    let packages = makefile
+        .lines()
+        .find_map(|line| line.strip_prefix("BUILD_PACKAGES := "));
+    let packages = packages.unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let readme: Vec<&str> = readme.split_whitespace().collect();
+    assert!(
+        readme
+            .join(" ")
+            .contains(&format!("apt-get install {packages}"))
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("build");
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "-o"])
+        .args([&script, &root.join("build.rs")])
+        .status();
+    assert!(built.unwrap().success());
+    let lacking = Command::new(&script)
+        .env_clear()
+        .env("PATH", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&lacking.stderr);
+    assert!(!lacking.status.success(), "{said}");
+    for word in ["cc", "cmake", packages, "make install-deps"] {
+        assert!(said.contains(word), "{word} in {said}");
+    }
+    let whole = Command::new(&script)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(whole.status.success(), "{whole:?}");
+}
 
 #[test]
 fn every_room_has_a_floor() {

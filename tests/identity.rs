@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Gateway, Origin, Peer, Seen, unix_now};
+use crate::harness::{Gateway, Http2, Origin, Peer, Seen, asking, unix_now};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -269,7 +269,7 @@ fn a_broken_traceparent_is_replaced() {
 }
 
 /// What a client may try to call itself.
-const CLAIMED: [&str; 7] = [
+const CLAIMED: [&str; 12] = [
     "X-User-Id",
     "x-user-id",
     "X_User_Id",
@@ -277,6 +277,11 @@ const CLAIMED: [&str; 7] = [
     "X-User-Role",
     "X-Consumer",
     "X_CONSUMER",
+    "X-Consumer-Auth",
+    "X_Consumer_Auth",
+    "X-Consumer_Auth",
+    "X-Consumer-Claim",
+    "X_CONSUMER_CLAIM",
 ];
 
 #[test]
@@ -321,6 +326,8 @@ fn identity_comes_from_the_token_alone() {
     assert_eq!(seen.values("x-user-id"), ["user-7"]);
     assert_eq!(seen.values("x-user-role"), ["editor"]);
     assert_eq!(seen.values("x-consumer"), ["user-7"]);
+    assert_eq!(seen.values("x-consumer-auth"), ["app"]);
+    assert_eq!(seen.header("x-consumer-claim"), None);
     assert!(
         seen.headers.iter().all(|(_, v)| v != "canary"),
         "{:?}",
@@ -366,19 +373,124 @@ fn a_claim_cannot_bring_in_a_header_line() {
     );
 }
 
+/// What only a proxy has reason to say.
+const OF_PROXIES: [&str; 15] = [
+    "Forwarded",
+    "X-Forwarded",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "X-Forwarded-User",
+    "X-Real-IP",
+    "X-Original-URL",
+    "X-Original-Host",
+    "X-Rewrite-URL",
+    "X-Rewrite-Path",
+    "X-HTTP-Method-Override",
+    "X-HTTP-Method",
+    "X-Method-Override",
+    "X-Shadow",
+];
+
+/// What an upstream saw of the canaries.
+fn canaries(seen: &Seen) -> Vec<&str> {
+    let kept = seen.headers.iter().filter(|(_, value)| value == "canary");
+    kept.map(|(name, _)| name.as_str()).collect()
+}
+
 #[test]
-fn headers_that_rename_the_request_are_removed() {
+fn what_only_a_proxy_says_is_removed_from_everybody_else() {
     let origin = Origin::start();
-    let gateway = Gateway::with(ROUTES).to(&origin).start();
-    let names = ["X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override"];
-    let client = gateway.client();
-    let request = names.iter().fold(client.get("/open/x"), |request, name| {
-        request.header(name, "/closed/x")
-    });
-    let seen = request.send().seen();
-    for name in names {
-        assert_eq!(seen.header(name), None, "{name}");
+    let gateway = Gateway::with(&format!(
+        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n{ROUTES}\
+         [[route]]\nid = \"changed\"\npath = \"/changed\"\nupstream = \"api\"\n\
+         request = {{ set = {{ X-Forwarded-Prefix = \"/ours\" }} }}\n"
+    ))
+    .to(&origin)
+    .start();
+    let twins = OF_PROXIES.map(|name| name.replace('-', "_"));
+    let names: Vec<&str> = OF_PROXIES
+        .into_iter()
+        .chain(
+            twins
+                .iter()
+                .map(String::as_str)
+                .filter(|name| name.contains('_')),
+        )
+        .collect();
+    for (target, upgrade) in [("/open/x", false), ("/open/x", true), ("/changed", false)] {
+        let client = gateway.client();
+        let mut request = names.iter().fold(client.get(target), |request, name| {
+            request.header(name, "canary")
+        });
+        if upgrade {
+            // What concerns the connection goes through the framework.
+            request = request.header("TE", "trailers");
+        }
+        let seen = request.send().seen();
+        assert!(canaries(&seen).is_empty(), "{:?}", canaries(&seen));
+        let own = seen.values("x-forwarded-prefix");
+        let expected: &[&str] = if target == "/changed" {
+            &["/ours"]
+        } else {
+            &[]
+        };
+        assert_eq!(own, expected);
     }
+    let client = Http2::connect(gateway.listen());
+    let request = names
+        .iter()
+        .fold(asking("GET", "/open/x"), |request, name| {
+            request.header(name.to_ascii_lowercase(), "canary")
+        });
+    let echo = client.send(request, None).expect(200);
+    let seen = Seen::from_echo(&serde_json::from_slice(&echo.body).unwrap());
+    assert!(canaries(&seen).is_empty(), "{:?}", canaries(&seen));
+}
+
+#[test]
+fn a_trusted_proxy_may_say_it() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(&with_proxies("[\"127.0.0.0/8\"]"))
+        .to(&origin)
+        .start();
+    let client = gateway.client();
+    let request = OF_PROXIES
+        .iter()
+        .fold(client.get("/open/x"), |request, name| {
+            request.header(name, "canary")
+        });
+    // Not what it passed on unread.
+    let seen = request.header("X_Forwarded_Prefix", "canary").send().seen();
+    let mut kept: Vec<String> = canaries(&seen)
+        .into_iter()
+        .map(str::to_ascii_lowercase)
+        .collect();
+    kept.sort();
+    let mut all = OF_PROXIES.map(str::to_ascii_lowercase).to_vec();
+    all.sort();
+    assert_eq!(kept, all);
+}
+
+#[test]
+fn trailers_over_http_2_carry_nothing_on() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(&format!(
+        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n{ROUTES}"
+    ))
+    .to(&origin)
+    .start();
+    let client = Http2::connect(gateway.listen());
+    let request = asking("POST", "/open/x").body(()).unwrap();
+    let mut asked = client.begin(request, true);
+    asked.body.send_data("abc".into(), false).unwrap();
+    let mut trailers = http::HeaderMap::new();
+    for name in ["x-shadow", "x-forwarded-for", "x-user-id"] {
+        trailers.insert(name, "canary".parse().unwrap());
+    }
+    asked.body.send_trailers(trailers).unwrap();
+    asked.wait().expect("an answer").expect(200);
+    assert!(!String::from_utf8_lossy(&origin.bytes()).contains("canary"));
 }
 
 #[test]

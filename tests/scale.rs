@@ -28,7 +28,7 @@ fn source(text: &str) -> Source {
 }
 
 fn configuration(text: &str) -> Config {
-    config::load(&[source(text)], &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    config::load(&[source(text)], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// What stays in memory of what `act` takes, per each of `count`.
@@ -218,7 +218,8 @@ fn ten_thousand_routes_take_a_few_kilobytes_each() {
     let mut kept = None;
     let info = measure(|| {
         let sources = vec![source(&text)];
-        let config = config::load(&sources, &|_| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let config =
+            config::load(&sources, &|_| Ok(None)).unwrap_or_else(|wrong| panic!("{wrong}"));
         let snapshot = Snapshot::build(config, sources, &state, &Nothing);
         kept = Some(snapshot.unwrap_or_else(|wrong| panic!("{wrong}")));
     });

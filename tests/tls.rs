@@ -5,7 +5,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::harness::{Client, Gateway, Origin, Peer, Seen, Setup, TlsClient, reserve};
+use crate::harness::{
+    Client, Folder, Gateway, Origin, Peer, Seen, Setup, TlsClient, eventually, reserve, seconds,
+};
 
 const NAME: &str = "api.example.com";
 
@@ -531,4 +533,116 @@ fn what_is_no_tls_costs_only_its_own_connection() {
     let _ = plain.raw([0x16, 3, 1, 0xff, 0xff, 1]);
     let asked = curl(&gateway, address, NAME, "ours-ca.pem", &[]);
     assert_eq!(text(&asked), "fine");
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_sends_all_of_its_body_first() {
+    let address = reserve();
+    let certificates = Peer::certificates(NAME);
+    let gateway = pair(with(address, &listed(&["a"])), "a", &certificates).start();
+    let client = TlsClient::new(NAME, pem(&certificates, "ca"), None);
+    let body = "x".repeat(8 << 20);
+    let request = format!(
+        "POST /fixed HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = client.ask(&Client::to(address), &request).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    drop(gateway);
+}
+#[test]
+fn a_key_exchange_that_outlives_quantum_computers_is_spoken_and_every_other_still() {
+    use rustls::NamedGroup;
+    let address = reserve();
+    let ours = Peer::certificates(NAME);
+    let gateway = pair(with(address, &listed(&["ours"])), "ours", &ours).start();
+    for group in [
+        NamedGroup::X25519MLKEM768,
+        NamedGroup::X25519,
+        NamedGroup::secp256r1,
+    ] {
+        let client = TlsClient::wanting(group, NAME, pem(&ours, "ca"));
+        let answer = client.get(&Client::to(address), NAME, "/fixed").unwrap();
+        assert!(answer.ends_with("fine"), "{group:?}: {answer}");
+    }
+    drop(gateway);
+}
+
+/// A listener whose certificate file is `chain`, and what `check` says of it.
+fn checked(chain: &str, key: &str) -> crate::harness::Ran {
+    let text = "[[listener]]\naddress = \"127.0.0.1:8443\"\n\
+                tls = { certificates = [{ cert = \"{dir}/a.pem\", key = \"{dir}/a.key\" }] }\n\
+                [[route]]\npath = \"/\"\nrespond = { status = 204 }\n";
+    let folder = Folder::with("").write("tollgate.toml", text);
+    folder.write("a.pem", chain).write("a.key", key).check()
+}
+
+#[test]
+fn nothing_in_a_certificate_file_is_passed_over() {
+    let ours = Peer::certificates(NAME);
+    let (leaf, ca, key) = (
+        pem(&ours, "server"),
+        pem(&ours, "ca"),
+        pem(&ours, "server_key"),
+    );
+    checked(&format!("{leaf}{ca}"), key)
+        .expect(0)
+        .never_says("warning");
+    checked(leaf, key).expect(0).never_says("warning");
+    checked(&format!("{key}subject: x\n{leaf}\n{ca}"), key)
+        .expect(0)
+        .never_says("warning");
+    let joined = format!("{}{ca}", leaf.trim_end());
+    checked(&joined, key)
+        .expect(1)
+        .says("a.pem: line ")
+        .says("lines of their own");
+    let indented = format!("{leaf} {ca}");
+    checked(&indented, key).expect(1).says("lines of their own");
+    let maimed = format!("{leaf}{}", ca.replacen("-----BEGIN", "----BEGIN", 1));
+    checked(&maimed, key).expect(1).says("a.pem: line ");
+    let trusted = ca.replace(" CERTIFICATE-", " TRUSTED CERTIFICATE-");
+    checked(&format!("{leaf}{trusted}"), key)
+        .expect(1)
+        .says("TRUSTED CERTIFICATE");
+    let cut = ca.split("-----END").next().unwrap();
+    checked(&format!("{leaf}{cut}"), key)
+        .expect(1)
+        .says("has no end");
+    checked(leaf, &format!("{key}{}", pem(&ours, "client_key")))
+        .expect(1)
+        .says("a second private key");
+}
+
+#[test]
+fn a_chain_that_leads_nowhere_gets_a_warning_and_is_served() {
+    let (ours, other) = (Peer::certificates(NAME), Peer::certificates(NAME));
+    let chain = format!("{}{}", pem(&ours, "server"), pem(&other, "ca"));
+    let ran = checked(&chain, pem(&ours, "server_key")).expect(0);
+    assert!(
+        ran.stderr.contains("warning: ") && ran.stderr.contains("a.pem"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("ok"), "{ran:?}");
+    let address = reserve();
+    let gateway = pair(with(address, &listed(&["ours"])), "ours", &ours);
+    let gateway = gateway.file("ours.pem", &chain).start();
+    let warned = |text: &str| {
+        let lines = gateway.log_lines();
+        let mut lines = lines.iter().filter(|line| line["level"] == "warn");
+        lines.any(|line| line["msg"].as_str().is_some_and(|msg| msg.contains(text)))
+    };
+    eventually(seconds(5), "a warning", || warned("signed the first one"));
+    let client = TlsClient::new(NAME, pem(&ours, "ca"), None);
+    let answer = client.get(&Client::to(address), NAME, "/fixed").unwrap();
+    assert!(answer.ends_with("fine"), "{answer}");
+}
+
+#[test]
+fn an_authority_that_would_be_passed_over_is_a_problem() {
+    let (ours, other) = (Peer::certificates(NAME), Peer::certificates(NAME));
+    let joined = format!("{}{}", pem(&ours, "ca").trim_end(), pem(&other, "ca"));
+    let tls = format!("{}\nclient_ca = \"{{dir}}/both.pem\"", listed(&["ours"]));
+    let setup = pair(with(reserve(), &tls), "ours", &ours).file("both.pem", &joined);
+    setup.fails_to_start().expect(1).says("both.pem: line ");
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use crate::harness::{
-    Answer, Connection, Gateway, Origin, Peer, eventually, millis, seconds, unix_now,
+    Answer, Connection, Gateway, Origin, Peer, RawOrigin, Says, WAYS, eventually, millis, seconds,
+    unix_now,
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -133,28 +134,210 @@ fn a_tunnel_outlives_the_deadline_of_a_request() {
     }
 }
 
-#[test]
-fn a_tunnel_in_which_nobody_speaks_ends() {
+/// A gateway whose tunnels may be silent for so long, while answers may not be silent at all.
+fn silent_for(tunnel: &str) -> (Origin, Gateway) {
     let origin = Origin::answering(|_| {
         Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")
     });
-    let gateway = Gateway::with(
-        "[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n[upstream.api.timeout]\nread = \"800ms\"\n\
-         [[route]]\npath = \"/open\"\nupstream = \"api\"\n",
-    )
+    let gateway = Gateway::with(&format!(
+        "[upstream.api]\nendpoints = [{{ address = \"{{origin}}\" }}]\n[upstream.api.timeout]\nread = \"200ms\"\n\
+         request = \"300ms\"\n{tunnel}\n[[route]]\nid = \"r\"\npath = \"/open\"\nupstream = \"api\"\n"
+    ))
     .to(&origin)
     .start();
-    let mut connection = opened(&gateway, "/open", "");
+    (origin, gateway)
+}
+
+const AWAY_TO_CLIENT: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+const AWAY_TO_ORIGIN: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+#[test]
+fn a_tunnel_in_which_nobody_speaks_ends_and_both_sides_hear_so() {
+    let (origin, gateway) = silent_for("tunnel = \"800ms\"");
+    let mut connection = opened(&gateway, "/open", "X-Trace-ID: silent\r\n");
     for _ in 0..6 {
-        echoes(&mut connection, b"still here");
+        echoes(&mut connection, b"\x82\x04ping");
         std::thread::sleep(millis(250));
     }
     let silent_since = std::time::Instant::now();
-    assert!(
-        connection.closes_within(seconds(5)),
-        "without a word into the tunnel"
-    );
+    assert_eq!(connection.bytes(4).unwrap(), AWAY_TO_CLIENT);
     assert!(silent_since.elapsed() >= millis(400));
+    assert!(connection.closes_within(seconds(5)));
+    eventually(seconds(5), "the origin heard it, too", || {
+        origin.bytes().ends_with(&AWAY_TO_ORIGIN)
+    });
+    let line = gateway.access_line("silent");
+    assert_eq!(
+        (&line["status"], &line["tunnel_end"], &line["reason"]),
+        (&json!(101), &json!("timeout"), &json!("tunnel_timeout")),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_silent_tunnel_outlives_what_bounds_an_answer() {
+    let (origin, gateway) = silent_for("");
+    let mut connection = opened(&gateway, "/open", "");
+    // Far beyond `read` and `request`, and what the gateway waits for after them.
+    assert!(!connection.closes_within(seconds(2)));
+    echoes(&mut connection, b"\x82\x04ping");
+    assert_eq!(origin.open(), 1);
+}
+
+#[test]
+fn one_side_that_speaks_keeps_a_tunnel_open() {
+    // The origin says something from time to time, and the client nothing.
+    let chatty = RawOrigin::saying(|_| {
+        let mut says = Says::text(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        );
+        for _ in 0..10 {
+            says.push(Says::Pause(millis(250)));
+            says.push(Says::Bytes(b"\x82\x01.".to_vec()));
+        }
+        says
+    });
+    let gateway = Gateway::with(&chatty.config("timeout = { tunnel = \"800ms\" }"))
+        .file("ca.pem", chatty.ca())
+        .start();
+    for way in WAYS {
+        let mut connection = gateway.client().connect();
+        connection
+            .write(handshake(&format!("/{way}/"), ""))
+            .unwrap();
+        connection.response("GET").unwrap().expect(101);
+        assert_eq!(
+            connection.bytes(30).unwrap(),
+            b"\x82\x01.".repeat(10),
+            "{way}"
+        );
+        assert_eq!(connection.bytes(4).unwrap(), AWAY_TO_CLIENT, "{way}");
+    }
+}
+
+#[test]
+fn explaining_says_how_long_a_tunnel_may_be_silent() {
+    let (_origin, gateway) = silent_for("tunnel = \"90s\"");
+    let asked = [
+        "GET",
+        "/open",
+        "-H",
+        "Connection: Upgrade",
+        "-H",
+        "Upgrade: websocket",
+    ];
+    gateway
+        .run_cli(&["explain"], &asked)
+        .expect(0)
+        .says("a WebSocket may be silent for 90s");
+    gateway
+        .run_cli(&["explain"], &asked[..2])
+        .expect(0)
+        .never_says("WebSocket");
+    gateway
+        .run_cli(&["config", "show"], &[])
+        .expect(0)
+        .says("tunnel = \"90s\"")
+        .says("max_response_header = \"64KiB\"");
+}
+
+#[test]
+fn no_close_frame_falls_into_the_middle_of_another() {
+    let (_origin, gateway) = silent_for("tunnel = \"400ms\"");
+    let mut connection = opened(&gateway, "/open", "");
+    // The origin echoes the beginning of a frame of 10 bytes.
+    echoes(&mut connection, b"\x82\x0ahel");
+    assert!(connection.closes_within(seconds(5)), "without a word");
+}
+
+#[test]
+fn an_open_tunnel_hears_that_the_gateway_stops() {
+    let (origin, gateway) = {
+        let origin = Origin::answering(|_| {
+            Answer::switch_and_echo("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")
+        });
+        let gateway = Gateway::with(
+            "[server]\ngrace_period = \"2s\"\n[upstream.api]\nendpoints = [{ address = \"{origin}\" }]\n\
+             [[route]]\nid = \"r\"\npath = \"/open\"\nupstream = \"api\"\n",
+        )
+        .to(&origin)
+        .start();
+        (origin, gateway)
+    };
+    let mut connection = opened(&gateway, "/open", "X-Trace-ID: stopped\r\n");
+    echoes(&mut connection, b"\x82\x04ping");
+    let told = std::time::Instant::now();
+    gateway.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(connection.bytes(4).unwrap(), AWAY_TO_CLIENT);
+    assert!(told.elapsed() >= millis(700), "it is served until then");
+    assert!(gateway.wait_exit(seconds(5)).success());
+    assert!(origin.bytes().ends_with(&AWAY_TO_ORIGIN));
+    let line = gateway.access_line("stopped");
+    assert_eq!(line["tunnel_end"], "draining", "{line}");
+}
+
+#[test]
+fn the_log_says_who_ended_a_tunnel() {
+    let (origin, gateway) = start();
+    let mut by_client = opened(&gateway, "/open", "X-Trace-ID: by-client\r\n");
+    echoes(&mut by_client, b"\x82\x04ping");
+    drop(by_client);
+    let line = gateway.access_line("by-client");
+    assert_eq!(
+        (&line["tunnel_end"], &line["bytes_in"], &line["bytes_out"]),
+        (&json!("client"), &json!(6), &json!(6)),
+        "{line}"
+    );
+    let mut by_origin = opened(&gateway, "/open", "X-Trace-ID: by-origin\r\n");
+    echoes(&mut by_origin, b"hello");
+    origin.kill();
+    assert!(by_origin.closes_within(seconds(5)));
+    let line = gateway.access_line("by-origin");
+    assert_eq!(line["tunnel_end"], "upstream", "{line}");
+}
+
+#[test]
+fn tunnels_open_on_every_way_to_an_origin() {
+    let origin = RawOrigin::saying(|_| {
+        Says::text(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
+        )
+    });
+    let gateway = Gateway::with(&origin.config(""))
+        .file("ca.pem", origin.ca())
+        .start();
+    for way in WAYS {
+        let mut connection = gateway.client().connect();
+        connection
+            .write(handshake(&format!("/{way}/"), ""))
+            .unwrap();
+        let answer = connection.response("GET").unwrap().expect(101);
+        assert_eq!(answer.header("upgrade"), Some("websocket"), "{way}");
+        assert_eq!(connection.bytes(5).unwrap(), b"hello", "{way}");
+    }
+}
+
+#[test]
+fn an_upgrade_to_something_else_than_was_asked_for_is_not_passed_on() {
+    for head in [
+        "Upgrade: h2c\r\nConnection: Upgrade\r\n",
+        "Upgrade: websocket\r\n",
+        "Connection: Upgrade\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{head}\r\n");
+        let origin = RawOrigin::saying(move |_| Says::text(&answer));
+        let gateway = Gateway::with(&origin.config(""))
+            .file("ca.pem", origin.ca())
+            .start();
+        for way in WAYS {
+            let mut connection = gateway.client().connect();
+            connection
+                .write(handshake(&format!("/{way}/"), ""))
+                .unwrap();
+            let answer = connection.response("GET").unwrap();
+            answer.refused(502, "upstream_invalid");
+        }
+    }
 }
 
 #[test]

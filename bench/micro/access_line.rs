@@ -58,12 +58,15 @@ fn record<'r>(
         attempts: 1,
         client_ip: [192, 0, 2, 1].into(),
         consumer: Some("user-1"),
+        consumer_auth: Some("app"),
         bytes_in: 0,
         bytes_out: 128,
         version: Version::HTTP_11,
         user_agent: Some(agent),
         referer: None,
         reason: None,
+        cause: None,
         fallback: None,
+        tunnel_end: None,
     }
 }

@@ -118,7 +118,8 @@ fn routes(count: u32) -> Box<dyn std::any::Any> {
         file: "memory.toml".into(),
         text: text.into(),
     }];
-    let config = config::load(&sources, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::load(&sources, &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
     let metrics = Arc::new(Metrics::new("0", "0").expect("metrics"));
     let state = State::new(metrics, None);
     let snapshot = Snapshot::build(config, sources, &state, &Nothing)

@@ -20,7 +20,7 @@ pub(crate) fn configuration(text: &str) -> Config {
         file: "bench.toml".into(),
         text: text.into(),
     };
-    config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A `GET` of `target` with these header fields.

@@ -86,7 +86,8 @@ mod tests {
 
     use super::*;
     use crate::auth::testing::{Call, reason};
-    use crate::filter::Principal;
+    use crate::filter::{NamedBy, Principal};
+    use crate::primitives::AuthName;
 
     fn asked(path: &str, allowed: &[&str], claims: Value) -> &'static str {
         let allowed = allowed.iter().map(|v| (*v).to_owned()).collect();
@@ -94,11 +95,8 @@ mod tests {
         let call = Call::get("/");
         let mut exchange = call.exchange();
         exchange.principal = Some(Arc::new(Principal {
-            consumer: "someone".into(),
-            consumer_header: None,
             claims,
-            forward: Vec::new(),
-            tier: None,
+            ..Principal::named(&AuthName::new("app"), NamedBy::Subject, "someone")
         }));
         reason(&filter.check(&mut exchange))
     }

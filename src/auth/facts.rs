@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::jwt::TokenCache;
 use super::signature::{Claim, NonceOwner, NonceStore, Ownership};
-use crate::config::Auth;
+use crate::config::{Auth, SignatureAuth};
 use crate::primitives::AuthName;
 
 /// The used nonces of one `[auth.NAME]`, on their way to another process.
@@ -34,8 +34,9 @@ pub struct AuthFacts {
     /// Kept for the life of the process: a nonce must not come back because its table was away for a reload.
     nonces: Mutex<HashMap<AuthName, Arc<NonceStore>>>,
     ownership: Arc<Ownership>,
-    /// Kept as long as a configuration uses them; a fingerprint tells whether the rules are still the same.
-    tokens: Mutex<HashMap<AuthName, (u128, Weak<TokenCache>)>>,
+    /// Kept as long as a configuration uses them, by the fingerprint of their rules and their capacity: what was verified
+    /// by other rules is another memory, and neither takes the other's place.
+    tokens: Mutex<HashMap<(AuthName, u128, u32), Weak<TokenCache>>>,
 }
 
 impl AuthFacts {
@@ -50,14 +51,45 @@ impl AuthFacts {
         }
     }
 
-    /// Forgets what no `[auth.NAME]` of `auths` needs. Nonces in use stay even so: their table may come back.
-    pub fn retain<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>) {
+    /// Keeps nonces as `auths` want it from now on: those of every configuration that is in force or may be again, of
+    /// which the largest skew and the largest capacity hold. Building an authenticator changes none of this.
+    pub fn apply<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>) {
+        let mut wanted: HashMap<&AuthName, Wanted> = HashMap::new();
+        let signed = auths.into_iter().filter_map(|auth| match auth {
+            Auth::Signature(auth) => Some(auth),
+            Auth::Jwt(_) => None,
+        });
+        for auth in signed {
+            wanted.entry(&auth.name).or_default().add(auth);
+        }
+        let stores = self.nonces.lock();
+        for (name, wanted) in wanted {
+            if let Some(store) = stores.get(name) {
+                store.configure(wanted.skew, wanted.capacity as usize, unix_ms());
+                let shares = wanted.shares.into_iter();
+                shares.for_each(|(app, most)| store.allot(app, most));
+            }
+        }
+    }
+
+    /// Forgets what nobody holds and none of `auths` names. Nonces in use stay even so: their table may come back; and when
+    /// it does after they are gone, stamps are refused that may have come with them.
+    pub fn prune<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>, now: u64) {
         let names: HashSet<&AuthName> = auths.into_iter().map(name_of).collect();
-        let in_use = |store: &Arc<NonceStore>| Arc::strong_count(store) > 1 || !store.is_empty();
-        self.nonces
+        let unix_ms = unix_ms();
+        self.nonces.lock().retain(|name, store| {
+            let idle = store.is_idle(now);
+            if !idle || Arc::strong_count(store) > 1 || names.contains(name) {
+                return true;
+            }
+            if let Some(fence) = store.fence_of_what_is_gone(unix_ms) {
+                self.fence_unix_ms.fetch_max(fence, Ordering::Relaxed);
+            }
+            false
+        });
+        self.tokens
             .lock()
-            .retain(|name, store| names.contains(name) || in_use(store));
-        self.tokens.lock().retain(|name, _| names.contains(name));
+            .retain(|_, cache| cache.strong_count() > 0);
     }
 
     /// Every live nonce, for another process. From now on nothing is decided here: no nonce passes, unless
@@ -128,42 +160,57 @@ impl AuthFacts {
         self.store_of(name).import(entries, now);
     }
 
-    /// The nonces of `name`, kept from now on for this skew and up to this capacity.
+    /// The nonces of `name`. Those that nobody knew are kept for this skew and up to this capacity; the others as before,
+    /// until [`apply`](Self::apply) says otherwise.
     pub(super) fn nonces(&self, name: &AuthName, skew: Duration, capacity: u32) -> Arc<NonceStore> {
-        let store = self.store_of(name);
-        store.configure(skew, capacity as usize, unix_ms());
-        store
-    }
-
-    fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
         let store = stores.entry(name.clone()).or_insert_with(|| {
-            let ownership = Arc::clone(&self.ownership);
-            let fence = self.fence_unix_ms.load(Ordering::Relaxed);
-            Arc::new(NonceStore::new(name.clone(), fence, ownership))
+            let store = self.new_store(name);
+            store.configure(skew, capacity as usize, unix_ms());
+            store
         });
         Arc::clone(store)
     }
 
-    /// The verified tokens of `name`: those of the last build when the rules are the same, else none.
+    /// Every store and cache, for tests that compare.
+    #[cfg(test)]
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let nonces = self.nonces.lock();
+        let mut lines: Vec<_> = nonces.values().map(|store| store.dump()).collect();
+        let tokens = self.tokens.lock();
+        lines.extend(
+            tokens
+                .iter()
+                .map(|(key, cache)| format!("{key:?} {:?}", cache.as_ptr())),
+        );
+        lines.push(format!("{:?}", self.fence_unix_ms));
+        lines.sort();
+        lines
+    }
+
+    fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
+        let mut stores = self.nonces.lock();
+        let new = || self.new_store(name);
+        Arc::clone(stores.entry(name.clone()).or_insert_with(new))
+    }
+
+    fn new_store(&self, name: &AuthName) -> Arc<NonceStore> {
+        let ownership = Arc::clone(&self.ownership);
+        let fence = self.fence_unix_ms.load(Ordering::Relaxed);
+        Arc::new(NonceStore::new(name.clone(), fence, ownership))
+    }
+
+    /// The verified tokens of `name` by these rules: those of a configuration that had the same, else none.
     pub(super) fn tokens(&self, name: &AuthName, rules: u128, capacity: u32) -> Arc<TokenCache> {
         let mut caches = self.tokens.lock();
-        caches.retain(|_, (_, cache)| cache.strong_count() > 0);
-        if let Some((known, cache)) = caches.get(name)
-            && *known == rules
-            && let Some(cache) = cache.upgrade()
-        {
+        let key = (name.clone(), rules, capacity);
+        if let Some(cache) = caches.get(&key).and_then(Weak::upgrade) {
             return cache;
         }
         let cache = Arc::new(TokenCache::new(capacity as usize));
-        caches.insert(name.clone(), (rules, Arc::downgrade(&cache)));
+        caches.insert(key, Arc::downgrade(&cache));
         cache
     }
-}
-
-fn unix_ms() -> u64 {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    unix.map_or(0, |time| time.as_millis() as u64)
 }
 
 fn name_of(auth: &Auth) -> &AuthName {
@@ -171,6 +218,32 @@ fn name_of(auth: &Auth) -> &AuthName {
         Auth::Jwt(auth) => &auth.name,
         Auth::Signature(auth) => &auth.name,
     }
+}
+
+/// What configurations want of the nonces of one `[auth.NAME]`: of each the most.
+#[derive(Default)]
+struct Wanted<'c> {
+    skew: Duration,
+    capacity: u32,
+    /// Most nonces of each application.
+    shares: HashMap<&'c str, usize>,
+}
+
+impl<'c> Wanted<'c> {
+    fn add(&mut self, auth: &'c SignatureAuth) {
+        self.skew = self.skew.max(auth.skew);
+        self.capacity = self.capacity.max(auth.nonce_capacity);
+        let part = NonceStore::part(auth.nonce_capacity as usize, auth.apps.len());
+        for app in auth.apps.keys() {
+            let most = self.shares.entry(app).or_default();
+            *most = part.max(*most);
+        }
+    }
+}
+
+fn unix_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    unix.map_or(0, |time| time.as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -201,6 +274,48 @@ mod tests {
     }
 
     #[test]
+    fn what_was_verified_by_other_rules_takes_nothing_away() {
+        let facts = AuthFacts::new(0);
+        let name = AuthName::new("app");
+        let first = facts.tokens(&name, 1, 10);
+        drop(facts.tokens(&name, 2, 10));
+        drop(facts.tokens(&name, 1, 99));
+        facts.prune([], 0);
+        assert!(Arc::ptr_eq(&first, &facts.tokens(&name, 1, 10)));
+        assert_eq!(facts.tokens.lock().len(), 1);
+    }
+
+    #[test]
+    fn what_is_built_changes_nothing_and_what_is_applied_does() {
+        let facts = AuthFacts::new(0);
+        let name = AuthName::new("partner");
+        let store = facts.nonces(&name, Duration::from_secs(300), 10);
+        facts.nonces(&name, Duration::from_secs(1), 1);
+        assert_eq!(store.lifetime(), Duration::from_secs(602));
+        let of = |skew: &str, capacity: u32| {
+            let text = format!(
+                "[[listener]]\naddress = \"127.0.0.1:1\"\n[auth.partner]\ntype = \"signature\"\nscheme = \"ca\"\n\
+                 skew = \"{skew}\"\nnonce_capacity = {capacity}\n[auth.partner.apps.app]\nsecret = \"env:UNUSED\"\n"
+            );
+            let source = crate::config::Source {
+                file: "t.toml".into(),
+                text: text.into(),
+            };
+            crate::config::load(&[source], &|_| Ok(None))
+                .unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let (wide, narrow) = (of("300s", 1000), of("1s", 2000));
+        facts.apply(wide.auths.values().chain(narrow.auths.values()));
+        assert_eq!(store.lifetime(), Duration::from_secs(602));
+        let share = store.share("app", 1);
+        assert_eq!(store.bounds(&share), (2000, 2000));
+        facts.apply(narrow.auths.values());
+        assert_eq!(store.lifetime(), Duration::from_secs(4));
+        facts.apply(wide.auths.values());
+        assert_eq!(store.bounds(&share), (1000, 1000));
+    }
+
+    #[test]
     fn nonces_in_use_stay_when_their_table_goes() {
         let facts = AuthFacts::new(0);
         let (used, unused) = (AuthName::new("used"), AuthName::new("unused"));
@@ -209,11 +324,18 @@ mod tests {
         assert!(store.claim(&store.share("app", 1), "n", 5).is_fresh());
         facts.nonces(&unused, skew, 10);
         drop(store);
-        facts.retain([]);
+        facts.prune([], 6);
         let names: Vec<AuthName> = facts.nonces.lock().keys().cloned().collect();
         assert_eq!(names, std::slice::from_ref(&used));
         let store = facts.nonces(&used, skew, 10);
         assert!(!store.claim(&store.share("app", 1), "n", 6).is_fresh());
+        drop(store);
+        facts.prune([], u64::MAX / 2);
+        assert!(facts.nonces.lock().is_empty());
+        // Who used a nonce of it signed before this.
+        let before = unix_ms() - 300_000;
+        let back = facts.nonces(&used, skew, 10);
+        assert!(back.fence_unix_ms().abs_diff(before) < 60_000);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod claims;
 mod error;
 mod facts;
 mod filter;
+mod header_text;
 mod ip_rules;
 mod jwt;
 pub mod signature;
@@ -26,15 +27,26 @@ pub use signature::{Claim, NonceOwner};
 
 use crate::config;
 use crate::filter::{Exchange, Refusal, Verdict};
-use crate::primitives::secret::{Secret, SecretSource};
+pub use crate::primitives::secret::ReadSecret;
 
-/// Reads a secret or a key; the text of the error says why it could not.
-pub type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
+/// What an operator should know although nothing is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// TOML path.
+    pub place: String,
+    /// What is to be known.
+    pub text: String,
+}
 
 /// A way to find out who is calling, ready for requests.
 pub trait Authenticator: Send + Sync {
     /// The name of its `[auth.NAME]`.
     fn name(&self) -> &str;
+
+    /// What an operator should know of its keys although it serves.
+    fn warnings(&self) -> &[Warning] {
+        &[]
+    }
 
     /// Whether the request brings credentials of this kind, good or bad.
     fn presented(&self, exchange: &Exchange<'_>) -> bool;

@@ -1,13 +1,13 @@
 //! Talking to the running gateway through its admin socket.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use super::running::{AdminSocket, socket_of};
 use super::{Shown, headroom, limits, overload, trial, write_out};
 use crate::server;
 
@@ -23,7 +23,8 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
         Some(span) => format!("/api/v1/reload?confirm={span}"),
         None => "/api/v1/reload".to_owned(),
     };
-    let (status, answer) = call(&config.server.runtime_dir, "POST", &target)?;
+    let socket = AdminSocket::configured(config.server.runtime_dir);
+    let (status, answer) = call(&socket, "POST", &target)?;
     let hash = answer["config_hash"].as_str().unwrap_or_default();
     if status != 200 {
         let why = answer["error"].as_str().unwrap_or("no reason given");
@@ -45,24 +46,15 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
         eprintln!("needs upgrade: {key} changed, which a reload cannot apply");
     }
     match confirm {
-        Some(_) => trial::follow(&config.server.runtime_dir, hash),
+        Some(_) => trial::follow(&socket, hash),
         None => write_out(&format!("reloaded, configuration {hash}\n")),
-    }
-}
-
-/// The runtime directory of the gateway that runs with this file.
-pub(super) fn directory_of(path: &Path) -> anyhow::Result<PathBuf> {
-    match server::load(path) {
-        Ok(loaded) => Ok(loaded.config.server.runtime_dir),
-        // A file that is broken now was good when the gateway read it.
-        Err(problems) => Ok(running(path).ok_or(problems)?),
     }
 }
 
 /// `tollgate upgrade`.
 pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
     // The file is checked by the program that is going to read it, which may know more than this one.
-    let (status, answer) = call(&directory_of(path)?, "POST", "/api/v1/upgrade")?;
+    let (status, answer) = call(&socket_of(path)?, "POST", "/api/v1/upgrade")?;
     let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
     if status != 200 {
         bail!("the gateway goes on as it was:\n{}", text("error"));
@@ -75,15 +67,15 @@ pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
 
 /// `tollgate status`.
 pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<()> {
-    let directory = directory_of(path)?;
-    let (_, info) = call(&directory, "GET", "/info")?;
-    let (_, routes) = call(&directory, "GET", "/api/v1/routes")?;
-    let (_, upstreams) = call(&directory, "GET", "/api/v1/upstreams")?;
+    let socket = socket_of(path)?;
+    let (_, info) = call(&socket, "GET", "/info")?;
+    let (_, routes) = call(&socket, "GET", "/api/v1/routes")?;
+    let (_, upstreams) = call(&socket, "GET", "/api/v1/upstreams")?;
     // A gateway from before there was this page is asked in vain, and shows the rest.
-    let decided = call(&directory, "GET", "/api/v1/limits");
+    let decided = call(&socket, "GET", "/api/v1/limits");
     let decided = decided.map(|(_, limits)| limits).unwrap_or_default();
     let headroom = match headroom {
-        true => Some(call(&directory, "GET", "/api/v1/headroom")?.1),
+        true => Some(call(&socket, "GET", "/api/v1/headroom")?.1),
         false => None,
     };
     if json {
@@ -105,28 +97,6 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
     limits::render(&decided, &mut out);
     out.push_str(&super::degrade::status_lines(&routes));
     write_out(&out)
-}
-
-/// The runtime directory of the gateway that runs with the file at `path`: asked of every admin socket of this host that
-/// we may talk to.
-fn running(path: &Path) -> Option<PathBuf> {
-    let wanted = std::path::absolute(path).ok()?;
-    let sockets = std::fs::read_to_string("/proc/net/unix").ok()?;
-    let mut directories: Vec<&Path> = sockets
-        .lines()
-        .filter_map(|line| {
-            Path::new(line.split_whitespace().last()?)
-                .parent()
-                .filter(|_| line.ends_with("/admin.sock"))
-        })
-        .collect();
-    directories.sort_unstable();
-    directories.dedup();
-    let runs_it = |directory: &&Path| {
-        let info = call(directory, "GET", "/info").ok();
-        info.is_some_and(|(_, info)| info["config_file"].as_str().map(Path::new) == Some(&wanted))
-    };
-    directories.into_iter().find(runs_it).map(Path::to_owned)
 }
 
 pub(super) fn text(value: &Value) -> String {
@@ -152,6 +122,15 @@ fn render(info: &Value) -> String {
     );
     if let Some(line) = overload::status_line(&info["overload"]) {
         out.push_str(&line);
+    }
+    if let Some(most) = info["auth_buffer"]["most"].as_u64() {
+        let (bytes, refused) = (
+            &info["auth_buffer"]["bytes"],
+            &info["auth_buffer"]["refused"],
+        );
+        out.push_str(&format!(
+            "{bytes} of {most} bytes of server.auth_buffer taken, {refused} bodies refused since the start\n"
+        ));
     }
     if let Some(line) = trial::status_line(&info["trial"]) {
         out.push_str(&line);
@@ -263,8 +242,8 @@ fn render_breaker(breaker: &Value) -> String {
 }
 
 /// One request to the admin socket: status and JSON body.
-pub(super) fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
-    let (status, body) = exchange(directory, method, path, "")?;
+pub(super) fn call(socket: &AdminSocket, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+    let (status, body) = exchange(socket, method, path, "")?;
     if !(200..300).contains(&status) && status != 422 {
         eprintln!("{}", body.trim());
         return Err(Shown.into());
@@ -274,20 +253,18 @@ pub(super) fn call(directory: &Path, method: &str, path: &str) -> anyhow::Result
 
 /// One request to the admin socket: status and body, whatever they are.
 pub(super) fn exchange(
-    directory: &Path,
+    socket: &AdminSocket,
     method: &str,
     path: &str,
     body: &str,
 ) -> anyhow::Result<(u16, String)> {
-    let socket = directory.join("admin.sock");
-    let mut stream = UnixStream::connect(&socket)
-        .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;
+    let mut stream = socket.connect()?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
+    let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: admin\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

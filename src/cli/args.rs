@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::features;
 use crate::primitives::level::Level;
 use crate::primitives::units;
-use crate::server;
+use crate::{server, tls};
 
 /// An API gateway for edge hosts.
 #[derive(Parser)]
@@ -198,9 +199,12 @@ pub(super) struct Token {
 /// What `-V` says.
 pub(super) fn long_version() -> String {
     format!(
-        "tollgate {}\ncommit: {}\nfeatures: jwt, signatures (ca, rfc9421), limits, health checks\nTLS: rustls (aws-lc-rs to clients, ring to upstreams)\nPingora: 0.9.1\n",
+        "tollgate {}\ncommit: {}\nfeatures: {}\nTLS: rustls with aws-lc-rs, to clients and to upstreams\n\
+         key exchange: {}\nPingora: 0.9.1\n",
         server::VERSION,
-        server::COMMIT
+        server::COMMIT,
+        features::line(),
+        tls::key_exchanges().join(", "),
     )
 }
 

@@ -7,7 +7,8 @@ use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::admin_client::{directory_of, exchange, text};
+use super::admin_client::{exchange, text};
+use super::running::socket_of;
 use super::write_out;
 use crate::degrade::KnownLevel;
 use crate::server::Offline;
@@ -20,7 +21,7 @@ pub(super) fn set(path: &Path, route: &str, level: &str, span: Option<&str>) -> 
     }
     let id = utf8_percent_encode(route, NON_ALPHANUMERIC);
     let target = format!("/api/v1/routes/{id}/level");
-    let (status, answer) = exchange(&directory_of(path)?, "PUT", &target, &body.to_string())?;
+    let (status, answer) = exchange(&socket_of(path)?, "PUT", &target, &body.to_string())?;
     let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
     if status != 200 {
         bail!("{}", text(&answer["error"]));
@@ -39,8 +40,7 @@ pub(super) fn set(path: &Path, route: &str, level: &str, span: Option<&str>) -> 
 
 /// Takes levels and stopped sides over from the gateway that runs with this file, if one does.
 pub(super) fn learn(path: &Path, offline: &Offline) {
-    let routes =
-        directory_of(path).and_then(|directory| exchange(&directory, "GET", "/api/v1/routes", ""));
+    let routes = socket_of(path).and_then(|socket| exchange(&socket, "GET", "/api/v1/routes", ""));
     let Ok((200, routes)) = routes else { return };
     let routes: Value = serde_json::from_str(&routes).unwrap_or_default();
     let routes = routes.as_array().into_iter().flatten();

@@ -1,7 +1,9 @@
 //! `tollgate demo`: a gateway and three sample origins in one process, with lines to try.
 
+use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,8 +41,11 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 fn scratch() -> anyhow::Result<PathBuf> {
-    let directory = std::env::temp_dir().join(format!("tollgate-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    // Nobody can have made it before, and nobody else looks in: there are secrets in it.
+    let name = format!("tollgate-demo-{:032x}", rand::random::<u128>());
+    let directory = std::env::temp_dir().join(name);
+    let created = DirBuilder::new().mode(0o700).create(&directory);
+    created.with_context(|| directory.display().to_string())?;
     Ok(directory)
 }
 
@@ -178,8 +183,8 @@ fn wait_until_ready(admin: u16) -> bool {
             return false;
         };
         let mut answer = String::new();
-        let asked =
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        let asked = stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         asked.is_ok()
             && stream.read_to_string(&mut answer).is_ok()
             && answer.starts_with("HTTP/1.1 200")

@@ -87,9 +87,7 @@ fn table(rows: &[[String; 6]]) -> String {
 /// `tollgate config show`.
 pub(super) fn config_show(path: &Path) -> anyhow::Result<()> {
     let loaded = server::load(path)?;
-    write_out(&config::show(&loaded.sources, &|name| {
-        std::env::var(name).ok()
-    })?)
+    write_out(&config::show(&loaded.sources, &server::environment)?)
 }
 
 /// `tollgate explain`.
@@ -126,6 +124,9 @@ fn render(answer: &Value) -> String {
     if let Some(detail) = answer["detail"].as_str() {
         out.push_str(&format!(": {detail}"));
     }
+    if let Some(cause) = answer["cause"].as_str() {
+        out.push_str(&format!("\ncause     {cause}"));
+    }
     out.push_str(&format!("\nroute     {}", text(&answer["route"])));
     if let Some(location) = answer["location"].as_str() {
         out.push_str(&format!("  ({location})"));
@@ -141,6 +142,9 @@ fn render(answer: &Value) -> String {
     out.push_str(&format!("client    {}\n", text(&answer["client_ip"])));
     if let Some(consumer) = answer["consumer"].as_str() {
         out.push_str(&format!("consumer  {consumer}\n"));
+    }
+    if let Some(auth) = answer["consumer_auth"].as_str() {
+        out.push_str(&format!("auth      {auth}\n"));
     }
     for step in answer["steps"].as_array().into_iter().flatten() {
         out.push_str(&format!(

@@ -5,12 +5,14 @@ mod admin_client;
 mod args;
 mod degrade;
 mod demo;
+mod features;
 mod headroom;
 mod inspect;
 mod limits;
 mod man;
 mod mint;
 mod overload;
+mod running;
 mod trial;
 
 use std::io::{IsTerminal, Write};
@@ -114,7 +116,10 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 fn check(path: &Path, format: Format) -> anyhow::Result<()> {
-    let opened = server::Offline::open(path);
+    let opened = server::Offline::open(path).and_then(|offline| {
+        server::check_descriptors(&offline.snapshot.config)?;
+        Ok(offline)
+    });
     let problems: Vec<serde_json::Value> = match &opened {
         Ok(_) => Vec::new(),
         Err(error) => match error.downcast_ref::<Problems>() {
@@ -129,13 +134,21 @@ fn check(path: &Path, format: Format) -> anyhow::Result<()> {
         },
     };
     if format == Format::Json {
-        let report = serde_json::json!({ "ok": opened.is_ok(), "problems": problems });
+        let warnings = opened
+            .as_ref()
+            .map_or(&[][..], |offline| &offline.snapshot.warnings);
+        let report = serde_json::json!({
+            "ok": opened.is_ok(), "problems": problems, "warnings": warnings,
+        });
         write_out(&format!("{report:#}\n"))?;
         return opened.map(drop).map_err(|_| Shown.into());
     }
     match opened {
         Ok(offline) => {
             let config = &offline.snapshot.config;
+            for warning in &offline.snapshot.warnings {
+                eprintln!("warning: {warning}");
+            }
             write_out(&format!(
                 "{}: ok, {}, {}, hash {}\n",
                 path.display(),

@@ -6,17 +6,18 @@ use std::time::Duration;
 use anyhow::bail;
 use serde_json::Value;
 
-use super::admin_client::{call, directory_of, text};
+use super::admin_client::{call, text};
+use super::running::{AdminSocket, socket_of};
 use super::write_out;
 
 /// How often a trial is asked about.
 const LOOKS: Duration = Duration::from_millis(500);
 
 /// Waits for the end of the trial that was just begun, and says what was seen. Taken back is an error.
-pub(super) fn follow(directory: &Path, hash: &str) -> anyhow::Result<()> {
+pub(super) fn follow(socket: &AdminSocket, hash: &str) -> anyhow::Result<()> {
     let mut said = false;
     loop {
-        let (_, report) = call(directory, "GET", "/api/v1/trial")?;
+        let (_, report) = call(socket, "GET", "/api/v1/trial")?;
         if !said {
             said = true;
             write_out(&format!(
@@ -58,7 +59,7 @@ pub(super) fn follow(directory: &Path, hash: &str) -> anyhow::Result<()> {
 
 /// `tollgate confirm`.
 pub(super) fn confirm(path: &Path) -> anyhow::Result<()> {
-    let (_, report) = call(&directory_of(path)?, "POST", "/api/v1/confirm")?;
+    let (_, report) = call(&socket_of(path)?, "POST", "/api/v1/confirm")?;
     let hash = text(&report["config_hash"]);
     write_out(&format!(
         "{}confirmed, configuration {hash}\n",

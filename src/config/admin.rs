@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::document::At;
 use super::listener::socket_address;
 use super::raw::RawSecret;
+use super::route::{HostPattern, host_pattern};
 use super::scope::Scope;
 use crate::primitives::secret::SecretSource;
 
@@ -21,6 +22,8 @@ pub(super) struct RawAdmin {
     /// Bearer token for /api/.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<RawSecret>,
+    /// Names under which it may be asked besides "localhost" and IP addresses, exact or "*.example.com".
+    hosts: Vec<String>,
 }
 
 /// `[admin]`, validated.
@@ -30,12 +33,26 @@ pub struct Admin {
     pub address: Option<SocketAddr>,
     /// Bearer token for `/api/`; while there is none, `/api/` answers 403 on TCP.
     pub token: Option<SecretSource>,
+    /// Names under which it may be asked over TCP, besides `localhost` and IP addresses.
+    pub hosts: Vec<HostPattern>,
 }
 
 impl RawAdmin {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Admin {
         let address = self.address.as_ref();
+        let list = at.key("hosts");
+        if !self.hosts.is_empty() && address.is_none() {
+            scope.problem(
+                &list,
+                "mean nothing without `address`: the socket has no names",
+            );
+        }
+        let hosts = self.hosts.iter().enumerate();
+        let hosts = hosts
+            .filter_map(|(i, text)| scope.read(&list.index(i), text, host_pattern))
+            .collect();
         Admin {
+            hosts,
             address: address.and_then(|text| scope.read(&at.key("address"), text, socket_address)),
             token: self
                 .token

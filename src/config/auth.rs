@@ -1,4 +1,5 @@
-//! `[auth.NAME]`: ways to find out who is calling.
+//! `[auth.NAME]`: ways to find out who is calling. One table with a `type`, so it is read in one place: which keys belong to
+//! which type, and what is foreign to it, is seen side by side.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::document::At;
 use super::raw::RawSecret;
 use super::scope::Scope;
+use super::server::ClientLimits;
 use crate::primitives::AuthName;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::secret::SecretSource;
@@ -51,6 +53,9 @@ pub(super) struct RawAuth {
     /// jwt: the claim that names the caller's tier, for limits that know tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     tier_claim: Option<String>,
+    /// jwt: bytes of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_token: Option<String>,
     /// jwt: verified tokens remembered, never past their exp; 0 = off.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<u32>,
@@ -151,6 +156,8 @@ pub struct JwtAuth {
     pub forward_claims: Vec<(String, HeaderName)>,
     /// The claim (a dotted path) that names the caller's tier.
     pub tier_claim: Option<String>,
+    /// Bytes of a token.
+    pub max_token: usize,
     /// Verified tokens remembered; 0 = none.
     pub cache: u32,
 }
@@ -227,12 +234,14 @@ pub enum AppKey {
 
 /// Verified tokens remembered unless told otherwise.
 const TOKEN_CACHE: u32 = 100_000;
+/// Bytes of a token unless told otherwise: more than most issuers make.
+const MAX_TOKEN: &str = "8KiB";
 /// Distance of time stamps unless told otherwise.
 const SKEW: &str = "300s";
 /// Nonces remembered unless told otherwise.
 const NONCE_CAPACITY: u32 = 2_000_000;
-/// Headers a claim may never be written to: they frame or route the request.
-const NOT_FORWARDABLE: [&str; 12] = [
+/// Headers a claim may never be written to: they frame or route the request, or are ours.
+const NOT_FORWARDABLE: [&str; 16] = [
     "host",
     "connection",
     "content-length",
@@ -245,11 +254,21 @@ const NOT_FORWARDABLE: [&str; 12] = [
     "x-trace-id",
     "traceparent",
     "x-consumer",
+    "x-consumer-auth",
+    "x-consumer-claim",
+    "x-client-cert-subject",
+    "x-client-cert-fingerprint",
 ];
 
 impl RawAuth {
     pub(super) fn validate(&self, name: &str, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Auth> {
         self.refuse_foreign_keys(at, scope);
+        if name.is_empty() || name.chars().any(char::is_control) {
+            scope.problem(
+                at,
+                "the name must not be empty nor hold control characters: upstreams read it in X-Consumer-Auth",
+            );
+        }
         match self.r#type {
             RawType::Jwt => self.jwt(name, at, scope).map(Auth::Jwt),
             RawType::Signature => self.signature(name, at, scope).map(Auth::Signature),
@@ -268,6 +287,7 @@ impl RawAuth {
             ("from", self.from.is_some()),
             ("forward_claims", !self.forward_claims.is_empty()),
             ("tier_claim", self.tier_claim.is_some()),
+            ("max_token", self.max_token.is_some()),
             ("cache", self.cache.is_some()),
         ];
         let signature = [
@@ -341,8 +361,45 @@ impl RawAuth {
             from,
             forward_claims,
             tier_claim: self.tier_claim.clone(),
+            max_token: self.max_token(at, scope),
             cache: self.cache.unwrap_or(TOKEN_CACHE),
         })
+    }
+
+    fn max_token(&self, at: &At<'_>, scope: &mut Scope<'_>) -> usize {
+        let at = at.key("max_token");
+        let text = self.max_token.as_deref().unwrap_or(MAX_TOKEN);
+        let bytes = scope.size(&at, text);
+        if !(256..=512 << 10).contains(&bytes) {
+            scope.problem(&at, "must lie between 256B and 512KiB");
+        }
+        bytes as usize
+    }
+
+    /// Refuses a length that no token reaches: the head that would bring it is refused.
+    pub(super) fn check_max_token(
+        &self,
+        auth: &Auth,
+        client: &ClientLimits,
+        at: &At<'_>,
+        scope: &mut Scope<'_>,
+    ) {
+        let (Auth::Jwt(jwt), Some(_)) = (auth, &self.max_token) else {
+            return;
+        };
+        let carries = |from: &TokenSource| match from {
+            TokenSource::Header(_) | TokenSource::Cookie(_) => client.max_header_bytes,
+            TokenSource::Query(_) => client.max_uri,
+        };
+        let most = jwt.from.iter().map(carries).max();
+        if let Some(most) = most.filter(|most| jwt.max_token > *most) {
+            scope.problem(
+                &at.key("max_token"),
+                format!(
+                    "no token is that long: server.client takes heads of {most} bytes (max_header_bytes, max_uri)"
+                ),
+            );
+        }
     }
 
     fn algorithms(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Vec<Algorithm> {
@@ -607,7 +664,9 @@ fn forwardable(text: &str) -> Result<HeaderName, String> {
     let name: HeaderName = text
         .parse()
         .map_err(|_| format!("{text:?} is no header name"))?;
-    if NOT_FORWARDABLE.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+    // Some origins read `_` as `-`.
+    let read = name.as_str().replace('_', "-");
+    if NOT_FORWARDABLE.contains(&&*read) || read.starts_with("x-forwarded-") {
         return Err(format!(
             "{text:?} has a meaning of its own and cannot carry a claim"
         ));

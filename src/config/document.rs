@@ -7,7 +7,9 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::Env;
 use super::error::{Location, Problem};
+use super::expand::{self, Expanded};
 
 /// A configuration file and its text.
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Document<'t> {
     pub(super) source: &'t Source,
     pub(super) tree: Spanned<DeTable<'t>>,
     lines: Vec<usize>,
+    expanded: Vec<Expanded>,
 }
 
 /// The way to a key, built on the stack while walking: no allocation until something is wrong.
@@ -105,6 +108,7 @@ impl<'t> Document<'t> {
             source,
             tree,
             lines,
+            expanded: Vec::new(),
         };
         for error in errors {
             let span = error.span().unwrap_or(0..0);
@@ -115,20 +119,42 @@ impl<'t> Document<'t> {
     }
 
     /// Replaces `${NAME}` and `${NAME:-default}` in every string value.
-    pub(super) fn expand(
-        &mut self,
-        env: &dyn Fn(&str) -> Option<String>,
-        problems: &mut Vec<Problem>,
-    ) {
+    pub(super) fn expand(&mut self, env: Env<'_>, problems: &mut Vec<Problem>) {
         let mut unknown = Vec::new();
-        expand_table(self.tree.get_mut(), env, &mut unknown);
+        self.expanded = expand::table(self.tree.get_mut(), env, &mut unknown);
         for (span, message) in unknown {
             problems.push(self.problem(span, String::new(), message));
         }
     }
 
+    /// The tree as it may be shown: without what the environment put where a secret may stand.
+    pub(super) fn shown(&self) -> Spanned<DeTable<'t>> {
+        let mut tree = self.tree.clone();
+        expand::put_back(tree.get_mut(), &self.expanded);
+        tree
+    }
+
+    /// Whether the value at `at` holds text of the environment.
+    pub(super) fn is_of_environment(&self, at: &At<'_>) -> bool {
+        let holds = self.expanded.iter().filter(|one| one.holds_any());
+        let mut holds = holds.peekable();
+        holds.peek().is_some() && {
+            let span = self.span(at);
+            holds.any(|one| one.span == span)
+        }
+    }
+
+    /// Strikes what the environment brought out of a message.
+    pub(super) fn veil(&self, message: &mut String) {
+        for expanded in &self.expanded {
+            expanded.veil(message);
+        }
+    }
+
     pub(super) fn problem(&self, span: Range<usize>, key: String, message: String) -> Problem {
         let Location { line, column, .. } = self.location(span.start);
+        let here = self.expanded.iter().filter(|one| one.span == span);
+        let message = here.fold(message, |message, one| one.veil_here(message));
         Problem {
             file: self.source.file.to_string(),
             line,
@@ -324,60 +350,4 @@ fn stand_in<'v>(mend: &Mend) -> Option<DeValue<'v>> {
         Mend::Place("integer") => DeValue::Integer(toml::de::DeInteger::default()),
         Mend::Place(_) => DeValue::String(Cow::Borrowed("")),
     })
-}
-
-fn expand_table(
-    table: &mut DeTable<'_>,
-    env: &dyn Fn(&str) -> Option<String>,
-    unknown: &mut Vec<(Range<usize>, String)>,
-) {
-    for (_, value) in table.iter_mut() {
-        expand_value(value, env, unknown);
-    }
-}
-
-fn expand_value(
-    value: &mut Spanned<DeValue<'_>>,
-    env: &dyn Fn(&str) -> Option<String>,
-    unknown: &mut Vec<(Range<usize>, String)>,
-) {
-    let span = value.span();
-    match value.get_mut() {
-        DeValue::String(text) if text.contains("${") => match expand_text(text, env) {
-            Ok(expanded) => *text = Cow::Owned(expanded),
-            Err(message) => unknown.push((span, message)),
-        },
-        DeValue::Array(items) => items
-            .iter_mut()
-            .for_each(|item| expand_value(item, env, unknown)),
-        DeValue::Table(table) => expand_table(table, env, unknown),
-        _ => {}
-    }
-}
-
-fn expand_text(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(open) = rest.find("${") {
-        out.push_str(&rest[..open]);
-        let after = &rest[open + 2..];
-        let close = after
-            .find('}')
-            .ok_or_else(|| "\"${\" without \"}\"".to_owned())?;
-        let (name, default) = match after[..close].split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (&after[..close], None),
-        };
-        match env(name).or_else(|| default.map(str::to_owned)) {
-            Some(value) => out.push_str(&value),
-            None => {
-                return Err(format!(
-                    "the environment has no {name}; set it, or give a default: \"${{{name}:-value}}\""
-                ));
-            }
-        }
-        rest = &after[close + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
 }

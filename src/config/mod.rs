@@ -9,6 +9,7 @@ mod auth;
 mod cors;
 mod document;
 mod error;
+mod expand;
 mod header_rules;
 mod limit;
 mod listener;
@@ -25,6 +26,7 @@ mod tls;
 mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use addresses::{AddressList, ListFile};
@@ -36,7 +38,7 @@ pub use auth::{
 pub use cors::Cors;
 pub use document::Source;
 pub use error::{Location, Problem, Problems, did_you_mean};
-pub use header_rules::HeaderRules;
+pub use header_rules::{HeaderField, HeaderRules};
 pub use limit::{Algorithm, Limit, LimitHeaders, LimitKey, LimitUse, OnMissingKey};
 pub use listener::Listener;
 pub use log::{Level, Log, LogFormat, Sink};
@@ -52,8 +54,8 @@ pub use server::{ClientLimits, ErrorFormat, Server};
 pub use tls::{CertificateFiles, CertificatePart, ListenerTls};
 pub use upstream::{
     Balance, Breaker, BreakerWindow, Concurrency, ConcurrencyLimit, Endpoint, EndpointAddress,
-    Failures, HashOn, Health, Hedge, HedgeAfter, Jitter, Outlier, Passive, Retry, SameSite, Score,
-    Sticky, Timeouts, Upstream, UpstreamTls,
+    Failures, HashOn, HeadLimits, Health, Hedge, HedgeAfter, Jitter, Outlier, Passive, Retry,
+    SameSite, Score, Sticky, Timeouts, Upstream, UpstreamTls,
 };
 
 use crate::primitives::address::Address;
@@ -64,8 +66,9 @@ use raw::RawFile;
 use route::Known;
 use scope::Scope;
 
-/// Reads the environment: the one thing a configuration may ask for while it is read.
-pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
+/// Reads the environment: the one thing a configuration may ask for while it is read. An error says why a variable that is
+/// there cannot be used.
+pub type Env<'e> = &'e dyn Fn(&str) -> Result<Option<String>, String>;
 
 /// The whole configuration, validated.
 #[derive(Clone, Debug)]
@@ -136,8 +139,9 @@ fn split_key(key: &str) -> Vec<&str> {
     parts
 }
 
-/// What `include` names in `source`, with the key's place for messages about it.
-pub fn includes(source: &Source) -> Vec<(String, Location)> {
+/// What `include` names in `source`, with the key's place for messages about it. What cannot be expanded is left out here;
+/// [`load`] reports it.
+pub fn includes(source: &Source, env: Env<'_>) -> Vec<(String, Location)> {
     let document = Document::parse(source, &mut Vec::new());
     let Some(list) = document
         .tree
@@ -151,12 +155,26 @@ pub fn includes(source: &Source) -> Vec<(String, Location)> {
     let at = At::ROOT.key("include");
     texts
         .filter_map(|(i, value)| {
-            Some((
-                value.get_ref().as_str()?.to_owned(),
-                document.locate(&at.index(i)),
-            ))
+            let (pattern, _) = expand::expand(value.get_ref().as_str()?, env).ok()?;
+            Some((pattern, document.locate(&at.index(i))))
         })
         .collect()
+}
+
+/// `server.runtime_dir` of files that may be broken elsewhere; its default where they say nothing of it. `None`: it
+/// depends on a variable that is not there.
+pub fn runtime_dir(sources: &[Source], env: Env<'_>) -> Option<PathBuf> {
+    for source in sources {
+        let document = Document::parse(source, &mut Vec::new());
+        let server = document.tree.get_ref().get("server");
+        let server = server.and_then(|table| table.get_ref().as_table());
+        let named = server.and_then(|table| table.get("runtime_dir")?.get_ref().as_str());
+        if let Some(named) = named {
+            let (named, _) = expand::expand(named, env).ok()?;
+            return Some(PathBuf::from(named));
+        }
+    }
+    Some(PathBuf::from(server::RUNTIME_DIR))
 }
 
 /// Validates the files together; the first is the main one.
@@ -171,8 +189,8 @@ pub fn load_with(
     env: Env<'_>,
     missing: Vec<Problem>,
 ) -> Result<Config, Problems> {
-    let mut problems = missing;
-    let incomplete = !problems.is_empty();
+    let mut problems = Vec::new();
+    let incomplete = !missing.is_empty();
     let Parsed {
         files,
         wounds,
@@ -189,6 +207,11 @@ pub fn load_with(
     };
     further.retain(|p| !covered(p) && (!unread || !may_be_elsewhere(p)));
     problems.extend(further);
+    for problem in &mut problems {
+        let documents = files.iter().map(|(document, _)| document);
+        documents.for_each(|document| document.veil(&mut problem.message));
+    }
+    problems.extend(missing);
     if problems.is_empty() {
         config.hash = hash(sources);
         Ok(config)
@@ -204,7 +227,8 @@ fn may_be_elsewhere(problem: &Problem) -> bool {
         .any(|missed| problem.message.starts_with(missed))
 }
 
-/// The effective configuration as TOML: defaults filled in, includes merged, secrets masked.
+/// The effective configuration as TOML: defaults filled in, includes merged, secrets masked, and free text that the
+/// environment has a part in as it is written.
 pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
     let mut problems = Vec::new();
     let files = parse(sources, env, &mut problems).files;
@@ -212,7 +236,12 @@ pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
         return Err(sorted(problems, sources));
     }
     let mut merged = RawFile::default();
-    for (_, raw) in files {
+    for (document, _) in files {
+        let tree = toml::de::Deserializer::from(document.shown());
+        let raw: RawFile =
+            serde::Deserialize::deserialize(tree).map_err(|error: toml::de::Error| {
+                Problems::of_file(&document.source.file, error.message())
+            })?;
         merged.server = merged.server.or(raw.server);
         merged.admin = merged.admin.or(raw.admin);
         merged.log = merged.log.or(raw.log);
@@ -389,6 +418,7 @@ impl Config {
         let table = At::ROOT.key("auth");
         for (name, raw) in &raw.auth {
             if let Some(auth) = raw.validate(name, &table.key(name), scope) {
+                raw.check_max_token(&auth, &self.server.client, &table.key(name), scope);
                 self.auths.insert(AuthName::new(name), auth);
             }
         }
@@ -589,6 +619,11 @@ fn routes(
             ))
         },
         max_body: config.server.client.max_body,
+        signs: &|name| {
+            let auth = config.auths.get(&AuthName::new(name));
+            matches!(auth, Some(Auth::Signature(_)))
+        },
+        auth_buffer: config.server.auth_buffer,
         maintenance: config.server.maintenance.as_ref(),
     };
     let mut routes = Vec::new();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::document::{At, Document};
 use super::error::{Location, Problem, did_you_mean};
 use super::raw::Later;
+use crate::primitives::matcher::ValueMatch;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::units;
 
@@ -31,6 +32,15 @@ impl Scope<'_> {
         reader(text)
             .map_err(|message| self.problem(at, message))
             .ok()
+    }
+
+    /// Reads what a header, a query parameter or a cookie must be. What the environment has a part in is not shown.
+    pub(super) fn wanted(&mut self, at: &At<'_>, text: &str) -> Option<ValueMatch> {
+        let wanted = self.read(at, text, ValueMatch::parse)?;
+        Some(match self.document.is_of_environment(at) {
+            true => ValueMatch::Veiled(Box::new(wanted)),
+            false => wanted,
+        })
     }
 
     /// Reads a duration.

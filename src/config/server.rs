@@ -29,6 +29,8 @@ pub(super) struct RawServer {
     trusted_proxies: Vec<String>,
     /// Shape of error bodies.
     error_format: ErrorFormat,
+    /// Bytes of bodies that are kept at once until it is known who sent them.
+    auth_buffer: String,
     /// Closed for the time being, all routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     maintenance: Option<RawMaintenance>,
@@ -38,15 +40,19 @@ pub(super) struct RawServer {
     overload: RawOverload,
 }
 
+/// The runtime directory unless told otherwise.
+pub(super) const RUNTIME_DIR: &str = "/run/tollgate";
+
 impl Default for RawServer {
     fn default() -> Self {
         Self {
             threads: 0,
             grace_period: "30s".into(),
             drain_delay: "0s".into(),
-            runtime_dir: "/run/tollgate".into(),
+            runtime_dir: RUNTIME_DIR.into(),
             trusted_proxies: Vec::new(),
             error_format: ErrorFormat::Problem,
+            auth_buffer: "64MiB".into(),
             maintenance: None,
             client: RawClient::default(),
             overload: RawOverload::default(),
@@ -82,6 +88,10 @@ struct RawClient {
     max_connections: u32,
     /// Connections at once from one address.
     max_connections_per_ip: u32,
+    /// Bytes that are read and dropped of a request that was refused, so that its client gets the answer.
+    linger_body: String,
+    /// Whether a client that says it sends no more still gets its answer.
+    half_close: bool,
 }
 
 impl Default for RawClient {
@@ -99,6 +109,8 @@ impl Default for RawClient {
             max_body: "1MiB".into(),
             max_connections: 100_000,
             max_connections_per_ip: 1000,
+            linger_body: "16MiB".into(),
+            half_close: false,
         }
     }
 }
@@ -128,6 +140,8 @@ pub struct Server {
     pub trusted_proxies: AddressRanges,
     /// Shape of error bodies.
     pub error_format: ErrorFormat,
+    /// Bytes of bodies that are kept at once until it is known who sent them.
+    pub auth_buffer: u64,
     /// How routes answer that have no word of their own on maintenance; `None` = as ever.
     pub maintenance: Option<Maintenance>,
     /// What a client may do.
@@ -163,6 +177,10 @@ pub struct ClientLimits {
     pub max_connections: u32,
     /// Connections at once from one address.
     pub max_connections_per_ip: u32,
+    /// Bytes that are read and dropped of a request that was refused.
+    pub linger_body: u64,
+    /// Whether a client that says it sends no more still gets its answer.
+    pub half_close: bool,
 }
 
 /// Largest head that can be allowed: what the HTTP codec underneath parses.
@@ -191,6 +209,7 @@ impl RawServer {
             runtime_dir: PathBuf::from(&self.runtime_dir),
             trusted_proxies: scope.ranges(&at.key("trusted_proxies"), &self.trusted_proxies),
             error_format: self.error_format,
+            auth_buffer: scope.size(&at.key("auth_buffer"), &self.auth_buffer),
             maintenance: self
                 .maintenance
                 .as_ref()
@@ -244,6 +263,8 @@ impl RawClient {
             max_body: scope.size(&at.key("max_body"), &self.max_body),
             max_connections: self.max_connections,
             max_connections_per_ip: self.max_connections_per_ip,
+            linger_body: scope.size(&at.key("linger_body"), &self.linger_body),
+            half_close: self.half_close,
         }
     }
 }

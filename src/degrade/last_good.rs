@@ -20,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use self::carried::CarriedAnswers;
 use crate::config::LastGood as Settings;
+use crate::filter::Caller;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
 use crate::primitives::digest::key128;
@@ -27,29 +28,25 @@ use crate::primitives::digest::key128;
 /// The kept answers of all routes.
 #[derive(Debug, Default)]
 pub struct KeptAnswers {
-    routes: Mutex<BTreeMap<RouteName, Arc<LastGood>>>,
+    /// By route, and by what makes its answers and how they are kept: those of another configuration take nothing away.
+    routes: Mutex<BTreeMap<(RouteName, String), Arc<LastGood>>>,
 }
 
 impl KeptAnswers {
-    /// Those of a route, kept from before while `identity` (what makes its answers) is the same.
+    /// Those of a route, kept from before while `identity` (what makes its answers) and settings are the same.
     pub fn route(&self, name: &RouteName, settings: &Settings, identity: &str) -> Arc<LastGood> {
+        let key = (name.clone(), stamp(settings, identity));
         let mut routes = self.routes.lock();
-        if let Some(known) = routes.get(name)
-            && known.settings == *settings
-            && known.identity == identity
-        {
-            return Arc::clone(known);
-        }
-        let fresh = Arc::new(LastGood {
-            settings: settings.clone(),
-            identity: identity.to_owned(),
-            kept: RwLock::default(),
-        });
-        routes.insert(name.clone(), Arc::clone(&fresh));
-        fresh
+        let fresh = || {
+            Arc::new(LastGood {
+                settings: settings.clone(),
+                kept: RwLock::default(),
+            })
+        };
+        Arc::clone(routes.entry(key).or_insert_with(fresh))
     }
 
-    /// Forgets routes that are in no configuration.
+    /// Forgets those of routes that are in no configuration.
     pub fn prune(&self) {
         self.routes
             .lock()
@@ -61,7 +58,6 @@ impl KeptAnswers {
 #[derive(Debug)]
 pub struct LastGood {
     settings: Settings,
-    identity: String,
     kept: RwLock<Kept>,
 }
 
@@ -111,7 +107,7 @@ pub struct Asked<'a> {
     /// Header fields.
     pub headers: &'a HeaderMap,
     /// Who is calling.
-    pub consumer: Option<&'a str>,
+    pub caller: Option<Caller<'a>>,
     /// The client showed a certificate.
     pub certified: bool,
 }
@@ -243,11 +239,12 @@ impl LastGood {
 
     /// `None` for somebody unknown where answers are told apart by who asks.
     fn key(&self, asked: &Asked<'_>) -> Option<u128> {
-        let consumer = match self.settings.per_consumer {
-            true => asked.consumer.filter(|consumer| !consumer.is_empty())?,
-            false => "",
-        };
-        let mut parts = vec![asked.host.as_bytes(), asked.target, consumer.as_bytes()];
+        let mut parts = vec![asked.host.as_bytes(), asked.target];
+        if self.settings.per_consumer {
+            let caller = asked.caller?;
+            let all = [caller.auth, caller.named_by.as_str(), caller.name];
+            parts.extend(all.map(str::as_bytes));
+        }
         let values = values(&self.settings.vary, asked.headers);
         parts.extend(values.iter().map(Vec::as_slice));
         Some(key128(&parts))
@@ -388,6 +385,13 @@ impl Said {
         }
         Some(())
     }
+}
+
+/// Tells answers that may stand for each other from all others.
+fn stamp(settings: &Settings, identity: &str) -> String {
+    let settings = format!("{settings:?}");
+    let stamp = key128(&[identity.as_bytes(), settings.as_bytes()]);
+    format!("{stamp:032x}")
 }
 
 fn secondary(primary: u128, names: &[HeaderName], headers: &HeaderMap) -> u128 {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::config::{CertificatePart, Scheme};
-use crate::primitives::RouteName;
+use crate::primitives::{AuthName, RouteName};
 
 /// The certificate that a client showed, verified by the handshake.
 #[derive(Debug)]
@@ -31,10 +31,61 @@ impl ClientCertificate {
     }
 }
 
+/// What names a caller: one authenticator may call two by the same text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `sub` of a token.
+    Subject,
+    /// `client_id` of a token without `sub`.
+    ClientId,
+    /// `azp` of a token with neither.
+    AuthorizedParty,
+    /// The key of an application that signs.
+    App,
+}
+
+impl NamedBy {
+    /// In one word: the claim, or `app`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subject => "sub",
+            Self::ClientId => "client_id",
+            Self::AuthorizedParty => "azp",
+            Self::App => "app",
+        }
+    }
+
+    /// The claim that stands in for `sub`; `None` where nothing does.
+    pub const fn stand_in(self) -> Option<&'static str> {
+        match self {
+            Self::ClientId | Self::AuthorizedParty => Some(self.as_str()),
+            Self::Subject | Self::App => None,
+        }
+    }
+}
+
+/// All that tells one caller from another: who authenticated him, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller<'p> {
+    /// The `[auth.NAME]`.
+    pub auth: &'p str,
+    /// What names him.
+    pub named_by: NamedBy,
+    /// His name; not empty.
+    pub name: &'p str,
+}
+
 /// Who is calling, as an authenticator established it.
 #[derive(Debug)]
 pub struct Principal {
-    /// `sub` of a token, or the application's key: what `key = "consumer"` counts and `X-Consumer` says.
+    /// The `[auth.NAME]` that established it.
+    pub auth: AuthName,
+    /// The same as a header value, made once: the value of `X-Consumer-Auth`.
+    pub auth_header: Option<HeaderValue>,
+    /// What `consumer` is.
+    pub named_by: NamedBy,
+    /// `sub` of a token, or the application's key: what `X-Consumer` says. Two authenticators may mean two callers by it;
+    /// see [`Principal::caller`].
     pub consumer: Arc<str>,
     /// The same as a header value, made once: the value of `X-Consumer`.
     pub consumer_header: Option<HeaderValue>,
@@ -47,6 +98,29 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// A caller of whom nothing is known but the name.
+    pub fn named(auth: &AuthName, named_by: NamedBy, name: &str) -> Self {
+        Self {
+            auth: auth.clone(),
+            auth_header: None,
+            named_by,
+            consumer: name.into(),
+            consumer_header: None,
+            claims: Value::Null,
+            tier: None,
+            forward: Vec::new(),
+        }
+    }
+
+    /// What to know a caller by; `None` when the credentials name nobody.
+    pub fn caller(&self) -> Option<Caller<'_>> {
+        (!self.consumer.is_empty()).then(|| Caller {
+            auth: self.auth.as_str(),
+            named_by: self.named_by,
+            name: &self.consumer,
+        })
+    }
+
     /// A claim by dotted path into nested objects. A claim whose own name holds dots is found first.
     pub fn claim(&self, path: &str) -> Option<&Value> {
         if let Some(value) = self.claims.get(path) {

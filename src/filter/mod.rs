@@ -9,7 +9,8 @@ mod refusal;
 
 pub use crate::config::Scheme;
 pub use exchange::{
-    ClientCertificate, Exchange, Held, Holdings, Pace, Policy, Principal, Quota, Ticket, Tickets,
+    Caller, ClientCertificate, Exchange, Held, Holdings, NamedBy, Pace, Policy, Principal, Quota,
+    Ticket, Tickets,
 };
 pub use refusal::{Reason, Refusal};
 

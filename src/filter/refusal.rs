@@ -87,6 +87,8 @@ reasons! {
     ConcurrencyLimited = 429 "concurrency_limited" "Too many requests at once",
     /// The header fields are too large or too many.
     HeadersTooLarge = 431 "headers_too_large" "Headers too large",
+    /// The client left before it was answered, or within its answer. Nobody is told; the status stands in records alone.
+    ClientGone = 499 "client_gone" "Client closed request",
     /// Something is wrong with us.
     Internal = 500 "internal" "Internal error",
     /// A transfer coding we do not know.
@@ -111,10 +113,27 @@ reasons! {
     Draining = 503 "draining" "Shutting down",
     /// The upstream took too long.
     UpstreamTimeout = 504 "upstream_timeout" "Upstream timed out",
+    /// Neither side of a tunnel said anything for too long, or one of them took nothing.
+    TunnelTimeout = 504 "tunnel_timeout" "Tunnel timed out",
     /// The whole exchange took too long.
     DeadlineExceeded = 504 "deadline_exceeded" "Deadline exceeded",
     /// A version of HTTP we do not speak.
     VersionNotSupported = 505 "version_not_supported" "HTTP version not supported",
+}
+
+impl Reason {
+    /// The status of gRPC that it amounts to, by the published mapping of HTTP statuses (gRPC's
+    /// `http-grpc-status-mapping`); `UNKNOWN` where that says nothing.
+    pub const fn grpc_status(self) -> u8 {
+        match self.status() {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502..=504 => 14,
+            _ => 2,
+        }
+    }
 }
 
 /// A reason with what the client is told besides.
@@ -124,6 +143,8 @@ pub struct Refusal {
     pub reason: Reason,
     /// A sentence that helps the caller and tells an attacker nothing.
     pub detail: Cow<'static, str>,
+    /// What the log and `explain` say besides, for the operator. The client is never told.
+    pub cause: Option<&'static str>,
     /// When to come back, for 429 and 503.
     pub retry_after: Option<Duration>,
     /// `WWW-Authenticate`, for 401.
@@ -140,11 +161,19 @@ impl Refusal {
         Self {
             reason,
             detail: detail.into(),
+            cause: None,
             retry_after: None,
             challenge: None,
             allow: None,
             answer: None,
         }
+    }
+
+    /// Tells the operator more.
+    #[must_use]
+    pub fn cause(mut self, cause: &'static str) -> Self {
+        self.cause = Some(cause);
+        self
     }
 
     /// Tells the client when to come back.
@@ -172,5 +201,24 @@ mod tests {
     fn codes_are_distinct() {
         let codes: HashSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         assert_eq!(codes.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn grpc_has_a_status_for_each() {
+        for (reason, status) in [
+            (Reason::BadRequest, 13),
+            (Reason::TokenMissing, 16),
+            (Reason::IpDenied, 7),
+            (Reason::RouteNotFound, 12),
+            (Reason::MethodNotAllowed, 2),
+            (Reason::BodyTooLarge, 2),
+            (Reason::RateLimited, 14),
+            (Reason::Internal, 2),
+            (Reason::UpstreamReset, 14),
+            (Reason::Overloaded, 14),
+            (Reason::DeadlineExceeded, 14),
+        ] {
+            assert_eq!(reason.grpc_status(), status, "{reason:?}");
+        }
     }
 }

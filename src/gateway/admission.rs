@@ -22,6 +22,8 @@ const SHARDS: usize = 32;
 #[derive(Debug)]
 pub struct Admission {
     total: AtomicU32,
+    /// Those that are read from only so that their clients get an answer.
+    lingering: AtomicU32,
     /// Most that may be open, whatever the configuration says.
     ceiling: AtomicU32,
     by_address: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
@@ -39,6 +41,7 @@ impl Default for Admission {
     fn default() -> Self {
         Self {
             total: AtomicU32::new(0),
+            lingering: AtomicU32::new(0),
             ceiling: AtomicU32::new(u32::MAX),
             by_address: Default::default(),
             hasher: std::hash::RandomState::new(),
@@ -47,10 +50,9 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Keeps connections to four fifths of the files that the process may open; the rest is for upstreams, which are
-    /// connected to while a request is forwarded, and for logs.
+    /// Keeps connections to half of the files that are left for them: each may need another one towards an upstream.
     pub fn keep_below(&self, files: u64) {
-        let most = u32::try_from(files / 5 * 4).unwrap_or(u32::MAX).max(1);
+        let most = u32::try_from(files / 2).unwrap_or(u32::MAX).max(1);
         self.ceiling.store(most, Ordering::Relaxed);
     }
 
@@ -88,6 +90,14 @@ impl Admission {
         Ok(place)
     }
 
+    /// Takes one of the places for connections that are read from only so that their clients get an answer: a tenth of all
+    /// that may be open, and one at least.
+    pub fn linger(self: &Arc<Self>, limits: &ClientLimits) -> Option<Lingering> {
+        let most = (limits.max_connections.min(self.ceiling()) / 10).max(1);
+        let place = Lingering(Arc::clone(self));
+        (self.lingering.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+
     /// Connections open now.
     pub fn open(&self) -> u32 {
         self.total.load(Ordering::Relaxed)
@@ -95,6 +105,15 @@ impl Admission {
 
     fn shard(&self, address: IpAddr) -> &Mutex<HashMap<IpAddr, u32>> {
         &self.by_address[(self.hasher.hash_one(address) % SHARDS as u64) as usize]
+    }
+}
+
+/// A connection that is read from only so that its client gets an answer. Dropping it frees its place.
+pub struct Lingering(Arc<Admission>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -161,6 +180,8 @@ mod tests {
             max_body: 0,
             max_connections: 3,
             max_connections_per_ip: 2,
+            linger_body: 0,
+            half_close: false,
         };
         let (admission, listener) = (
             Arc::new(Admission::default()),
@@ -193,6 +214,10 @@ mod tests {
         let first = IpAddr::from([127, 0, 0, 1]);
         assert_eq!(unnamed.count_for(first, &limits), Ok(()));
         drop(unnamed);
+        let lingering = admission.linger(&limits).expect("one at least");
+        assert!(admission.linger(&limits).is_none());
+        drop(lingering);
+        assert!(admission.linger(&limits).is_some());
         admission.keep_below(3);
         assert_eq!(
             admission.enter(None, &limits, &listener).err(),

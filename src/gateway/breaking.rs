@@ -34,7 +34,8 @@ impl Permits {
 
 /// Asks the breakers for a try beside the current one.
 pub(super) fn besides(pool: &Pool, ctx: &Ctx, now: u64) -> Result<Permits, Refusal> {
-    let route = ctx.route.as_ref().and_then(|route| route.breaker.as_ref());
+    let route = ctx.route.as_ref().filter(|_| ctx.policy.fell.is_none());
+    let route = route.and_then(|route| route.breaker.as_ref());
     Ok(Permits {
         route: permit(None, route, now)?,
         upstream: permit(None, pool.breaker(), now)?,

@@ -7,11 +7,14 @@ use super::snapshot::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, MaintenanceFilter};
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
     filters: Vec<Arc<dyn RequestFilter>>,
+    /// So many of them are asked where the route is switched off.
+    at_the_door: usize,
 }
 
 impl Chain {
@@ -26,6 +29,8 @@ impl Chain {
         if let Some(cors) = &route.cors {
             filters.push(Arc::new(CorsFilter::new(cors)));
         }
+        // Where the route is off this is all: who is told to come again has spent neither a nonce nor a quota.
+        let at_the_door = filters.len();
         // After CORS, so that a browser may read why; before everything that a closed route need not do.
         if let Some(settings) = &route.maintenance {
             let allow = lists.ranges(&settings.allow_ips);
@@ -49,7 +54,10 @@ impl Chain {
         filters.extend(parts.limits.of(route, true));
         // Last, so that a caller who may not come in does not learn what fits.
         filters.push(Arc::new(BodyLimit));
-        Self { filters }
+        Self {
+            filters,
+            at_the_door,
+        }
     }
 
     /// The filters in order.
@@ -57,10 +65,21 @@ impl Chain {
         &self.filters
     }
 
+    /// Those that are asked at this level of the route.
+    pub(super) fn asked_at(&self, level: Level) -> &[Arc<dyn RequestFilter>] {
+        match level {
+            Level::Off => self.filters.get(..self.at_the_door).unwrap_or_default(),
+            _ => &self.filters,
+        }
+    }
+
     /// A chain of these filters.
     #[cfg(test)]
     pub(super) fn with(filters: Vec<Arc<dyn RequestFilter>>) -> Self {
-        Self { filters }
+        Self {
+            at_the_door: filters.len(),
+            filters,
+        }
     }
 }
 

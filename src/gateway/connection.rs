@@ -24,6 +24,7 @@ use super::http1::body::BodyGuard;
 use super::http1::connection::Ended;
 use super::http1::head::Head;
 use super::overload::Met;
+use super::reply::Caller;
 use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::socket::Socket;
@@ -217,11 +218,11 @@ where
             }
             return Outcome::Served;
         }
-        Ok(false) => answer_for(client, format, head.version, &failure::deadline()).await,
+        Ok(false) => answer_for(client, format, &head, &failure::deadline()).await,
         Err(_) => {
             let trace = client.trace().unwrap_or_else(fresh_trace);
             log::error!(trace_id = trace.as_str(); "a request ended in a panic");
-            answer_for(client, format, head.version, &reply::internal()).await;
+            answer_for(client, format, &head, &reply::internal()).await;
         }
     }
     Outcome::Abandoned
@@ -232,10 +233,10 @@ fn fresh_trace() -> TraceId {
 }
 
 /// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
-async fn answer_for(client: &ClientIo, format: ErrorFormat, version: Version, refusal: &Refusal) {
+async fn answer_for(client: &ClientIo, format: ErrorFormat, head: &Head, refusal: &Refusal) {
     if !client.answered() {
         let trace = client.trace().unwrap_or_else(fresh_trace);
-        let asked = (Method::GET, version);
+        let asked = (Method::GET, Caller::of(head));
         tell(client, refusal, format, "/", &trace, asked).await;
     }
 }
@@ -246,6 +247,8 @@ pub(super) struct Gist {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
+    /// The client speaks gRPC.
+    pub(super) grpc: bool,
 }
 
 /// Answers a head that is not fit to be forwarded; over HTTP/1 the connection ends with it.
@@ -259,7 +262,11 @@ pub(super) async fn refuse<A>(
 ) {
     client.begin(BodyGuard::Done, false, &snapshot.config.server.client);
     let format = snapshot.config.server.error_format;
-    let asked = (gist.method.clone(), gist.version);
+    let caller = Caller {
+        version: gist.version,
+        grpc: gist.grpc,
+    };
+    let asked = (gist.method.clone(), caller);
     if door.public {
         let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
         ctx.began = Instant::now();
@@ -281,9 +288,9 @@ async fn tell(
     format: ErrorFormat,
     path: &str,
     trace: &TraceId,
-    (method, version): (Method, Version),
+    (method, caller): (Method, Caller),
 ) -> u64 {
-    let Ok((head, body)) = reply::refusal(refusal, format, path, trace) else {
+    let Ok((head, body)) = reply::refusal(refusal, format, path, trace, caller) else {
         return 0;
     };
     client.end_after();
@@ -291,8 +298,8 @@ async fn tell(
         trace: Some(*trace),
         ..Extra::default()
     });
-    let delimited = Delimited::of(&head, version, method == Method::HEAD);
-    client.begin_answer(&head, delimited, version);
+    let delimited = Delimited::of(&head, caller.version, method == Method::HEAD);
+    client.begin_answer(&head, delimited, caller.version);
     let length = body.len() as u64;
     let sending = async {
         if delimited != Delimited::Absent {
@@ -311,8 +318,8 @@ async fn tell(
 mod tests {
     use std::time::Duration;
 
-    use pingora::proxy::http_proxy;
     use pingora::server::configuration::ServerConf;
+    use pingora_proxy::http_proxy;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
@@ -350,7 +357,7 @@ mod tests {
         }
     }
 
-    fn door(closing: watch::Receiver<Parting>) -> Door<pingora::proxy::HttpProxy<Gateway>> {
+    fn door(closing: watch::Receiver<Parting>) -> Door<pingora_proxy::HttpProxy<Gateway>> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -358,7 +365,7 @@ mod tests {
             text: text.into(),
         }];
         let config =
-            config::load(&sources, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+            config::load(&sources, &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
         let state = Arc::new(State::new(
             Arc::new(Metrics::new("0", "0").expect("metrics")),
             None,
@@ -378,7 +385,12 @@ mod tests {
             class: config::Class::Normal,
             hedge: None,
             stats: Arc::clone(&route.stats),
-            policy: crate::gateway::Policy::of(&snapshot.config.routes[0], &snapshot.pools, &state),
+            policy: crate::gateway::Policy::of(
+                &snapshot.config.routes[0],
+                &[],
+                &snapshot.pools,
+                &state,
+            ),
             max_body: route.max_body,
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),
@@ -400,7 +412,7 @@ mod tests {
         }
     }
 
-    async fn ask(door: &Door<pingora::proxy::HttpProxy<Gateway>>, target: &str) -> String {
+    async fn ask(door: &Door<pingora_proxy::HttpProxy<Gateway>>, target: &str) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let limits = door
             .state

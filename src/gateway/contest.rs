@@ -6,35 +6,37 @@ use std::time::Instant;
 use super::affinity;
 use super::breaking::{self, Permits};
 use super::ctx::Ctx;
-use super::forward;
+use super::{forward, judged, overload};
 use crate::observe::HedgeOutcome;
 use crate::observe::stats::RetryCause;
 use crate::upstream::breaker::Ending;
-use crate::upstream::{Endpoint, Outcome, Pool};
+use crate::upstream::{Endpoint, Outcome, Place, Pool};
 
 /// A further try under way. Dropped it was in vain.
 pub(super) struct Contender {
     pool: Arc<Pool>,
     endpoint: Arc<Endpoint>,
     permits: Permits,
+    place: Option<Place>,
     pub(super) sent: Instant,
     outcome: HedgeOutcome,
 }
 
 impl Contender {
-    /// Begins one on an endpoint that was not asked yet, if there is one, if breakers let it through and the budget of
-    /// retries has room.
+    /// Begins one on an endpoint that was not asked yet, if there is one, if the upstream has a place for it, if breakers
+    /// let it through and the budget of retries has room.
     pub(super) fn begin(ctx: &mut Ctx) -> Option<Self> {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
         let sent = Instant::now();
         let now = ctx.state.clock.at(sent);
         let other = pool.choose(now, &affinity::wish(ctx));
         let other = other.filter(|endpoint| !ctx.forward.tried.contains(&endpoint.address));
-        let permits = other
-            .as_ref()
-            .and_then(|_| breaking::besides(&pool, ctx, now).ok())
-            .filter(|_| pool.may_retry(now));
-        let (Some(endpoint), Some(permits)) = (other, permits) else {
+        let let_in = other.and_then(|endpoint| {
+            let place = overload::free_place(&pool, overload::class(ctx)).ok()?;
+            let permits = breaking::besides(&pool, ctx, now).ok()?;
+            pool.may_retry(now).then_some((endpoint, place, permits))
+        });
+        let Some((endpoint, place, permits)) = let_in else {
             pool.stats().hedges.up(HedgeOutcome::Refused);
             return None;
         };
@@ -45,6 +47,7 @@ impl Contender {
             pool,
             endpoint,
             permits,
+            place,
             sent,
             outcome: HedgeOutcome::Lost,
         })
@@ -62,6 +65,9 @@ impl Contender {
 
     /// It failed.
     pub(super) fn failed(mut self, ending: Ending, ctx: &Ctx) {
+        if ending == Ending::Broken(RetryCause::Timeout) && judged::in_a_hurry(ctx) {
+            return self.in_vain();
+        }
         let now = ctx.now();
         self.outcome = HedgeOutcome::Failed;
         let stats = &self.endpoint.counts.stats;
@@ -70,7 +76,13 @@ impl Contender {
             Ending::Broken(_) => stats.errors.up(),
         }
         self.pool.report(&self.endpoint, Outcome::Bad, now);
-        let took = self.sent.elapsed();
+        let ended = Instant::now();
+        let took = ended.duration_since(self.sent);
+        match (&self.place, ending) {
+            (Some(place), Ending::Answered(status)) => place.answered(status, took, ended),
+            (Some(place), Ending::Broken(RetryCause::Timeout)) => place.gave_up(took, ended),
+            _ => {}
+        }
         self.pool.observe(&self.endpoint, took, true, now);
         let permits = std::mem::take(&mut self.permits);
         permits.tell(ending, took, now);
@@ -86,7 +98,11 @@ impl Contender {
     pub(super) fn take_over(mut self, failed: Option<RetryCause>, ctx: &mut Ctx) {
         self.outcome = HedgeOutcome::Won;
         match failed {
+            Some(RetryCause::Timeout) if judged::in_a_hurry(ctx) => {}
             Some(cause) => {
+                if cause == RetryCause::Timeout {
+                    overload::gave_up(ctx);
+                }
                 forward::report(ctx, Outcome::Bad, ctx.now());
                 breaking::told(ctx, Ending::Broken(cause));
             }
@@ -102,6 +118,7 @@ impl Contender {
             }
         }
         ctx.leave_endpoint();
+        overload::take_over(ctx, self.place.take());
         self.endpoint.in_flight.up();
         let forward = &mut ctx.forward;
         forward.current = Some(Arc::clone(&self.endpoint));

@@ -15,13 +15,15 @@ use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
 use super::http1::head::Head;
+use super::judged::Tells;
 use super::overload::{self, Entered, Held};
 use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use super::{decide, policy};
-use crate::filter::{ClientCertificate, Principal, Quota, Refusal, Scheme, Tickets};
-use crate::observe::Record;
+use super::streams::StreamConnections;
+use super::{decide, judged, policy};
+use crate::filter::{ClientCertificate, Principal, Quota, Reason, Refusal, Scheme, Tickets};
+use crate::observe::{Record, TunnelEnd};
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -36,6 +38,8 @@ pub struct Lane {
     beginning: Mutex<Option<Start>>,
     /// Connections to endpoints.
     pub(super) kept: KeptConnections,
+    /// Connections to endpoints that many requests share.
+    pub(super) streams: StreamConnections,
 }
 
 impl Lane {
@@ -44,6 +48,7 @@ impl Lane {
         Self {
             index,
             kept: KeptConnections::new(workers),
+            streams: StreamConnections::default(),
             numbers: Mutex::new(SmallRng::from_os_rng()),
             beginning: Mutex::default(),
         }
@@ -58,7 +63,9 @@ impl Lane {
     pub async fn tidy(&self) {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            self.kept.sweep(Instant::now());
+            let now = Instant::now();
+            self.kept.sweep(now);
+            self.streams.sweep(now);
         }
     }
 
@@ -146,9 +153,12 @@ pub struct Ctx {
     pub(super) outgoing: Option<String>,
     /// Why the request was refused, or failed.
     pub(super) refusal: Option<Refusal>,
+    /// It was refused, and would have been before the trial under way as well.
+    pub(super) refused_alike: bool,
+    /// It was refused, and would not have been before the trial under way.
+    pub(super) refused_anew: bool,
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,
-    pub(super) body_in: u64,
     /// Status of an answer that was relayed, and how much of its body was.
     pub(super) relayed: Option<StatusCode>,
     pub(super) bytes_out: u64,
@@ -159,6 +169,8 @@ pub struct Ctx {
     pub(super) held: Held,
     /// When its exchange with an endpoint was over, and with it the answer.
     pub(super) ended: Option<Instant>,
+    /// How the tunnel ended that it became.
+    pub(super) tunnel_end: Option<TunnelEnd>,
     logged: bool,
 }
 
@@ -225,8 +237,9 @@ impl Ctx {
             tickets: Tickets::new(),
             outgoing: None,
             refusal: None,
+            refused_alike: false,
+            refused_anew: false,
             buffered: false,
-            body_in: 0,
             relayed: None,
             bytes_out: 0,
             forward: Forward {
@@ -248,6 +261,7 @@ impl Ctx {
             policy: policy::Path::default(),
             held: Held::default(),
             ended: None,
+            tunnel_end: None,
             logged: false,
         }
     }
@@ -292,21 +306,36 @@ impl Ctx {
         }
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
-        if let Some(start) = &self.start {
-            start.client.ended(now);
-        }
-        policy::record(self, status, took);
+        let start = self.start.as_ref();
+        let bytes_in = start.map_or(0, |start| start.client.ended(now));
+        let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
+        let unanswered = status == 0 && reason == Some(Reason::ClientGone);
+        let tells = Tells::of(self, took);
+        // Who left without an answer says nothing of anybody's answers.
+        policy::record(self, status, took, tells);
         let stats = self
             .route
             .as_ref()
             .map_or(&self.state.metrics.unmatched, |route| &route.stats);
         if status > 0 {
             stats.served(self.method.as_str(), status, took);
+        } else if unanswered {
+            stats.left(Reason::ClientGone.status());
         }
-        let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
+        if status > 0 {
+            tells.note(stats, self.method.as_str(), status, took);
+        }
+        let status = if unanswered {
+            Reason::ClientGone.status()
+        } else {
+            status
+        };
         let fell = self.policy.fell.as_ref();
         if let Some(reason) = reason.filter(|_| fell.is_none()) {
             stats.refused(reason);
+            if tells == Tells::Nothing {
+                stats.apart().refused(reason);
+            }
         }
         let log = self.state.log.as_ref();
         let Some(log) = log.filter(|log| log.writes_access()) else {
@@ -333,13 +362,19 @@ impl Ctx {
                     .principal
                     .as_ref()
                     .map(|principal| &*principal.consumer),
-                bytes_in: self.body_in,
+                consumer_auth: self
+                    .principal
+                    .as_ref()
+                    .map(|principal| principal.auth.as_str()),
+                bytes_in,
                 bytes_out,
                 version: self.version,
                 user_agent: said(header::USER_AGENT),
                 referer: said(header::REFERER),
                 reason,
+                cause: self.refusal.as_ref().and_then(|refusal| refusal.cause),
                 fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
+                tunnel_end: self.tunnel_end,
             },
         );
     }
@@ -362,7 +397,7 @@ impl Drop for Ctx {
             let status = status.filter(|_| !client.answered());
             let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
-            if overdue {
+            if overdue && !judged::in_a_hurry(self) {
                 overload::gave_up(self);
             }
             self.refusal = refusal.or(self.refusal.take());

@@ -7,12 +7,14 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
+use super::http1::head::AsReceived;
+use super::slashes;
 use crate::config::RedirectTemplate;
 use crate::filter::{Reason, Refusal, Scheme};
 use crate::primitives::path;
 use crate::primitives::ranges::AddressRanges;
 use crate::primitives::trace::{TraceId, TraceParent};
-use crate::route::{Asked, Found, Miss, RouteTable};
+use crate::route::{Asked, Found, Miss, Outgoing, RouteTable};
 
 /// A request target taken apart.
 pub(super) struct Target<'t> {
@@ -25,8 +27,25 @@ pub(super) struct Target<'t> {
 }
 
 impl<'t> Target<'t> {
+    /// The target of a head, its path in normal form.
+    pub(super) fn of(head: &'t RequestHeader) -> Result<Self, Refusal> {
+        let mut target = Self::parse(sent(head)?)?;
+        target.raw = received(head).unwrap_or(target.raw);
+        Ok(target)
+    }
+
     /// Reads a request target in origin, absolute or asterisk form.
     pub(super) fn parse(target: &'t str) -> Result<Self, Refusal> {
+        let target = Self::split(target);
+        let path = match target.path {
+            Cow::Borrowed(path) => path::normalize(path).map_err(ambiguous)?,
+            normal => normal,
+        };
+        Ok(Self { path, ..target })
+    }
+
+    /// The same with its path as it stands.
+    fn split(target: &'t str) -> Self {
         let scheme = if target.starts_with('/') {
             None
         } else {
@@ -43,16 +62,81 @@ impl<'t> Target<'t> {
             Some(at) => (&raw[..at], Some(&raw[at + 1..])),
             None => (raw, None),
         };
-        if path == "*" || path.is_empty() {
-            return Ok(Self {
-                raw,
-                path: Cow::Borrowed("/"),
-                query,
-            });
+        let path = if path == "*" || path.is_empty() {
+            "/"
+        } else {
+            path
+        };
+        Self {
+            raw,
+            path: Cow::Borrowed(path),
+            query,
         }
-        let path = path::normalize(path)
-            .map_err(|why| Refusal::new(Reason::PathAmbiguous, why.to_string()))?;
-        Ok(Self { raw, path, query })
+    }
+}
+
+/// The refusal of a path that has no single meaning.
+pub(super) fn ambiguous(why: path::Ambiguous) -> Refusal {
+    Refusal::new(Reason::PathAmbiguous, why.to_string())
+}
+
+/// The target as it goes on, everything escaped.
+pub(super) fn sent(head: &RequestHeader) -> Result<&str, Refusal> {
+    std::str::from_utf8(head.raw_path())
+        .map_err(|_| Refusal::new(Reason::BadRequest, "the request target is not text"))
+}
+
+/// The target as it was received, where that is something else.
+fn received(head: &RequestHeader) -> Option<&str> {
+    let received = head.extensions.get::<AsReceived>()?;
+    std::str::from_utf8(&received.0).ok()
+}
+
+/// The target of a head, and the route that takes it. Of what is `asked` path and query are found here.
+pub(super) fn place<'t>(
+    head: &'t RequestHeader,
+    table: &RouteTable,
+    asked: &Asked<'_>,
+) -> Result<(Target<'t>, Found), Refusal> {
+    if table.keeps_slashes() {
+        let target = Target::split(sent(head)?);
+        if slashes::are_doubtful(&target.path) {
+            let raw = received(head).unwrap_or(target.raw);
+            let asked = Asked {
+                query: target.query,
+                ..*asked
+            };
+            let (path, found) = slashes::place(&target.path, table, &asked)?;
+            let path = Cow::Owned(path);
+            return Ok((
+                Target {
+                    raw,
+                    path,
+                    ..target
+                },
+                found,
+            ));
+        }
+    }
+    let target = Target::of(head)?;
+    let asked = Asked {
+        path: &target.path,
+        query: target.query,
+        ..*asked
+    };
+    let found = route(table, &asked)?;
+    Ok((target, found))
+}
+
+/// The path as the upstream gets it. A request about the server itself (`*`) stays one, whatever a route does with paths.
+pub(super) fn outgoing<'p>(
+    outgoing: &Outgoing,
+    target: &'p Target<'_>,
+    found: &Found,
+) -> Cow<'p, str> {
+    match target.raw {
+        "*" => Cow::Borrowed("*"),
+        _ => outgoing.path(&target.path, found),
     }
 }
 
@@ -78,6 +162,11 @@ pub(super) fn host(head: &RequestHeader) -> (&str, Cow<'_, str>) {
     }
 }
 
+/// The host that a request asks for: lower case, without port or trailing dot; empty when it names none.
+pub fn asked_host(head: &RequestHeader) -> Cow<'_, str> {
+    host(head).1
+}
+
 /// How the client reached us, or the trusted proxy in front that says so.
 pub(super) fn scheme(
     own: Scheme,
@@ -98,7 +187,12 @@ pub(super) fn scheme(
 
 /// Finds the route, or the refusal that a miss means.
 pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refusal> {
-    table.find(asked).map_err(|miss| match miss {
+    table.find(asked).map_err(missed)
+}
+
+/// The refusal that a miss means.
+pub(super) fn missed(miss: Miss) -> Refusal {
+    match miss {
         Miss::NotFound => Refusal::new(Reason::RouteNotFound, "no route takes this path"),
         Miss::MethodNotAllowed(allow) => {
             let mut refusal = Refusal::new(
@@ -108,7 +202,7 @@ pub(super) fn route(table: &RouteTable, asked: &Asked<'_>) -> Result<Found, Refu
             refusal.allow = Some(allow);
             refusal
         }
-    })
+    }
 }
 
 /// Where a redirect leads that is made of the request.

@@ -1,18 +1,20 @@
 //! What the gateway would do with a request, and why: asked of the code that serves, with nothing taken.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
 use super::snapshot::{RouteRuntime, Snapshot, Target};
 use super::state::State;
-use super::{breaking, decide, overload, policy};
+use super::{breaking, decide, overload, policy, slashes};
 use crate::config::ClientLimits;
-use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
@@ -50,9 +52,17 @@ pub(super) struct Answer {
     detail: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     captures: Vec<(String, String)>,
+    /// More than the client would learn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_auth: Option<String>,
+    /// The claim that names the caller in place of `sub`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consumer_claim: Option<&'static str>,
     steps: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
@@ -85,6 +95,7 @@ impl Answer {
         self.decision = refusal.reason.code().to_owned();
         self.status = Some(refusal.reason.status());
         self.detail = Some(refusal.detail.to_string());
+        self.cause = refusal.cause;
     }
 
     pub(super) fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
@@ -115,17 +126,6 @@ fn walk(
     let client_ip = decide::client_ip(peer, &snapshot.config.server.trusted_proxies, &head);
     answer.client_ip = Some(client_ip);
     listeners(snapshot, client_ip, answer)?;
-    let taken = decide::Target::parse(&target);
-    let taken = match taken {
-        Ok(taken) => taken,
-        Err(refusal) => {
-            answer.path = Some(target.clone());
-            answer.step("path", refusal.reason.code(), None);
-            return Err(refusal);
-        }
-    };
-    answer.path = Some(with_query(&taken.path, taken.query));
-    answer.step("path", &format!("normal form {}", taken.path), None);
     let (authority, host) = decide::host(&head);
     let scheme = if question.url.starts_with("https://") {
         Scheme::Https
@@ -135,19 +135,19 @@ fn walk(
     let asked = Asked {
         method: &head.method,
         host: &host,
-        path: &taken.path,
+        path: "/",
         scheme: decide::scheme(scheme, peer, &snapshot.config.server.trusted_proxies, &head),
-        query: taken.query,
+        query: None,
         headers: &head.headers,
     };
-    let found = match decide::route(&snapshot.table, &asked) {
-        Ok(found) => found,
+    let (taken, found) = match decide::place(&head, &snapshot.table, &asked) {
+        Ok(placed) => placed,
         Err(refusal) => {
-            answer.step("route", refusal.reason.code(), None);
-            answer.nearest = nearest(snapshot, &asked);
+            miss(&refusal, (&head, &target), snapshot, &asked, answer);
             return Err(refusal);
         }
     };
+    path_step(&taken, answer);
     let route = &*snapshot.routes[found.index];
     let location = taken_by(route, snapshot, (&found, &taken.path), answer);
     let watched = snapshot.config.server.overload.as_ref();
@@ -179,12 +179,14 @@ fn walk(
         turn: None,
         dry_run: true,
     };
-    let asked = ask(route, &mut exchange, question, answer, &location);
-    answer.consumer = exchange
-        .principal
-        .as_ref()
-        .map(|p| p.consumer.to_string())
-        .filter(|c| !c.is_empty());
+    let filters = route.chain.asked_at(route.policy.level.now());
+    let asked = ask(filters, &mut exchange, question, answer, &location);
+    if let Some(principal) = &exchange.principal {
+        answer.consumer_auth = Some(principal.auth.to_string());
+        let caller = principal.caller();
+        answer.consumer = caller.map(|caller| caller.name.to_owned());
+        answer.consumer_claim = caller.and_then(|caller| caller.named_by.stand_in());
+    }
     if asked? {
         return Ok(());
     }
@@ -198,7 +200,55 @@ fn walk(
     let Some(pool) = policy::explain(route, &exchange, state, answer)? else {
         return Ok(());
     };
-    lead(route, (&pool, &taken), &found, state, answer)
+    lead(route, (&pool, &taken), &found, state, answer)?;
+    if asks_for_websocket(&head, &known) {
+        answer.step("tunnel", &tunnel(&pool), None);
+    }
+    Ok(())
+}
+
+/// What becomes of a request that asks to go on as a WebSocket.
+fn tunnel(pool: &Pool) -> String {
+    let silence = pool.settings().timeout.tunnel;
+    match pool.is_relayed() {
+        true => format!("a WebSocket may be silent for {silence:?}"),
+        false => "no WebSocket: the upstream speaks HTTP/2".to_owned(),
+    }
+}
+
+/// Says what the path is read as.
+fn path_step(taken: &decide::Target<'_>, answer: &mut Answer) {
+    answer.path = Some(with_query(&taken.path, taken.query));
+    let kept = match slashes::are_doubtful(&taken.path) {
+        true => ", slashes as they are",
+        false => "",
+    };
+    answer.step("path", &format!("normal form {}{kept}", taken.path), None);
+}
+
+/// Says why nobody takes a request, and who came near.
+fn miss(
+    refusal: &Refusal,
+    (head, target): (&RequestHeader, &str),
+    snapshot: &Snapshot,
+    asked: &Asked<'_>,
+    answer: &mut Answer,
+) {
+    let taken = match decide::Target::of(head) {
+        Ok(taken) if refusal.reason != Reason::PathAmbiguous => taken,
+        _ => {
+            answer.path = Some(target.to_owned());
+            return answer.step("path", refusal.reason.code(), None);
+        }
+    };
+    path_step(&taken, answer);
+    answer.step("route", refusal.reason.code(), None);
+    let asked = Asked {
+        path: &taken.path,
+        query: taken.query,
+        ..*asked
+    };
+    answer.nearest = nearest(snapshot, &asked);
 }
 
 /// Reads the head as it would be read from a connection.
@@ -259,15 +309,18 @@ fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Answer) -> Result
 
 /// Asks the filters in order. `true`: one of them answers.
 fn ask(
-    route: &RouteRuntime,
+    filters: &[Arc<dyn RequestFilter>],
     exchange: &mut Exchange<'_>,
     question: &Question,
     answer: &mut Answer,
     location: &str,
 ) -> Result<bool, Refusal> {
-    for filter in route.chain.filters() {
+    for filter in filters {
         let mut verdict = filter.check(exchange);
         if matches!(verdict, Verdict::NeedBody) {
+            let most = exchange.max_body;
+            let verdict_of_body = format!("read first, up to {most} bytes in server.auth_buffer");
+            answer.step("body", &verdict_of_body, Some(location));
             let body = question.body.as_deref().unwrap_or_default();
             verdict = filter.check_body(exchange, body.as_bytes());
         }
@@ -306,7 +359,7 @@ fn lead(
     let Target::Forward { outgoing, .. } = &route.target else {
         return Ok(());
     };
-    let path = outgoing.path(&target.path, found);
+    let path = decide::outgoing(outgoing, target, found);
     answer.path = Some(with_query(&path, target.query));
     answer.upstream = Some(pool.settings().name.to_string());
     let now = state.clock.now();
@@ -353,7 +406,13 @@ fn lead(
     if let Some(pace) = pool.pace() {
         let verdict = match pace.after() {
             _ if route.hedge == Some(false) => "not on this route".to_owned(),
-            Some(after) => format!("another endpoint is asked after {} ms", after.as_millis()),
+            Some(after) => {
+                let place = pool.gate().map_or("", |_| ", if a place is free");
+                format!(
+                    "another endpoint is asked after {} ms{place}",
+                    after.as_millis()
+                )
+            }
             None => "too little is known of the latency".to_owned(),
         };
         answer.step("hedge", &verdict, None);

@@ -4,44 +4,53 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::reply;
+use super::{chain, reply};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 
-/// What the client is told; `None` when it is gone.
-pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Option<Refusal> {
+/// What the client is told; [`gone`] when it is not there any more.
+pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Refusal {
     if let Some(refusal) = ctx.refusal.take() {
-        return Some(refusal);
+        return refusal;
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     match (fault, error.esource()) {
-        (Some(Fault::Deadline), _) => Some(deadline()),
-        (Some(Fault::Framing), _) => {
-            Some(Refusal::new(Reason::BadRequest, "the body is malformed"))
+        (Some(Fault::Deadline), _) => deadline(),
+        (Some(Fault::Framing), _) => Refusal::new(Reason::BadRequest, "the body is malformed"),
+        (Some(Fault::Incomplete), _) => incomplete(),
+        (Some(Fault::Paused), _) => Refusal::new(Reason::RequestTimeout, "the body took too long"),
+        // Who takes nothing for so long is not there.
+        (Some(Fault::Stalled), _) => gone(),
+        (Some(Fault::Silence), _) => {
+            Refusal::new(Reason::UpstreamTimeout, "the upstream took too long")
         }
-        (Some(Fault::Paused), _) => Some(Refusal::new(
-            Reason::RequestTimeout,
-            "the body took too long",
-        )),
-        (Some(Fault::Stalled), _) => None,
-        (Some(Fault::Silence), _) => Some(Refusal::new(
-            Reason::UpstreamTimeout,
-            "the upstream took too long",
-        )),
+        (Some(Fault::TooLarge), _) => {
+            let route = ctx.route.as_ref();
+            chain::too_large(route.map_or(u64::MAX, |route| route.max_body))
+        }
         (None, ErrorSource::Downstream) => match error.etype() {
-            ErrorType::ReadTimedout => Some(Refusal::new(
-                Reason::RequestTimeout,
-                "the body took too long",
-            )),
-            ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400) => {
-                Some(Refusal::new(Reason::BadRequest, "the request is malformed"))
+            ErrorType::ReadTimedout => {
+                Refusal::new(Reason::RequestTimeout, "the body took too long")
             }
-            _ => None,
+            ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400) => {
+                Refusal::new(Reason::BadRequest, "the request is malformed")
+            }
+            _ => gone(),
         },
-        (None, ErrorSource::Upstream) => Some(upstream(error, ctx)),
-        (None, _) if cause(error).is_some() => Some(upstream(error, ctx)),
-        (None, _) => Some(reply::internal()),
+        (None, ErrorSource::Upstream) => upstream(error, ctx),
+        (None, _) if cause(error).is_some() => upstream(error, ctx),
+        (None, _) => reply::internal(),
     }
+}
+
+/// What stands in records of a client that left. It is told nothing.
+pub(super) fn gone() -> Refusal {
+    Refusal::new(Reason::ClientGone, "the client left")
+}
+
+/// The refusal of a body that ended before its end.
+pub(super) fn incomplete() -> Refusal {
+    Refusal::new(Reason::BadRequest, "the body is incomplete")
 }
 
 /// Whether there was no descriptor left to connect with: nothing that any endpoint could help.

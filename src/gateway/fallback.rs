@@ -12,10 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use super::http1::head::Framing;
 use super::inbound::Decision;
 use super::state::State;
-use super::{affinity, decide, policy, relay};
+use super::{affinity, decide, policy};
 use crate::config::{self, FallbackCause, FallbackOn};
 use crate::degrade::{Asked, Good, LastGood};
 use crate::filter::{Reason, Refusal, Reply};
@@ -45,12 +44,12 @@ pub(super) struct Fell {
 impl Fallback {
     pub(super) fn new(
         route: &config::Route,
-        settings: &config::Fallback,
+        (settings, headers): (&config::Fallback, &[(HeaderName, HeaderValue)]),
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
     ) -> Self {
         let upstream = settings.upstream.as_ref();
-        let fixed = settings.fixed.as_ref().map(|(respond, headers)| {
+        let fixed = settings.fixed.as_ref().map(|(respond, _)| {
             let mut reply = transform::reply(respond);
             if let Some(reply) = Arc::get_mut(&mut reply) {
                 for (name, value) in headers {
@@ -211,14 +210,6 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     if late || !fallback.wants(called) {
         return false;
     }
-    let bodiless = ctx
-        .start
-        .as_ref()
-        .is_some_and(|start| start.head.framing == Framing::None);
-    if relay::can(ctx) && !relay::can_to(pool, ctx) && !bodiless {
-        // Its way there goes through the framework, which would not find what was read of the body.
-        return false;
-    }
     let pool = Arc::clone(pool);
     ctx.leave_endpoint();
     affinity::go_elsewhere(ctx, &pool);
@@ -367,7 +358,7 @@ fn asked<'a>(head: &'a RequestHeader, host: &'a str, ctx: &'a Ctx) -> Asked<'a> 
         host,
         target,
         headers: &head.headers,
-        consumer: ctx.principal.as_ref().map(|principal| &*principal.consumer),
+        caller: ctx.principal.as_ref().and_then(|known| known.caller()),
         certified: ctx
             .start
             .as_ref()

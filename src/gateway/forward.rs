@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderName, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
-use smallvec::SmallVec;
+use pingora_proxy::Session;
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::{affinity, breaking, failure, fallback, overload, relay, streams};
+use super::session::read_error;
+use super::{affinity, breaking, failure, fallback, judge, judged, overload, relay, streams};
+use crate::config::HeadLimits;
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
@@ -48,7 +49,7 @@ pub(super) enum Way {
     Relay,
     /// In streams, see [`streams`].
     Streams,
-    /// Through the framework, which reaches every upstream.
+    /// Through the framework: where nothing is known of the request's connection.
     Framework,
 }
 
@@ -63,8 +64,7 @@ pub(super) fn way(ctx: &Ctx) -> Way {
     }
 }
 
-/// Whether a request that went another way goes on through the framework: another upstream took it over, to which that
-/// way does not lead.
+/// Whether a request that went one way goes on another: another upstream took it over, to which that way does not lead.
 pub(super) fn goes_on(ctx: &Ctx, way: Way) -> bool {
     ctx.policy.fell.is_some()
         && !fallback::is_pending(ctx)
@@ -80,7 +80,13 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
         let random = ctx.span.wrapping_add(attempts.into());
         let wait = backoff(&pool.settings().retry, attempts, random).min(left(ctx, now));
         if !wait.is_zero() && !ctx.forward.at_once {
-            tokio::time::sleep(wait).await;
+            let waiting = tokio::time::sleep(wait);
+            if let Some(start) = &ctx.start {
+                let waited = start.client.unless_gone(waiting).await;
+                waited.map_err(|gone| read_error(&gone))?;
+            } else {
+                waiting.await;
+            }
             now = Instant::now();
         }
     }
@@ -115,9 +121,6 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint
     forward.reported = false;
     forward.retry = false;
     forward.at_once = false;
-    if !ctx.buffered {
-        ctx.body_in = 0;
-    }
     Ok(endpoint)
 }
 
@@ -195,11 +198,14 @@ pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
 /// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again; says whether
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
-    report(ctx, Outcome::Bad, ctx.now());
-    if cause == RetryCause::Timeout {
-        overload::gave_up(ctx);
+    // A client that gives a connection no time to open says nothing about the endpoint.
+    if cause != RetryCause::Timeout || !judged::in_a_hurry(ctx) {
+        report(ctx, Outcome::Bad, ctx.now());
+        if cause == RetryCause::Timeout {
+            overload::gave_up(ctx);
+        }
+        breaking::told(ctx, Ending::Broken(cause));
     }
-    breaking::told(ctx, Ending::Broken(cause));
     let reason = failure::reason(Some(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
         || fallback::turn(ctx, FallbackCalled::Refused(reason))
@@ -228,8 +234,9 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     // Noticed on the client's side, where the one timer is; the endpoint is to blame.
     let silence = fault == Some(Fault::Silence);
+    let hurried = broken.cause == Some(RetryCause::Timeout) && judged::in_a_hurry(ctx);
     let clients_fault =
-        ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some()));
+        ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some() || hurried));
     if clients_fault || ctx.forward.reported {
         breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
@@ -271,8 +278,26 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
             || fallback::turn(ctx, FallbackCalled::Refused(reason)))
 }
 
-/// An informational answer came.
+/// How large the head of an answer may be.
+pub(super) fn head_limits(ctx: &Ctx) -> HeadLimits {
+    let pool = ctx.forward.pool.as_ref();
+    pool.map_or(NO_HEAD, |pool| pool.settings().answer_head)
+}
+
+/// How long both sides of a tunnel may be silent.
+pub(super) fn tunnel_silence(ctx: &Ctx) -> Duration {
+    let pool = ctx.forward.pool.as_ref();
+    pool.map_or(Duration::ZERO, |pool| pool.settings().timeout.tunnel)
+}
+
+/// Where there is no upstream, there is no head.
+const NO_HEAD: HeadLimits = HeadLimits {
+    bytes: 0,
+    fields: 0,
+};
+/// An informational answer came: a sign of life, and often sent as such (RFC 2518 §10.1).
 pub(super) fn informed(ctx: &mut Ctx) -> pingora::Result<()> {
+    heard(ctx);
     ctx.forward.informational += 1;
     if ctx.forward.informational > MOST_INFORMATIONAL {
         return Err(invalid("too many informational answers"));
@@ -336,33 +361,22 @@ fn tried_again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     error
 }
 
-/// The same for an answer that comes through the framework, which reads heads less strictly.
+/// The same for an answer that comes through the framework, which speaks HTTP/2 there.
 pub(super) fn answered_through_framework(
     session: &Session,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
 ) -> pingora::Result<()> {
-    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+    if head.status.is_informational() {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(invalid("an upgrade that nobody asked for"));
+        }
         return informed(ctx);
     }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS && !asked_for_websocket(session) {
-        return Err(invalid("an upgrade that nobody asked for"));
-    }
-    look_at_head(head, ctx)?;
+    judge::look_at(head, ctx)?;
     let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
     answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
-    strip_nominated(head);
-    Ok(())
-}
-
-/// What a head says besides its status: whether it is one, and how much the endpoint has to do.
-pub(super) fn look_at_head(head: &ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
-    check_framing(head)?;
-    if let Some(name) = load_header(ctx)
-        && let Some(value) = head.headers.get(name)
-    {
-        loaded(ctx, value.as_bytes());
-    }
+    judge::strip(head);
     Ok(())
 }
 
@@ -389,60 +403,8 @@ pub(super) fn invalid(why: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
 }
 
-fn asked_for_websocket(session: &Session) -> bool {
-    let upgrade = session.req_header().headers.get(header::UPGRADE);
-    session.is_upgrade_req()
-        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// Informational answers before the final one; more are a flood (attacks.md §2.1).
 const MOST_INFORMATIONAL: u32 = 100;
-
-/// An answer whose length two parsers could read differently is no answer (RFC 9112 §6.3).
-fn check_framing(head: &ResponseHeader) -> pingora::Result<()> {
-    let (mut lengths, mut codings, mut digits) = (0, 0, true);
-    for (name, value) in &head.headers {
-        if *name == header::CONTENT_LENGTH {
-            lengths += 1;
-            digits &= !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
-        } else if *name == header::TRANSFER_ENCODING {
-            codings += 1;
-        }
-    }
-    if digits && lengths + codings <= 1 {
-        return Ok(());
-    }
-    Err(invalid("the answer's length is ambiguous"))
-}
-
-/// Removes the fields that `Connection` names: they concern the endpoint's connection. The fields that every connection
-/// may have are left out where the head is written.
-pub(super) fn strip_nominated(head: &mut ResponseHeader) {
-    let known = |token: &[u8]| {
-        [
-            &b""[..],
-            b"close",
-            b"keep-alive",
-            b"upgrade",
-            b"transfer-encoding",
-            b"content-length",
-        ]
-        .iter()
-        .any(|known| token.eq_ignore_ascii_case(known))
-    };
-    let nominated: SmallVec<[HeaderName; 4]> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !known(token))
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .collect();
-    for name in &nominated {
-        head.remove_header(name);
-    }
-}
 
 /// Tells the pool how the current try ended, once.
 pub(super) fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
@@ -478,6 +440,7 @@ pub(super) fn resendable(ctx: &Ctx) -> bool {
 pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let took = ctx.forward.sent.map(|sent| sent.elapsed());
     ctx.forward.took = took;
+    overload::answered(ctx, status, took.unwrap_or_default(), Instant::now());
     if let Some((pool, endpoint)) = ctx.forward.trying() {
         let took = took.unwrap_or_default();
         pool.stats().latency.observe(took);

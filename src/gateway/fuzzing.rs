@@ -26,6 +26,8 @@ const LIMITS: ClientLimits = ClientLimits {
     max_body: 0,
     max_connections: 1,
     max_connections_per_ip: 1,
+    linger_body: 0,
+    half_close: false,
 };
 
 /// The head that `bytes` begin with, and how long it is, if it is one.

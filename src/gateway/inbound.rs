@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use pingora::proxy::Session;
+use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
 use super::ctx::{Ctx, Peer};
 use super::snapshot::{Snapshot, Target};
-use super::{affinity, chain, decide, failure, overload, policy, reply};
+use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
 use crate::primitives::level::Level;
 use crate::route::{Asked, Found};
@@ -41,11 +41,11 @@ impl Decision {
 
 /// What a head asks for, and the route that takes it.
 pub(super) struct Arrival<'r> {
-    /// The target as received.
+    /// The target as received, everything escaped.
     received: &'r str,
-    target: decide::Target<'r>,
-    authority: &'r str,
-    host: Cow<'r, str>,
+    pub(super) target: decide::Target<'r>,
+    pub(super) authority: &'r str,
+    pub(super) host: Cow<'r, str>,
     /// How the client reached us, or the trusted proxy before us.
     asked_for: Scheme,
     pub(super) found: Found,
@@ -62,9 +62,7 @@ impl<'r> Arrival<'r> {
         if let Some(refusal) = snapshot.turns_away(peer.listener.as_ref(), client_ip) {
             return Err(refusal);
         }
-        let received = std::str::from_utf8(head.raw_path())
-            .map_err(|_| Refusal::new(Reason::BadRequest, "the request target is not text"))?;
-        let target = decide::Target::parse(received)?;
+        let received = decide::sent(head)?;
         let (authority, host) = decide::host(head);
         let certified = peer.certified.as_ref();
         if certified.is_some_and(|certified| !certified.may_ask(&host)) {
@@ -77,12 +75,12 @@ impl<'r> Arrival<'r> {
         let asked = Asked {
             method: &head.method,
             host: &host,
-            path: &target.path,
+            path: "/",
             scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
-            query: target.query,
+            query: None,
             headers: &head.headers,
         };
-        let found = decide::route(&snapshot.table, &asked)?;
+        let (target, found) = decide::place(head, &snapshot.table, &asked)?;
         let asked_for = asked.scheme;
         Ok(Self {
             received,
@@ -98,6 +96,14 @@ impl<'r> Arrival<'r> {
 /// Finds out who asks for what, and asks the route's filters.
 pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     let head = session.req_header();
+    let decision = decide_by(head, ctx).await;
+    if let Decision::Refuse(refusal) = &decision {
+        judged::refused(ctx, head, refusal);
+    }
+    decision
+}
+
+async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     let Some(start) = &ctx.start else {
         return Decision::Refuse(reply::internal());
     };
@@ -122,6 +128,7 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
         return Decision::Refuse(refusal);
     }
+    ctx.policy.level = route.policy.level.now();
     let mut exchange = Exchange {
         head,
         raw_target: target.raw,
@@ -158,20 +165,16 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         Target::Respond(_) => LONGEST_ANSWER,
     };
     if let Some(start) = &ctx.start {
-        start.client.set_deadline(ctx.began + deadline);
+        start.client.bound(ctx.began + deadline, route.max_body);
     }
-    let decision = ask_all(route.chain.filters(), &mut exchange, ctx).await;
-    let Exchange {
-        principal,
-        quota,
-        tickets,
-        ..
-    } = exchange;
-    (ctx.principal, ctx.quota, ctx.tickets) = (principal, quota, tickets);
+    let filters = route.chain.asked_at(ctx.policy.level);
+    let decision = ask_all(filters, &mut exchange, ctx).await;
+    ctx.principal = exchange.principal.take();
+    ctx.quota = exchange.quota.take();
+    ctx.tickets = std::mem::take(&mut exchange.tickets);
     if let Some(decision) = decision {
         return decision;
     }
-    ctx.policy.level = route.policy.level.now();
     match &route.target {
         _ if ctx.policy.level == Level::Off => Decision::Refuse(policy::off()),
         Target::Respond(answer) => match &answer.redirect {
@@ -183,9 +186,14 @@ pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
         },
         Target::Forward { pool, outgoing, .. } => {
             ctx.forward.pool = Some(Arc::clone(pool));
-            ctx.outgoing =
-                changed_target(&outgoing.path(&target.path, &found), target.query, received);
+            let path = decide::outgoing(outgoing, &target, &found);
+            ctx.outgoing = changed_target(&path, target.query, received);
             let decision = policy::lead(head, &target.path, ctx);
+            if let Decision::Refuse(_) = decision {
+                // No upstream and no answer of ours: it comes again, and has used nothing up.
+                chain::give_back(filters, &mut exchange);
+                ctx.tickets.clear();
+            }
             affinity::learn(ctx, head, &target.path, asked_for);
             decision
         }
@@ -218,8 +226,9 @@ async fn ask_all(
         {
             chain::give_back(filters, exchange);
             decision = Some(Decision::Refuse(failure::deadline()));
-        } else {
-            tokio::time::sleep_until(turn.into()).await;
+        } else if left_before(turn, ctx).await {
+            chain::give_back(filters, exchange);
+            decision = Some(Decision::Refuse(failure::gone()));
         }
     }
     if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
@@ -227,6 +236,18 @@ async fn ask_all(
         start.client.set_pace(Pacing::new(paces, ctx.state.clock));
     }
     decision
+}
+
+/// Waits for its turn; says whether the client left before that.
+async fn left_before(turn: Instant, ctx: &Ctx) -> bool {
+    let waiting = tokio::time::sleep_until(turn.into());
+    match &ctx.start {
+        Some(start) => start.client.unless_gone(waiting).await.is_err(),
+        None => {
+            waiting.await;
+            false
+        }
+    }
 }
 
 /// Asks one filter, and does the waiting it wants. `None`: nothing against the request.
@@ -247,11 +268,21 @@ async fn ask(
                 return None;
             }
             Verdict::NeedBody => match body(exchange.max_body, ctx).await {
-                Ok(body) => filter.check_body(exchange, &body),
+                Ok(body) => {
+                    reset_clock(exchange, ctx);
+                    filter.check_body(exchange, &body)
+                }
                 Err(refusal) => return Some(Decision::Refuse(refusal)),
             },
         };
     }
+}
+
+/// The client took its time with the body: what counts is when it was there.
+fn reset_clock(exchange: &mut Exchange<'_>, ctx: &Ctx) {
+    let now = Instant::now();
+    exchange.now = ctx.state.clock.at(now);
+    exchange.unix_time = ctx.state.wall.at(now).as_secs();
 }
 
 /// The whole body, kept for forwarding.
@@ -259,29 +290,32 @@ async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
     let Some(start) = &ctx.start else {
         return Err(reply::internal());
     };
-    if start
-        .head
-        .framing
-        .length()
-        .is_some_and(|length| length > most)
-    {
+    let length = start.head.framing.length();
+    if length.is_some_and(|length| length > most) {
         return Err(chain::too_large(most));
     }
+    let room = start.snapshot.config.server.auth_buffer;
+    let room = ctx.state.auth_buffer.room(room);
     if start.head.expects_continue && !start.client.has_ahead() {
-        start.client.ask_on().await.map_err(|_| reply::internal())?;
+        start.client.ask_on().await.map_err(|_| failure::gone())?;
     }
     let body = start
         .client
-        .buffer_body(most)
+        .buffer_body(length.unwrap_or(most), most, room)
         .await
         .map_err(|why| match why {
+            Unbuffered::Full => overload::auth_buffer_full(ctx),
             Unbuffered::TooLarge => chain::too_large(most),
+            // Where nobody is asked, the client is all that is waited for.
+            Unbuffered::Late if ctx.forward.deadline.is_some() => failure::deadline(),
             Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
-            Unbuffered::TimedOut => Refusal::new(Reason::RequestTimeout, "the body took too long"),
-            Unbuffered::Gone => Refusal::new(Reason::BadRequest, "the body is incomplete"),
+            Unbuffered::TimedOut | Unbuffered::Late => {
+                Refusal::new(Reason::RequestTimeout, "the body took too long")
+            }
+            Unbuffered::Incomplete => failure::incomplete(),
+            Unbuffered::Gone => failure::gone(),
         })?;
     ctx.buffered = true;
-    ctx.body_in = body.len() as u64;
     Ok(body)
 }
 

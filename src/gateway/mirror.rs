@@ -1,8 +1,8 @@
 //! Copies of requests for an upstream whose answers nobody sees.
 //!
 //! The original never waits: its copy is sent by a task of its own, once the original's body has passed, if there is
-//! one. What of a body passes is copied up to a bound; so many copies are under way at most, and each has its time. The
-//! answer is read and dropped. A copy says `X-Shadow: true`.
+//! one. What of a body passes is copied up to a bound; so many copies are under way at most, each takes a place that is free
+//! where the upstream counts them, and each has its time. The answer is read and dropped. A copy says `X-Shadow: true`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +16,11 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ctx::Ctx;
+use super::http1::answer::is_status;
 use super::http1::head::Framing;
 use super::state::State;
-use super::{affinity, outgoing_head};
-use crate::config;
+use super::{affinity, outgoing_head, overload};
+use crate::config::{self, Class};
 use crate::observe::rollouts::{MirrorStats, Mirrored};
 use crate::upstream::{Endpoint, Outcome, Pool, Wish};
 
@@ -36,9 +37,14 @@ pub struct Mirror {
 /// A copy that is not sent yet.
 pub(super) struct Shadow {
     head: RequestHeader,
+    /// What was seen of the body.
     body: BytesMut,
+    /// How much of it the current try was shown, where each is shown it from its beginning.
+    shown: usize,
     under_way: UnderWay,
     state: Arc<State>,
+    /// The worker that sends it.
+    lane: usize,
 }
 
 /// A copy that counts as under way until this is dropped.
@@ -108,8 +114,10 @@ pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str
     let shadow = Box::new(Shadow {
         head,
         body: BytesMut::new(),
+        shown: 0,
         under_way: UnderWay::new(mirror, endpoint),
         state: Arc::clone(&ctx.state),
+        lane: ctx.lane(),
     });
     if framing == Framing::None {
         shadow.send();
@@ -142,11 +150,15 @@ fn head(
     Some(head)
 }
 
-/// A piece of the body passes through the framework, which shows it again with each further try.
-pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if ctx.forward.attempts > 1 {
-        return;
+/// The body is shown from its beginning again: the request goes another way, or is tried again by the framework.
+pub(super) fn begins_again(ctx: &mut Ctx) {
+    if let Some(shadow) = &mut ctx.policy.shadow {
+        shadow.shown = 0;
     }
+}
+
+/// A piece of the body passes through the framework, perhaps the last.
+pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
     if let Some(piece) = piece {
         saw(ctx, piece);
     }
@@ -155,15 +167,19 @@ pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
     }
 }
 
-/// A piece of the body passes.
-pub(super) fn saw(ctx: &mut Ctx, piece: &Bytes) {
-    if let Some(shadow) = &mut ctx.policy.shadow {
-        let most = shadow.under_way.mirror.settings.max_body;
-        if shadow.body.len() + piece.len() <= most {
-            shadow.body.extend_from_slice(piece);
-        } else if let Some(shadow) = ctx.policy.shadow.take() {
-            shadow.left_out();
-        }
+/// A piece of the body passes; what was shown of it before is known already.
+pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
+    let Some(shadow) = &mut ctx.policy.shadow else {
+        return;
+    };
+    let known = shadow.body.len().saturating_sub(shadow.shown);
+    shadow.shown += piece.len();
+    let new = piece.get(known..).unwrap_or_default();
+    let most = shadow.under_way.mirror.settings.max_body;
+    if shadow.body.len() + new.len() <= most {
+        shadow.body.extend_from_slice(new);
+    } else if let Some(shadow) = ctx.policy.shadow.take() {
+        shadow.left_out();
     }
 }
 
@@ -181,6 +197,11 @@ impl Shadow {
     }
 
     fn send(mut self: Box<Self>) {
+        let mirror = Arc::clone(&self.under_way.mirror);
+        // Nothing matters less than a copy.
+        let Ok(place) = overload::free_place(&mirror.pool, Class::Sheddable) else {
+            return mirror.stats.count(Mirrored::Full);
+        };
         let body = std::mem::take(&mut self.body).freeze();
         if !body.is_empty() || self.head.headers.contains_key(header::TRANSFER_ENCODING) {
             self.head.remove_header(&header::TRANSFER_ENCODING);
@@ -193,23 +214,33 @@ impl Shadow {
                 head,
                 under_way,
                 state,
+                lane,
                 ..
             } = *self;
-            let mirror = Arc::clone(&under_way.mirror);
-            let asking = ask(head, body, &under_way, &state);
+            let sent = Instant::now();
+            let asking = ask(head, body, &under_way, state.connections.mirrors(lane));
             let status = tokio::time::timeout(mirror.timeout, asking).await;
-            let status = status.ok().flatten();
-            under_way.ended(status, &state);
+            let (ended, status) = (Instant::now(), status.map_err(|_| ()));
+            match (&place, status) {
+                (Some(place), Ok(Some(status))) => place.answered(status, ended - sent, ended),
+                (Some(place), Err(())) => place.gave_up(ended - sent, ended),
+                (_, Ok(None)) | (None, _) => {}
+            }
+            under_way.ended(status.ok().flatten(), &state);
         });
     }
 }
 
 /// Sends a copy and reads its answer; says its status.
-async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &State) -> Option<u16> {
+async fn ask(
+    head: RequestHeader,
+    body: Bytes,
+    under_way: &UnderWay,
+    connector: &Connector,
+) -> Option<u16> {
     let UnderWay { mirror, endpoint } = under_way;
     let mut peer: HttpPeer = *mirror.pool.peer(endpoint)?;
     peer.options.read_timeout = Some(mirror.timeout);
-    let connector: &Connector = state.mirrors();
     let sent = Instant::now();
     let (mut session, _) = connector.get_http_session(&peer).await.ok()?;
     let head = match &session {
@@ -224,6 +255,9 @@ async fn ask(head: RequestHeader, body: Bytes, under_way: &UnderWay, state: &Sta
     let status = loop {
         session.read_response_header().await.ok()?;
         let status = session.response_header()?.status;
+        if !is_status(status.as_u16()) {
+            return None;
+        }
         if !status.is_informational() {
             break status.as_u16();
         }

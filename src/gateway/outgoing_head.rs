@@ -14,6 +14,7 @@ use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
+use super::{hop_by_hop, http1};
 
 static HOST: HeaderName = header::HOST;
 static EXPECT: HeaderName = header::EXPECT;
@@ -21,8 +22,9 @@ static TRANSFER_ENCODING: HeaderName = header::TRANSFER_ENCODING;
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 static X_CONSUMER: HeaderName = HeaderName::from_static("x-consumer");
+static X_CONSUMER_AUTH: HeaderName = HeaderName::from_static("x-consumer-auth");
+static X_CONSUMER_CLAIM: HeaderName = HeaderName::from_static("x-consumer-claim");
 static X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 static X_CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
@@ -102,8 +104,8 @@ fn grpc_timeout(millis: u64) -> Bytes {
 
 /// Whether a request is one of gRPC.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+    let kind = headers.get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| http1::head::is_grpc(kind.as_bytes()))
 }
 
 /// Writes the head of the current try as bytes. `request` is as the client sent it.
@@ -119,7 +121,8 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
     }
     out.put_slice(b" HTTP/1.1\r\n");
     let client = Client::of(start);
-    let changed = (!route.upstream_filters.is_empty()).then(|| {
+    let changes = !route.upstream_filters.is_empty() || !start.head.end_to_end;
+    let changed = changes.then(|| {
         let mut head = request.clone();
         filter(&mut head, ctx, &client);
         head
@@ -136,6 +139,9 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
         if let Some(value) = value {
             write_field(out, name, value);
         }
+    }
+    if hop_by_hop::asks_for_websocket(request, &start.head) {
+        out.put_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
     if let Some(left) = left(ctx) {
         out.put_slice(b"X-Request-Deadline: ");
@@ -168,6 +174,9 @@ fn filter(head: &mut RequestHeader, ctx: &Ctx, client: &Client<'_>) {
         let name = name.clone();
         headers.remove(name);
     }
+    if !client.start.head.end_to_end {
+        hop_by_hop::strip(headers);
+    }
     *head = RequestHeader::from(parts);
     if let Some(route) = &ctx.route {
         for filter in &route.upstream_filters {
@@ -186,17 +195,19 @@ fn take_parts(head: &mut RequestHeader) -> Parts {
 /// Names are written as most programs write them: each word begins with a capital.
 fn write_field(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     let name = name.as_str().as_bytes();
-    out.reserve(name.len() + value.len() + 4);
-    let start = out.len();
-    out.put_slice(name);
-    let written = &mut out[start..];
-    written[..1].make_ascii_uppercase();
+    let (start, colon) = (out.len(), name.len());
+    let end = colon + 2 + value.len();
+    // Room is made once for the whole field: each piece put by itself would ask for it anew.
+    out.resize(start + end + 2, 0);
+    let field = &mut out[start..];
+    field[..colon].copy_from_slice(name);
+    field[..1].make_ascii_uppercase();
     for dash in memchr::memchr_iter(b'-', name) {
-        written[dash + 1..(dash + 2).min(name.len())].make_ascii_uppercase();
+        field[dash + 1..(dash + 2).min(colon)].make_ascii_uppercase();
     }
-    out.put_slice(b": ");
-    out.put_slice(value);
-    out.put_slice(b"\r\n");
+    field[colon..colon + 2].copy_from_slice(b": ");
+    field[colon + 2..end].copy_from_slice(value);
+    field[end..].copy_from_slice(b"\r\n");
 }
 
 /// Who sent the request, and whether it is believed what it says about others.
@@ -221,20 +232,32 @@ impl<'a> Client<'a> {
         if identity.contains(name) {
             return true;
         }
-        if !self.believed && (*name == header::FORWARDED || *name == X_REAL_IP) {
+        if !self.believed && is_of_proxies(name.as_str()) {
             return true;
         }
         self.start.head.underscores && name.as_str().contains('_') && {
             let twin = name.as_str().replace('_', "-");
-            let forwarding = [
-                &X_FORWARDED_FOR,
-                &X_FORWARDED_PROTO,
-                &X_FORWARDED_HOST,
-                &X_REAL_IP,
-            ];
-            let mut known = identity.names().iter().chain(forwarding);
-            known.any(|known| known.as_str() == twin)
+            let mut known = identity.names().iter();
+            is_of_proxies(&twin) || known.any(|known| known.as_str() == twin)
         }
+    }
+}
+
+/// Whether only a proxy has reason to say this: who asks from where and for what (RFC 7239, and what was used before it),
+/// which makes some origins serve another path or method than the one that was authorised (attacks.md §2.2), and the mark
+/// of a copy.
+fn is_of_proxies(name: &str) -> bool {
+    let Some(name) = name.strip_prefix("x-") else {
+        return name == "forwarded";
+    };
+    match name.as_bytes().first() {
+        Some(b'f') => name.starts_with("forwarded"),
+        Some(b'h') => matches!(name, "http-method-override" | "http-method"),
+        Some(b'm') => name == "method-override",
+        Some(b'o') => name.starts_with("original-"),
+        Some(b'r') => name == "real-ip" || name.starts_with("rewrite-"),
+        Some(b's') => name == "shadow",
+        _ => false,
     }
 }
 
@@ -269,7 +292,7 @@ type Field<'a> = (&'a HeaderName, Option<&'a [u8]>);
 
 /// The fields that are ours. One without a value is removed.
 struct Own<'a> {
-    fields: SmallVec<[Field<'a>; 12]>,
+    fields: SmallVec<[Field<'a>; 14]>,
     /// Bit n: one of their names has n bytes; the last bit stands for all longer ones.
     lengths: u64,
 }
@@ -308,6 +331,12 @@ impl<'a> Own<'a> {
         if let Some(principal) = &ctx.principal {
             if let Some(value) = &principal.consumer_header {
                 own.add(&X_CONSUMER, Some(value.as_bytes()));
+                if let Some(claim) = principal.named_by.stand_in() {
+                    own.add(&X_CONSUMER_CLAIM, Some(claim.as_bytes()));
+                }
+            }
+            if let Some(value) = &principal.auth_header {
+                own.add(&X_CONSUMER_AUTH, Some(value.as_bytes()));
             }
             for (name, value) in &principal.forward {
                 own.add(name, Some(value.as_bytes()));
@@ -370,6 +399,36 @@ impl<'a> Own<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_what_only_proxies_say() {
+        for name in [
+            "forwarded",
+            "x-forwarded",
+            "x-forwarded-for",
+            "x-forwarded-prefix",
+            "x-real-ip",
+            "x-original-url",
+            "x-original-host",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-shadow",
+        ] {
+            assert!(is_of_proxies(name), "{name}");
+        }
+        for name in [
+            "x-",
+            "host",
+            "x-original",
+            "x-shadows",
+            "x-request-id",
+            "x-real-ips",
+        ] {
+            assert!(!is_of_proxies(name), "{name}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_in_full() {

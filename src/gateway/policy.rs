@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::affinity::Elsewhere;
+use super::auth_buffer;
 use super::ctx::Ctx;
 use super::explain::Answer;
 use super::fallback::{Fallback, Fell};
 use super::inbound::Decision;
+use super::judged::Tells;
 use super::mirror::{self, Mirror, Shadow};
 use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
@@ -76,6 +79,7 @@ const COME_BACK: Duration = Duration::from_secs(30);
 impl Policy {
     pub(super) fn of(
         route: &config::Route,
+        fallback_headers: &[(HeaderName, HeaderValue)],
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
     ) -> Self {
@@ -109,8 +113,10 @@ impl Policy {
             told: AtomicBool::new(false),
             degrade: route.degrade,
             sides,
-            fallback: fallback
-                .map(|settings| Box::new(Fallback::new(route, settings, pools, state))),
+            fallback: fallback.map(|settings| {
+                let settings = (&**settings, fallback_headers);
+                Box::new(Fallback::new(route, settings, pools, state))
+            }),
             mirror: mirror.map(|settings| {
                 let stats = counts.mirror(&route.name, &settings.upstream);
                 Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))
@@ -166,8 +172,9 @@ pub(super) fn off() -> Refusal {
     Refusal::new(Reason::RouteOff, "the route is switched off").retry_after(COME_BACK)
 }
 
-/// The request is over: counts what became of it, and tells the route what it met. `took` is its time.
-pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
+/// The request is over: counts what became of it, and tells the route what it met. `took` is its time, and
+/// `tells` what it says about its side.
+pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
     let Some(route) = &ctx.route else { return };
     let policy = &route.policy;
     if policy.plain && ctx.refusal.is_none() {
@@ -177,6 +184,10 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
     let refused = ctx.refusal.as_ref().map(|refusal| refusal.reason);
     let met = match fell.map(|fell| fell.called) {
         Some(FallbackCalled::Refused(reason)) => Some(reason),
+        // Who is nobody yet shall not switch a route.
+        _ if ctx.refusal.as_ref().and_then(|refusal| refusal.cause) == Some(auth_buffer::FULL) => {
+            None
+        }
         _ => refused,
     };
     if let Some(reason) = met {
@@ -190,6 +201,7 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration) {
         let status = fell.and_then(|fell| fell.called.status()).unwrap_or(status);
         if status > 0 {
             side.served.served(ctx.method.as_str(), status, took);
+            tells.note(&side.served, ctx.method.as_str(), status, took);
         }
     }
     if let Some(shadow) = ctx.policy.shadow.take() {

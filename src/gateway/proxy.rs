@@ -9,17 +9,16 @@ use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
-use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result, RetryType};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::ctx::{Ctx, Lane};
 use super::forward::{Broken, Way};
 use super::inbound::Decision;
 use super::state::State;
 use super::{
-    chain, failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply,
-    streams,
+    failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply, streams,
 };
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
@@ -67,22 +66,25 @@ impl ProxyHttp for Gateway {
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match inbound::decide(session, ctx).await {
-            Decision::Forward => {
+            Decision::Forward => loop {
                 let way = forward::way(ctx);
                 let forwarded = match way {
                     Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
                     // Boxed: few take it, and it would be a part of every request.
-                    Way::Streams => Box::pin(streams::forward(session.req_header(), ctx)).await,
+                    Way::Streams => {
+                        Box::pin(streams::forward(session.req_header(), ctx, &self.lane)).await
+                    }
                     Way::Framework => return Ok(false),
                 };
-                if let Err(error) = forwarded {
-                    if forward::goes_on(ctx, way) {
-                        return Ok(false);
-                    }
+                let Err(error) = forwarded else {
+                    return Ok(true);
+                };
+                if !forward::goes_on(ctx, way) {
                     failed(session, ctx, &error).await;
+                    return Ok(true);
                 }
-                Ok(true)
-            }
+                mirror::begins_again(ctx);
+            },
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
                 .await
                 .map(|()| true),
@@ -93,7 +95,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Counts the body on its way; one longer than the route takes is cut off.
+    /// Copies the body on its way. One longer than the route takes ends where it is read.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -104,18 +106,6 @@ impl ProxyHttp for Gateway {
         if ctx.policy.shadow.is_some() {
             mirror::passes(body.as_ref(), end, ctx);
         }
-        if !ctx.buffered {
-            ctx.body_in += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        }
-        let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-        if ctx.body_in > most
-            && !ctx
-                .start
-                .as_ref()
-                .is_some_and(|start| start.client.upgraded())
-        {
-            return Err(forward::refused(ctx, chain::too_large(most)));
-        }
         Ok(())
     }
 
@@ -125,6 +115,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
         let endpoint = forward::choose(ctx).await?;
+        mirror::begins_again(ctx);
         forward::peer(&endpoint, ctx).ok_or_else(|| forward::refused(ctx, reply::internal()))
     }
 
@@ -197,7 +188,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if !head.status.is_informational() {
             reply::filter(session.req_header(), ctx, head);
             reply::announce(ctx);
         }
@@ -242,7 +233,6 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
         let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
         let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
-        ctx.body_in = ctx.body_in.max(session.body_bytes_read() as u64);
         ctx.record(status, bytes_out, Some(&session.req_header().headers));
     }
 
@@ -288,21 +278,35 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
         let _ = reply::answer(session, ctx, &reply, true).await;
         return reply.status.as_u16();
     }
-    let Some(refusal) = failure::refusal(error, ctx) else {
+    let mut refusal = failure::refusal(error, ctx);
+    let unanswered = answer_status(session, ctx).is_none();
+    // What went wrong for nobody is nobody's failure; on the client's own side it is known what did.
+    let elsewhere = unanswered && *error.esource() != ErrorSource::Downstream;
+    if let Some(start) = ctx.start.as_ref().filter(|_| elsewhere)
+        && start.client.is_gone().await
+    {
+        refusal = failure::gone();
+    }
+    if refusal.reason == Reason::ClientGone {
+        ctx.refusal = Some(refusal);
         return 0;
-    };
+    }
     let status = refusal.reason.status();
     report(error, ctx, refusal.reason);
-    if answer_status(session, ctx).is_some() {
-        ctx.refusal = Some(refusal);
-    } else {
+    if unanswered {
         let _ = refuse(session, ctx, refusal).await;
+    } else {
+        ctx.refusal = Some(refusal);
     }
     status
 }
 
-/// Refuses, or lets the route's fallback answer.
+/// Refuses, or lets the route's fallback answer. Who left is told nothing.
 async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+    if refusal.reason == Reason::ClientGone {
+        ctx.refusal = Some(refusal);
+        return Ok(());
+    }
     match fallback::instead(session.req_header(), ctx, &refusal) {
         Some(reply) => {
             ctx.refusal = Some(refusal);

@@ -1,14 +1,16 @@
 //! Answers of our own: the one place where a refusal becomes status, headers and body.
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
+use pingora_proxy::Session;
 use serde::Serialize;
 
 use super::affinity;
 use super::ctx::Ctx;
 use super::http1::answer::{Extra, whole_seconds};
+use super::http1::head::Head;
 use crate::config::ErrorFormat;
 use crate::filter::{Reason, Refusal, Reply};
 use crate::primitives::trace::TraceId;
@@ -22,10 +24,39 @@ pub(super) async fn refuse(
     let format = ctx.start.as_ref().map_or(ErrorFormat::Problem, |start| {
         start.snapshot.config.server.error_format
     });
-    let (head, body) = self::refusal(&refusal, format, ctx.uri.path(), &ctx.trace)?;
+    let caller = ctx.start.as_ref().map(|start| Caller::of(&start.head));
+    let caller = caller.unwrap_or_default();
+    let (head, body) = self::refusal(&refusal, format, ctx.uri.path(), &ctx.trace, caller)?;
     ctx.refusal = Some(refusal);
     send(session, ctx, head, body, true).await
 }
+
+/// What a refusal has to fit: what its caller speaks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) version: Version,
+    /// gRPC, which looks for fields of its own.
+    pub(super) grpc: bool,
+}
+
+impl Caller {
+    /// Whoever sent this head.
+    pub(super) fn of(head: &Head) -> Self {
+        Self {
+            version: head.version,
+            grpc: head.grpc,
+        }
+    }
+
+    /// Whether a body would be in the way: gRPC takes the fields of a head for trailers only where the stream ends with it
+    /// ("Trailers-Only"), and a body for messages of its own. Over HTTP/1 it has no such form.
+    pub(super) fn reads_head_alone(self) -> bool {
+        self.grpc && self.version == Version::HTTP_2
+    }
+}
+
+/// Type of an answer to a caller of gRPC that is no more than its head.
+pub(super) const GRPC: &str = "application/grpc";
 
 /// A refusal as an answer.
 pub(super) fn refusal(
@@ -33,11 +64,16 @@ pub(super) fn refusal(
     format: ErrorFormat,
     path: &str,
     trace: &TraceId,
+    caller: Caller,
 ) -> pingora::Result<(ResponseHeader, Bytes)> {
     let status =
         StatusCode::from_u16(refusal.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut head = ResponseHeader::build(status, Some(10))?;
     let body = match &refusal.answer {
+        _ if caller.reads_head_alone() => {
+            head.insert_header(header::CONTENT_TYPE, GRPC)?;
+            Bytes::new()
+        }
         Some(answer) => {
             for (name, value) in &answer.headers {
                 head.append_header(name.clone(), value.clone())?;
@@ -53,8 +89,28 @@ pub(super) fn refusal(
     for (name, value) in extra(refusal) {
         head.insert_header(name, value)?;
     }
+    if caller.grpc {
+        let [status, message] = grpc_fields(refusal);
+        head.insert_header("grpc-status", status)?;
+        head.insert_header("grpc-message", message)?;
+    }
+    // A length of nothing lets the stream end with its head.
     head.set_content_length(body.len())?;
     Ok((head, body))
+}
+
+/// `grpc-status` and `grpc-message`. What is not printable ASCII is percent-encoded in the message (gRPC over HTTP/2,
+/// "Responses").
+pub(super) fn grpc_fields(refusal: &Refusal) -> [String; 2] {
+    const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+    let message = match &*refusal.detail {
+        "" => refusal.reason.title(),
+        detail => detail,
+    };
+    [
+        refusal.reason.grpc_status().to_string(),
+        utf8_percent_encode(message, ESCAPED).to_string(),
+    ]
 }
 
 /// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
@@ -69,7 +125,14 @@ pub(super) async fn answer(
     for (name, value) in &reply.headers {
         head.append_header(name.clone(), value.clone())?;
     }
+    if !is_bodiless(head.status) {
+        head.set_content_length(reply.body.len())?;
+    }
     send(session, ctx, head, reply.body.clone(), filtered).await
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 async fn send(
@@ -79,16 +142,10 @@ async fn send(
     body: Bytes,
     filtered: bool,
 ) -> pingora::Result<()> {
-    let bodiless = matches!(
-        head.status,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
-    if !bodiless {
-        head.set_content_length(body.len())?;
-    }
+    let bodiless = is_bodiless(head.status);
     // A body that is here already is dropped, so that the connection can go on.
     if let Some(start) = &ctx.start {
-        start.client.drop_body();
+        start.client.drop_body_here().await;
     }
     if filtered {
         filter(session.req_header(), ctx, &mut head);
@@ -245,8 +302,14 @@ mod tests {
         let refusal =
             Refusal::new(Reason::RateLimited, "later").retry_after(Duration::from_millis(1200));
         let trace = TraceId::parse(b"t").expect("id");
-        let (head, body) =
-            super::refusal(&refusal, ErrorFormat::Problem, "/a", &trace).expect("an answer");
+        let (head, body) = super::refusal(
+            &refusal,
+            ErrorFormat::Problem,
+            "/a",
+            &trace,
+            Caller::default(),
+        )
+        .expect("an answer");
         let field = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         assert_eq!(head.status, 429);
         assert_eq!(field("retry-after"), Some("2"));
@@ -260,6 +323,15 @@ mod tests {
             (&body["code"], &body["instance"], &body["status"]),
             (&"rate_limited".into(), &"/a".into(), &429.into())
         );
+    }
+
+    #[test]
+    fn a_message_of_grpc_is_printable() {
+        let refusal = Refusal::new(Reason::TokenMissing, "100 % caf\u{e9}\n");
+        let [status, message] = grpc_fields(&refusal);
+        assert_eq!((&*status, &*message), ("16", "100 %25 caf%C3%A9%0A"));
+        let refusal = Refusal::new(Reason::Maintenance, "");
+        assert_eq!(grpc_fields(&refusal)[1], "Under maintenance");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, Method, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -72,7 +72,7 @@ impl ClientSession {
         if self.body != Body::Unsent {
             return Ok(());
         }
-        if head.status.is_informational() && head.status != 101 {
+        if head.status.is_informational() {
             self.client.inform(&*head, self.head.version);
             return self.flush().await;
         }
@@ -83,9 +83,6 @@ impl ClientSession {
         } else {
             Delimited::of(&head, self.head.version, head_only)
         };
-        if head.status == 101 {
-            self.client.upgrade();
-        }
         self.client
             .begin_answer(&*head, delimited, self.head.version);
         self.answer = Some(head);
@@ -128,11 +125,7 @@ impl ClientSession {
         self.client.end_answer(trailers);
         self.body = Body::Done;
         let flushed = self.client.flush_last().await;
-        flushed.map_err(|error| write_error(&error))?;
-        if self.was_upgraded() {
-            self.client.end_reading();
-        }
-        Ok(())
+        flushed.map_err(|error| write_error(&error))
     }
 
     /// Whether all of the answer that was announced is written.
@@ -143,10 +136,9 @@ impl ClientSession {
         )
     }
 
-    /// Whether nothing more is to be read of the request, nor of a tunnel.
+    /// Whether nothing more is to be read of the request.
     fn read_all(&self) -> bool {
-        let bodiless = self.head.framing == Framing::None && !self.was_upgraded();
-        bodiless || self.client.body_done()
+        self.head.framing == Framing::None || self.client.body_done()
     }
 
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
@@ -408,12 +400,12 @@ impl Session for ClientSession {
         Ok(())
     }
 
+    // What is upgraded goes another way, see [`super::relay`].
     fn is_upgrade_req(&self) -> bool {
-        self.request.version == Version::HTTP_11
-            && self.request.headers.contains_key(header::UPGRADE)
+        false
     }
 
     fn was_upgraded(&self) -> bool {
-        self.answer.as_ref().is_some_and(|head| head.status == 101)
+        false
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 
 use super::address_lists::AddressLists;
 use super::chain::Chain;
@@ -14,11 +14,12 @@ use super::limits::Limits;
 use super::policy::Policy;
 use super::state::State;
 use crate::auth::{self, Authenticator, IpRules};
-use crate::config::{self, Action, Auth, Class, Config, Problems, Source, TokenSource};
+use crate::config::{self, Action, Auth, Class, Config, Problem, Problems, Source, TokenSource};
 use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
-use crate::primitives::secret::{Secret, SecretSource};
+use crate::primitives::secret::{ReadSecret, Secret, SecretSource};
 use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
+use crate::rollout::RolloutFacts;
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
 use crate::transform::{self, CorsFilter, HeaderFilter};
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub listener_rules: HashMap<ListenerName, Arc<IpRules>>,
     /// Upstreams.
     pub pools: BTreeMap<UpstreamName, Arc<Pool>>,
+    /// What an operator should know although it serves, such as keys that are not used.
+    pub warnings: Vec<Problem>,
     /// Headers that only the gateway may set; a client's own are removed on every route.
     pub identity_headers: ProtectedNames,
     /// Every secret that was read: to keep them out of logs.
@@ -100,29 +103,25 @@ pub trait Material {
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
 }
 
-/// Reads a secret and remembers it, so that logs never show it.
-type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
-
 /// What chains are built from.
 pub(super) struct Parts {
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
     pub(super) limits: Limits,
 }
 
-/// Removed from every request besides identity headers: they make some origins serve another path or method than the
-/// one that was authorised (attacks.md §2.2).
-const REWRITING_HEADERS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-http-method-override"];
-
 /// What the gateway says about a client, whoever configured what.
-const OWN_HEADERS: [&str; 3] = [
+const OWN_HEADERS: [&str; 5] = [
     "x-consumer",
+    "x-consumer-auth",
+    "x-consumer-claim",
     "x-client-cert-subject",
     "x-client-cert-fingerprint",
 ];
 
 impl Snapshot {
     /// Builds the snapshot: opens and checks everything that serving will need, and reports all that is wrong with it.
-    /// Facts in `state` are looked up, never changed, so a build that fails leaves no trace.
+    /// Facts in `state` are looked up, never changed: what it wants of them holds from
+    /// [`State::publish`] on. Facts that nobody knew are made; [`State::prune`] forgets them after a build that fails.
     pub fn build(
         config: Config,
         sources: Vec<Source>,
@@ -133,6 +132,7 @@ impl Snapshot {
         let mut wrong =
             |key: &str, why: &str| problems.push(config::problem_at(&sources, key, why));
         let secrets = parking_lot::Mutex::new(Vec::new());
+        // What is read is remembered, so that logs never show it.
         let read = |source: &SecretSource| {
             let secret = material.secret(source)?;
             secrets.lock().push(secret.clone());
@@ -140,13 +140,19 @@ impl Snapshot {
         };
         let admin_token = config.admin.token.as_ref().and_then(|source| {
             read(source)
+                .and_then(meant)
                 .map_err(|why: String| wrong("admin.token", &why))
                 .ok()
         });
+        let mut warnings = Vec::new();
         let mut authenticators = BTreeMap::new();
         for (name, auth) in &config.auths {
             match auth::build(auth, &read, &state.auth) {
                 Ok(authenticator) => {
+                    let said = authenticator.warnings().iter();
+                    warnings.extend(
+                        said.map(|said| config::problem_at(&sources, &said.place, &said.text)),
+                    );
                     authenticators.insert(name.clone(), authenticator);
                 }
                 Err(error) => {
@@ -162,9 +168,15 @@ impl Snapshot {
         }
         let pools = pools(&config, state, (material, &read), &mut wrong);
         let tls = tls(&config, state, material, &mut wrong);
+        warnings.extend(of_files(&config, &sources, &tls, &pools));
         let mut lists = AddressLists::new(material);
         lists.read_all(&config);
         problems.extend(lists.problems());
+        let rules: Vec<_> = config
+            .routes
+            .iter()
+            .map(|route| HeaderChanges::read(route, &read, &mut problems))
+            .collect();
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -172,15 +184,17 @@ impl Snapshot {
             authenticators,
             limits: Limits::build(&config, state),
         };
-        let old = state.snapshot();
-        let known = old.iter().flat_map(|old| &old.routes);
-        let known: HashMap<_, _> = known
-            .filter_map(|route| Some((&route.name, route.breaker.as_ref()?)))
-            .collect();
-        let routes = config.routes.iter().map(|route| {
-            let known = known.get(&route.name).copied();
+        let earlier = state.earlier();
+        let known = known_breakers(&earlier);
+        let routes = config.routes.iter().zip(rules).map(|(route, changes)| {
+            let known = known.get(&route.name).map_or(&[][..], Vec::as_slice);
             Arc::new(RouteRuntime::new(
-                route, &parts, &pools, state, known, &mut lists,
+                (route, changes),
+                &parts,
+                &pools,
+                state,
+                known,
+                &mut lists,
             ))
         });
         let routes = routes.collect();
@@ -195,6 +209,7 @@ impl Snapshot {
             listener_rules,
             pools,
             admin_token,
+            warnings,
             sources,
             config,
         })
@@ -202,6 +217,13 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// Tells the log what an operator should know.
+    pub fn warn(&self) {
+        for warning in &self.warnings {
+            log::warn!("{warning}");
+        }
+    }
+
     /// Breakers that are due go on, and metrics show what is in force. Done once a second.
     pub fn tick_breakers(&self, now: u64) {
         let of_pools = self.pools.values();
@@ -212,6 +234,43 @@ impl Snapshot {
             match breaker {
                 Some(breaker) => breaker.tick(now),
                 None => stats.hide(),
+            }
+        }
+    }
+
+    /// It comes into force in place of the first of `earlier`, or comes back, being one of them: endpoints are used, and
+    /// sides of splits judged, by its settings from now on.
+    pub(super) fn begin(&self, earlier: &[Arc<Self>], now: u64) {
+        let in_force = earlier.first();
+        for (name, pool) in &self.pools {
+            let before = in_force.and_then(|before| before.pools.get(name));
+            if before.is_none_or(|before| !Arc::ptr_eq(before, pool)) {
+                let known = earlier.iter().filter_map(|earlier| earlier.pools.get(name));
+                pool.begin(&known.map(|known| &**known).collect::<Vec<_>>(), now);
+            }
+        }
+        let judged = |snapshot: &Self| -> Vec<Arc<RolloutFacts>> {
+            let sides = snapshot.routes.iter();
+            let sides = sides.filter_map(|route| route.policy.sides.as_ref());
+            sides.map(|sides| Arc::clone(sides.split.facts())).collect()
+        };
+        let before = in_force.map(|before| judged(before)).unwrap_or_default();
+        for facts in judged(self) {
+            if !before.iter().any(|before| Arc::ptr_eq(before, &facts)) {
+                facts.begin();
+            }
+        }
+    }
+
+    /// It is no longer in force; `next` is.
+    pub(super) fn end(&self, next: &Self) {
+        for (name, pool) in &self.pools {
+            let goes_on = next
+                .pools
+                .get(name)
+                .is_some_and(|next| Arc::ptr_eq(next, pool));
+            if !goes_on {
+                pool.end();
             }
         }
     }
@@ -237,13 +296,34 @@ impl Snapshot {
     }
 }
 
+/// The headers that a route sets, with their values read.
+#[derive(Default)]
+struct HeaderChanges {
+    request: Option<HeaderFilter>,
+    response: Option<HeaderFilter>,
+    /// Those of the fixed answer.
+    fallback: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderChanges {
+    fn read(route: &config::Route, read: ReadSecret<'_>, problems: &mut Vec<Problem>) -> Self {
+        let fixed = route.fallback.as_ref().and_then(|one| one.fixed.as_ref());
+        let fixed = fixed.map_or(&[][..], |(_, headers)| headers);
+        Self {
+            request: HeaderFilter::new(&route.request, read, problems),
+            response: HeaderFilter::new(&route.response, read, problems),
+            fallback: transform::read_fields(fixed, read, problems),
+        }
+    }
+}
+
 impl RouteRuntime {
     fn new(
-        route: &config::Route,
+        (route, changes): (&config::Route, HeaderChanges),
         parts: &Parts,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
-        known: Option<&Arc<Breaker>>,
+        known: &[&Arc<Breaker>],
         lists: &mut AddressLists<'_>,
     ) -> Self {
         let target = match &route.action {
@@ -260,18 +340,19 @@ impl RouteRuntime {
         };
         let mut upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>> = Vec::new();
         let mut response_filters: Vec<Arc<dyn ResponseFilter>> = Vec::new();
-        if let Some(rules) = HeaderFilter::new(&route.request) {
+        if let Some(rules) = changes.request {
             upstream_filters.push(Arc::new(rules));
         }
         if let Some(cors) = &route.cors {
             response_filters.push(Arc::new(CorsFilter::new(cors)));
         }
-        if let Some(rules) = HeaderFilter::new(&route.response) {
+        if let Some(rules) = changes.response {
             response_filters.push(Arc::new(rules));
         }
         let stats = state.metrics.route(&route.name);
         let breaker = route.breaker.as_ref().map(|rule| {
             let guarded = Guarded::Route(route.name.to_string());
+            let known = known.iter().copied();
             Breaker::carried(known, rule, guarded, &stats.breaker)
         });
         Self {
@@ -282,7 +363,7 @@ impl RouteRuntime {
             class: route.class,
             hedge: route.hedge,
             stats,
-            policy: Policy::of(route, pools, state),
+            policy: Policy::of(route, &changes.fallback, pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,
@@ -324,18 +405,58 @@ fn tls(
     built
 }
 
+/// The breakers of routes, those of the configuration in force first.
+fn known_breakers(earlier: &[Arc<Snapshot>]) -> HashMap<&RouteName, Vec<&Arc<Breaker>>> {
+    let mut known: HashMap<_, Vec<_>> = HashMap::new();
+    for route in earlier.iter().flat_map(|earlier| &earlier.routes) {
+        if let Some(breaker) = &route.breaker {
+            known.entry(&route.name).or_default().push(breaker);
+        }
+    }
+    known
+}
+
+/// What is wrong with files that are used all the same.
+fn of_files(
+    config: &Config,
+    sources: &[Source],
+    tls: &BTreeMap<ListenerName, ListenerConfig>,
+    pools: &BTreeMap<UpstreamName, Arc<Pool>>,
+) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |key: &str, why: &str| warnings.push(config::problem_at(sources, key, why));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let built = tls.get(&listener.name);
+        for warning in built.iter().flat_map(|tls| &tls.warnings) {
+            let key = format!("listener[{index}].tls.{}", warning.key);
+            warn(&key, &warning.to_string());
+        }
+    }
+    for (name, pool) in pools {
+        if let Some(warning) = pool.warning() {
+            warn(&format!("upstream.{name}.tls.cert"), &warning.to_string());
+        }
+    }
+    warnings
+}
+
 /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
-/// unless TLS or a secret is involved: its files may have changed.
+/// unless TLS or a secret is involved: its files may have changed. During a trial, one that is as it was before the trial
+/// goes on from there.
 fn pools(
     config: &Config,
     state: &State,
     (material, read): (&dyn Material, ReadSecret<'_>),
     wrong: &mut dyn FnMut(&str, &str),
 ) -> BTreeMap<UpstreamName, Arc<Pool>> {
-    let old = state.snapshot();
+    let earlier = state.earlier();
     let mut pools = BTreeMap::new();
     for (name, settings) in &config.upstreams {
-        let known = old.as_ref().and_then(|old| old.pools.get(name));
+        let known = earlier.iter().filter_map(|earlier| earlier.pools.get(name));
+        let known = known
+            .clone()
+            .find(|known| known.settings() == settings)
+            .or_else(|| known.clone().next());
         let carried = settings.tls.is_none() && settings.sticky.is_none();
         if let Some(known) = known.filter(|known| known.settings() == settings && carried) {
             pools.insert(name.clone(), Arc::clone(known));
@@ -357,7 +478,7 @@ fn pools(
             state.clock.now(),
         );
         if let Some(sticky) = &settings.sticky {
-            match read(&sticky.secret).and_then(long_enough) {
+            match read(&sticky.secret).and_then(meant).and_then(long_enough) {
                 Ok(secret) => pool.let_stay(&secret, state.clock.now()),
                 Err(why) => wrong(&format!("upstream.{name}.sticky.secret"), &why),
             }
@@ -368,6 +489,15 @@ fn pools(
         pools.insert(name.clone(), Arc::new(pool));
     }
     pools
+}
+
+/// Refuses a secret that is none, which anybody knows, and one that brought along what is not part of it.
+fn meant(secret: Secret) -> Result<Secret, String> {
+    if secret.expose().is_empty() {
+        return Err("is empty".to_owned());
+    }
+    secret.check_end()?;
+    Ok(secret)
 }
 
 fn long_enough(secret: Secret) -> Result<Secret, String> {
@@ -408,8 +538,7 @@ pub(super) fn length_bit(name: &HeaderName) -> u64 {
 }
 
 fn identity_headers(config: &Config) -> ProtectedNames {
-    let mut names: BTreeSet<String> = REWRITING_HEADERS.map(str::to_owned).into();
-    names.extend(OWN_HEADERS.map(str::to_owned));
+    let mut names: BTreeSet<String> = OWN_HEADERS.map(str::to_owned).into();
     for auth in config.auths.values() {
         if let Auth::Jwt(jwt) = auth {
             names.extend(

@@ -1,16 +1,19 @@
 //! What outlives a configuration: counts, health, nonces, connections, and the snapshot in force.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use pingora::connectors::http::{Connector, v2};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::admission::Admission;
+use super::auth_buffer::AuthBuffer;
 use super::overload::Overload;
 use super::probe::OwnConnections;
 use super::snapshot::Snapshot;
+use super::upstream_connections::UpstreamConnections;
 use crate::auth::AuthFacts;
 use crate::degrade::{KeptAnswers, Levels};
 use crate::limit::LimitFacts;
@@ -52,6 +55,8 @@ pub struct State {
     pub limits: LimitFacts,
     /// Nonces and verified tokens.
     pub auth: AuthFacts,
+    /// Bodies that are kept until it is known who sent them.
+    pub auth_buffer: Arc<AuthBuffer>,
     /// What is remembered of TLS handshakes.
     pub tls: TlsFacts,
     /// Who is let in when more comes in than can be served.
@@ -64,15 +69,19 @@ pub struct State {
     pub rollouts: Rollouts,
     /// Good answers that are kept for bad times.
     pub kept_answers: KeptAnswers,
-    /// Connections to upstreams that get copies.
-    mirrors: OnceLock<Connector>,
-    /// What opens connections to upstreams where the framework does not.
-    upstreams: OnceLock<v2::Connector>,
+    /// Connections to upstreams that are not the framework's.
+    pub connections: UpstreamConnections,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,
     /// Connections this process makes to its own listeners.
     pub own: OwnConnections,
     snapshot: ArcSwapOption<Snapshot>,
+    /// What is in force again unless the snapshot in force, which is on trial, is confirmed.
+    fallback: ArcSwapOption<Snapshot>,
+    /// One snapshot comes into force at a time.
+    publishing: Mutex<()>,
+    /// When what never ends by itself is ended, once the process is to end.
+    last_moment: watch::Sender<Option<Instant>>,
     phase: AtomicU8,
     in_flight: AtomicU64,
 }
@@ -90,17 +99,20 @@ impl State {
             admission: Arc::default(),
             limits: LimitFacts::new(),
             auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
+            auth_buffer: Arc::default(),
             tls: TlsFacts::default(),
             overload: Overload::new(Arc::clone(&metrics.overload)),
             endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
             levels: Levels::default(),
             rollouts: Rollouts::default(),
             kept_answers: KeptAnswers::default(),
-            mirrors: OnceLock::new(),
-            upstreams: OnceLock::new(),
+            connections: UpstreamConnections::default(),
             log,
             own: OwnConnections::default(),
             snapshot: ArcSwapOption::empty(),
+            fallback: ArcSwapOption::empty(),
+            publishing: Mutex::default(),
+            last_moment: watch::Sender::new(None),
             phase: AtomicU8::new(Phase::Starting as u8),
             in_flight: AtomicU64::new(0),
             metrics,
@@ -112,51 +124,90 @@ impl State {
         self.snapshot.load_full()
     }
 
+    /// The snapshot in force, and the one that may be in force again.
+    pub(super) fn earlier(&self) -> Vec<Arc<Snapshot>> {
+        let both = [&self.snapshot, &self.fallback];
+        both.into_iter()
+            .filter_map(ArcSwapOption::load_full)
+            .collect()
+    }
+
+    /// What is in force again unless the snapshot in force is confirmed; `None` when nothing is on trial.
+    pub fn fallback(&self) -> Option<Arc<Snapshot>> {
+        self.fallback.load_full()
+    }
+
     /// Puts a snapshot in force. Requests under way keep theirs.
     pub fn publish(&self, snapshot: &Arc<Snapshot>) {
         self.publish_beside(snapshot, None);
     }
 
-    /// The same, and nothing is forgotten that `fallback` counts or knows: it may be in force again soon.
-    pub fn publish_beside(&self, snapshot: &Arc<Snapshot>, fallback: Option<&Snapshot>) {
+    /// The same on trial: `fallback` may be in force again soon. Nothing is forgotten that it counts or knows, and where
+    /// facts are bounded the larger of both bounds holds.
+    ///
+    /// This is where settings reach facts, and nowhere else. Before a request is served by `snapshot` there is room for
+    /// what it and those still under way need, and only after that less.
+    pub fn publish_beside(&self, snapshot: &Arc<Snapshot>, fallback: Option<&Arc<Snapshot>>) {
+        let _one_at_a_time = self.publishing.lock();
+        let now = self.clock.now();
+        let earlier = self.earlier();
+        let old = self.snapshot();
+        self.apply(&[old.as_ref(), Some(snapshot), fallback]);
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
-        for (listener, tls) in &snapshot.tls {
-            let shown = tls.shown.iter();
-            let certificates = shown.map(|shown| (shown.name.clone(), shown.not_after));
-            self.metrics.certificates(listener, certificates.collect());
+        self.metrics
+            .certificates(snapshot.tls.iter().map(|(name, tls)| {
+                let shown = tls.shown.iter();
+                let shown = shown.map(|shown| (shown.name.clone(), shown.not_after));
+                (name, shown.collect())
+            }));
+        snapshot.begin(&earlier, now);
+        snapshot.tick_breakers(now);
+        self.connections.prepare(snapshot);
+        self.snapshot.store(Some(Arc::clone(snapshot)));
+        self.fallback.store(fallback.map(Arc::clone));
+        self.apply(&[Some(snapshot), fallback]);
+        if let Some(old) = &old {
+            old.end(snapshot);
         }
-        snapshot.tick_breakers(self.clock.now());
-        if snapshot
-            .pools
-            .values()
-            .any(|pool| pool.is_streamed() || pool.trust() != 0)
-        {
-            // Reads the system's authorities: not to be done while a request waits.
-            self.upstreams();
-        }
-        let old = self.snapshot.swap(Some(Arc::clone(snapshot)));
-        let configs = || [Some(&**snapshot), fallback].into_iter().flatten();
+        drop((earlier, old));
+        self.prune();
+    }
+
+    /// The snapshot in force is no longer on trial.
+    pub fn confirm(&self) {
+        let _one_at_a_time = self.publishing.lock();
+        self.fallback.store(None);
+        self.apply(&[self.snapshot().as_ref()]);
+        self.prune();
+    }
+
+    /// What these configurations want of facts holds: of each bound the largest.
+    fn apply(&self, snapshots: &[Option<&Arc<Snapshot>>]) {
+        let configs = || snapshots.iter().flatten().map(|snapshot| &snapshot.config);
         self.limits
-            .retain(configs().flat_map(|snapshot| snapshot.config.every_limit()));
+            .apply(configs().flat_map(|config| config.every_limit()));
         self.auth
-            .retain(configs().flat_map(|snapshot| snapshot.config.auths.values()));
-        drop(old);
+            .apply(configs().flat_map(|config| config.auths.values()));
+    }
+
+    /// Forgets facts that nobody holds: what no configuration counts or knows any more, and what was made for one that did
+    /// not come into force. Called whenever a configuration comes or does not, and again later: requests still under way
+    /// hold what they began with, and names change their addresses without any of it.
+    pub fn prune(&self) {
+        let known = self.earlier();
+        let configs = || known.iter().map(|snapshot| &snapshot.config);
+        self.limits
+            .prune(configs().flat_map(|config| config.every_limit()));
+        self.auth.prune(
+            configs().flat_map(|config| config.auths.values()),
+            self.clock.now(),
+        );
         self.endpoints.prune();
         self.levels.prune();
         self.rollouts.prune();
         self.kept_answers.prune();
         self.metrics.prune();
-    }
-
-    /// Connections to upstreams that get copies.
-    pub(super) fn mirrors(&self) -> &Connector {
-        self.mirrors.get_or_init(|| Connector::new(None))
-    }
-
-    /// What opens connections to upstreams where the framework does not.
-    pub(super) fn upstreams(&self) -> &v2::Connector {
-        self.upstreams.get_or_init(|| v2::Connector::new(None))
     }
 
     /// Whether new clients should come.
@@ -185,6 +236,23 @@ impl State {
         self.phase.load(Ordering::Acquire) == Phase::Draining as u8
     }
 
+    /// What never ends by itself has to end at `moment`: the process does soon after.
+    pub fn end_at(&self, moment: Instant) {
+        self.last_moment.send_replace(Some(moment));
+    }
+
+    /// Waits until what never ends by itself has to end.
+    pub(super) fn last_moment(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut told = self.last_moment.subscribe();
+        async move {
+            let moment = told.wait_for(Option::is_some).await.map(|moment| *moment);
+            match moment.ok().flatten() {
+                Some(moment) => tokio::time::sleep_until(moment.into()).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Requests being served now.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Acquire)
@@ -198,3 +266,6 @@ impl State {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,10 +94,6 @@ impl Meter for Estimator {
         }
     }
 
-    fn charges(&self, cost: u64) {
-        self.sketch.charged(cost);
-    }
-
     fn give_back(&self, ask: &Ask, mark: u64) {
         self.sketch.uncount(ask.key, ask.cost, mark);
     }

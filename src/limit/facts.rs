@@ -34,6 +34,11 @@ struct Kept {
     quotas: HashMap<Identity, Arc<Quotas>>,
 }
 
+/// Forgets what is neither held nor wanted.
+fn keep<K>(kept: &mut HashMap<Identity, Arc<K>>, wanted: &HashSet<Identity>) {
+    kept.retain(|identity, known| Arc::strong_count(known) > 1 || wanted.contains(identity));
+}
+
 /// Two limits with the same identity count the same thing in the same unit.
 #[derive(PartialEq, Eq, Hash)]
 struct Identity {
@@ -63,16 +68,44 @@ impl LimitFacts {
         }
     }
 
-    /// Forgets what none of these limits counts on. Called once the configuration that names them is in force, so that
-    /// a reload that fails on the way loses nothing.
-    pub fn retain<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+    /// Has as much room as these limits want from now on: those of every configuration that is in force or may be again,
+    /// of which the most holds. Building a filter changes none of this.
+    pub fn apply<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let mut wanted: HashMap<Identity, (u32, u64)> = HashMap::new();
+        for limit in limits {
+            let (capacity, cost) = wanted.entry(Identity::of(limit)).or_default();
+            *capacity = limit
+                .algorithm
+                .capacity()
+                .unwrap_or_default()
+                .max(*capacity);
+            *cost = u64::from(limit.largest_cost).max(*cost);
+        }
+        let kept = self.kept.lock();
+        for (identity, (capacity, cost)) in wanted {
+            if let Some(times) = kept.times.get(&identity) {
+                times.set_capacity(capacity);
+            }
+            if let Some(sketch) = kept.sketches.get(&identity) {
+                sketch.charge(cost);
+            }
+            if let Some(counts) = kept.counts.get(&identity) {
+                counts.set_capacity(capacity);
+            }
+            if let Some(quotas) = kept.quotas.get(&identity) {
+                quotas.set_capacity(capacity);
+            }
+        }
+    }
+
+    /// Forgets what no filter counts on and none of these limits would.
+    pub fn prune<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
         let wanted: HashSet<Identity> = limits.into_iter().map(Identity::of).collect();
         let mut kept = self.kept.lock();
-        kept.times.retain(|identity, _| wanted.contains(identity));
-        kept.sketches
-            .retain(|identity, _| wanted.contains(identity));
-        kept.counts.retain(|identity, _| wanted.contains(identity));
-        kept.quotas.retain(|identity, _| wanted.contains(identity));
+        keep(&mut kept.times, &wanted);
+        keep(&mut kept.sketches, &wanted);
+        keep(&mut kept.counts, &wanted);
+        keep(&mut kept.quotas, &wanted);
     }
 
     /// What the keys of a limit are hashed under.
@@ -150,34 +183,66 @@ impl LimitFacts {
         }
     }
 
+    /// Everything with its bounds, for tests that compare.
+    #[cfg(test)]
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let kept = self.kept.lock();
+        let mut lines: Vec<String> = Vec::new();
+        lines.extend(
+            kept.times
+                .iter()
+                .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
+        );
+        lines.extend(
+            kept.counts
+                .iter()
+                .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
+        );
+        lines.extend(
+            kept.quotas
+                .iter()
+                .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
+        );
+        let sketches = kept.sketches.iter();
+        lines.extend(sketches.map(|(of, kept)| {
+            format!(
+                "{} {:?} at most {}",
+                of.text(),
+                Arc::as_ptr(kept),
+                kept.largest()
+            )
+        }));
+        lines.sort();
+        lines
+    }
+
+    /// The times of a limit; room for `capacity` keys where there are none yet.
     pub(super) fn times(&self, limit: &Limit, capacity: u32) -> Arc<Store> {
         let mut kept = self.kept.lock();
         let new = || Arc::new(Store::new(capacity));
-        let store = kept.times.entry(Identity::of(limit)).or_insert_with(new);
-        store.set_capacity(capacity);
-        Arc::clone(store)
+        Arc::clone(kept.times.entry(Identity::of(limit)).or_insert_with(new))
     }
 
     pub(super) fn sketch(&self, limit: &Limit, period: Duration) -> Arc<Sketch> {
         let mut kept = self.kept.lock();
-        let new = || Arc::new(Sketch::new(period));
+        let new = || {
+            let sketch = Sketch::new(period);
+            sketch.charge(u64::from(limit.largest_cost));
+            Arc::new(sketch)
+        };
         Arc::clone(kept.sketches.entry(Identity::of(limit)).or_insert_with(new))
     }
 
     pub(super) fn counts(&self, limit: &Limit, capacity: u32) -> Arc<Counts> {
         let mut kept = self.kept.lock();
         let new = || Arc::new(Counts::new(capacity));
-        let counts = kept.counts.entry(Identity::of(limit)).or_insert_with(new);
-        counts.set_capacity(capacity);
-        Arc::clone(counts)
+        Arc::clone(kept.counts.entry(Identity::of(limit)).or_insert_with(new))
     }
 
     pub(super) fn quotas(&self, limit: &Limit, capacity: u32) -> Arc<Quotas> {
         let mut kept = self.kept.lock();
         let new = || Arc::new(Quotas::new(capacity));
-        let quotas = kept.quotas.entry(Identity::of(limit)).or_insert_with(new);
-        quotas.set_capacity(capacity);
-        Arc::clone(quotas)
+        Arc::clone(kept.quotas.entry(Identity::of(limit)).or_insert_with(new))
     }
 }
 
@@ -222,7 +287,12 @@ impl Identity {
         };
         let route = self.route.as_ref();
         let route = route.map(|route| format!(" {route}")).unwrap_or_default();
-        format!("{} {kind}{of} {}{route}", self.name, self.key)
+        // Keys of callers are made of their authenticator too. What was counted under others belongs to nobody.
+        let by = match self.key {
+            LimitKey::Consumer | LimitKey::Claim(_) => " by auth",
+            _ => "",
+        };
+        format!("{} {kind}{of} {}{by}{route}", self.name, self.key)
     }
 
     fn of(limit: &Limit) -> Self {

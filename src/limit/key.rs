@@ -7,15 +7,17 @@
 //! An IPv6 client is counted by its /64: that is what a subscriber gets, so anything longer would hand one client
 //! 2^64 allowances. An IPv4 address in IPv6 form is the IPv4 address.
 
+use std::fmt::{Result as Written, Write};
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
+use siphasher::sip::SipHasher13;
 
 use super::seed::Seed;
 use crate::config::{Limit, LimitKey, OnMissingKey};
-use crate::filter::Exchange;
+use crate::filter::{Caller, Exchange};
 
 /// Finds the key of one limit.
 pub(super) struct KeyFinder {
@@ -35,18 +37,17 @@ pub(super) enum Found {
     Skip,
 }
 
-/// Goes first into the hash, so that a claim that reads like an address is not counted with the address.
+/// Goes first into the hash, so that a claim that reads like an address is not counted with the address. Counts travel to
+/// other versions: a number is never used for something else (2, 4, 5 and 6 were callers without their authenticator).
 #[derive(Clone, Copy)]
 enum Kind {
-    Ipv4,
-    Ipv6,
-    Consumer,
-    Header,
-    Text,
-    Number,
-    Flag,
-    Route,
-    ClientCert,
+    Ipv4 = 0,
+    Ipv6 = 1,
+    Header = 3,
+    Route = 7,
+    ClientCert = 8,
+    Caller = 9,
+    Claim = 10,
 }
 
 impl KeyFinder {
@@ -64,7 +65,8 @@ impl KeyFinder {
             LimitKey::Consumer => exchange
                 .principal
                 .as_ref()
-                .and_then(|principal| self.text(Kind::Consumer, principal.consumer.as_bytes())),
+                .and_then(|principal| principal.caller())
+                .map(|caller| self.caller(&caller)),
             LimitKey::Header(name) => exchange
                 .head
                 .headers
@@ -73,8 +75,7 @@ impl KeyFinder {
             LimitKey::Claim(path) => exchange
                 .principal
                 .as_ref()
-                .and_then(|principal| principal.claim(path))
-                .and_then(|value| self.claim(value)),
+                .and_then(|principal| self.claim(principal.auth.as_str(), principal.claim(path)?)),
             LimitKey::ClientCert(part) => exchange
                 .certificate
                 .and_then(|certificate| certificate.part(*part))
@@ -116,28 +117,59 @@ impl KeyFinder {
         (!bytes.is_empty()).then(|| self.number(kind, bytes))
     }
 
-    /// A list or an object names nobody; it counts as missing.
-    fn claim(&self, value: &Value) -> Option<u64> {
-        match value {
-            Value::String(text) => self.text(Kind::Text, text.as_bytes()),
-            Value::Bool(flag) => Some(self.number(Kind::Flag, &[u8::from(*flag)])),
-            Value::Number(number) => {
-                let bits = number
-                    .as_u64()
-                    .or_else(|| number.as_i64().map(i64::cast_unsigned))
-                    .or_else(|| number.as_f64().map(f64::to_bits))?;
-                Some(self.number(Kind::Number, &bits.to_le_bytes()))
-            }
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        }
+    /// A name means somebody only together with who says it.
+    fn caller(&self, caller: &Caller<'_>) -> u64 {
+        let mut hasher = self.begin(Kind::Caller);
+        framed(&mut hasher, caller.auth);
+        hasher.write_u8(caller.named_by as u8);
+        hasher.write(caller.name.as_bytes());
+        hasher.finish().max(1)
+    }
+
+    /// A claim counts as its text, as it does in headers and in `require`: 7 and "7" are one. A list or an object names
+    /// nobody; it counts as missing.
+    fn claim(&self, auth: &str, value: &Value) -> Option<u64> {
+        let mut hasher = self.begin(Kind::Claim);
+        framed(&mut hasher, auth);
+        let mut text = Hashed(&mut hasher);
+        // Hashing cannot fail.
+        let _ = match value {
+            Value::String(empty) if empty.is_empty() => return None,
+            Value::String(string) => text.write_str(string),
+            Value::Bool(flag) => write!(text, "{flag}"),
+            Value::Number(number) => write!(text, "{number}"),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some(hasher.finish().max(1))
     }
 
     /// Zero marks a free place in a table, so it stands for no key.
     fn number(&self, kind: Kind, bytes: &[u8]) -> u64 {
-        let mut hasher = self.seed.build_hasher();
-        hasher.write_u8(kind as u8);
+        let mut hasher = self.begin(kind);
         hasher.write(bytes);
         hasher.finish().max(1)
+    }
+
+    fn begin(&self, kind: Kind) -> SipHasher13 {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write_u8(kind as u8);
+        hasher
+    }
+}
+
+/// Adds a text behind its length, so that what follows it cannot be taken for its end.
+fn framed(hasher: &mut impl Hasher, text: &str) {
+    hasher.write_u64(text.len() as u64);
+    hasher.write(text.as_bytes());
+}
+
+/// Writes into a hash: no text is made of a number that is only counted.
+struct Hashed<'h, H>(&'h mut H);
+
+impl<H: Hasher> Write for Hashed<'_, H> {
+    fn write_str(&mut self, text: &str) -> Written {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -147,7 +179,8 @@ mod tests {
 
     use super::super::testing::{self, Request};
     use super::*;
-    use crate::filter::Principal;
+    use crate::filter::{NamedBy, Principal};
+    use crate::primitives::AuthName;
 
     fn finder(source: LimitKey, on_missing: OnMissingKey) -> KeyFinder {
         let mut limit = testing::estimator("5/s");
@@ -157,11 +190,8 @@ mod tests {
 
     fn principal(consumer: &str, claims: Value) -> Arc<Principal> {
         Arc::new(Principal {
-            consumer: consumer.into(),
-            consumer_header: None,
             claims,
-            tier: None,
-            forward: Vec::new(),
+            ..Principal::named(&AuthName::new("app"), NamedBy::Subject, consumer)
         })
     }
 
@@ -216,18 +246,40 @@ mod tests {
             exchange.principal = Some(principal("c", json!({ "user": { "id": id } })));
             finder.find(&mut exchange)
         };
-        let ids = [
-            json!("7"),
-            json!(7),
-            json!(-7),
-            json!(7.5),
-            json!("8"),
-            json!(true),
-        ];
+        let ids = [json!("7"), json!(-7), json!(7.5), json!("8"), json!(true)];
         for (index, id) in ids.iter().enumerate() {
             assert_eq!(of(id.clone()), of(id.clone()));
             for other in &ids[..index] {
                 assert_ne!(of(id.clone()), of(other.clone()));
+            }
+        }
+        for (one, same) in [(json!(7), json!("7")), (json!(true), json!("true"))] {
+            assert_eq!(of(one), of(same), "a claim counts as its text");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_who_authenticated_him_and_as_what() {
+        let request = Request::new();
+        for source in [LimitKey::Consumer, LimitKey::Claim("sub".into())] {
+            let finder = finder(source.clone(), OnMissingKey::Deny);
+            let of = |auth: &str, named_by, name: &str| {
+                let mut exchange = request.exchange(1);
+                exchange.principal = Some(Arc::new(Principal {
+                    claims: json!({ "sub": name }),
+                    ..Principal::named(&AuthName::new(auth), named_by, name)
+                }));
+                finder.find(&mut exchange)
+            };
+            let known = of("app", NamedBy::Subject, "7");
+            assert_eq!(known, of("app", NamedBy::Subject, "7"));
+            assert_ne!(known, of("partner", NamedBy::Subject, "7"));
+            assert_ne!(
+                of("a", NamedBy::Subject, "bc"),
+                of("ab", NamedBy::Subject, "c")
+            );
+            if source == LimitKey::Consumer {
+                assert_ne!(known, of("app", NamedBy::ClientId, "7"));
             }
         }
     }

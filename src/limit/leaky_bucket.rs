@@ -1,9 +1,8 @@
 //! `leaky_bucket`: evens out. One request starts every `1/rate`; who comes early waits, who would wait too long is
 //! refused.
 //!
-//! Per key one time is kept: when the next turn is free. A turn once given is not given back when its caller leaves while
-//! it waits: those behind it have been told their times already. When another limit refuses the request its turn is given
-//! back, if nobody stands behind it yet.
+//! Per key one time is kept: when the next turn is free. When another limit refuses the request, or its caller leaves while
+//! it waits, the turn is given back if nobody stands behind it yet: who does has been told a time already.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -27,9 +27,6 @@ pub(super) trait Meter: Send + Sync + Sized {
     /// Takes back what was taken with `mark`.
     fn give_back(&self, ask: &Ask, mark: u64);
 
-    /// Requests will be charged so much.
-    fn charges(&self, _cost: u64) {}
-
     /// What it promises in the headers of the draft: so many in so many seconds.
     fn promise(&self) -> Option<(u64, u64)> {
         None
@@ -117,7 +114,6 @@ impl<M: Meter> Limiter<M> {
     ) -> Option<Self> {
         let tier = |algorithm: &Algorithm| {
             let meter = M::of(algorithm, limit, facts)?;
-            meter.charges(u64::from(cost.max(1)));
             let policy = policy(limit, meter.promise());
             Some(Tier { meter, policy })
         };

@@ -100,6 +100,12 @@ impl Quotas {
         }
     }
 
+    /// What it is, for tests that compare.
+    #[cfg(test)]
+    pub(super) fn dump(&self) -> String {
+        format!("{self:p} {:?} of {:?}", self.len, self.capacity)
+    }
+
     pub(super) fn set_capacity(&self, capacity: u32) {
         self.capacity.store(capacity as usize, Ordering::Relaxed);
     }

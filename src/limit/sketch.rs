@@ -55,9 +55,9 @@ impl Sketch {
         }
     }
 
-    /// So many may be counted at once from now on.
-    pub(super) fn charged(&self, cost: u64) {
-        self.largest.fetch_max(cost, Ordering::Relaxed);
+    /// So many may be counted at once from now on, at most.
+    pub(super) fn charge(&self, cost: u64) {
+        self.largest.store(cost.max(1), Ordering::Relaxed);
     }
 
     /// Most that is counted at once.

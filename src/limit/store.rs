@@ -48,6 +48,12 @@ impl Store {
         }
     }
 
+    /// What it is, for tests that compare.
+    #[cfg(test)]
+    pub(super) fn dump(&self) -> String {
+        format!("{self:p} {:?} of {:?}", self.len, self.capacity)
+    }
+
     /// Another bound from now on; a lower one is reached as new keys come.
     pub(super) fn set_capacity(&self, capacity: u32) {
         self.capacity.store(capacity as usize, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use super::testing::{
     Built, Request, SECOND, START, concurrency, estimator, leaky_bucket, token_bucket,
 };
 use super::*;
-use crate::config::{LimitKey, OnMissingKey};
+use crate::config::{Algorithm, LimitKey, OnMissingKey};
 use crate::filter::{Exchange, Quota, Reason, Refusal, Verdict};
 
 const MS: u64 = SECOND / 1000;
@@ -215,12 +215,41 @@ fn counters_outlive_a_reload() {
         (leaky_bucket("3/s", 0, "1s"), 1),
     ] {
         let facts = LimitFacts::new();
-        assert_eq!(Built::again(&limit, &facts).passed(9, START), n);
-        facts.retain([&limit]);
+        let in_force = Built::again(&limit, &facts);
+        assert_eq!(in_force.passed(9, START), n);
+        facts.prune([]);
         assert_eq!(Built::again(&limit, &facts).passed(9, START), 0);
-        facts.retain([]);
+        drop(in_force);
+        facts.prune([]);
         assert_eq!(Built::again(&limit, &facts).passed(9, START), n);
     }
+}
+
+#[test]
+fn room_for_keys_changes_when_it_is_applied_and_not_when_a_filter_is_built() {
+    let with = |capacity: u32| {
+        let mut limit = concurrency(1);
+        limit.algorithm = Algorithm::Concurrency { max: 1, capacity };
+        limit
+    };
+    let facts = LimitFacts::new();
+    let (wide, narrow) = (with(2), with(1));
+    let in_force = Built::again(&wide, &facts);
+    let both = || {
+        let (one, other) = (Request::new().from("192.0.2.7"), Request::new());
+        let (mut one, mut other) = (one.exchange(START), other.exchange(START));
+        [&mut one, &mut other]
+            .map(|exchange| matches!(in_force.filter.check(exchange), Verdict::Continue))
+    };
+    let built = Built::again(&narrow, &facts);
+    assert_eq!(both(), [true, true], "what was built is not in force");
+    facts.apply([&narrow, &wide]);
+    assert_eq!(both(), [true, true], "the larger of both holds");
+    facts.apply([&narrow]);
+    assert_eq!(both(), [true, false]);
+    facts.apply([&wide]);
+    assert_eq!(both(), [true, true]);
+    drop(built);
 }
 
 #[test]
@@ -350,4 +379,22 @@ proptest! {
             last = turn;
         }
     }
+}
+
+#[test]
+fn what_an_older_version_counted_of_callers_belongs_to_nobody() {
+    let mut limit = token_bucket("1/d", 1);
+    limit.key = LimitKey::Consumer;
+    let facts = LimitFacts::new();
+    let _built = Built::again(&limit, &facts);
+    let import = |identity: &str| {
+        let kept = KeptTimes {
+            identity: identity.to_owned(),
+            entries: vec![(7, Duration::from_secs(9))],
+        };
+        facts.import([1, 2], &[kept], Duration::ZERO, START);
+        facts.export(START).remove(0).entries.len()
+    };
+    assert_eq!(import("l token_bucket consumer"), 0);
+    assert_eq!(import(&facts.export(START)[0].identity), 1);
 }

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use super::testing::*;
 use super::*;
 use crate::config::{Limit, LimitKey};
-use crate::filter::{Exchange, Principal, RequestFilter, Tickets, Verdict};
-use crate::primitives::LimitName;
+use crate::filter::{Exchange, NamedBy, Principal, RequestFilter, Tickets, Verdict};
 use crate::primitives::calendar::{Calendar, Window};
+use crate::primitives::{AuthName, LimitName};
 
 fn named(name: &str, mut limit: Limit) -> Limit {
     limit.name = LimitName::new(name);
@@ -148,11 +148,8 @@ fn tiers_have_amounts_of_their_own() {
     let request = Request::new();
     let passed = |consumer: &str, tier: Option<&str>| {
         let principal = Arc::new(Principal {
-            consumer: consumer.into(),
-            consumer_header: None,
-            claims: serde_json::Value::Null,
             tier: tier.map(Into::into),
-            forward: Vec::new(),
+            ..Principal::named(&AuthName::new("app"), NamedBy::Subject, consumer)
         });
         let ask = |_: &usize| {
             let mut exchange = request.exchange(START);

@@ -25,7 +25,7 @@ pub struct Record<'r> {
     pub method: &'r Method,
     /// Target as received.
     pub target: &'r Uri,
-    /// Status answered; 0 when the client left before one was sent.
+    /// Status answered, or that of a client that left before; 0 when neither is known.
     pub status: u16,
     /// Time to the end of the answer.
     pub took: Duration,
@@ -41,6 +41,8 @@ pub struct Record<'r> {
     pub client_ip: IpAddr,
     /// Who called.
     pub consumer: Option<&'r str>,
+    /// Who authenticated the caller.
+    pub consumer_auth: Option<&'r str>,
     /// Body bytes received.
     pub bytes_in: u64,
     /// Body bytes sent.
@@ -53,8 +55,43 @@ pub struct Record<'r> {
     pub referer: Option<&'r HeaderValue>,
     /// Why it was refused.
     pub reason: Option<Reason>,
+    /// More of that, where there is more to say than a client may know.
+    pub cause: Option<&'static str>,
     /// Who answered in place of the upstream, and why.
     pub fallback: Option<(&'static str, FallbackCalled)>,
+    /// How a tunnel ended.
+    pub tunnel_end: Option<TunnelEnd>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// The client closed it.
+    Client,
+    /// The endpoint closed it.
+    Upstream,
+    /// Neither side said anything for too long.
+    Timeout,
+    /// The client took nothing for too long.
+    ClientStalled,
+    /// The endpoint took nothing for too long.
+    UpstreamStalled,
+    /// The process came to its end.
+    Draining,
+}
+
+impl TunnelEnd {
+    /// As the access log has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Timeout => "timeout",
+            Self::ClientStalled => "client_stalled",
+            Self::UpstreamStalled => "upstream_stalled",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// Longest text taken from a client into one field.
@@ -89,6 +126,7 @@ impl Record<'_> {
         put_address(out, b",\"client_ip\":\"", self.client_ip);
         let consumer = self.consumer.filter(|name| !name.is_empty());
         put_some(out, b",\"consumer\":", consumer);
+        put_some(out, b",\"consumer_auth\":", self.consumer_auth);
         put_number(out, b",\"bytes_in\":", self.bytes_in);
         put_number(out, b",\"bytes_out\":", self.bytes_out);
         put_plain(out, b",\"protocol\":\"", protocol(self.version));
@@ -97,12 +135,16 @@ impl Record<'_> {
         if let Some(reason) = self.reason {
             put_plain(out, b",\"reason\":\"", reason.code());
         }
+        put_some(out, b",\"cause\":", self.cause);
         if let Some((kind, called)) = self.fallback {
             put_plain(out, b",\"fallback\":\"", kind);
             put_plain(out, b",\"fallback_cause\":\"", called.as_str());
             if let FallbackCalled::Status(status) = called {
                 put_number(out, b",\"upstream_status\":", status.into());
             }
+        }
+        if let Some(end) = self.tunnel_end {
+            put_plain(out, b",\"tunnel_end\":\"", end.as_str());
         }
         out.extend_from_slice(b"}\n");
     }
@@ -113,18 +155,20 @@ impl Record<'_> {
         let time = time.strftime("%d/%b/%Y:%H:%M:%S +0000");
         let consumer = self.consumer.filter(|c| !c.is_empty()).unwrap_or("-");
         let path = masked_target(self.target, mask);
+        let referer = self.referer.map(text);
+        let referer = masked(referer.as_deref().unwrap_or("-"), mask);
         // Writing to memory cannot fail.
         let _ = writeln!(
             out,
             "{} - {} [{time}] \"{} {} {}\" {} {} \"{}\" \"{}\"",
             self.client_ip,
-            quoted(consumer),
+            one_word(cut(consumer)),
             self.method,
             quoted(cut(&path)),
             protocol(self.version),
             self.status,
             self.bytes_out,
-            quoted(cut(self.referer.map(text).as_deref().unwrap_or("-"))),
+            quoted(cut(&referer)),
             quoted(cut(self.user_agent.map(text).as_deref().unwrap_or("-"))),
         );
     }
@@ -263,7 +307,7 @@ fn cut(text: &str) -> &str {
 }
 
 /// Quotes, backslashes and control characters escaped: one request stays one line.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             if c.is_control() || c == '"' || c == '\\' {
@@ -275,6 +319,21 @@ fn quoted(text: &str) -> String {
         .collect()
 }
 
+/// The same, and no blank either: what stands outside of quotes in a combined line is one word, else it could pass for
+/// the fields after it.
+fn one_word(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in quoted(text).chars() {
+        match c {
+            ' ' => out.push_str("\\x20"),
+            '[' => out.push_str("\\x5b"),
+            c if c.is_whitespace() => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 /// The target with the values of masked query parameters replaced.
 fn masked_target<'t>(target: &'t Uri, mask: &[String]) -> Cow<'t, str> {
     let path = target.path();
@@ -284,6 +343,51 @@ fn masked_target<'t>(target: &'t Uri, mask: &[String]) -> Cow<'t, str> {
     let mut out = String::with_capacity(path.len() + query.len() + 1);
     out.push_str(path);
     out.push('?');
+    put_pairs(&mut out, query, mask);
+    Cow::Owned(out)
+}
+
+/// A reference as a client wrote it, the values of masked parameters in its query and its fragment replaced, and the user
+/// before its host.
+fn masked<'t>(url: &'t str, mask: &[String]) -> Cow<'t, str> {
+    let at = url.find(['?', '#']).unwrap_or(url.len());
+    let (before, after) = url.split_at(at);
+    let user = user_of(before);
+    if after.is_empty() && user.is_none() {
+        return Cow::Borrowed(url);
+    }
+    let (start, end) = user.unwrap_or((0, 0));
+    let mut out = String::with_capacity(url.len());
+    out.push_str(&before[..start]);
+    out.push_str(if user.is_some() { "***" } else { "" });
+    out.push_str(&before[end..]);
+    let (query, fragment) = match after.split_once('#') {
+        Some((query, fragment)) => (query, Some(fragment)),
+        None => (after, None),
+    };
+    if let Some(query) = query.strip_prefix('?') {
+        out.push('?');
+        put_pairs(&mut out, query, mask);
+    }
+    if let Some(fragment) = fragment {
+        out.push('#');
+        // Some tokens travel as parameters of a fragment (RFC 6749 §4.2.2).
+        put_pairs(&mut out, fragment, mask);
+    }
+    Cow::Owned(out)
+}
+
+/// Where name and password stand in what a URL has before its query, if they do (RFC 3986 §3.2.1).
+fn user_of(before: &str) -> Option<(usize, usize)> {
+    let start = before.find("//")? + 2;
+    let end = before[start..]
+        .find('/')
+        .map_or(before.len(), |end| start + end);
+    Some((start, start + before[start..end].rfind('@')?))
+}
+
+/// Parameters, the values of masked ones replaced.
+fn put_pairs(out: &mut String, query: &str, mask: &[String]) {
     for (index, pair) in query.split('&').enumerate() {
         if index > 0 {
             out.push('&');
@@ -300,7 +404,6 @@ fn masked_target<'t>(target: &'t Uri, mask: &[String]) -> Cow<'t, str> {
             _ => out.push_str(pair),
         }
     }
-    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -329,13 +432,16 @@ mod tests {
             attempts: 0,
             client_ip: IpAddr::from([127, 0, 0, 1]),
             consumer: None,
+            consumer_auth: None,
             bytes_in: 0,
             bytes_out: 5,
             version: Version::HTTP_11,
             user_agent: Some(&user_agent),
             referer: None,
             reason: Some(Reason::TokenMissing),
+            cause: None,
             fallback: None,
+            tunnel_end: None,
         };
         change(&mut record);
         let mut out = Vec::new();
@@ -382,6 +488,53 @@ mod tests {
             (&401.into(), &5.into())
         );
         assert_eq!(line["user_agent"], "a\"\u{fffd}b");
+    }
+
+    #[test]
+    fn a_reference_is_masked_like_a_target() {
+        let mask = ["code".to_owned()];
+        for (referer, written) in [
+            (
+                "https://a/b?x=1&Code=s3cret&y",
+                "https://a/b?x=1&Code=***&y",
+            ),
+            (
+                "https://a/b?code=s3cret#code=s3cret&z",
+                "https://a/b?code=***#code=***&z",
+            ),
+            ("https://me:pass@a/b@c", "https://***@a/b@c"),
+            ("/b?c%6Fde=s3cret", "/b?c%6Fde=***"),
+            ("https://a/b", "https://a/b"),
+            ("android-app://a", "android-app://a"),
+            ("?", "?"),
+        ] {
+            let value = HeaderValue::from_str(referer).expect("value");
+            let text = line(
+                "/a",
+                |_| {},
+                |record, out| {
+                    let record = Record {
+                        referer: Some(&value),
+                        ..*record
+                    };
+                    record.write_combined(&mask, out);
+                },
+            );
+            assert_eq!(text.split('"').nth(3), Some(written), "{referer}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_is_one_word_of_a_combined_line() {
+        let consumer = "alice [1] \"x\"\u{a0}- y";
+        let text = line(
+            "/a",
+            |record| record.consumer = Some(consumer),
+            |record, out| record.write_combined(&[], out),
+        );
+        let words: Vec<&str> = text.split(' ').collect();
+        assert_eq!(words[2], r#"alice\x20\x5b1]\x20\"x\"\u{a0}-\x20y"#);
+        assert!(words[3].starts_with('['), "{text}");
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use aho_corasick::AhoCorasick;
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 use log::kv::{self, VisitSource};
@@ -20,6 +19,7 @@ use serde_json::{Map, Value};
 use super::access_log::{Record, Timestamp};
 use super::line_buffers::LineBuffers;
 use super::metrics::Metrics;
+use super::secrets::Secrets;
 use super::stats::Count;
 use crate::config::{Level, Log, LogFormat, Sink};
 use crate::primitives::clock;
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct LogSettings {
     log: Log,
     mask: Vec<String>,
-    secrets: Option<AhoCorasick>,
+    secrets: Option<Secrets>,
 }
 
 impl LogSettings {
@@ -48,17 +48,11 @@ impl LogSettings {
             .cloned()
             .chain(more_masks.into_iter().map(|name| name.to_ascii_lowercase()))
             .collect();
-        let long_enough = secrets
-            .iter()
-            .map(Secret::expose)
-            .filter(|secret| secret.len() >= 4);
-        let secrets: Vec<&[u8]> = long_enough.collect();
-        let secrets = if secrets.is_empty() {
-            None
-        } else {
-            AhoCorasick::new(secrets).ok()
-        };
-        Self { log, mask, secrets }
+        Self {
+            log,
+            mask,
+            secrets: Secrets::of(secrets),
+        }
     }
 
     fn form(&self) -> u8 {
@@ -140,7 +134,9 @@ impl LogHandle {
         if form == form::OFF {
             return;
         }
-        let settings = record.target.query().map(|_| self.shared.settings.load());
+        let refers = form == form::COMBINED && record.referer.is_some();
+        let masks = refers || record.target.query().is_some();
+        let settings = masks.then(|| self.shared.settings.load());
         let mask = settings.as_ref().map_or(&[][..], |settings| &settings.mask);
         let written = self.shared.lines.write(lane, |out, timestamp| {
             if form == form::JSON {
@@ -398,11 +394,8 @@ impl Writer {
 /// Writes lines with every secret in them struck out.
 fn write(output: &mut Output, lines: &[u8], settings: &LogSettings) -> io::Result<()> {
     match &settings.secrets {
-        Some(secrets) if secrets.is_match(lines) => {
-            let stars = vec!["***"; secrets.patterns_len()];
-            output.write(&secrets.replace_all_bytes(lines, &stars))
-        }
-        _ => output.write(lines),
+        Some(secrets) => output.write(&secrets.strike_out(lines)),
+        None => output.write(lines),
     }
 }
 

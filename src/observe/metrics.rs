@@ -231,9 +231,18 @@ impl Metrics {
         Arc::clone(self.listeners.lock().entry(name.clone()).or_default())
     }
 
-    /// The certificates that a listener shows.
-    pub fn certificates(&self, listener: &ListenerName, shown: Vec<(String, i64)>) {
-        *self.listener(listener).certificates.lock() = shown;
+    /// The certificates that listeners show; all others show none.
+    pub fn certificates<'l>(
+        &self,
+        shown: impl IntoIterator<Item = (&'l ListenerName, Vec<(String, i64)>)>,
+    ) {
+        let mut shown: BTreeMap<_, _> = shown.into_iter().collect();
+        shown
+            .keys()
+            .for_each(|listener| drop(self.listener(listener)));
+        for (listener, stats) in self.listeners.lock().iter() {
+            *stats.certificates.lock() = shown.remove(listener).unwrap_or_default();
+        }
     }
 
     /// Every route's counts, the unmatched included.
@@ -298,6 +307,9 @@ impl Metrics {
         self.concurrency
             .lock()
             .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.listeners.lock().retain(|_, stats| {
+            Arc::strong_count(stats) > 1 || !stats.certificates.lock().is_empty()
+        });
     }
 }
 

@@ -14,10 +14,11 @@ mod log_writer;
 mod metrics;
 pub mod overload;
 pub mod rollouts;
+mod secrets;
 pub mod stats;
 mod windows;
 
-pub use access_log::{Record, Timestamp};
+pub use access_log::{Record, Timestamp, TunnelEnd};
 pub use breaker::{BreakerState, BreakerStats};
 pub use comparison::{Behaviour, worse};
 pub use headroom::{Headroom, Processors, Reading, Readings};

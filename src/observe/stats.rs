@@ -136,6 +136,8 @@ pub struct RouteStats {
     pub breaker: Arc<BreakerStats>,
     latency: [[OnceLock<Box<Histogram>>; 5]; METHODS.len()],
     refused: OnceLock<Box<[Count; REASONS]>>,
+    apart: OnceLock<Box<RouteStats>>,
+    amended: OnceLock<Box<RouteStats>>,
 }
 
 /// Room for every reason of refusal.
@@ -159,11 +161,33 @@ impl RouteStats {
         }
     }
 
+    /// Counts one request whose client left before it was answered: by its status alone. There is no answer whose time could
+    /// be measured, and none that could be judged.
+    pub fn left(&self, status: u16) {
+        self.statuses.up(status);
+    }
+
     /// Counts one refusal.
     pub fn refused(&self, reason: crate::filter::Reason) {
         self.refused
             .get_or_init(|| Box::new(std::array::from_fn(|_| Count::default())))[reason as usize]
             .up();
+    }
+
+    /// Those among its requests that tell nothing about the route, because their clients caused what became of them, or not
+    /// by the time they took. They are counted here besides.
+    pub fn apart(&self) -> &Self {
+        self.apart.get_or_init(Box::default)
+    }
+
+    /// Those counted [apart](Self::apart) that tell something by another time.
+    pub fn amended(&self) -> &Self {
+        self.amended.get_or_init(Box::default)
+    }
+
+    /// What is counted apart, and what of it counts otherwise, where there was any.
+    pub fn seen_apart(&self) -> [Option<&Self>; 2] {
+        [&self.apart, &self.amended].map(|seen| seen.get().map(|seen| &**seen))
     }
 
     /// `(method, status class from 1, histogram)` of what was seen.

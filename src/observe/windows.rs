@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::stats::{BUCKETS, RouteStats};
+use crate::filter::Reason;
 
 /// Answers up to one moment, by latency.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +26,12 @@ impl Sums {
     /// Those of one route.
     pub fn of(stats: &RouteStats) -> Self {
         let mut sums = Self {
-            refused: stats.refusals().map(|(_, count)| count).sum(),
+            // A client that leaves was not refused.
+            refused: stats
+                .refusals()
+                .filter(|(reason, _)| *reason != Reason::ClientGone)
+                .map(|(_, count)| count)
+                .sum(),
             ..Self::default()
         };
         for (_, class, histogram) in stats.latencies() {
@@ -36,6 +42,19 @@ impl Sums {
             }
         }
         sums
+    }
+
+    /// Those of one route without the requests that tell nothing about it.
+    pub fn judged(stats: &RouteStats) -> Self {
+        let [apart, amended] = stats.seen_apart().map(|seen| seen.map(Self::of));
+        let mut judged = Self::of(stats);
+        if let Some(apart) = apart {
+            judged = judged.since(&apart);
+        }
+        if let Some(amended) = amended {
+            judged.add(&amended);
+        }
+        judged
     }
 
     /// All answers.
@@ -95,6 +114,9 @@ struct Rings {
     short: VecDeque<Reading>,
     long: VecDeque<Reading>,
     now: Reading,
+    /// As `long` and `now`, without requests that tell nothing about the route.
+    judged: VecDeque<Reading>,
+    judged_now: Reading,
 }
 
 impl Rings {
@@ -104,6 +126,8 @@ impl Rings {
             short: VecDeque::from([before]),
             long: VecDeque::from([before]),
             now: before,
+            judged: VecDeque::from([before]),
+            judged_now: before,
         }
     }
 }
@@ -172,8 +196,10 @@ impl Windows {
             push(&mut rings.short, rings.now, SHORT);
             if long_step {
                 push(&mut rings.long, rings.now, LONG);
+                push(&mut rings.judged, rings.judged_now, LONG);
             }
             rings.now = (tick, sums);
+            rings.judged_now = (tick, Sums::judged(stats));
         }
         state.served.add(&served);
         if state.routes.len() > routes.len() {
@@ -188,14 +214,14 @@ impl Windows {
         self.state.lock().served
     }
 
-    /// What each route with traffic did in the last minute, or since the start.
+    /// What each route with traffic did in the last minute, or since the start, without requests that tell nothing about it.
     pub fn last_minute(&self) -> HashMap<Arc<str>, Sums> {
         let state = self.state.lock();
         let minute = |rings: &Rings| {
-            let (tick, now) = rings.now;
+            let (tick, now) = rings.judged_now;
             let old_enough = |(at, _): &&Reading| at + MINUTE <= tick;
-            let before = rings.long.iter().rev().find(old_enough);
-            let before = before.or(rings.long.front()).map(|(_, sums)| *sums);
+            let before = rings.judged.iter().rev().find(old_enough);
+            let before = before.or(rings.judged.front()).map(|(_, sums)| *sums);
             now.since(&before.unwrap_or_default())
         };
         let routes = state.routes.iter();
@@ -289,5 +315,28 @@ mod tests {
         assert_eq!(windows.last_minute()["r"].total, 100);
         (0..70).for_each(|_| windows.tick(&metrics));
         assert_eq!(windows.last_minute()["r"].total, 0);
+    }
+
+    #[test]
+    fn what_clients_cause_by_themselves_is_shown_and_not_judged() {
+        let metrics = Metrics::new("0", "0").expect("metrics");
+        let stats = metrics.route(&RouteName::new("r"));
+        let (short, long) = (Duration::from_millis(4), Duration::from_secs(20));
+        for _ in 0..10 {
+            stats.served("GET", 504, long);
+            stats.apart().served("GET", 504, long);
+            stats.served("GET", 200, long);
+            stats.apart().served("GET", 200, long);
+            stats.amended().served("GET", 200, short);
+        }
+        stats.served("GET", 500, short);
+        let (all, judged) = (Sums::of(&stats), Sums::judged(&stats));
+        assert_eq!((all.total(), all.errors()), (21, 11));
+        assert_eq!((judged.total(), judged.errors()), (11, 1));
+        assert!(quantile(&judged, 0.99) < 0.01 && quantile(&all, 0.5) > 1.0);
+        let windows = Windows::default();
+        (0..2).for_each(|_| windows.tick(&metrics));
+        assert_eq!(windows.of("r").last_10s.requests, 21);
+        assert_eq!(windows.last_minute()["r"].total(), 11);
     }
 }

@@ -2,11 +2,25 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// Whether a host, lower case and without port, is an IP address and no name: IPv6 in brackets, perhaps with a zone.
+pub fn is_ip_literal(host: &str) -> bool {
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(inside) => {
+            let address = inside.split('%').next().unwrap_or_default();
+            address.parse::<Ipv6Addr>().is_ok()
+        }
+        None => host.parse::<Ipv4Addr>().is_ok(),
+    }
+}
 
 /// Where something listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ pub enum ValueMatch {
     Pattern(Box<Regex>),
     /// `"*"`: any value, but present.
     Present,
+    /// What is not shown: it may be secret.
+    Veiled(Box<ValueMatch>),
 }
 
 /// Compiled size an expression may reach; keeps a hostile or careless pattern from eating memory (attacks.md §2.6).
@@ -43,12 +45,14 @@ impl ValueMatch {
             Self::Exact(text) => text == value,
             Self::Pattern(regex) => regex.is_match(value),
             Self::Present => true,
+            Self::Veiled(wanted) => wanted.matches(value),
         }
     }
 
     /// Whether no value can satisfy both: known only for two different texts.
     pub fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
+            (Self::Veiled(a), b) | (b, Self::Veiled(a)) => a.excludes(b),
             (Self::Exact(a), Self::Exact(b)) => a != b,
             (Self::Exact(a), Self::Pattern(p)) | (Self::Pattern(p), Self::Exact(a)) => {
                 !p.is_match(a)
@@ -73,6 +77,7 @@ impl std::fmt::Display for ValueMatch {
                 )
             }
             Self::Present => f.write_str("*"),
+            Self::Veiled(_) => f.write_str("***"),
         }
     }
 }

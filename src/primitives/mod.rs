@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod calendar;
+pub mod certificates;
 pub mod clock;
 #[cfg(test)]
 pub(crate) mod corpus;
@@ -17,6 +18,7 @@ pub mod level;
 pub mod matcher;
 pub mod names;
 pub mod path;
+pub mod pem;
 pub mod proxy_header;
 pub mod query;
 pub mod ranges;

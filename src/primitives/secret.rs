@@ -13,9 +13,33 @@ impl Secret {
         Self(Arc::from(bytes.into()))
     }
 
+    /// Keeps the content of a file or a variable secret, less one line end: that is the editor's, or the shell's.
+    pub fn of_text(mut bytes: Vec<u8>) -> Self {
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        Self(Arc::from(bytes))
+    }
+
     /// The bytes themselves: for key construction and comparison, nothing else.
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Refuses what came along when the secret was copied: at its end a blank, a tab or a line end is not part of it, and
+    /// with it no signature would ever be right.
+    pub fn check_end(&self) -> Result<(), &'static str> {
+        match self.0.last() {
+            Some(b' ') => Err("ends in a blank, which is hardly part of it; cut it off"),
+            Some(b'\t') => Err("ends in a tab, which is hardly part of it; cut it off"),
+            Some(b'\n' | b'\r' | 0x0b | 0x0c) => {
+                Err("ends in a further line end, which is hardly part of it; cut it off")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -30,13 +54,16 @@ impl fmt::Debug for Secret {
 pub enum SecretSource {
     /// Written in the file itself.
     Literal(Secret),
-    /// `env:NAME`.
+    /// `env:NAME`; one trailing newline is cut.
     Env(String),
     /// `file:/path`; one trailing newline is cut.
     File(String),
-    /// `cred:NAME`, a systemd credential: a file of that name in `$CREDENTIALS_DIRECTORY`.
+    /// `cred:NAME`, a systemd credential: a file of that name in `$CREDENTIALS_DIRECTORY`, read the same way.
     Credential(String),
 }
+
+/// Reads a secret; the text of the error says why it could not.
+pub type ReadSecret<'r> = &'r dyn Fn(&SecretSource) -> Result<Secret, String>;
 
 impl SecretSource {
     /// Tells the source from the prefix; a text without one is the secret itself.

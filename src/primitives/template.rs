@@ -202,10 +202,11 @@ impl Rewrite {
             rest = &after[used..];
         }
         pieces.push(Piece::Text(rest.to_owned()));
-        for piece in &pieces {
+        for piece in &mut pieces {
             if let Piece::Text(text) = piece {
                 let probe = format!("/{}", text.trim_start_matches('/'));
                 path::normalize(&probe).map_err(|why| format!("{text:?}: {why}"))?;
+                *text = path::escape_raw(text);
             }
         }
         pieces.retain(|piece| *piece != Piece::Text(String::new()));

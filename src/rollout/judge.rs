@@ -84,7 +84,7 @@ impl Rollouts {
         let facts = routes.entry(key).or_insert_with(|| {
             let side = |side: &crate::config::Side| {
                 let stats = counts.side(name, &side.upstream);
-                let begun = Sums::of(&stats.served);
+                let begun = Sums::judged(&stats.served);
                 SideFacts {
                     upstream: side.upstream.clone(),
                     stats,
@@ -155,6 +155,15 @@ impl RolloutFacts {
         others.find(|side| side.upstream.as_str() == upstream)
     }
 
+    /// Its sides are judged by what they answer from now on: what they did while another split was in force says nothing.
+    pub fn begin(&self) {
+        for side in &self.sides {
+            let mut watch = side.watch.lock();
+            watch.past = VecDeque::from([Sums::judged(&side.stats.served)]);
+            watch.worse = 0;
+        }
+    }
+
     /// Compares its sides, while it is in force. Called once a second.
     pub fn tick(&self) {
         let Some((main, others)) = self.sides.split_first() else {
@@ -207,7 +216,7 @@ impl SideFacts {
     pub fn behaviour(&self) -> Behaviour {
         let watch = self.watch.lock();
         let before = watch.past.front().copied().unwrap_or_default();
-        Behaviour::from(&Sums::of(&self.stats.served).since(&before))
+        Behaviour::from(&Sums::judged(&self.stats.served).since(&before))
     }
 
     /// It takes no requests from now on.
@@ -223,7 +232,7 @@ impl SideFacts {
     /// It takes requests again, and is judged by what it answers from now on.
     pub fn start(&self) {
         *self.watch.lock() = Watch {
-            past: VecDeque::from([Sums::of(&self.stats.served)]),
+            past: VecDeque::from([Sums::judged(&self.stats.served)]),
             ..Watch::default()
         };
         self.stopped.store(false, Ordering::Relaxed);
@@ -232,7 +241,7 @@ impl SideFacts {
 
     /// What it answered within the window.
     fn look(&self, window: Duration) -> Sums {
-        let now = Sums::of(&self.stats.served);
+        let now = Sums::judged(&self.stats.served);
         let mut watch = self.watch.lock();
         let before = watch.past.front().copied().unwrap_or_default();
         watch.past.push_back(now);

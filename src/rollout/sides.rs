@@ -1,5 +1,6 @@
 //! Which side of a split a request goes to.
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use siphasher::sip::SipHasher13;
 use super::judge::{RolloutFacts, SideFacts};
 use crate::config::{self, Side, SplitKey};
 use crate::filter::Principal;
-use crate::primitives::digest::key128;
+use crate::primitives::digest::names128;
 use crate::primitives::{RouteName, query};
 
 /// A split, ready to choose from.
@@ -61,8 +62,8 @@ impl Split {
     /// The split of a route.
     pub fn new(route: &RouteName, settings: &config::Split, facts: Arc<RolloutFacts>) -> Self {
         let seed = |side: &Side| {
-            let parts = [route.as_str().as_bytes(), side.upstream.as_str().as_bytes()];
-            let seed = key128(&parts);
+            // Clients stay on their side when the program changes.
+            let seed = names128(&[route.as_str(), side.upstream.as_str()]);
             [(seed >> 64) as u64, seed as u64]
         };
         Self {
@@ -147,22 +148,41 @@ impl Split {
         };
         match &self.settings.by {
             SplitKey::Random | SplitKey::ClientIp => false,
+            // What a caller is called, and what is claimed of one, means something only beside who says so.
             SplitKey::Consumer => asked
                 .principal
-                .is_some_and(|principal| add(principal.consumer.as_bytes())),
+                .and_then(Principal::caller)
+                .is_some_and(|who| {
+                    framed(who.auth, &mut add);
+                    framed(who.named_by.as_str(), &mut add);
+                    add(who.name.as_bytes())
+                }),
             SplitKey::Header(name) => first(asked.headers, name).is_some_and(|v| add(v.as_bytes())),
             SplitKey::Cookie(name) => {
                 cookie(asked.headers, name).is_some_and(|v| add(v.as_bytes()))
             }
-            SplitKey::Claim(path) => match asked.principal.and_then(|p| p.claim(path)) {
-                Some(Value::String(text)) => add(text.as_bytes()),
-                Some(value @ (Value::Number(_) | Value::Bool(_))) => {
-                    add(value.to_string().as_bytes())
-                }
-                _ => false,
-            },
+            SplitKey::Claim(path) => {
+                let said = asked
+                    .principal
+                    .and_then(|p| Some((&p.auth, p.claim(path)?)));
+                let text = said.and_then(|(auth, claim)| match claim {
+                    Value::String(text) if !text.is_empty() => Some((auth, Cow::from(text))),
+                    Value::Number(_) | Value::Bool(_) => Some((auth, claim.to_string().into())),
+                    _ => None,
+                });
+                text.is_some_and(|(auth, text)| {
+                    framed(auth.as_str(), &mut add);
+                    add(text.as_bytes())
+                })
+            }
         }
     }
+}
+
+/// Adds a text behind its length.
+fn framed(text: &str, add: &mut impl FnMut(&[u8]) -> bool) {
+    add(&(text.len() as u64).to_be_bytes());
+    add(text.as_bytes());
 }
 
 /// Whether a side names this request.

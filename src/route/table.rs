@@ -23,6 +23,8 @@ pub(super) type Spans = SmallVec<[Span; 6]>;
 pub struct RouteTable {
     routes: Arc<[Route]>,
     nodes: Vec<Node>,
+    /// Some route leaves slashes as they are.
+    keeps_slashes: bool,
 }
 
 /// A point in the tree: what was read so far.
@@ -82,6 +84,9 @@ impl RouteTable {
         let mut table = Self {
             routes: Arc::from([]),
             nodes: vec![Node::default()],
+            keeps_slashes: routes
+                .iter()
+                .any(|route| route.keeps_encoded_slash || !route.merges_slashes),
         };
         let mut order: Vec<u32> = (0..routes.len() as u32).collect();
         order.sort_by(|a, b| {
@@ -101,6 +106,11 @@ impl RouteTable {
     /// The routes in file order.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Whether some route leaves `%2F` or `//` as they are.
+    pub fn keeps_slashes(&self) -> bool {
+        self.keeps_slashes
     }
 
     /// The routes in the order in which they are tried for a path that all would match.
@@ -424,7 +434,7 @@ mod tests {
             text: text.into(),
         };
         let config =
-            config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+            config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
         RouteTable::new(config.routes)
     }
 

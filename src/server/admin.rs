@@ -1,14 +1,15 @@
 //! The admin listener (contract §8): probes, info, metrics, and the API that the command line uses.
 //!
 //! The same connection handling as for clients guards it. On the Unix socket callers are trusted, its file mode lets
-//! only the service user in; on TCP `/api/` needs the bearer token.
+//! only the service user in; on TCP `/api/` needs the bearer token, and every request a name of this listener (see
+//! `admin_guard`).
 
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use pingora::apps::{HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -17,6 +18,7 @@ use pingora::services::Service;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::admin_guard;
 use super::limits_page;
 use super::listeners::BoundSocket;
 use super::reload::Reloader;
@@ -26,7 +28,7 @@ use super::upgrade::Upgrader;
 use super::usage::Usage;
 use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load, policies};
-use crate::config;
+use crate::config::{self, Auth};
 use crate::gateway::{
     Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
     describe_breaker, describe_places, explain,
@@ -159,7 +161,7 @@ pub(super) struct Admin {
 }
 
 /// An answer.
-struct Page {
+pub(super) struct Page {
     status: StatusCode,
     kind: &'static str,
     body: String,
@@ -180,8 +182,19 @@ impl Page {
         Self::json(StatusCode::OK, body)
     }
 
-    fn error(status: StatusCode, what: &str) -> Self {
+    pub(super) fn error(status: StatusCode, what: &str) -> Self {
         Self::json(status, &json!({ "error": what }))
+    }
+
+    /// Asks for the token.
+    pub(super) fn challenge() -> Self {
+        Self {
+            challenge: true,
+            ..Self::error(
+                StatusCode::UNAUTHORIZED,
+                "the bearer token is missing or wrong",
+            )
+        }
     }
 
     fn text(kind: &'static str, body: String) -> Self {
@@ -207,16 +220,25 @@ impl HttpServerApp for Admin {
         if !session.read_request().await.ok()? {
             return None;
         }
-        let mut body = Vec::new();
-        while let Some(piece) = session.read_request_body().await.ok()? {
-            body.extend_from_slice(&piece);
-            if body.len() > LONGEST {
-                return None;
+        let refusal = if self.trusted {
+            None
+        } else {
+            admin_guard::refuse(session.req_header(), self.state.snapshot().as_deref())
+        };
+        // Whoever is refused is refused by the head: not a byte of the body is read, and none is asked for.
+        let body = match &refusal {
+            None if session.req_header().uri.path().starts_with("/api/") => {
+                read_body(&mut session).await?
             }
-        }
+            _ => Some(Vec::new()),
+        };
         // A process that was replaced ends only when this is written.
         let _answering = self.upgrader.answering();
-        let page = self.page(&session, &body).await;
+        let page = match (refusal, body) {
+            (Some(refusal), _) => refusal,
+            (None, Some(body)) => self.page(&session, &body).await,
+            (None, None) => Page::error(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
+        };
         let mut head = ResponseHeader::build(page.status, Some(4)).ok()?;
         head.insert_header(header::CONTENT_TYPE, page.kind).ok()?;
         head.insert_header(header::CACHE_CONTROL, "no-store").ok()?;
@@ -239,15 +261,24 @@ impl HttpServerApp for Admin {
     }
 }
 
+/// The body of a call; `Some(None)`: it is too long. `None`: the client is gone.
+async fn read_body(session: &mut ServerSession) -> Option<Option<Vec<u8>>> {
+    let mut body = Vec::new();
+    while let Some(piece) = session.read_request_body().await.ok()? {
+        body.extend_from_slice(&piece);
+        if body.len() > LONGEST {
+            return Some(None);
+        }
+    }
+    Some(Some(body))
+}
+
 impl Admin {
     async fn page(&self, session: &ServerSession, body: &[u8]) -> Page {
         let head = session.req_header();
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let get = matches!(head.method, Method::GET | Method::HEAD);
         if path.starts_with("/api/") {
-            if let Some(refusal) = self.refuse(head.headers.get(header::AUTHORIZATION)) {
-                return refusal;
-            }
             return self.api(&head.method, (path, query), body).await;
         }
         match path {
@@ -263,39 +294,6 @@ impl Admin {
             },
             _ => Page::error(StatusCode::NOT_FOUND, "no such page"),
         }
-    }
-
-    /// `/api/` on TCP needs the token, compared in constant time.
-    fn refuse(&self, given: Option<&HeaderValue>) -> Option<Page> {
-        if self.trusted {
-            return None;
-        }
-        let snapshot = self.state.snapshot();
-        let Some(token) = snapshot
-            .as_ref()
-            .and_then(|snapshot| snapshot.admin_token.as_ref())
-        else {
-            return Some(Page::error(
-                StatusCode::FORBIDDEN,
-                "[admin].token is not configured",
-            ));
-        };
-        let given = given.map(HeaderValue::as_bytes).and_then(|text| {
-            let (scheme, token) = text.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
-        });
-        let same = |given| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(given, token.expose()).is_ok()
-        };
-        if given.is_some_and(same) {
-            return None;
-        }
-        let mut page = Page::error(
-            StatusCode::UNAUTHORIZED,
-            "the bearer token is missing or wrong",
-        );
-        page.challenge = true;
-        Some(page)
     }
 
     fn ready(&self, verbose: bool) -> Page {
@@ -341,8 +339,23 @@ impl Admin {
             "connections": self.state.admission.open(),
             "ready": self.state.ready(),
             "overload": self.state.overload.describe(),
+            "auth_buffer": self.auth_buffer(snapshot.as_deref()),
             "certificates": snapshot.as_deref().map(certificates),
             "not_ready": self.state.not_ready(),
+        })
+    }
+
+    /// Bodies that are kept until it is known who sent them; `None` while no request is signed.
+    fn auth_buffer(&self, snapshot: Option<&Snapshot>) -> Option<Value> {
+        let config = &snapshot?.config;
+        let signed = |auth: &Auth| matches!(auth, Auth::Signature(_));
+        let buffer = &self.state.auth_buffer;
+        config.auths.values().any(signed).then(|| {
+            json!({
+                "bytes": buffer.kept(),
+                "most": config.server.auth_buffer,
+                "refused": buffer.refused(),
+            })
         })
     }
 

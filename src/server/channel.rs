@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -26,8 +27,9 @@ const SERVING: u8 = b'S';
 
 /// Longest reason for a failure that is passed on.
 const LONGEST_REASON: usize = 16 << 10;
-/// How long an answer about a nonce is waited for: a worker stands still meanwhile.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long an answer about a nonce is waited for: a worker stands still meanwhile. Longer than who is asked waits itself
+/// while it hands over to yet another process.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the new process says before it serves.
 pub(super) enum Word {
@@ -129,15 +131,14 @@ impl NonceOwner for Remote {
     }
 }
 
-/// Answers about nonces, on a thread of its own, until the old process is gone.
-pub(super) fn answer(channel: UnixStream, state: Arc<State>) -> io::Result<()> {
+/// Answers about nonces, on a thread of its own, until the old process is gone: then the thread ends.
+pub(super) fn answer(channel: UnixStream, state: Arc<State>) -> io::Result<JoinHandle<()>> {
     let mut channel = channel.into_std()?;
     channel.set_nonblocking(false)?;
     let answering = move || while answer_one(&mut channel, &state).is_ok() {};
     std::thread::Builder::new()
         .name("nonces".into())
         .spawn(answering)
-        .map(drop)
 }
 
 fn answer_one(channel: &mut StdUnixStream, state: &State) -> io::Result<()> {

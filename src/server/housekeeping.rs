@@ -18,6 +18,9 @@ use super::usage::Usage;
 use crate::gateway::State;
 use crate::upstream::{self, Names, Pool};
 
+/// Seconds between two looks for facts that nobody holds any more.
+const PRUNED: u64 = 10;
+
 /// The background service that owns aggregation and keeps pools fresh.
 pub(super) struct Housekeeping {
     state: Arc<State>,
@@ -70,7 +73,10 @@ impl Housekeeping {
         }
     }
 
-    fn tick(&self) {
+    fn tick(&self, second: u64) {
+        if second.is_multiple_of(PRUNED) {
+            self.state.prune();
+        }
         self.state.windows.tick(&self.state.metrics);
         self.usage.read(&self.state);
         self.state.wall.compare();
@@ -109,6 +115,7 @@ impl BackgroundService for Housekeeping {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         self.follow();
+        let mut seconds = 0;
         loop {
             tokio::select! {
                 _ = shutdown.changed() => return,
@@ -117,7 +124,8 @@ impl BackgroundService for Housekeeping {
                     Err(_) => return,
                 },
                 _ = second.tick() => {
-                    self.tick();
+                    seconds += 1;
+                    self.tick(seconds);
                     self.quotas.tick(&self.state);
                 }
             }

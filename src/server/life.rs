@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -49,6 +50,8 @@ pub(super) struct Life {
     pub upgrader: Arc<Upgrader>,
     /// The way to the process that this one replaces.
     pub channel: Mutex<Option<StdUnixStream>>,
+    /// Answers the process that this one replaced about nonces, until that is gone.
+    pub predecessor: Mutex<Option<JoinHandle<()>>>,
     /// Where pid file and admin socket are.
     pub directory: Arc<RuntimeDir>,
     /// Words from outside.
@@ -162,7 +165,8 @@ impl Life {
         self.state.metrics.upgraded(true);
         // If it is gone by now nobody else serves, and nothing is left to be told.
         if channel::serving(&mut channel).await.is_ok() {
-            channel::answer(channel, Arc::clone(&self.state))?;
+            let answering = channel::answer(channel, Arc::clone(&self.state))?;
+            *self.predecessor.lock() = Some(answering);
         }
         Ok(())
     }
@@ -178,14 +182,25 @@ impl Life {
         let grace = grace.unwrap_or_default();
         let began = Instant::now();
         log::info!("draining for at most {grace:?}; another process serves");
+        self.end_tunnels(began + grace, grace);
         self.doors.end_idle(began + grace.saturating_sub(FAREWELL));
         if !self.idle_by(began + grace).await {
             self.cut_off(grace);
+        }
+        // The process before this one asks about nonces through this one, as long as it has requests.
+        while !self.is_last() && Instant::now() < began + grace {
+            tokio::time::sleep(LOOK).await;
         }
         let deadline = Instant::now() + LAST_WORD;
         while !self.upgrader.all_answered() && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Whether no process before this one is left.
+    fn is_last(&self) -> bool {
+        let predecessor = self.predecessor.lock();
+        predecessor.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Whether everything has ended before `deadline`.
@@ -234,9 +249,20 @@ impl Life {
         self.state.enter(Phase::Draining);
         self.upgrader.close_sockets();
         self.doors.close();
-        if !self.idle_by(Instant::now() + grace).await {
+        let deadline = Instant::now() + grace;
+        self.end_tunnels(deadline, grace);
+        if !self.idle_by(deadline).await {
             self.cut_off(grace);
         }
+    }
+
+    /// Tunnels never end by themselves: those that are open then hear of the end a moment before `deadline`, which is `grace`
+    /// from now.
+    fn end_tunnels(&self, deadline: Instant, grace: Duration) {
+        let before = FAREWELL.min(grace / 2);
+        let moment = deadline.into_std();
+        self.state
+            .end_at(moment.checked_sub(before).unwrap_or(moment));
     }
 }
 

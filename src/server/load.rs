@@ -1,8 +1,11 @@
 //! Reading what the configuration consists of and points to: the only place that opens its files.
 
+use std::env::VarError;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::include;
 use crate::config::{self, Config, Location, Problem, Problems, Source};
 use crate::gateway::Material;
 use crate::primitives::secret::{Secret, SecretSource};
@@ -25,34 +28,42 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     Ok(Loaded { config, sources })
 }
 
+/// The runtime directory that the file at `path` names, as far as it can be read: the rest of it may be broken.
+pub fn runtime_dir_of(path: &Path) -> Option<PathBuf> {
+    let (sources, _) = read(path).ok()?;
+    config::runtime_dir(&sources, &environment)
+}
+
 /// The file at `path` and what it includes, sorted by pattern and then by name; and what cannot be included.
 fn read(path: &Path) -> Result<(Vec<Source>, Vec<Problem>), Problems> {
     let main = source(path).map_err(|why| Problems::of_file(&path.display().to_string(), why))?;
     let base = path.parent().unwrap_or(Path::new("")).to_owned();
     let mut problems = Vec::new();
     let mut sources = vec![main];
-    for (pattern, place) in config::includes(&sources[0].clone()) {
-        match expand(&base, &pattern) {
-            Ok(paths) => {
-                for path in paths {
-                    match source(&path) {
-                        Ok(source) if sources.iter().any(|known| known.file == source.file) => {}
-                        Ok(source) => sources.push(source),
-                        Err(why) => {
-                            problems.push(problem(&place, format!("{}: {why}", path.display())));
-                        }
-                    }
-                }
+    for (pattern, place) in config::includes(&sources[0].clone(), &environment) {
+        let taken = include::take(&base, &pattern);
+        for path in taken.files {
+            match source(&path) {
+                // Two patterns may find the same file.
+                Ok(source) if sources.iter().any(|known| known.file == source.file) => {}
+                Ok(source) => sources.push(source),
+                Err(why) => problems.push(problem(&place, format!("{}: {why}", path.display()))),
             }
-            Err(why) => problems.push(problem(&place, why)),
         }
+        problems.extend(taken.problems.into_iter().map(|why| problem(&place, why)));
     }
     Ok((sources, problems))
 }
 
 /// The process' environment, as the configuration may ask for it.
-pub(super) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+pub fn environment(name: &str) -> Result<Option<String>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(format!(
+            "the value of {name} in the environment is not UTF-8"
+        )),
+    }
 }
 
 fn problem(place: &Location, message: String) -> Problem {
@@ -64,24 +75,6 @@ fn problem(place: &Location, message: String) -> Problem {
         key,
         message,
     }
-}
-
-fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let full = base.join(pattern);
-    let literal = !pattern.contains(['*', '?', '[']);
-    if literal && !full.is_file() {
-        return Err(format!("{pattern:?}: no such file"));
-    }
-    let text = full
-        .to_str()
-        .ok_or_else(|| format!("{pattern:?} is not UTF-8"))?;
-    let found = glob::glob(text).map_err(|error| format!("{pattern:?} is no pattern: {error}"))?;
-    let mut paths: Vec<PathBuf> = found
-        .filter_map(Result::ok)
-        .filter(|path| path.is_file())
-        .collect();
-    paths.sort();
-    Ok(paths)
 }
 
 fn source(path: &Path) -> Result<Source, String> {
@@ -122,23 +115,16 @@ pub(super) struct Host;
 impl Material for Host {
     fn secret(&self, source: &SecretSource) -> Result<Secret, String> {
         let file = |path: &Path| {
-            let mut bytes = bounded(path).map_err(|why| format!("{}: {why}", path.display()))?;
-            // One trailing newline is the editor's, not the secret's.
-            if bytes.last() == Some(&b'\n') {
-                bytes.pop();
-                if bytes.last() == Some(&b'\r') {
-                    bytes.pop();
-                }
-            }
-            Ok(Secret::new(bytes))
+            let bytes = bounded(path).map_err(|why| format!("{}: {why}", path.display()))?;
+            Ok(Secret::of_text(bytes))
         };
         match source {
             SecretSource::Literal(secret) => Ok(secret.clone()),
-            SecretSource::Env(name) => environment(name)
-                .map(Secret::new)
+            SecretSource::Env(name) => std::env::var_os(name)
+                .map(|value| Secret::of_text(value.into_vec()))
                 .ok_or_else(|| format!("the environment has no {name}")),
             SecretSource::File(path) => file(Path::new(path)),
-            SecretSource::Credential(name) => match environment("CREDENTIALS_DIRECTORY") {
+            SecretSource::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
                 Some(directory) => file(&Path::new(&directory).join(name)),
                 None => Err(format!(
                     "cred:{name}: no credentials, $CREDENTIALS_DIRECTORY is not set"

@@ -1,9 +1,12 @@
 //! Boot and life of the process: configuration files, listeners, workers, signals, reload, drain, admin.
 
 mod admin;
+mod admin_guard;
 mod carried;
 mod channel;
+mod descriptors;
 mod housekeeping;
+mod include;
 mod inherited;
 mod life;
 mod limits_page;
@@ -28,11 +31,12 @@ mod usage;
 mod worker;
 
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
@@ -40,12 +44,13 @@ use pingora::services::background::background_service;
 use tokio::sync::watch;
 
 pub use admin::describe_route;
-pub use load::{Loaded, load};
+pub use descriptors::check_here as check_descriptors;
+pub use load::{Loaded, environment, load, runtime_dir_of};
 pub use offline::Offline;
 
 use crate::config::Config;
 use crate::gateway::{Snapshot, State};
-use crate::observe::{self, LogSettings, Metrics};
+use crate::observe::{self, LogHandle, LogSettings, Metrics};
 use crate::upstream::Names;
 use admin::AdminWorker;
 use carried::Carried;
@@ -68,6 +73,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Commit it was built from; `unknown` outside a repository.
 pub const COMMIT: &str = env!("TOLLGATE_COMMIT");
 
+/// How long the last lines of the log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// Runs the gateway in the foreground until it is told to stop.
 ///
 /// Everything that can be wrong is found before the first connection is accepted: the configuration, what it points
@@ -77,7 +85,14 @@ pub const COMMIT: &str = env!("TOLLGATE_COMMIT");
 pub fn run(path: &Path) -> anyhow::Result<()> {
     let inherited = Inherited::take()?;
     let mut channel = inherited.channel.as_ref().and_then(|c| c.try_clone().ok());
-    let ended = start(path, inherited);
+    let mut log = None;
+    let started = AssertUnwindSafe(|| start(path, inherited, &mut log));
+    let ended = catch_unwind(started)
+        .unwrap_or_else(|_| Err(anyhow!("a panic ended the process; the log says where")));
+    // Whatever ends the process early has been said by now, and is written before it ends.
+    if let Some(log) = log.filter(|_| ended.is_err()) {
+        log.finish(LAST_LINES);
+    }
     if let (Err(error), Some(channel)) = (&ended, &mut channel) {
         channel::failed(channel, &format!("{error:#}"));
     }
@@ -90,22 +105,31 @@ fn forgo_huge_pages() {
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
-fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
+fn start(
+    path: &Path,
+    mut inherited: Inherited,
+    kept_log: &mut Option<LogHandle>,
+) -> anyhow::Result<()> {
     forgo_huge_pages();
     let channel = inherited.channel.take();
     let signals = signals::listen().context("signals cannot be received")?;
     crate::auth::install_crypto();
+    crate::tls::install();
     let loaded = load(path)?;
     let metrics = Arc::new(Metrics::new(VERSION, COMMIT)?);
     let log_settings = LogSettings::new(loaded.config.log.clone(), [], &[]);
     let log = observe::install(log_settings, &metrics).context("the log cannot be opened")?;
+    *kept_log = Some(log.clone());
     install_panic_hook();
-    let files = raise_descriptor_limit();
+    let files = descriptors::raise_limit();
+    descriptors::check(&loaded.config, files)?;
     let state = Arc::new(State::new(metrics, Some(log.clone())));
-    state.admission.keep_below(files);
+    let needed = descriptors::needed(&loaded.config);
+    state.admission.keep_below(files.saturating_sub(needed));
     let Loaded { config, sources } = loaded;
     let snapshot = Snapshot::build(config, sources, &state, &Host)?;
     log.configure(log_settings_of(&snapshot))?;
+    snapshot.warn();
     let fixed = Fixed::of(&snapshot.config);
     let directory = Arc::new(match channel {
         None => RuntimeDir::claim(&fixed.runtime_dir)?,
@@ -116,6 +140,8 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
     let socket_files = std::mem::take(&mut bound.files);
     resolve_names(&snapshot, &state);
     let snapshot = Arc::new(snapshot);
+    state.overload.begin(workers);
+    state.connections.begin(workers);
     state.publish(&snapshot);
     let states = carried::directory(directory.path());
     let quotas = Arc::new(QuotaFile::new(&states, &directory));
@@ -143,7 +169,7 @@ fn start(path: &Path, mut inherited: Inherited) -> anyhow::Result<()> {
         log::warn!("what is known of nonces and limits cannot be kept: {error:#}");
     }
     log::info!("stopped");
-    log.finish(Duration::from_secs(2));
+    log.finish(LAST_LINES);
     directory.release();
     served
 }
@@ -209,7 +235,6 @@ fn serve(
     ));
     let workers = bound.workers.len();
     let usage = Arc::new(Usage::new(workers));
-    state.overload.begin(workers);
     for (index, listeners) in bound.workers.into_iter().enumerate() {
         server.add_service(Worker::new(
             (index, workers),
@@ -261,6 +286,7 @@ fn serve(
         },
         upgrader,
         channel: Mutex::new(replaced),
+        predecessor: Mutex::default(),
         directory: Arc::clone(directory),
         signals,
     };
@@ -315,21 +341,6 @@ fn install_panic_hook() {
             .or_else(|| what.downcast_ref::<String>().map(String::as_str));
         log::error!(at = place.as_str(); "panic: {}", what.unwrap_or("unknown"));
     }));
-}
-
-/// Two descriptors a request are needed; the soft limit of a shell is far below that. Returns the limit in force.
-fn raise_descriptor_limit() -> u64 {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return u64::MAX;
-    };
-    if soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        log::warn!("the limit of open files stays at {soft}: {error}");
-        return soft;
-    }
-    hard
 }
 
 /// A limit that the configuration does not show must not be a surprise.

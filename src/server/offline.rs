@@ -20,6 +20,7 @@ impl Offline {
     /// Loads the file at `path` and opens what it points to.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         crate::auth::install_crypto();
+        crate::tls::install();
         let Loaded { config, sources } = load(path)?;
         let state = Arc::new(State::new(Arc::new(Metrics::new(VERSION, COMMIT)?), None));
         let snapshot = Arc::new(Snapshot::build(config, sources, &state, &Host)?);

@@ -27,6 +27,17 @@ pub(super) fn usable(read: Read<'_>) -> Processors {
     }
 }
 
+/// Threads that keep the usable processors busy: one each, and half of one counts as one. At least one.
+pub(super) fn threads(read: Read<'_>) -> usize {
+    // What the standard library sees rounds a quota down; it counts where the kernel's files cannot be read.
+    let seen = std::thread::available_parallelism().map_or(1, usize::from);
+    threads_of(usable(read).usable, seen)
+}
+
+fn threads_of(usable: f64, seen: usize) -> usize {
+    (usable.round() as usize).max(seen).max(1)
+}
+
 /// CPU time of one thread of this process.
 pub(super) fn of_thread(thread: i32, read: Read<'_>) -> Duration {
     let task = PathBuf::from(format!("/proc/self/task/{thread}"));
@@ -176,6 +187,21 @@ mod tests {
             ("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
         ];
         assert_eq!(usable(&files(&none)).usable, 8.0);
+    }
+
+    #[test]
+    fn half_a_processor_counts() {
+        for (usable, seen, threads) in [
+            (1.5, 1, 2),
+            (1.4, 1, 1),
+            (2.5, 2, 3),
+            (0.2, 1, 1),
+            (8.0, 8, 8),
+            // The kernel's files say nothing.
+            (1.0, 4, 4),
+        ] {
+            assert_eq!(threads_of(usable, seen), threads, "{usable} of {seen}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::load::{Host, Loaded, load};
 use super::log_settings_of;
 use super::notify::Manager;
+use super::processors;
 use super::signals::Signals;
 use super::trial::{Trial, TrialReport};
 use crate::config::{Config, Problem, Problems};
@@ -70,9 +71,9 @@ impl Fixed {
         }
     }
 
-    /// Worker threads: as configured, or one a core.
+    /// Worker threads: as configured, or one a processor that this process may keep busy.
     pub(super) fn workers(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = || processors::threads(&processors::kernel);
         self.threads.map_or_else(cores, usize::from)
     }
 
@@ -187,7 +188,10 @@ impl Reloader {
 
     /// Keeps what is on trial; `None`: nothing is.
     pub(super) fn confirm(&self) -> Option<TrialReport> {
-        let trial = self.trial.lock().take()?;
+        let mut running = self.trial.lock();
+        let trial = running.take()?;
+        self.state.confirm();
+        drop(running);
         log::info!("the configuration on trial was confirmed");
         Some(self.end(&trial, TrialEnd::Confirmed))
     }
@@ -215,7 +219,6 @@ impl Reloader {
             return;
         };
         let Some(trial) = running.take() else { return };
-        drop(running);
         let why = match end {
             TrialEnd::Worse => seen.worse.join("; "),
             _ => "nobody confirmed it in time".to_owned(),
@@ -226,6 +229,7 @@ impl Reloader {
             log::error!("the log stays as the configuration on trial had it: {error}");
         }
         self.state.publish(&trial.fallback);
+        drop(running);
         self.published.send_modify(|count| *count += 1);
         let report = self.end(&trial, end);
         let error = format!(
@@ -254,7 +258,11 @@ impl Reloader {
         }
         let (error, needs_upgrade) = match built {
             Ok(needs_upgrade) => (None, needs_upgrade),
-            Err(error) => (Some(format!("{error:#}")), Vec::new()),
+            Err(error) => {
+                // What was made for it; nothing else was changed.
+                self.state.prune();
+                (Some(format!("{error:#}")), Vec::new())
+            }
         };
         let report = self.remember(error, needs_upgrade);
         match &report.error {
@@ -298,6 +306,7 @@ impl Reloader {
         if let Some(log) = &self.state.log {
             log.configure(log_settings_of(&snapshot))?;
         }
+        snapshot.warn();
         let needs_upgrade = self.fixed.differences(&Fixed::of(&snapshot.config));
         self.publish(&Arc::new(snapshot), confirm);
         Ok(needs_upgrade)
@@ -317,7 +326,7 @@ impl Reloader {
         *trial = confirm.zip(fallback).map(|(span, fallback)| {
             Trial::begin(&self.state, fallback, &snapshot.config.hash, span)
         });
-        let fallback = trial.as_ref().map(|trial| &*trial.fallback);
+        let fallback = trial.as_ref().map(|trial| &trial.fallback);
         self.state.publish_beside(snapshot, fallback);
         drop(trial);
         self.published.send_modify(|count| *count += 1);

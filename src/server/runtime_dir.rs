@@ -1,6 +1,7 @@
 //! The runtime directory: pid file and admin socket, private to the service user.
 
 use std::fs::{self, DirBuilder, Permissions};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::getppid;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Name of the admin socket in the directory.
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
@@ -17,6 +19,8 @@ const NEXT: &str = "admin.sock.next";
 /// A second name for it, for the moment in which it may be replaced.
 const ASIDE: &str = "admin.sock.aside";
 const PID_FILE: &str = "tollgate.pid";
+/// Connections that may wait at the admin socket.
+const BACKLOG: i32 = 128;
 
 /// The directory, this process' or about to be.
 pub(super) struct RuntimeDir {
@@ -101,11 +105,11 @@ impl RuntimeDir {
     pub(super) fn bind_admin(&self) -> anyhow::Result<UnixListener> {
         let name = if self.is_ours() { ADMIN_SOCKET } else { NEXT };
         let path = self.path.join(name);
-        let listener = UnixListener::bind(&path)
-            .with_context(|| format!("{} cannot be bound", path.display()))?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+        let listening = bind_private(&path).and_then(|socket| {
+            socket.listen(BACKLOG)?;
+            Ok(socket.into())
+        });
+        listening.with_context(|| format!("{} cannot be bound", path.display()))
     }
 
     /// Puts socket and pid file in place of those of the process that is replaced: whoever connects finds one or the
@@ -162,10 +166,38 @@ impl RuntimeDir {
     }
 }
 
+/// A socket with its mode, not listening yet: nobody can connect to it under another one.
+fn bind_private(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
 fn create(path: &Path) -> anyhow::Result<()> {
     if !path.is_dir() {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
         created.with_context(|| format!("runtime_dir {} cannot be created", path.display()))?;
     }
     check_private(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_socket_is_private_before_anybody_can_connect() {
+        let path = std::env::temp_dir().join(format!("tollgate-test-{:x}", rand::random::<u64>()));
+        let socket = bind_private(&path).expect("bound");
+        let mode = fs::metadata(&path).expect("there").mode();
+        let early = UnixStream::connect(&path).expect_err("too early");
+        socket.listen(BACKLOG).expect("listening");
+        let late = UnixStream::connect(&path);
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(early.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(late.is_ok());
+    }
 }

@@ -132,6 +132,6 @@ impl Trial {
 fn now(metrics: &Metrics) -> HashMap<Arc<str>, Sums> {
     let routes = metrics.each_route().into_iter();
     routes
-        .map(|(route, stats)| (route, Sums::of(&stats)))
+        .map(|(route, stats)| (route, Sums::judged(&stats)))
         .collect()
 }

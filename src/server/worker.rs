@@ -9,15 +9,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use pingora::apps::HttpServerApp;
-use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
+use pingora_proxy::http_proxy;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use super::LAST_LINES;
 use super::listeners::Listening;
 use super::pressure;
 use super::proxy_protocol::{NoHeader, announced};
@@ -131,7 +132,7 @@ impl Service for Worker {
                 }
                 Err(error) => {
                     log::error!("listener {name} cannot be served: {error}");
-                    std::process::exit(1);
+                    end_early(&self.state);
                 }
             }
         }
@@ -139,7 +140,7 @@ impl Service for Worker {
             if ended.is_err() && *self.accepting.borrow() == Accepting::Open {
                 // A worker that went deaf in silence would lose its share of connections for good.
                 log::error!("an accept loop ended; the process cannot go on");
-                std::process::exit(1);
+                end_early(&self.state);
             }
         }
         tidying.abort();
@@ -205,6 +206,14 @@ pub(super) async fn accept<A>(
     while let Some(Ok((stream, address))) = listener.accept().now_or_never() {
         gate.welcome(stream, address, &door);
     }
+}
+
+/// Ends the process, once what the log holds is written.
+fn end_early(state: &State) -> ! {
+    if let Some(log) = &state.log {
+        log.finish(LAST_LINES);
+    }
+    std::process::exit(1)
 }
 
 /// Why a connection is not served.

@@ -13,6 +13,7 @@ use x509_parser::prelude::X509Certificate;
 
 use super::Shown;
 use crate::config::CertificateFiles;
+use crate::primitives::{certificates, pem};
 
 /// A certificate with its key.
 pub(super) struct Certificate {
@@ -21,6 +22,8 @@ pub(super) struct Certificate {
     pub(super) names: Vec<String>,
     /// Where it was read.
     file: PathBuf,
+    /// Some other certificate of the file signed it, or there is no other.
+    pub(super) whole: bool,
     not_after: i64,
 }
 
@@ -34,13 +37,11 @@ impl Certificate {
         let of_cert = |what: String| (files.cert.clone(), what);
         let of_key = |what: String| (files.key.clone(), what);
         let text = read(&files.cert).map_err(of_cert)?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-        let chain = chain.map_err(|error| of_cert(format!("no PEM certificate: {error}")))?;
-        let Some(leaf) = chain.first() else {
-            return Err(of_cert("holds no certificate".into()));
-        };
-        let (names, not_after) = facts(leaf).map_err(of_cert)?;
+        let chain = certificates::read(&text).map_err(of_cert)?;
+        let (names, not_after) = facts(&chain[0]).map_err(of_cert)?;
+        let whole = certificates::is_signed_within(&chain);
         let text = read(&files.key).map_err(of_key)?;
+        pem::check_private_key(&text).map_err(of_key)?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|error| of_key(format!("no private key: {error}")))?;
         let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
@@ -54,6 +55,7 @@ impl Certificate {
             key: Arc::new(key),
             names,
             file: files.cert.clone(),
+            whole,
             not_after,
         })
     }

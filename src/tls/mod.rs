@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ProducesTickets, StoresServerSessions, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::{NamedGroup, RootCertStore, ServerConfig};
 use thiserror::Error;
 
 use self::certificate::Certificate;
 use self::chooser::Chooser;
 use crate::config::ListenerTls;
+use crate::primitives::certificates::{self, UNSIGNED};
 
 /// Why TLS of a listener cannot be served.
 #[derive(Debug, Error)]
@@ -42,6 +41,8 @@ pub struct ListenerConfig {
     pub server: Arc<ServerConfig>,
     /// Every certificate.
     pub shown: Vec<Shown>,
+    /// What is served all the same.
+    pub warnings: Vec<TlsError>,
 }
 
 /// What an operator wants to know about a certificate.
@@ -95,7 +96,7 @@ pub fn build(
     read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
 ) -> Result<ListenerConfig, Vec<TlsError>> {
     let provider = Arc::new(provider());
-    let mut wrong = Vec::new();
+    let (mut wrong, mut warnings) = (Vec::new(), Vec::new());
     let mut certificates = Vec::new();
     for (index, files) in tls.certificates.iter().enumerate() {
         match Certificate::read(files, &provider, read) {
@@ -116,6 +117,13 @@ pub fn build(
                         );
                     }
                     (None, _) => {}
+                }
+                if !certificate.whole {
+                    warnings.push(TlsError {
+                        key: format!("certificates[{index}].cert"),
+                        file: files.cert.display().to_string(),
+                        what: UNSIGNED.into(),
+                    });
                 }
                 certificates.push(certificate);
             }
@@ -151,14 +159,31 @@ pub fn build(
     Ok(ListenerConfig {
         server: Arc::new(server),
         shown,
+        warnings,
     })
 }
 
-/// The library's cipher suites in our order. All of them are strong; AES with 128 bits costs least where processors know
-/// AES, which is nearly everywhere, and goes first.
+/// Makes [`provider`] that of every TLS connection of the process. The framework, which speaks to upstreams, installs one
+/// of its own where it finds none; so this is to be called before anything of it is made.
+pub fn install() {
+    // An error means that it is there already.
+    let _ = provider().install_default();
+}
+
+/// Key exchanges as they are offered, to clients and to upstreams.
+pub fn key_exchanges() -> Vec<String> {
+    let groups = provider().kx_groups.into_iter();
+    groups.map(|group| format!("{:?}", group.name())).collect()
+}
+
+/// The library's cipher suites and key exchanges in our order. All of them are strong. AES with 128 bits costs least where
+/// processors know AES, which is nearly everywhere, and goes first. So does the key exchange with ML-KEM beside X25519:
+/// what is recorded today stays closed to a quantum computer of later.
 fn provider() -> CryptoProvider {
     use rustls::CipherSuite as Suite;
     let mut provider = aws_lc_rs::default_provider();
+    let groups = &mut provider.kx_groups;
+    groups.sort_by_key(|group| group.name() != NamedGroup::X25519MLKEM768);
     provider.cipher_suites.sort_by_key(|known| {
         !matches!(
             known.suite(),
@@ -219,17 +244,11 @@ fn roots(
     path: &Path,
     read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
 ) -> Result<RootCertStore, String> {
-    let text = read(path)?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| format!("no PEM certificate: {error}"))?;
+    for certificate in certificates::read(&read(path)?)? {
         roots
             .add(certificate)
             .map_err(|error| format!("no certificate of an authority: {error}"))?;
     }
-    if roots.is_empty() {
-        Err("holds no certificate".to_owned())
-    } else {
-        Ok(roots)
-    }
+    Ok(roots)
 }

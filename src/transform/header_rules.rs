@@ -3,20 +3,49 @@
 //! The order lets one rule set replace what it removes: `remove` clears the way, `set` leaves exactly one value, `add`
 //! puts a further one beside it. What frames the message cannot be named in a rule; the configuration refuses it.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-use crate::config::HeaderRules;
+use crate::config::{HeaderField, HeaderRules, Problem};
 use crate::filter::{ResponseFilter, UpstreamRequestFilter};
+use crate::primitives::secret::ReadSecret;
 
 /// Applies `[route.request]` or `[route.response]`.
-pub struct HeaderFilter(HeaderRules);
+pub struct HeaderFilter {
+    set: Vec<(HeaderName, HeaderValue)>,
+    add: Vec<(HeaderName, HeaderValue)>,
+    remove: Vec<HeaderName>,
+}
 
 impl HeaderFilter {
-    /// A filter for `rules`; `None` when they change nothing.
-    pub fn new(rules: &HeaderRules) -> Option<Self> {
-        (!rules.is_empty()).then(|| Self(rules.clone()))
+    /// A filter for `rules`; `None` when they change nothing. A value that cannot be read goes to `problems`.
+    pub fn new(
+        rules: &HeaderRules,
+        read: ReadSecret<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        (!rules.is_empty()).then(|| Self {
+            set: read_fields(&rules.set, read, problems),
+            add: read_fields(&rules.add, read, problems),
+            remove: rules.remove.clone(),
+        })
     }
+}
+
+/// Headers with their values read. One that cannot be read goes to `problems`.
+pub fn read_fields(
+    fields: &[HeaderField],
+    read: ReadSecret<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let pair = |field: &HeaderField| match field.value(read) {
+        Ok(value) => Some((field.name.clone(), value)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    fields.iter().filter_map(pair).collect()
 }
 
 /// Applies the rules to either kind of head. Names and values are valid already, so the only failure left is a head
@@ -37,20 +66,18 @@ macro_rules! apply {
 
 impl UpstreamRequestFilter for HeaderFilter {
     fn apply(&self, head: &mut RequestHeader) {
-        apply!(self.0, head);
+        apply!(self, head);
     }
 }
 
 impl ResponseFilter for HeaderFilter {
     fn apply(&self, _origin: Option<&HeaderValue>, head: &mut ResponseHeader) {
-        apply!(self.0, head);
+        apply!(self, head);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     fn pair(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
@@ -61,15 +88,14 @@ mod tests {
     }
 
     fn filter() -> HeaderFilter {
-        let rules = HeaderRules {
+        HeaderFilter {
             set: vec![pair("x-env", "prod"), pair("x-both", "set")],
             add: vec![pair("x-both", "added"), pair("x-more", "added")],
             remove: vec![
                 HeaderName::from_static("x-debug"),
                 HeaderName::from_static("x-both"),
             ],
-        };
-        HeaderFilter::new(&rules).unwrap()
+        }
     }
 
     fn values<'h>(headers: &'h http::HeaderMap, name: &str) -> Vec<&'h str> {
@@ -115,6 +141,7 @@ mod tests {
 
     #[test]
     fn no_rules_make_no_filter() {
-        assert!(HeaderFilter::new(&HeaderRules::default()).is_none());
+        let read = |_: &_| Err("nothing is read".to_owned());
+        assert!(HeaderFilter::new(&HeaderRules::default(), &read, &mut Vec::new()).is_none());
     }
 }

@@ -7,6 +7,6 @@ mod maintenance;
 mod respond;
 
 pub use cors::CorsFilter;
-pub use header_rules::HeaderFilter;
+pub use header_rules::{HeaderFilter, read_fields};
 pub use maintenance::MaintenanceFilter;
 pub use respond::reply;

@@ -30,6 +30,8 @@ pub struct Endpoint {
     /// What policies read of live traffic.
     pub(super) live: Live,
     unhealthy: AtomicBool,
+    /// Whether the configuration in force checks it: what earlier checks found counts only then.
+    checked: AtomicBool,
     drained: AtomicBool,
     ejected_until: AtomicU64,
     failing: AtomicBool,
@@ -69,6 +71,7 @@ impl Endpoint {
             in_flight: Level::default(),
             live: Live::default(),
             unhealthy: AtomicBool::new(false),
+            checked: AtomicBool::new(true),
             drained: AtomicBool::new(false),
             ejected_until: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -85,7 +88,7 @@ impl Endpoint {
     pub fn state(&self, now: u64) -> &'static str {
         if self.drained.load(Ordering::Relaxed) {
             "drained"
-        } else if self.unhealthy.load(Ordering::Relaxed) {
+        } else if self.unhealthy.load(Ordering::Relaxed) && self.checked.load(Ordering::Relaxed) {
             "down"
         } else if self.ejected_until.load(Ordering::Relaxed) > now {
             "ejected"
@@ -102,6 +105,11 @@ impl Endpoint {
     /// Takes it out by an operator's word, or puts it back. Says whether that changed anything.
     pub fn set_drained(&self, drained: bool) -> bool {
         self.drained.swap(drained, Ordering::Relaxed) != drained
+    }
+
+    /// Says whether the configuration in force checks it: without checks nothing would ever find it healthy again.
+    pub(super) fn set_checked(&self, checked: bool) {
+        self.checked.store(checked, Ordering::Relaxed);
     }
 
     /// What active checks found. Says whether that changed anything. A good check also ends an ejection.
@@ -193,9 +201,12 @@ impl Endpoint {
     }
 }
 
-/// Endpoints by upstream and address: what outlives a reload.
+/// Upstream, configured address and address: two names of one address are two endpoints.
+type Key = (UpstreamName, Arc<str>, Address);
+
+/// Endpoints and places of upstreams: what outlives a reload.
 pub struct EndpointFacts {
-    endpoints: Mutex<HashMap<(UpstreamName, Address), Arc<Endpoint>>>,
+    endpoints: Mutex<HashMap<Key, Arc<Endpoint>>>,
     places: Mutex<HashMap<UpstreamName, Arc<Places>>>,
     metrics: Arc<Metrics>,
 }
@@ -218,16 +229,12 @@ impl EndpointFacts {
         address: Address,
     ) -> Arc<Endpoint> {
         let mut endpoints = self.endpoints.lock();
-        let key = (upstream.clone(), address);
-        let known = endpoints.get(&key).filter(|known| &*known.label == label);
-        if let Some(known) = known {
-            return Arc::clone(known);
-        }
-        let label: Arc<str> = label.into();
-        let counts = self.metrics.endpoint(upstream, &label);
-        let endpoint = Arc::new(Endpoint::new(label, key.1.clone(), counts));
-        endpoints.insert(key, Arc::clone(&endpoint));
-        endpoint
+        let key = (upstream.clone(), Arc::from(label), address);
+        let new = |(upstream, label, address): &Key| {
+            let counts = self.metrics.endpoint(upstream, label);
+            Arc::new(Endpoint::new(Arc::clone(label), address.clone(), counts))
+        };
+        Arc::clone(endpoints.entry(key).or_insert_with_key(new))
     }
 
     /// The places of an upstream that bounds how many requests it gets at once.
@@ -243,8 +250,20 @@ impl EndpointFacts {
         let endpoints = self.endpoints.lock();
         let known = endpoints
             .iter()
-            .filter_map(|((upstream, _), endpoint)| endpoint.known(upstream, now));
+            .filter_map(|((upstream, ..), endpoint)| endpoint.known(upstream, now));
         known.collect()
+    }
+
+    /// Every endpoint, for tests that compare.
+    #[cfg(test)]
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let endpoints = self.endpoints.lock();
+        let each = endpoints.iter();
+        let mut lines: Vec<_> = each
+            .map(|(key, endpoint)| format!("{key:?} {endpoint:?}"))
+            .collect();
+        lines.sort();
+        lines
     }
 
     /// Forgets endpoints that nobody holds any more.

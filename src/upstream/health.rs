@@ -1,6 +1,6 @@
 //! Active checks: each endpoint is asked every `interval`, and flips after `rise` or `fall` answers of a kind.
 //!
-//! The probes are the framework's; the counting is ours, because an endpoint must keep its standing over a reload and
+//! The connections are the framework's; the counting is ours, because an endpoint must keep its standing over a reload and
 //! a change of weight, and a slow endpoint must not delay the checks of others.
 
 use std::collections::HashMap;
@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use pingora::http::RequestHeader;
+use http::{HeaderName, StatusCode};
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
 use pingora_load_balancing::Backend;
-use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::health_check::{HealthCheck, TcpHealthCheck};
 
 use super::endpoint::Endpoint;
 use super::pool::Pool;
@@ -27,7 +30,7 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
     let Some(settings) = pool.settings().health.clone() else {
         return;
     };
-    let mut standings: HashMap<Address, (Standing, Probe)> = HashMap::new();
+    let mut standings: HashMap<Address, (Standing, Arc<Probe>)> = HashMap::new();
     loop {
         let endpoints = pool.endpoints();
         standings.retain(|address, _| {
@@ -41,12 +44,12 @@ pub(super) async fn keep(pool: Arc<Pool>, clock: Clock) {
                 .or_insert_with(|| {
                     (
                         Standing::default(),
-                        probe(&pool, &settings, &endpoint, clock),
+                        Arc::new(probe(&pool, &settings, &endpoint, clock)),
                     )
                 });
             let probe = Arc::clone(probe);
             async move {
-                let good = check(&*probe, &endpoint.address, settings.timeout).await;
+                let good = check(&probe, &endpoint.address, settings.timeout).await;
                 (endpoint, good)
             }
         });
@@ -101,31 +104,103 @@ fn report(pool: &Pool, endpoint: &str, healthy: bool, why: Option<String>) {
     }
 }
 
-async fn check(
-    probe: &(dyn HealthCheck + Send + Sync),
-    address: &Address,
-    limit: Duration,
-) -> Result<(), String> {
-    let target = Backend {
-        addr: peer::socket_address(address).ok_or("no address of a socket")?,
-        weight: 1,
-        ext: Default::default(),
+async fn check(probe: &Probe, address: &Address, limit: Duration) -> Result<(), String> {
+    let asked = async {
+        match probe {
+            Probe::Connect(probe) => {
+                let target = Backend {
+                    addr: peer::socket_address(address).ok_or("no address of a socket")?,
+                    weight: 1,
+                    ext: Default::default(),
+                };
+                probe
+                    .check(&target)
+                    .await
+                    .map_err(|error| error.to_string())
+            }
+            Probe::Ask(question) => question.ask(address).await,
+        }
     };
-    match tokio::time::timeout(limit, probe.check(&target)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
+    match tokio::time::timeout(limit, asked).await {
+        Ok(result) => result,
         Err(_) => Err(format!("no answer within {limit:?}")),
     }
 }
 
-/// One for each endpoint: an answer may tell something about it beside its status.
-type Probe = Arc<dyn HealthCheck + Send + Sync>;
+/// How an endpoint is checked. One for each: an answer may tell something about it beside its status.
+enum Probe {
+    /// It takes a connection.
+    Connect(Box<TcpHealthCheck>),
+    /// It answers well.
+    Ask(Box<Question>),
+}
+
+/// What an endpoint is asked, and which answers are good.
+struct Question {
+    peer: HttpPeer,
+    connector: Connector,
+    head: RequestHeader,
+    /// Good statuses; none: any that says success.
+    expect: Vec<u16>,
+    load_header: Option<HeaderName>,
+    endpoint: Arc<Endpoint>,
+    clock: Clock,
+}
+
+/// Interim answers before the final one; more are a flood.
+const MOST_INFORMATIONAL: u32 = 100;
+
+impl Question {
+    /// Asks on a connection of its own: one that is there for requests would hide what is wrong with new ones.
+    async fn ask(&self, address: &Address) -> Result<(), String> {
+        let mut peer = self.peer.clone();
+        peer._address = peer::socket_address(address).ok_or("no address of a socket")?;
+        let told = |error: Box<pingora::Error>| error.to_string();
+        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(told)?;
+        session.set_write_timeout(peer.options.write_timeout);
+        let head = Box::new(self.head.clone());
+        session.write_request_header(head).await.map_err(told)?;
+        session.finish_request_body().await.map_err(told)?;
+        session.set_read_timeout(peer.options.read_timeout);
+        for _ in 0..=MOST_INFORMATIONAL {
+            session.read_response_header().await.map_err(told)?;
+            let head = session.response_header().ok_or("no answer")?;
+            // An interim answer says nothing about the endpoint (RFC 9110 §15.2); an upgrade was not asked for.
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                continue;
+            }
+            self.judge(head)?;
+            while session.read_response_body().await.map_err(told)?.is_some() {}
+            return Ok(());
+        }
+        Err("too many informational answers".to_owned())
+    }
+
+    fn judge(&self, head: &ResponseHeader) -> Result<(), String> {
+        let report = self.load_header.as_ref();
+        let report = report.and_then(|name| head.headers.get(name));
+        if let Some(load) = report.and_then(|text| score::load(text.as_bytes())) {
+            self.endpoint.live.report_load(load, self.clock.now());
+        }
+        let status = head.status.as_u16();
+        let good = if self.expect.is_empty() {
+            head.status.is_success()
+        } else {
+            self.expect.contains(&status)
+        };
+        if good {
+            Ok(())
+        } else {
+            Err(format!("status {status}"))
+        }
+    }
+}
 
 fn probe(pool: &Pool, settings: &Health, endpoint: &Arc<Endpoint>, clock: Clock) -> Probe {
     let Some(path) = &settings.path else {
         let mut probe = TcpHealthCheck::new();
         probe.peer_template.options.connection_timeout = Some(settings.timeout);
-        return Arc::new(*probe);
+        return Probe::Connect(probe);
     };
     let upstream = pool.settings();
     let sni = upstream.tls.as_ref().map(|tls| tls.sni.as_str());
@@ -136,40 +211,29 @@ fn probe(pool: &Pool, settings: &Health, endpoint: &Arc<Endpoint>, clock: Clock)
         .map(|endpoint| match &endpoint.address {
             // A path names no host.
             EndpointAddress::Fixed(Address::Unix(_)) => "localhost".to_owned(),
+            // The dot at the end of a whole name is for resolvers alone.
+            EndpointAddress::Named(host, port) => format!("{}:{port}", host.trim_end_matches('.')),
             address => address.to_string(),
         })
         .unwrap_or_default();
-    let mut probe = HttpHealthCheck::new(host.unwrap_or(&label), sni.is_some());
-    probe.peer_template = pool.peer_template();
-    probe.peer_template.options.connection_timeout = Some(settings.timeout);
-    probe.peer_template.options.read_timeout = Some(settings.timeout);
-    if let Some(head) = question(upstream, path, host.unwrap_or(&label)) {
-        probe.req = head;
-    }
-    let expect = settings.expect.clone();
-    let load_header = pool.load_header().cloned();
-    let endpoint = Arc::clone(endpoint);
-    probe.validator = Some(Box::new(move |head| {
-        let report = load_header.as_ref().and_then(|name| head.headers.get(name));
-        if let Some(load) = report.and_then(|text| score::load(text.as_bytes())) {
-            endpoint.live.report_load(load, clock.now());
-        }
-        let status = head.status.as_u16();
-        let good = if expect.is_empty() {
-            head.status.is_success()
-        } else {
-            expect.contains(&status)
-        };
-        if good {
-            Ok(())
-        } else {
-            pingora::Error::e_explain(
-                pingora::ErrorType::HTTPStatus(status),
-                format!("status {status}"),
-            )
-        }
-    }));
-    Arc::new(probe)
+    let mut peer = pool.peer_template();
+    peer.options.connection_timeout = Some(settings.timeout);
+    peer.options.read_timeout = Some(settings.timeout);
+    let Some(head) = question(upstream, path, host.unwrap_or(&label)) else {
+        // The configuration is checked: a path and a host make a head.
+        let mut probe = TcpHealthCheck::new();
+        probe.peer_template.options.connection_timeout = Some(settings.timeout);
+        return Probe::Connect(probe);
+    };
+    Probe::Ask(Box::new(Question {
+        peer,
+        connector: Connector::new(None),
+        head,
+        expect: settings.expect.clone(),
+        load_header: pool.load_header().cloned(),
+        endpoint: Arc::clone(endpoint),
+        clock,
+    }))
 }
 
 /// The request of a check.

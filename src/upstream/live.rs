@@ -103,8 +103,13 @@ impl Live {
     }
 
     pub(super) fn set_factor(&self, factor: f64) {
-        self.factor
-            .store((factor as f32).to_bits(), Ordering::Relaxed);
+        // As nothing is known about it.
+        let bits = if factor == 1.0 {
+            0
+        } else {
+            (factor as f32).to_bits()
+        };
+        self.factor.store(bits, Ordering::Relaxed);
     }
 
     /// Notes at `now` whether it is usable, and says since when it has been after it was not; 0 = always.
@@ -113,6 +118,14 @@ impl Live {
             self.was_out.store(true, Ordering::Relaxed);
         } else if self.was_out.swap(false, Ordering::Relaxed) {
             self.since.store(now, Ordering::Relaxed);
+        }
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// What [`back_since`](Self::back_since) would say, without noting anything.
+    pub(super) fn would_be_back_since(&self, usable: bool, now: u64) -> u64 {
+        if usable && self.was_out.load(Ordering::Relaxed) {
+            return now;
         }
         self.since.load(Ordering::Relaxed)
     }

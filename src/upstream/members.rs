@@ -51,19 +51,20 @@ impl Members {
         }
     }
 
-    /// Computes the order at `now`, and the moment when it must be computed again by itself; 0 = none.
+    /// Computes the order at `now`, and the moment when it must be computed again by itself; 0 = none. What is not in force
+    /// notes nothing of it with the endpoints.
     pub(super) fn ordered(
         all: Arc<[Member]>,
         tags: Arc<HashMap<u64, u32>>,
         rules: &Passive,
-        old: &Self,
+        (old, in_force): (&Self, bool),
         now: u64,
     ) -> (Self, u64) {
         let mut recheck = u64::MAX;
         let factors: Vec<f64> = all
             .iter()
             .map(|member| {
-                let (factor, next) = factor(&member.endpoint, rules.slow_start, now);
+                let (factor, next) = factor(&member.endpoint, rules.slow_start, now, in_force);
                 recheck = recheck.min(next);
                 factor
             })
@@ -89,7 +90,9 @@ impl Members {
         if share > 0.0 && (primaries.len() as f64) < share * total as f64 {
             primaries = those(&|m| !m.backup && m.endpoint.state(now) != "drained");
         }
-        tell(&all, &factors, now);
+        if in_force {
+            tell(&all, &factors, now);
+        }
         for member in all.iter() {
             let until = member.endpoint.ejected_until();
             if until > now {
@@ -113,7 +116,7 @@ impl Members {
 
     /// The part of its weight that an endpoint has now, whatever lowers it.
     pub(super) fn factor(endpoint: &Endpoint, rules: &Passive, now: u64) -> f64 {
-        factor(endpoint, rules.slow_start, now).0
+        factor(endpoint, rules.slow_start, now, false).0
     }
 }
 
@@ -135,8 +138,13 @@ impl Side {
 
 /// Slow start in Envoy's form with its aggression left out: the part of the window that has passed, at least a tenth. And
 /// the moment when there is more of it.
-fn factor(endpoint: &Endpoint, slow_start: Duration, now: u64) -> (f64, u64) {
-    let since = endpoint.live.back_since(endpoint.usable(now), now);
+fn factor(endpoint: &Endpoint, slow_start: Duration, now: u64, noted: bool) -> (f64, u64) {
+    let usable = endpoint.usable(now);
+    let since = if noted {
+        endpoint.live.back_since(usable, now)
+    } else {
+        endpoint.live.would_be_back_since(usable, now)
+    };
     let scored = endpoint.live.factor();
     let window = nanos(slow_start);
     let passed = now.saturating_sub(since);

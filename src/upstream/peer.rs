@@ -17,6 +17,8 @@ use thiserror::Error;
 
 use crate::config::{Timeouts, Upstream, UpstreamTls};
 use crate::primitives::address::Address;
+use crate::primitives::certificates::{self, UNSIGNED, is_signed_within};
+use crate::primitives::pem;
 
 /// Why TLS material of an upstream cannot be used.
 #[derive(Debug, Error)]
@@ -37,6 +39,7 @@ const H2_PING: Duration = Duration::from_secs(30);
 pub struct PeerTemplate {
     peer: HttpPeer,
     timeout: Timeouts,
+    warning: Option<TlsError>,
 }
 
 impl PeerTemplate {
@@ -69,15 +72,20 @@ impl PeerTemplate {
             peer.options.max_h2_streams = H2_STREAMS;
             peer.options.h2_ping_interval = Some(H2_PING);
         }
-        if let Some(tls) = &upstream.tls {
-            add_tls(&mut peer, tls, read)?;
-        }
+        let warning = match &upstream.tls {
+            Some(tls) => add_tls(&mut peer, tls, read)?,
+            None => None,
+        };
         // The framework's reuse key leaves out the CA: without this two upstreams at one address would share
         // connections that only one of them may trust.
         let mut hasher = DefaultHasher::new();
         (&upstream.name, &upstream.tls, upstream.http2).hash(&mut hasher);
         peer.group_key = hasher.finish();
-        Ok(Self { peer, timeout })
+        Ok(Self {
+            peer,
+            timeout,
+            warning,
+        })
     }
 
     /// The peer at `address`.
@@ -95,6 +103,11 @@ impl PeerTemplate {
     /// The peer without an address.
     pub(super) fn nowhere(&self) -> HttpPeer {
         self.peer.clone()
+    }
+
+    /// What is wrong with TLS material that is used all the same.
+    pub fn warning(&self) -> Option<&TlsError> {
+        self.warning.as_ref()
     }
 
     /// Time limits as configured.
@@ -118,44 +131,43 @@ fn add_tls(
     peer: &mut HttpPeer,
     tls: &UpstreamTls,
     read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
-) -> Result<(), TlsError> {
+) -> Result<Option<TlsError>, TlsError> {
     if let Some(path) = &tls.ca {
         let roots = certificates(path, read)?;
         let roots: Vec<WrappedX509> = roots
             .into_iter()
-            .map(|der| WrappedX509::new(der, parse_x509))
+            .map(|der| WrappedX509::new(der.to_vec(), parse_x509))
             .collect();
         peer.options.ca = Some(Arc::from(roots));
     }
     if let Some((cert, key)) = &tls.identity {
         let chain = certificates(cert, read)?;
         let text = read(key).map_err(|what| wrong(key, what))?;
+        pem::check_private_key(&text).map_err(|what| wrong(key, what))?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|error| wrong(key, format!("no private key: {error}")))?;
+        let whole = is_signed_within(&chain);
+        let chain = chain.iter().map(|der| der.to_vec()).collect();
         peer.client_cert_key = Some(Arc::new(CertKey::new(chain, key.secret_der().to_vec())));
+        if !whole {
+            return Ok(Some(wrong(cert, UNSIGNED.to_owned())));
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The certificates of a PEM file, each checked to parse: the framework would panic on one that does not.
 fn certificates(
     path: &Path,
     read: &dyn Fn(&Path) -> Result<Vec<u8>, String>,
-) -> Result<Vec<Vec<u8>>, TlsError> {
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = read(path).map_err(|what| wrong(path, what))?;
-    let mut found = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate =
-            certificate.map_err(|error| wrong(path, format!("no PEM certificate: {error}")))?;
-        x509_parser::parse_x509_certificate(&certificate)
+    let found = certificates::read(&text).map_err(|what| wrong(path, what))?;
+    for certificate in &found {
+        x509_parser::parse_x509_certificate(certificate)
             .map_err(|error| wrong(path, format!("no X.509 certificate: {error}")))?;
-        found.push(certificate.to_vec());
     }
-    if found.is_empty() {
-        Err(wrong(path, "holds no certificate".to_owned()))
-    } else {
-        Ok(found)
-    }
+    Ok(found)
 }
 
 fn wrong(path: &Path, what: String) -> TlsError {

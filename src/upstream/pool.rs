@@ -7,7 +7,7 @@ pub use watch::Standing;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,6 +47,8 @@ pub struct Pool {
     ejecting: Mutex<()>,
     /// Addresses of endpoints that were configured by name.
     resolved: Mutex<HashMap<String, Vec<IpAddr>>>,
+    /// Whether its configuration is. Before it is and after it was, what it computes is its own and is told nobody.
+    in_force: AtomicBool,
     /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
     recheck_at: AtomicU64,
     budget: RetryBudget,
@@ -79,7 +81,8 @@ pub enum Outcome {
 }
 
 impl Pool {
-    /// Builds the pool. Named endpoints have no address until [`Pool::learn`] is told one.
+    /// Builds the pool. Named endpoints have no address until [`Pool::learn`] is told one. Endpoints that are known already
+    /// are looked up and left as they are, until [`begin`](Self::begin).
     pub fn new(
         settings: Upstream,
         peers: PeerTemplate,
@@ -87,18 +90,14 @@ impl Pool {
         stats: Arc<UpstreamStats>,
         now: u64,
     ) -> Self {
-        let in_file_system = |endpoint: &crate::config::Endpoint| {
-            matches!(endpoint.address, EndpointAddress::Fixed(Address::Unix(_)))
-        };
         let gate = settings
             .concurrency
             .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
-        let plainly = settings.tls.is_none() || settings.hedge.is_some();
-        let relayed = plainly && !settings.http2 && !settings.endpoints.iter().any(in_file_system);
+        let relayed = !settings.http2;
         let pool = Self {
             gate,
             relayed,
-            streamed: settings.http2 && settings.hedge.is_some(),
+            streamed: settings.http2,
             trust: if relayed && settings.tls.is_some() {
                 peers.trust() | 1
             } else {
@@ -115,6 +114,7 @@ impl Pool {
             comparison: Mutex::default(),
             ejecting: Mutex::default(),
             resolved: Mutex::default(),
+            in_force: AtomicBool::new(false),
             recheck_at: AtomicU64::new(0),
             budget: RetryBudget::default(),
             breaker: None,
@@ -147,14 +147,33 @@ impl Pool {
                 .into_iter()
                 .filter(|(host, _)| names.contains(&host.as_str())),
         );
-        for member in self.members.load().all.iter() {
-            let known = |old: &Member| Arc::ptr_eq(&old.endpoint, &member.endpoint);
-            if !earlier.members.load().all.iter().any(known) {
-                member.endpoint.live.joins();
-            }
-        }
+        let places = |gate: &Arc<Gate>| Arc::new(gate.following(earlier.gate.as_deref()));
+        self.gate = self.gate.as_ref().map(places);
         self.gather(now);
         self.with_breaker(earlier.breaker.as_ref())
+    }
+
+    /// It comes into force in place of `earlier` ones, or comes back, being one of them: endpoints are used by its settings
+    /// from now on. Those that none of them had join the others, and warm up.
+    pub fn begin(&self, earlier: &[&Self], now: u64) {
+        self.in_force.store(true, Ordering::Relaxed);
+        let members = self.members.load_full();
+        let known = earlier.iter().map(|earlier| earlier.members.load_full());
+        let known: Vec<_> = known.collect();
+        for Member { endpoint, .. } in members.all.iter() {
+            endpoint.set_checked(self.settings.health.is_some());
+            let same = |old: &Member| Arc::ptr_eq(&old.endpoint, endpoint);
+            if !known.is_empty() && !known.iter().any(|known| known.all.iter().any(same)) {
+                endpoint.live.joins();
+            }
+        }
+        self.set_factors(&members.all);
+        self.reorder(now);
+    }
+
+    /// It is no longer in force. What it serves still is served to its end.
+    pub fn end(&self) {
+        self.in_force.store(false, Ordering::Relaxed);
     }
 
     /// Whether a name is still without an address.
@@ -170,6 +189,11 @@ impl Pool {
         &self.settings
     }
 
+    /// What is wrong with its TLS material, which is used all the same.
+    pub fn warning(&self) -> Option<&super::peer::TlsError> {
+        self.peers.warning()
+    }
+
     /// How the framework reaches an endpoint of this upstream.
     pub fn peer(&self, endpoint: &Endpoint) -> Option<Box<HttpPeer>> {
         self.peers.at(&endpoint.address).map(Box::new)
@@ -180,13 +204,12 @@ impl Pool {
         self.peers.nowhere()
     }
 
-    /// Whether its endpoints are reached without the framework: over TCP in HTTP/1, and over TLS only where one may be
-    /// asked beside the other, which the framework does not do.
+    /// Whether its endpoints are reached without the framework: in HTTP/1.
     pub fn is_relayed(&self) -> bool {
         self.relayed
     }
 
-    /// Whether its endpoints are reached in streams of HTTP/2 where one may be asked beside the other.
+    /// Whether its endpoints are reached in streams of HTTP/2.
     pub fn is_streamed(&self) -> bool {
         self.streamed
     }
@@ -440,7 +463,9 @@ impl Pool {
                 });
             }
         }
-        self.welcome(&all);
+        if self.in_force.load(Ordering::Relaxed) {
+            self.welcome(&all);
+        }
         self.balance.gathered(&all);
         let tags = self.tags(&all);
         self.order(all.into(), tags, now);
@@ -455,10 +480,9 @@ impl Pool {
             if !earlier.all.is_empty() && !earlier.all.iter().any(known) {
                 endpoint.live.joins();
             }
-            if !self.scores() {
-                endpoint.live.set_factor(1.0);
-            }
+            endpoint.set_checked(self.settings.health.is_some());
         }
+        self.set_factors(all);
     }
 
     /// Computes the order anew after health changed.
@@ -474,7 +498,9 @@ impl Pool {
     /// Called with `resolved` locked, so that a slower computation never overwrites a newer one.
     fn order(&self, all: Arc<[Member]>, tags: Arc<HashMap<u64, u32>>, now: u64) {
         let rules = &self.settings.passive;
-        let (members, recheck) = Members::ordered(all, tags, rules, &self.members.load(), now);
+        let old = self.members.load();
+        let old = (&**old, self.in_force.load(Ordering::Relaxed));
+        let (members, recheck) = Members::ordered(all, tags, rules, old, now);
         self.recheck_at.store(recheck, Ordering::Relaxed);
         self.members.store(Arc::new(members));
     }

@@ -1,6 +1,9 @@
 //! What a client may do, and how long.
 
 mod framing;
+mod half_close;
+mod left;
+mod linger;
 mod pace;
 mod size;
 mod time;

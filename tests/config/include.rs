@@ -1,6 +1,9 @@
 //! A configuration in several files.
 
-use crate::harness::{Client, Folder, Gateway};
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Client, Folder, Gateway, Ran};
 
 const MAIN: &str = r#"
 include = ["conf.d/*.toml"]
@@ -133,4 +136,144 @@ fn a_missing_file_hides_no_other_problem() {
     assert!(!ran.stdout.contains("elsewhere"), "{ran:?}");
     assert!(!ran.stdout.contains("[[listener]]"), "{ran:?}");
     assert!(ran.stderr.contains("2 problems"), "{ran:?}");
+}
+
+const REST: &str = "[[route]]\npath = \"/\"\nrespond = { status = 200, text = \"hi\" }\n";
+
+#[test]
+fn hidden_names_are_left_out_of_patterns_but_not_of_paths() {
+    let folder = Folder::with(&format!("{MAIN}{REST}"))
+        .write("conf.d/.users.toml", "no toml at all")
+        .write("conf.d/.#users.toml", "no toml at all");
+    folder.check().expect(0);
+    let all = MAIN.replace("conf.d/*.toml", "**/*.toml");
+    let folder = Folder::with(&format!("{all}{REST}")).write(".git/users.toml", "no toml at all");
+    folder.check().expect(0);
+    for named in ["conf.d/.users.toml", "conf.d/.u*.toml", ".conf.d/*.toml"] {
+        let main = MAIN.replace("conf.d/*.toml", named);
+        let folder = Folder::with(&format!("{main}{REST}"))
+            .write("conf.d/.users.toml", "unknown = 1\n")
+            .write(".conf.d/users.toml", "unknown = 1\n");
+        folder.check().expect(1).says("users.toml:1:1: unknown");
+    }
+}
+
+#[test]
+fn what_a_pattern_finds_and_cannot_take_is_a_problem() {
+    use std::os::unix::fs::symlink;
+    let main = format!("{MAIN}{REST}");
+    let checked = |make: &dyn Fn(&Path)| {
+        let folder = Folder::with(&main).write("conf.d/a.toml", "");
+        make(&folder.path().join("conf.d"));
+        folder.check()
+    };
+    checked(&|_| ()).expect(0);
+    let dangling = checked(&|dir| symlink("nowhere", dir.join("b.toml")).unwrap());
+    dangling
+        .expect(1)
+        .says("tollgate.toml:2:")
+        .says("conf.d/b.toml")
+        .says("leads nowhere");
+    let directory = checked(&|dir| fs::create_dir(dir.join("b.toml")).unwrap());
+    directory
+        .expect(1)
+        .says("conf.d/b.toml")
+        .says("is a directory");
+    let pipe = checked(&|dir| {
+        nix::unistd::mkfifo(&dir.join("b.toml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    });
+    pipe.expect(1).says("conf.d/b.toml").says("no regular file");
+    let looping = checked(&|dir| symlink("b.toml", dir.join("b.toml")).unwrap());
+    looping
+        .expect(1)
+        .says("conf.d/b.toml")
+        .says("cannot be opened");
+    let linked = checked(&|dir| symlink("a.toml", dir.join("b.toml")).unwrap());
+    linked.expect(0);
+    // The way to the files is looked at as well.
+    for (target, why) in [
+        ("nowhere", "leads nowhere"),
+        ("conf.d", "cannot be opened"),
+        ("a.toml", "is no directory"),
+    ] {
+        let folder = Folder::with(&main).write("a.toml", "");
+        symlink(target, folder.path().join("conf.d")).unwrap();
+        folder.check().expect(1).says("conf.d").says(why);
+    }
+    let deep = MAIN.replace("conf.d/*.toml", "conf.d/*/main.toml");
+    let folder = Folder::with(&format!("{deep}{REST}"))
+        .write("conf.d/one/main.toml", "")
+        .write("conf.d/two/other.toml", "")
+        .write("conf.d/readme", "");
+    folder.check().expect(0);
+    symlink("nowhere", folder.path().join("conf.d/three")).unwrap();
+    folder
+        .check()
+        .expect(1)
+        .says("conf.d/three")
+        .says("leads nowhere");
+}
+
+#[test]
+fn a_directory_or_a_file_that_may_not_be_read_is_a_problem() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let closed = |path: &str, mode: u32| {
+        let folder = Folder::with(&format!("{MAIN}{REST}")).write("conf.d/a.toml", "");
+        let allow = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        allow(folder.path(), 0o755);
+        allow(&folder.path().join(path), mode);
+        let mut command = folder.command(&["check"], &[]);
+        Ran::of(command.uid(65_534).gid(65_534))
+    };
+    closed("conf.d", 0o755).expect(0);
+    closed("conf.d", 0o711)
+        .expect(1)
+        .says("conf.d: cannot be read");
+    closed("conf.d", 0o744)
+        .expect(1)
+        .says("conf.d/a.toml: cannot be opened");
+    closed("conf.d/a.toml", 0o600)
+        .expect(1)
+        .says("conf.d/a.toml: cannot be read");
+}
+
+#[test]
+fn what_is_in_the_way_to_the_main_file_is_no_pattern() {
+    let folder = Folder::with("").write("a[1]*/conf.d/a.toml", "unknown = 1\n");
+    let folder = folder.write("a[1]*/tollgate.toml", &format!("{MAIN}{REST}"));
+    let mut command = crate::harness::tollgate();
+    let main = folder.path().join("a[1]*/tollgate.toml");
+    Ran::of(command.args(["check", "-c"]).arg(main))
+        .expect(1)
+        .says("a.toml:1:1: unknown");
+    // The file that is meant where one is named from its own directory.
+    let mut command = crate::harness::tollgate();
+    command.current_dir(folder.path().join("a[1]*"));
+    Ran::of(command.args(["check", "-c", "tollgate.toml"]))
+        .expect(1)
+        .says("conf.d/a.toml:1:1: unknown");
+}
+
+#[test]
+fn a_pattern_may_hold_variables() {
+    let main = MAIN.replace("conf.d", "${PARTS:-conf.d}");
+    let folder = Folder::with(&format!("{main}{REST}")).write("parts/a.toml", "unknown = 1\n");
+    folder.check().expect(0);
+    let mut command = folder.command(&["check"], &[]);
+    Ran::of(command.env("PARTS", "parts"))
+        .expect(1)
+        .says("parts/a.toml:1:1: unknown");
+    let main = MAIN.replace("conf.d", "${PARTS}");
+    let folder = Folder::with(&format!("{main}{REST}"));
+    folder
+        .check()
+        .expect(1)
+        .says("the environment has no PARTS")
+        .says("tollgate.toml:2:");
 }

@@ -597,3 +597,23 @@ fn settings_of_overload_that_make_no_sense_are_refused() {
         .expect(1)
         .says("did you mean \"sheddable\"?");
 }
+
+#[test]
+fn a_signed_body_that_never_fits_into_the_buffer_is_refused() {
+    let with = |server: &str, route: &str| {
+        let signed = "\n[auth.partner]\ntype = \"signature\"\nscheme = \"ca\"\n\
+            [auth.partner.apps.\"app-1\"]\nsecret = \"0123456789abcdef0123456789abcdef\"\n\
+            [[route]]\nid = \"signed\"\npath = \"/signed\"\nauth = [\"partner\"]\nupstream = \"users\"\n";
+        Folder::with(&format!("{server}{VALID}{signed}{route}")).check()
+    };
+    with("", "").expect(0);
+    with("", "max_body = \"64MiB\"\n").expect(0);
+    with("", "max_body = \"65MiB\"\n")
+        .expect(1)
+        .says("max_body: a signed body of 68157440 bytes never fits into server.auth_buffer");
+    with("[server]\nauth_buffer = \"512KiB\"\n", "")
+        .expect(1)
+        .says("never fits into server.auth_buffer, which has 524288");
+    // Bodies that nobody signs are not kept.
+    check_with("max_body = \"1GiB\"\n").expect(0);
+}

@@ -210,7 +210,7 @@ fn when_the_other_upstream_fails_too_the_fixed_answer_is_left() {
     alone.wait_for_metric("gateway_refused_total", &refused, 2.0);
 }
 
-/// The second upstream is only reached through the framework.
+/// The second upstream is reached over a Unix socket.
 #[test]
 fn a_request_changes_its_way_for_the_other_upstream() {
     let spare = Origin::named("spare");

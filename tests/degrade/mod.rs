@@ -4,11 +4,12 @@ mod elsewhere;
 mod fallback;
 mod last_good;
 mod level;
+mod off;
 mod shed;
 
 use crate::harness::{Client, Request};
 
-/// Both ways to an upstream: the short one, and through the framework, which whoever concerns the connection takes.
+/// What a request says of its connection: its head is changed on its way where another field is named.
 const WAYS: [&str; 2] = ["close, X-Relayed", "close"];
 
 /// A request that takes one of the ways.

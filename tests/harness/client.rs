@@ -33,6 +33,11 @@ impl Client {
         }
     }
 
+    /// Asks an admin listener, which wants to be asked by its address.
+    pub(crate) fn to_admin(address: SocketAddr) -> Self {
+        Self::to(address).host(&address.to_string())
+    }
+
     /// Connects from 127.0.0.`last`, another client as far as the gateway can tell.
     pub(crate) fn from(mut self, last: u8) -> Self {
         self.from = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));

@@ -294,7 +294,7 @@ impl Gateway {
 
     fn is_ready(&self) -> bool {
         match self.place.admin {
-            Some(address) => Client::to(address)
+            Some(address) => Client::to_admin(address)
                 .get("/readyz")
                 .try_send()
                 .is_ok_and(|r| r.status == 200),
@@ -323,7 +323,7 @@ impl Gateway {
     }
 
     pub(crate) fn admin(&self) -> Client {
-        Client::to(self.admin_address())
+        Client::to_admin(self.admin_address())
     }
 
     #[track_caller]

@@ -499,7 +499,7 @@ impl Shared {
                 self.seen.lock().unwrap().push(seen.clone());
             }
             for step in (self.script)(&seen).into_steps(&seen) {
-                if !perform(step, stream) {
+                if !perform(step, stream, &self.bytes) {
                     return;
                 }
             }
@@ -507,8 +507,8 @@ impl Shared {
     }
 }
 
-/// Does one step; `false` when it was the connection's last.
-fn perform(step: Step, mut stream: &TcpStream) -> bool {
+/// Does one step; `false` when it was the connection's last. What is echoed is written down in `seen`.
+fn perform(step: Step, mut stream: &TcpStream, seen: &Mutex<Vec<u8>>) -> bool {
     match step {
         Step::Write(bytes) => stream.write_all(&bytes).is_ok(),
         Step::Wait(span) => {
@@ -524,6 +524,7 @@ fn perform(step: Step, mut stream: &TcpStream) -> bool {
         Step::Echo => {
             let mut piece = [0; 16 * 1024];
             while let Ok(n @ 1..) = stream.read(&mut piece) {
+                seen.lock().unwrap().extend_from_slice(&piece[..n]);
                 if stream.write_all(&piece[..n]).is_err() {
                     break;
                 }

@@ -1,8 +1,10 @@
 //! An origin that speaks HTTP/2 alone: it answers late or never, and counts what is given up.
 
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,14 +20,28 @@ pub(crate) enum Does {
     Answers(Duration),
     /// Resets the stream after so long.
     Resets(Duration),
+    /// Answers at once with this status.
+    Says(u16),
+    /// Resets the stream once more than so many bytes of the body came.
+    Cuts(usize),
+    /// Says what this says, at once.
+    Speaks(Speech),
 }
+
+type Script = Arc<dyn Fn(&str) -> Does + Send + Sync>;
+
+/// Something to say in a stream, by hand.
+pub(crate) type Speech = fn(SendResponse<Bytes>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[derive(Default)]
 struct Counts {
+    begun: AtomicUsize,
     requests: AtomicUsize,
     given_up: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
+    /// Path and body of each request that came whole.
+    bodies: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 /// A running origin.
@@ -38,6 +54,15 @@ pub(crate) struct StreamOrigin {
 impl StreamOrigin {
     /// One that answers with its name and the length of the request's body, and has `x-trailer` behind that.
     pub(crate) fn start(name: &'static str, does: Does) -> Self {
+        Self::scripted(name, move |_| does)
+    }
+
+    /// The same for one that does with a request what its path is for.
+    pub(crate) fn scripted(
+        name: &'static str,
+        script: impl Fn(&str) -> Does + Send + Sync + 'static,
+    ) -> Self {
+        let script: Script = Arc::new(script);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -51,12 +76,13 @@ impl StreamOrigin {
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((socket, _)) = listener.accept().await {
-                let counts = Arc::clone(&shared);
+                let (counts, script) = (Arc::clone(&shared), Arc::clone(&script));
                 tokio::spawn(async move {
                     counts.connections.fetch_add(1, Ordering::SeqCst);
                     counts.open.fetch_add(1, Ordering::SeqCst);
                     if let Ok(mut connection) = h2::server::handshake(socket).await {
                         while let Some(Ok((request, respond))) = connection.accept().await {
+                            let does = script(request.uri().path());
                             let counts = Arc::clone(&counts);
                             tokio::spawn(serve(name, does, request, respond, counts));
                         }
@@ -76,9 +102,19 @@ impl StreamOrigin {
         self.address
     }
 
+    /// Requests that began.
+    pub(crate) fn begun(&self) -> usize {
+        self.counts.begun.load(Ordering::SeqCst)
+    }
+
     /// Requests that came whole.
     pub(crate) fn count(&self) -> usize {
         self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// Path and body of each of them.
+    pub(crate) fn bodies(&self) -> Vec<(String, Vec<u8>)> {
+        self.counts.bodies.lock().unwrap().clone()
     }
 
     /// Streams that were reset before they were answered.
@@ -103,14 +139,36 @@ async fn serve(
     mut respond: SendResponse<Bytes>,
     counts: Arc<Counts>,
 ) {
+    counts.begun.fetch_add(1, Ordering::SeqCst);
+    let path = request.uri().path().to_owned();
     let mut body = request.into_body();
-    let mut length = 0;
-    while let Some(Ok(piece)) = body.data().await {
-        length += piece.len();
+    if let Does::Speaks(speech) = does {
+        let said = tokio::spawn(speech(respond));
+        while let Some(Ok(piece)) = body.data().await {
+            let _ = body.flow_control().release_capacity(piece.len());
+        }
+        counts.requests.fetch_add(1, Ordering::SeqCst);
+        let _ = said.await;
+        return;
+    }
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.data().await {
+        let Ok(piece) = piece else { return };
+        bytes.extend_from_slice(&piece);
+        if let Does::Cuts(after) = does
+            && bytes.len() > after
+        {
+            return respond.send_reset(Reason::INTERNAL_ERROR);
+        }
         let _ = body.flow_control().release_capacity(piece.len());
     }
+    let length = bytes.len();
+    counts.bodies.lock().unwrap().push((path, bytes));
     counts.requests.fetch_add(1, Ordering::SeqCst);
-    let (Does::Answers(pause) | Does::Resets(pause)) = does;
+    let pause = match does {
+        Does::Answers(pause) | Does::Resets(pause) => pause,
+        Does::Says(_) | Does::Cuts(_) | Does::Speaks(_) => Duration::ZERO,
+    };
     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
     if tokio::time::timeout(pause, reset).await.is_ok() {
         counts.given_up.fetch_add(1, Ordering::SeqCst);
@@ -120,7 +178,11 @@ async fn serve(
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     }
-    let head = Response::builder().header("x-origin", name);
+    let status = match does {
+        Does::Says(status) => status,
+        _ => 200,
+    };
+    let head = Response::builder().status(status).header("x-origin", name);
     let Ok(mut answer) = respond.send_response(head.body(()).unwrap(), false) else {
         return;
     };

@@ -435,3 +435,183 @@ fn messages_that_break_the_rules_never_reach_an_origin() {
     let complete = seen.iter().filter(|seen| seen.method != "POST").count();
     assert_eq!(complete, 0, "{seen:?}");
 }
+
+/// POST for `/upload`, whose body is to come.
+fn upload(stream: u32) -> Vec<u8> {
+    [open(stream), frame(kind::DATA, 0, stream, b"body")].concat()
+}
+
+#[test]
+fn a_pseudo_field_in_trailers_is_malformed() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let ends = END_HEADERS | END_STREAM;
+    for field in [
+        (":path", "/other"),
+        (":method", "DELETE"),
+        (":scheme", "http"),
+        (":authority", "other.test"),
+        (":status", "200"),
+    ] {
+        let trailers = block(&[field, ("x-trailer", "v")]);
+        let bytes = [upload(1), frame(kind::HEADERS, ends, 1, &trailers)].concat();
+        check(field.0, &gateway, &bytes, Ends::Stream(&[PROTOCOL]));
+        // The same without a body, and in pieces.
+        let bytes = [
+            open(1),
+            frame(kind::HEADERS, END_STREAM, 1, &trailers[..5]),
+            frame(kind::CONTINUATION, END_HEADERS, 1, &trailers[5..]),
+        ];
+        check(
+            field.0,
+            &gateway,
+            &bytes.concat(),
+            Ends::Stream(&[PROTOCOL]),
+        );
+    }
+    // By its number in the static table, and by its number among those that were said before.
+    let said = [&[0x40, 5][..], b":path", &[6], b"/other"].concat();
+    let first = [
+        frame(
+            kind::HEADERS,
+            ends,
+            1,
+            &[&block(&get("/x")[..2]), &said[..], &block(&get("/x")[3..])].concat(),
+        ),
+        upload(3),
+    ];
+    for trailers in [&[0x84][..], &[0x80 | 62]] {
+        let trailers = frame(kind::HEADERS, ends, 3, trailers);
+        let mut frames = Frames::open(gateway.listen());
+        frames.raw(&[first.concat(), trailers].concat());
+        let fates = [frames.fate(), frames.fate()];
+        assert!(
+            fates.contains(&Fate::Stream(3, PROTOCOL))
+                || fates.contains(&Fate::Connection(Some(PROTOCOL))),
+            "{fates:?}"
+        );
+    }
+    assert!(
+        origin.seen().iter().all(|seen| seen.method != "POST"),
+        "{:?}",
+        origin.seen()
+    );
+    // Trailers that are none of this pass.
+    let trailers = frame(kind::HEADERS, ends, 1, &block(&[("x-trailer", "v")]));
+    let mut frames = Frames::open(gateway.listen());
+    frames.raw(&[upload(1), trailers].concat());
+    assert_eq!(frames.fate(), Fate::Answer(1));
+}
+
+/// What a client is told that asks for this path.
+fn status(gateway: &crate::harness::Gateway, bytes: &[u8]) -> Fate {
+    let mut frames = Frames::open(gateway.listen());
+    frames.raw(bytes);
+    frames.fate()
+}
+
+#[test]
+fn a_fragment_in_the_target_is_refused_as_over_http1() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let head = |path: &str| {
+        let mut connection = gateway.client().connect();
+        connection
+            .write(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .unwrap();
+        connection.response("GET").unwrap()
+    };
+    for path in ["/x#y", "/#", "/x?a=b#c", "/x#y?z"] {
+        head(path).refused(400, "bad_request");
+        assert_eq!(status(&gateway, &whole(1, &get(path))), Fate::Answer(1));
+    }
+    // "/x#" as Huffman has it, kept, and then by its number.
+    let coded = [
+        &[0x82, 0x86, 0x44, 0x84][..],
+        &[0x63, 0xcf, 0xfd, 0x7f],
+        &[0x41, 1],
+        b"a",
+    ]
+    .concat();
+    let again = [0x82, 0x86, 0x80 | 63, 0x80 | 62];
+    let ends = END_HEADERS | END_STREAM;
+    let bytes = [
+        frame(kind::HEADERS, ends, 1, &coded),
+        frame(kind::HEADERS, ends, 3, &again),
+    ];
+    let mut frames = Frames::open(gateway.listen());
+    frames.raw(&bytes.concat());
+    assert_eq!(frames.fate(), Fate::Answer(1));
+    assert_eq!(origin.count(), 0, "{:?}", origin.seen());
+    let refused = gateway
+        .wait_for_log(|line| line["reason"] == "bad_request" && line["protocol"] == "HTTP/2");
+    assert_eq!(refused["status"], 400);
+}
+
+#[test]
+fn a_question_about_the_server_itself_goes_out_as_one() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let mut fields = get("*");
+    fields[0] = (":method", "OPTIONS");
+    assert_eq!(status(&gateway, &whole(1, &fields)), Fate::Answer(1));
+    assert_eq!(
+        (origin.last().method.as_str(), origin.last().target.as_str()),
+        ("OPTIONS", "*")
+    );
+    for target in ["*", "http://gateway.test"] {
+        let before = origin.count();
+        let mut connection = gateway.client().connect();
+        connection
+            .write(format!(
+                "OPTIONS {target} HTTP/1.1\r\nHost: gateway.test\r\n\r\n"
+            ))
+            .unwrap();
+        connection.response("OPTIONS").unwrap().expect(200);
+        assert_eq!(origin.count(), before + 1);
+        assert_eq!(origin.last().target, "*", "{target}");
+    }
+    gateway
+        .run_cli(
+            &["explain"],
+            &["OPTIONS", "*", "-H", "Host: gateway.test", "--json"],
+        )
+        .expect(0)
+        .says("\"path\": \"*\"");
+    let mut fields = get("*");
+    fields[0] = (":method", "GET");
+    let before = origin.count();
+    assert_eq!(status(&gateway, &whole(1, &fields)), Fate::Answer(1));
+    assert_eq!(origin.count(), before, "only OPTIONS may ask so");
+}
+
+#[test]
+fn what_a_head_of_http1_may_not_say_is_refused_here_too() {
+    let origin = Origin::start();
+    let gateway = gateway(&origin);
+    let long = "M".repeat(33);
+    for (at, value) in [(0, long.as_str()), (1, "ftp"), (1, "file")] {
+        let mut fields = get("/x");
+        fields[at].1 = value;
+        assert_eq!(
+            status(&gateway, &whole(1, &fields)),
+            Fate::Answer(1),
+            "{value}"
+        );
+    }
+    for value in [" v", "v ", "\tv", "v\t", " "] {
+        assert_eq!(
+            status(&gateway, &with(("x-blank", value))),
+            Fate::Answer(1),
+            "{value:?}"
+        );
+    }
+    assert_eq!(origin.count(), 0, "{:?}", origin.seen());
+    let fits = "M".repeat(32);
+    let mut fields = get("/x");
+    fields[0].1 = &fits;
+    assert_eq!(status(&gateway, &whole(1, &fields)), Fate::Answer(1));
+    assert_eq!(status(&gateway, &with(("x-blank", "a b"))), Fate::Answer(1));
+    assert_eq!(status(&gateway, &with(("x-empty", ""))), Fate::Answer(1));
+    assert_eq!(origin.count(), 3);
+}

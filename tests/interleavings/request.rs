@@ -34,7 +34,7 @@ fn load(text: &str) -> Config {
         file: "model.toml".into(),
         text: text.into(),
     };
-    config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"))
+    config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A request that can be asked about again and again.

@@ -1,9 +1,11 @@
 //! Every algorithm family, with keys from PEM files and from key sets.
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{admits, claims, guarded, refuses};
-use crate::harness::{Gateway, Keys, Peer};
+use super::{SECRET, admits, claims, guarded, refuses, token};
+use crate::harness::{Folder, Gateway, Keys, Peer};
 
 fn by_public_key(algorithm: &str, public: &str) -> Gateway {
     guarded(&format!(
@@ -173,4 +175,185 @@ fn a_rotated_key_set_takes_effect_with_a_reload() {
     gateway.reload_ok();
     admits(&gateway, &of_new);
     refuses(&gateway, &of_old, "token_invalid");
+}
+
+const SET: &str = "algorithms = [\"RS256\"]\njwks = \"file:{dir}/keys.json\"";
+
+fn rs256(keys: &Keys, headers: &Value) -> String {
+    Peer::token_with("RS256", &keys.private, &claims(&json!({})), headers)
+}
+
+#[test]
+fn numbers_of_a_key_set_are_taken_where_their_meaning_is_plain() {
+    let keys = Keys::new("rsa");
+    let octets = |name: &str| {
+        let mut octets = vec![0];
+        octets.extend(
+            URL_SAFE_NO_PAD
+                .decode(keys.jwk[name].as_str().unwrap())
+                .unwrap(),
+        );
+        octets
+    };
+    let mut jwk = keys.jwk.clone();
+    jwk["n"] = STANDARD.encode(octets("n")).into();
+    jwk["e"] = STANDARD.encode(octets("e")).into();
+    jwk["kid"] = 7.into();
+    let other = Keys::new("rsa");
+    let mut good = other.jwk.clone();
+    good["kid"] = "good".into();
+    let gateway = guarded(SET)
+        .file("keys.json", &json!({ "keys": [jwk, good] }).to_string())
+        .start();
+    admits(&gateway, &rs256(&keys, &json!({ "kid": "7" })));
+    admits(&gateway, &rs256(&other, &json!({ "kid": "good" })));
+    refuses(
+        &gateway,
+        &rs256(&other, &json!({ "kid": "7" })),
+        "token_invalid",
+    );
+    assert!(!gateway.stdout().contains("is not used"));
+}
+
+#[test]
+fn one_key_without_a_kid_serves_a_token_that_names_one() {
+    let keys = Keys::new("rsa");
+    let mut jwk = keys.jwk.clone();
+    jwk.as_object_mut().unwrap().remove("kid");
+    let gateway = guarded(SET)
+        .file("keys.json", &json!({ "keys": [jwk] }).to_string())
+        .start();
+    admits(&gateway, &rs256(&keys, &json!({ "kid": "2026-11" })));
+    admits(&gateway, &rs256(&keys, &json!({})));
+    let stranger = Keys::new("rsa");
+    refuses(
+        &gateway,
+        &rs256(&stranger, &json!({ "kid": "2026-11" })),
+        "token_invalid",
+    );
+}
+
+#[test]
+fn keys_that_are_not_used_are_named_at_check_and_in_the_log() {
+    let (keys, ec) = (Keys::new("rsa"), Keys::new("ec"));
+    let mut encrypts = keys.jwk.clone();
+    (encrypts["kid"], encrypts["use"]) = ("enc-1".into(), "enc".into());
+    let mut other = ec.jwk;
+    other["kid"] = "ec-1".into();
+    let text = json!({ "keys": [keys.jwk, encrypts, other] }).to_string();
+    let gateway = guarded(SET).file("keys.json", &text).start();
+    let said = [
+        "auth.app.jwks: key 2 (kid \"enc-1\") is not used: its `use` is encryption",
+        "auth.app.jwks: key 3 (kid \"ec-1\") is not used: it serves none of `algorithms`",
+    ];
+    let place = format!("warning: {}:", gateway.config().display());
+    let mut ran = gateway.run_cli(&["check"], &[]).expect(0).says(&place);
+    for said in said {
+        ran = ran.says(said);
+        let logged = |line: &Value| line["msg"].as_str().is_some_and(|msg| msg.contains(said));
+        gateway.wait_for_log(|line| line["level"] == "warn" && logged(line));
+    }
+    let ran = gateway.run_cli(&["check"], &["--format", "json"]);
+    let report = ran.expect(0).json();
+    assert_eq!(report["ok"], true);
+    assert_eq!(report["warnings"].as_array().unwrap().len(), 2, "{report}");
+    // A reload says it again.
+    gateway.write(
+        "keys.json",
+        &json!({ "keys": [keys.jwk, { "kty": "oct" }] }).to_string(),
+    );
+    gateway.reload_ok();
+    gateway.wait_for_log(|line| {
+        let said = line["msg"].as_str().unwrap_or_default();
+        said.contains("key 2 is not used: it lacks a number of its `kty`")
+    });
+}
+
+fn check(auth: &str, files: &[(&str, &str)]) -> crate::harness::Ran {
+    let mut folder = Folder::with(&format!(
+        "[[listener]]\naddress = \"127.0.0.1:8080\"\n{auth}\n\
+         [[route]]\nid = \"r\"\npath = \"/\"\nauth = [\"app\"]\nrespond = {{ status = 200 }}\n"
+    ));
+    for (name, text) in files {
+        folder = folder.write(name, text);
+    }
+    folder.check()
+}
+
+#[test]
+fn keys_that_cannot_be_told_apart_are_an_error() {
+    let (one, other) = (Keys::new("ec"), Keys::new("ec"));
+    let (mut a, mut b) = (one.jwk, other.jwk);
+    (a["kid"], b["kid"]) = (7.into(), "7".into());
+    let auth =
+        "[auth.app]\ntype = \"jwt\"\nalgorithms = [\"ES256\"]\njwks = \"file:{dir}/keys.json\"";
+    check(
+        auth,
+        &[("keys.json", &json!({ "keys": [a, b] }).to_string())],
+    )
+    .expect(1)
+    .says("auth.app.jwks: two keys of one family have the kid \"7\"");
+}
+
+#[test]
+fn a_second_key_in_a_file_is_a_problem() {
+    let (one, other) = (Keys::new("ec"), Keys::new("ec"));
+    let both = format!("{}{}", one.public, other.public);
+    let jwt =
+        "[auth.app]\ntype = \"jwt\"\nalgorithms = [\"ES256\"]\npublic_key = \"file:{dir}/key.pem\"";
+    let signed = "[auth.app]\ntype = \"signature\"\nscheme = \"rfc9421\"\n[auth.app.apps]\n\
+        \"a\" = { public_key = \"file:{dir}/key.pem\" }";
+    for (auth, place) in [(jwt, "auth.app.public_key"), (signed, "public_key")] {
+        check(auth, &[("key.pem", &one.public)]).expect(0);
+        check(auth, &[("key.pem", &both)])
+            .expect(1)
+            .says(&format!("{place}: line "))
+            .says("a second public key; only one would be used");
+    }
+}
+
+/// A token of at least so many bytes.
+fn long(bytes: usize) -> String {
+    token(&json!({ "groups": "g".repeat(bytes * 3 / 4) }))
+}
+
+#[test]
+fn a_token_may_be_as_long_as_max_token_says() {
+    let with = |more: &str| {
+        guarded(&format!(
+            "algorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\n{more}"
+        ))
+        .start()
+    };
+    let (short, longer) = (long(7000), long(10_000));
+    assert!(short.len() < 8192 && longer.len() > 8192 && longer.len() < 12 << 10);
+    let gateway = with("");
+    admits(&gateway, &short);
+    refuses(&gateway, &longer, "token_invalid");
+    let cause = "the token is longer than max_token";
+    let line = gateway.wait_for_log(|line| line["reason"] == "token_invalid");
+    assert_eq!(line["cause"], cause, "{line}");
+    let header = format!("Authorization: Bearer {longer}");
+    let ran = gateway.run_cli(&["explain"], &["GET", "/", "-H", &header]);
+    ran.expect(0).says(cause);
+    admits(&with("max_token = \"12KiB\""), &longer);
+    refuses(&with("max_token = \"512B\""), &short, "token_invalid");
+    let refused = |more: &str| {
+        let auth = format!(
+            "[auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\n{more}"
+        );
+        check(&auth, &[]).expect(1)
+    };
+    refused("max_token = \"100B\"").says("max_token: must lie between 256B and 512KiB");
+    refused("max_token = \"17KiB\"")
+        .says("no token is that long: server.client takes heads of 16384 bytes");
+}
+
+#[test]
+fn a_token_without_exp_is_refused_and_the_log_says_why() {
+    let gateway = guarded(&format!("algorithms = [\"HS256\"]\nsecret = \"{SECRET}\"")).start();
+    let endless = Peer::token("HS256", SECRET, &json!({ "sub": "a" }));
+    refuses(&gateway, &endless, "token_invalid");
+    let line = gateway.wait_for_log(|line| line["reason"] == "token_invalid");
+    assert_eq!(line["cause"], "the token has no `exp`, which is required");
 }

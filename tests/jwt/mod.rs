@@ -1,6 +1,7 @@
 //! Bearer tokens, minted by another implementation: each refusal beside the permission.
 
 mod cache;
+mod callers;
 mod claims;
 mod forged;
 mod keys;

@@ -269,7 +269,7 @@ fn the_admin_listener_can_be_inherited() {
     let text = format!("{HELLO}[admin]\naddress = \"{address}\"\n");
     let _gateway = Gateway::with(&text).inherits("", inherited).start();
     eventually(seconds(10), "it answers", || {
-        let answer = Client::to(address).get("/readyz").try_send();
+        let answer = Client::to_admin(address).get("/readyz").try_send();
         answer.is_ok_and(|answer| answer.status == 200)
     });
 }

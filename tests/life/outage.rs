@@ -46,14 +46,14 @@ fn an_upgrade_in_an_outage_sends_no_flood_and_keeps_the_good_answers() {
 #[test]
 fn an_upgrade_does_not_lengthen_the_rest_of_a_breaker() {
     let origin = Origin::answering(|_| Answer::status(503));
-    let config = REVIEWS.replace("60s", "4s");
+    let config = REVIEWS.replace("60s", "12s");
     let gateway = Gateway::with(&config).to(&origin).own_program().start();
     for _ in 0..4 {
         gateway.client().get("/bare").send().expect(503);
     }
     gateway.upgrade().expect(0);
     assert_eq!(breaker(&gateway), 2.0);
-    eventually(seconds(15), "it is asked again", || {
+    eventually(seconds(30), "it is asked again", || {
         drop(gateway.client().get("/bare").send());
         origin.count() > 4
     });

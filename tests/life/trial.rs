@@ -4,7 +4,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::harness::{Client, Gateway, Origin, Setup, eventually, reserve, seconds};
+use crate::harness::{
+    Answer, Client, Gateway, Origin, Setup, eventually, millis, reserve, seconds,
+};
 
 /// A route to an upstream, and one that says which configuration is in force.
 fn text(version: &str, endpoint: &str, more: &str) -> String {
@@ -223,4 +225,42 @@ fn a_span_that_makes_no_sense_is_wrong_usage() {
         .run_cli(&["reload"], &["--confirm", "1ms"])
         .expect(1)
         .says("between 1s and 24h");
+}
+
+/// Bad tokens, paths that nobody serves, rates beyond the limit, deadlines that nobody can meet: all of it would have been
+/// so before the trial.
+#[test]
+fn what_anybody_can_cause_takes_no_trial_back() {
+    let origin = Origin::answering(|_| Answer::text("late").after(millis(20)));
+    let closed = "[[route]]\nid = \"closed\"\npath = \"/closed\"\nrespond = { text = \"in\" }\nauth = [\"app\"]\n\
+                  [auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\n\
+                  secret = \"0123456789abcdef0123456789abcdef\"\n";
+    let address = origin.address().to_string();
+    let gateway = Gateway::with(&text("first", &address, closed)).start();
+    let client = gateway.client();
+    for _ in 0..50 {
+        client.get("/api").send().expect(200);
+    }
+    gateway.rewrite(&text("second", &address, closed));
+    let mut waiting = gateway
+        .command(&["reload"], &["--confirm", "60s"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually(seconds(10), "it is on trial", || {
+        gateway.info()["trial"]["state"] == "running" && version(&client) == "second"
+    });
+    let start = Instant::now();
+    while start.elapsed() < seconds(4) {
+        client.get("/closed").bearer("rubbish").send().expect(401);
+        client.get("/nowhere").send().expect(404);
+        client.get("/few").send();
+        let hurried = client.get("/api").header("X-Request-Deadline", 1).send();
+        assert_eq!(hurried.code().as_deref(), Some("deadline_exceeded"));
+    }
+    let trial = &gateway.info()["trial"];
+    assert_eq!(trial["state"], "running", "{trial}");
+    gateway.run_cli(&["confirm"], &[]).expect(0);
+    assert!(waiting.wait().unwrap().success());
 }

@@ -339,6 +339,48 @@ fn the_old_process_asks_the_new_one_about_nonces() {
         .refused(401, "sig_replayed");
 }
 
+/// Whether the one in between has connections of its own or none: it is there for as long as it is asked.
+#[test]
+fn a_process_that_was_replaced_itself_asks_on() {
+    for busy in [true, false] {
+        let (origin, other) = (Origin::start(), Origin::named("other"));
+        let gateway = remembering(&origin, &other);
+        let mut first = gateway.client().connect();
+        first.get("/limited").send().expect(200);
+        let mut more = gateway.client().connect();
+        more.get("/limited").send().expect(200);
+        upgraded(&gateway);
+        let mut second = busy.then(|| {
+            let mut second = gateway.client().connect();
+            second
+                .get("/signed")
+                .headers(&signed("/signed"))
+                .send()
+                .expect(200);
+            second
+        });
+        upgraded(&gateway);
+        let (used, new) = (signed("/signed"), signed("/signed"));
+        let ask =
+            |headers: &[(String, String)]| gateway.client().get("/signed").headers(headers).send();
+        ask(&used).expect(200);
+        first
+            .get("/signed")
+            .headers(&used)
+            .send()
+            .refused(401, "sig_replayed");
+        more.get("/signed").headers(&new).send().expect(200);
+        ask(&new).refused(401, "sig_replayed");
+        if let Some(second) = &mut second {
+            second
+                .get("/signed")
+                .headers(&new)
+                .send()
+                .refused(401, "sig_replayed");
+        }
+    }
+}
+
 // ---- failures ----------------------------------------------------------------------------------
 
 /// The upgrade fails and says why; the gateway serves as before, remembers what it knew, and can still be upgraded.

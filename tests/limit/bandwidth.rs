@@ -48,7 +48,7 @@ fn an_answer_goes_out_at_its_rate() {
         assert_eq!(answer.text().len(), SIZE, "{path}");
         paced(began.elapsed());
     }
-    // A field of the connection alone: such a request takes the long way, through the framework.
+    // A field of the connection alone: the head of such a request is changed on its way.
     for path in ["/whole", "/chunked"] {
         let began = Instant::now();
         let client = gateway.client();

@@ -256,3 +256,30 @@ fn memory_is_bounded_by_capacity() {
     let grown = gateway.rss().saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB for 1000 keys");
 }
+
+/// Two may wait; the place of one that leaves is another's at once.
+#[test]
+fn who_leaves_while_it_waits_is_waited_for_no_longer() {
+    let gateway = limited(
+        "key = \"client_ip\"\nalgorithm = \"leaky_bucket\"\nrate = \"2/m\"\nburst = 9\nmax_delay = \"45s\"",
+    );
+    let client = gateway.client();
+    client.get("/").send().expect(200);
+    let in_flight = || {
+        let all = gateway.metrics_text();
+        let lines = all
+            .lines()
+            .filter(|line| line.starts_with("gateway_requests_in_flight{"));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum::<f64>()
+    };
+    for _ in 0..3 {
+        let waiting = client.get("/").begin();
+        eventually(seconds(5), "it waits", || in_flight() >= 1.0);
+        // The next would wait for a minute, which is too long.
+        client.get("/").send().refused(429, "rate_limited");
+        drop(waiting);
+        eventually(seconds(5), "nobody waits", || in_flight() == 0.0);
+    }
+}

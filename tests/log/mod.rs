@@ -323,6 +323,46 @@ fn the_combined_format_is_the_one_everybody_parses() {
 }
 
 #[test]
+fn the_combined_format_masks_the_referer_and_keeps_a_consumer_one_word() {
+    let config = r#"
+[auth.app]
+type = "jwt"
+algorithms = ["HS256"]
+secret = "a-secret-of-at-least-32-bytes-is-here"
+[[route]]
+id = "r"
+path = "/r"
+auth = ["app"]
+respond = { status = 204 }
+[log]
+format = "combined"
+access = "{dir}/access.log"
+"#;
+    let gateway = Gateway::with(config).start();
+    let claims = json!({ "sub": "al ice [x] \"y\"", "exp": unix_now() + 60 });
+    let token = Peer::token("HS256", "a-secret-of-at-least-32-bytes-is-here", &claims);
+    let client = gateway.client();
+    let request = client.get("/r").bearer(token).header(
+        "Referer",
+        "https://me:canary-0@x.test/?a=1&PASSWORD=canary-1#code=canary-2",
+    );
+    request.send().expect(204);
+    let read = || fs::read_to_string(gateway.dir().join("access.log")).unwrap_or_default();
+    eventually(seconds(5), "the line", || read().contains("/r"));
+    let line = read().lines().next().unwrap().to_owned();
+    assert!(!line.contains("canary"), "{line}");
+    assert!(
+        line.contains("\"https://***@x.test/?a=1&PASSWORD=***#code=***\""),
+        "{line}"
+    );
+    let words: Vec<&str> = line.split(' ').collect();
+    assert!(
+        words[2].starts_with("al\\x20ice") && words[3].starts_with('['),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_reader_that_does_not_read_blocks_no_request() {
     let origin = Origin::start();
     let gateway = Gateway::with(&format!("{ROUTES}[log]\naccess = \"{{dir}}/pipe\"\n")).to(&origin);

@@ -180,3 +180,34 @@ fn set_cookie_of_an_upstream_is_not_logged() {
     gateway.access_line("cookie");
     assert!(!gateway.stdout().contains("canary"));
 }
+
+#[test]
+fn a_secret_that_begins_with_another_is_struck_out_whole() {
+    let config = r#"
+[auth.partner]
+type = "signature"
+scheme = "ca"
+[auth.partner.apps]
+"app-1" = { secret = "canary", previous_secret = "canary-and-more" }
+"app-2" = { secret = "more/of+it" }
+[[route]]
+id = "r"
+path = "/**"
+respond = { status = 204 }
+"#;
+    let gateway = Gateway::with(config).start();
+    let client = gateway.client();
+    let ask = |target: &str, trace: &str| {
+        let request = client.get(target).header("X-Trace-ID", trace);
+        request
+            .header("User-Agent", "x canary-and-more/of+it y")
+            .send()
+            .expect(204);
+        gateway.access_line(trace)
+    };
+    let line = ask("/x?canary-and-more", "one");
+    assert_eq!(line["path"], "/x?***");
+    assert_eq!(line["user_agent"], "x *** y");
+    let line = ask("/x?a=more%2Fof%2Bit&b=1", "two");
+    assert_eq!(line["path"], "/x?a=***&b=1");
+}

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::with;
-use crate::harness::{Answer, Origin, eventually, millis, reserve, seconds};
+use crate::harness::{Answer, Gateway, Origin, eventually, millis, reserve, seconds};
 
 #[test]
 fn a_copy_is_what_the_upstream_gets_with_a_mark() {
@@ -237,4 +237,31 @@ fn copies_go_by_the_hash_of_their_upstream() {
         assert!(each.contains(&4), "user {user}: {each:?}");
     }
     assert!(shadows.iter().all(|origin| origin.count() < 48));
+}
+
+#[test]
+fn a_copy_takes_a_place_that_is_free_and_waits_for_none() {
+    let main = Origin::named("main");
+    let shadow = Origin::scripted("shadow", |_| Answer::silence());
+    let gateway = Gateway::with(&format!(
+        "[upstream.main]\nendpoints = [{{ address = \"{}\" }}]\n\
+         [upstream.shadow]\nendpoints = [{{ address = \"{}\" }}]\nconcurrency = {{ max = 2, queue = 10 }}\n\
+         [[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"main\"\nmirror = {{ upstream = \"shadow\", timeout = \"1s\" }}\n",
+        main.address(),
+        shadow.address()
+    ))
+    .start();
+    for _ in 0..5 {
+        gateway.client().get("/").send().expect(200);
+    }
+    eventually(seconds(5), "two copies came", || shadow.count() == 2);
+    let labels = |outcome| [("upstream", "shadow"), ("outcome", outcome)];
+    gateway.wait_for_metric("gateway_mirror_requests_total", &labels("full"), 3.0);
+    assert_eq!(shadow.count(), 2);
+    // Their time is over, and their places are free.
+    gateway.wait_for_metric("gateway_mirror_requests_total", &labels("failed"), 2.0);
+    let places = "gateway_upstream_concurrency_in_flight";
+    gateway.wait_for_metric(places, &[("upstream", "shadow")], 0.0);
+    gateway.client().get("/").send().expect(200);
+    eventually(seconds(5), "another copy came", || shadow.count() == 3);
 }

@@ -1,5 +1,7 @@
 //! A side that is clearly worse than the first is stopped, and says why.
 
+use std::time::Instant;
+
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -118,7 +120,7 @@ fn without_stop_it_goes_on_and_so_does_one_that_is_as_good() {
     let good = Origin::named("next");
     let watched = with(&[&old, &good], ROUTE).start();
     let mut connections = [unwatched.client().connect(), watched.client().connect()];
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while begun.elapsed() < seconds(6) {
         for connection in &mut connections {
             (0..20).for_each(|_| {
@@ -130,4 +132,24 @@ fn without_stop_it_goes_on_and_so_does_one_that_is_as_good() {
     eventually(seconds(1), "both go on", || {
         stopped(&unwatched).is_null() && stopped(&watched).is_null()
     });
+}
+
+#[test]
+fn what_clients_cut_short_stops_no_side() {
+    let [old, next] = ["old", "next"]
+        .map(|name| Origin::scripted(name, |_| Answer::text("late").after(millis(20))));
+    let gateway = with(&[&old, &next], ROUTE).start();
+    let client = gateway.client();
+    let deadline = Instant::now() + seconds(6);
+    let mut cut = 0;
+    while Instant::now() < deadline {
+        for _ in 0..20 {
+            client.get("/").send();
+            let hurried = client.get("/").header("X-Canary", "1");
+            let answer = hurried.header("X-Request-Deadline", "1").send();
+            cut += usize::from(answer.code().as_deref() == Some("deadline_exceeded"));
+        }
+        assert!(stopped(&gateway).is_null(), "{}", stopped(&gateway));
+    }
+    assert!(cut > 100, "{cut} were cut short");
 }

@@ -7,6 +7,7 @@ mod path;
 mod predicate;
 mod preflight;
 mod rewrite;
+mod slashes;
 
 use crate::harness::{Client, Gateway};
 

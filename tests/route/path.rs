@@ -1,6 +1,6 @@
 //! One normal form of a path: for matching, for permission and for the upstream.
 
-use crate::harness::{Gateway, Origin};
+use crate::harness::{Fate, Frames, Gateway, Origin};
 
 const EVERYTHING: &str = r#"
 [upstream.api]
@@ -187,4 +187,107 @@ fn absolute_form_counts_as_its_path_when_the_host_agrees() {
     let disagreeing = client.get("http://other.test/b").send();
     assert_eq!(disagreeing.status, 400, "{disagreeing:?}");
     assert_eq!(origin.count(), 1);
+}
+
+/// `(target as sent, target as it reaches the origin)` of what stands raw in targets of some clients.
+const RAW: [(&str, &str); 9] = [
+    ("/a[1]", "/a%5B1%5D"),
+    ("/a|b^c", "/a%7Cb%5Ec"),
+    ("/{id}", "/%7Bid%7D"),
+    ("/\"a\"", "/%22a%22"),
+    ("/caf\u{e9}/\u{4f60}", "/caf%C3%A9/%E4%BD%A0"),
+    ("/a?ids[]=1&ids[]=2", "/a?ids%5B%5D=1&ids%5B%5D=2"),
+    ("/a?q={x}|^", "/a?q=%7Bx%7D%7C%5E"),
+    ("/a?q=caf\u{e9}`", "/a?q=caf%C3%A9%60"),
+    ("/a/../[b]//c", "/%5Bb%5D/c"),
+];
+
+/// The same of what the codec of HTTP/2 does not let through.
+const RAW_OVER_HTTP_1: [(&str, &str); 3] = [
+    ("/<a>`b", "/%3Ca%3E%60b"),
+    ("/a?q=<b>", "/a?q=%3Cb%3E"),
+    ("/a?q=\"b\"", "/a?q=%22b%22"),
+];
+
+#[test]
+fn what_stands_raw_goes_out_escaped() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(&format!(
+        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n{EVERYTHING}"
+    ))
+    .to(&origin)
+    .start();
+    let mut connection = gateway.client().connect();
+    for (sent, forwarded) in RAW.into_iter().chain(RAW_OVER_HTTP_1) {
+        assert_eq!(connection.get(sent).send().seen().target, forwarded);
+        // Through the framework, and in absolute form.
+        let upgraded = connection.get(sent).header("TE", "trailers");
+        assert_eq!(upgraded.send().seen().target, forwarded);
+        let absolute = format!("http://gateway.test{sent}");
+        assert_eq!(connection.get(&absolute).send().seen().target, forwarded);
+        assert_eq!(connection.get(forwarded).send().seen().target, forwarded);
+    }
+    for (sent, forwarded) in RAW {
+        let mut frames = Frames::open(gateway.listen());
+        frames.get(1, sent);
+        assert_eq!(frames.fate(), Fate::Answer(1), "{sent}");
+        assert_eq!(origin.seen().last().unwrap().target, forwarded);
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(EVERYTHING).to(&origin).start();
+    for target in [&b"/a\xe9"[..], b"/a?b=\xc3", b"/\xed\xa0\x80"] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        assert_eq!(gateway.client().raw(request).status(), 400, "{target:?}");
+    }
+    assert_eq!(origin.count(), 0);
+}
+
+#[test]
+fn what_stands_raw_matches_like_its_escaped_form() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(
+        r#"
+        [upstream.api]
+        endpoints = [{ address = "{origin}" }]
+        [[route]]
+        id = "brackets"
+        path = "/a[1]"
+        upstream = "api"
+        [[route]]
+        id = "cafe"
+        path = "/café"
+        upstream = "api"
+        [[route]]
+        id = "query"
+        path = "/q"
+        query = { "ids[]" = "7", "name" = "café" }
+        upstream = "api"
+        [[route]]
+        id = "captured"
+        path = "/c/{x}"
+        upstream = "api"
+        rewrite = "/d[/{x}"
+        "#,
+    )
+    .to(&origin)
+    .start();
+    let target = |sent: &str| gateway.client().get(sent).send().seen().target;
+    for sent in ["/a[1]", "/a%5b1%5D", "/a%5B1]"] {
+        assert_eq!(target(sent), "/a%5B1%5D");
+    }
+    for sent in ["/caf\u{e9}", "/caf%c3%a9"] {
+        assert_eq!(target(sent), "/caf%C3%A9");
+    }
+    let query = "/q?ids%5B%5D=7&name=caf%C3%A9";
+    assert_eq!(target("/q?ids[]=7&name=caf\u{e9}"), query);
+    assert_eq!(target(query), query);
+    assert_eq!(target("/c/{y}"), "/d%5B/%7By%7D");
+    let said = gateway.run_cli(&["explain"], &["--json", "GET", "/c/{y}?q=[1]"]);
+    let said: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(said["path"], "/d%5B/%7By%7D?q=%5B1%5D");
+    assert_eq!(said["route"], "captured");
 }

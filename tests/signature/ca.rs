@@ -347,3 +347,17 @@ fn what_was_signed_is_what_came_not_what_goes_on() {
     )
     .refused(401, "sig_invalid");
 }
+
+#[test]
+fn what_stands_raw_is_signed_as_it_came() {
+    let origin = Origin::start();
+    let gateway = ca(&origin);
+    let client = gateway.client();
+    let (raw, escaped) = ("/a[1]?q={x}|y", "/a%5B1%5D?q=%7Bx%7D%7Cy");
+    for sent in [raw, escaped] {
+        let seen = get(&client, sent, &sign("GET", sent).headers()).seen();
+        assert_eq!(seen.target, escaped);
+    }
+    let signed = sign("GET", raw).but("signed_target", "/a[2]?q={x}|y");
+    get(&client, raw, &signed.headers()).refused(401, "sig_invalid");
+}

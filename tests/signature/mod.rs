@@ -1,6 +1,7 @@
 //! Signed requests, signed by another client: each refusal beside the permission, and nothing of a wrong one upstream.
 
 mod body;
+mod buffer;
 mod ca;
 mod replay;
 mod rfc9421;

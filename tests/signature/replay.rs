@@ -2,8 +2,8 @@
 
 use std::sync::Barrier;
 
-use super::{SECRET, ca, get, post, rfc9421, signed};
-use crate::harness::{Gateway, Origin, Signed};
+use super::{SECRET, ca, get, post, rfc9421, signed, signed_text};
+use crate::harness::{Gateway, Origin, Signed, always, seconds};
 
 #[test]
 fn the_second_time_is_a_replay() {
@@ -154,4 +154,33 @@ fn a_stamp_from_before_an_unclean_start_is_refused() {
         .headers();
     get(&gateway.client(), "/x", &headers).refused(401, "sig_expired");
     assert_eq!(origin.count(), 0);
+}
+
+/// Neither does a reload that is refused, nor one that is taken back, change how long a nonce is kept and how many are.
+#[test]
+fn a_reload_that_does_not_stay_leaves_the_nonces_as_they_were() {
+    let origin = Origin::start();
+    let apps = format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}");
+    let gateway = signed("ca", "", &apps, "").to(&origin).start();
+    let narrow = signed_text("ca", "skew = \"1s\"\nnonce_capacity = 1", &apps, "");
+    let missing =
+        "[auth.other]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = \"file:/not/there\"\n";
+    gateway.rewrite(&format!("{narrow}{missing}"));
+    assert_eq!(gateway.reload()["result"], "error");
+    gateway.rewrite(&narrow);
+    gateway
+        .run_cli(&["reload"], &["--confirm", "1s"])
+        .expect(1)
+        .says("nobody confirmed it in time");
+    let client = gateway.client();
+    for _ in 0..3 {
+        let other = Signed::ca("app-1001", SECRET, "GET", "/x").headers();
+        get(&client, "/x", &other).expect(200);
+    }
+    let headers = Signed::ca("app-1001", SECRET, "GET", "/x").headers();
+    get(&client, "/x", &headers).expect(200);
+    always(seconds(6), "it is known", || {
+        get(&client, "/x", &headers).status == 401
+    });
+    get(&client, "/x", &headers).refused(401, "sig_replayed");
 }

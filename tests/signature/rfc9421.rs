@@ -192,3 +192,19 @@ fn an_application_may_sign_with_a_key_pair() {
         assert_eq!(origin.count(), 1);
     }
 }
+
+#[test]
+fn what_stands_raw_is_signed_as_it_came() {
+    let origin = Origin::start();
+    let gateway = rfc9421(&origin);
+    let client = gateway.client();
+    let (raw, escaped) = ("/a[1]?q={x}|y", "/a%5B1%5D?q=%7Bx%7D%7Cy");
+    for sent in [raw, escaped] {
+        let seen = get(&client, sent, &sign("GET", sent).headers()).seen();
+        assert_eq!(seen.target, escaped);
+    }
+    for (sent, other) in [(raw, escaped), (escaped, raw)] {
+        let signed = sign("GET", sent).but("signed_target", other);
+        get(&client, sent, &signed.headers()).refused(401, "sig_invalid");
+    }
+}

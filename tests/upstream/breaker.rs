@@ -355,11 +355,11 @@ fn the_state_survives_a_reload_that_changes_other_settings() {
 }
 
 #[test]
-fn what_goes_through_the_framework_has_the_same_breaker() {
+fn what_concerns_the_connection_has_the_same_breaker() {
     let (origin, bad) = failing();
     let rule = "minimum_calls = 5\nopen_for = \"1s\"\nhalf_open_calls = 1";
     let gateway = guarded(&origin, rule).start();
-    // A field that concerns the connection: such a request goes through the framework.
+    // A field that concerns the connection: the head of such a request is changed on its way.
     let get = || gateway.client().get("/").header("TE", "trailers").send();
     for _ in 0..5 {
         get().expect(503);

@@ -1,7 +1,7 @@
 //! How the gateway talks to an endpoint.
 
 use super::{before, to};
-use crate::harness::{Answer, Origin, eventually, millis, seconds};
+use crate::harness::{Answer, Folder, Origin, eventually, millis, seconds};
 
 #[test]
 fn the_clients_host_goes_on_unless_configured() {
@@ -161,4 +161,43 @@ fn slow_and_fast_requests_do_not_wait_for_each_other() {
     assert!(start.elapsed() < millis(1200), "{:?}", start.elapsed());
     slow.iter_mut()
         .for_each(|c| drop(c.response("GET").unwrap().expect(200)));
+}
+
+#[test]
+fn an_endpoint_s_name_may_end_in_a_dot() {
+    let origin = Origin::start();
+    let port = origin.address().port();
+    let endpoint = format!("{{ address = \"localhost.:{port}\" }}");
+    let check = "health = { path = \"/check\", interval = \"100ms\" }";
+    let gateway = before(&endpoint, check).start();
+    eventually(seconds(10), "the name is known", || {
+        gateway.client().get("/x").send().status == 200
+    });
+    let checks = || {
+        origin
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.target == "/check")
+    };
+    eventually(seconds(10), "a check", || checks().next().is_some());
+    let host = format!("localhost:{port}");
+    assert!(checks().all(|seen| seen.values("host") == [&*host]));
+    let listed = gateway.admin_get("/api/v1/upstreams").expect(200).text();
+    assert!(listed.contains(&format!("localhost.:{port}")), "{listed}");
+    for (name, good) in [
+        ("a.example.", true),
+        ("a.", true),
+        ("a..", false),
+        (".", false),
+        (".a.", false),
+        ("127.0.0.1.", false),
+        ("1.", false),
+    ] {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[upstream.u]\nendpoints = [{{ address = \"{name}:80\" }}]\n\
+             [[route]]\npath = \"/\"\nupstream = \"u\"\nhosts = [\"A.example.\"]\n"
+        );
+        let ran = Folder::with(&text).check();
+        assert_eq!(ran.code, i32::from(!good), "{name}: {ran:?}");
+    }
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{before, endpoint, to};
-use crate::harness::{Answer, Gateway, Origin, Response, eventually, millis, seconds};
+use crate::harness::{
+    Answer, Gateway, Http2, Origin, Response, Signed, asking, eventually, millis, seconds,
+};
 
 fn timeouts(origin: &Origin, lines: &str) -> Gateway {
     before(
@@ -203,4 +205,59 @@ fn a_client_that_wants_its_answer_sooner_is_answered_then() {
     // What one client wants for itself opens no breaker for the others.
     none.refused(504, "deadline_exceeded");
     assert_eq!(origin.count(), 6);
+}
+
+/// A route whose callers sign their bodies, so that each is read before it is sent on.
+fn signed(origin: &Origin, timeout: &str, client: &str) -> Gateway {
+    Gateway::with(&format!(
+        "[server.client]\n{client}\n\
+         [[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+         [auth.partner]\ntype = \"signature\"\nscheme = \"ca\"\napps = {{ \"app\" = {{ secret = \"a secret of an app\" }} }}\n\
+         [upstream.api]\nendpoints = [{}]\ntimeout = {{ {timeout} }}\n\
+         [[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"api\"\nauth = [\"partner\"]\n",
+        to(origin)
+    ))
+    .start()
+}
+
+/// What a client hears that sends half of its signed body, over HTTP/1 and over HTTP/2.
+fn halves(gateway: &Gateway) -> [(u16, String); 2] {
+    let headers = Signed::ca("app", "a secret of an app", "POST", "/x").body("0123456789");
+    let half = |headers: &[(String, String)]| {
+        let mut connection = gateway.client().connect();
+        let fields: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!(
+            "POST /x HTTP/1.1\r\nHost: gateway.test\r\n{fields}Content-Length: 10\r\n\r\n01234"
+        );
+        connection.write(head).unwrap();
+        let response = connection.response("POST").unwrap();
+        (response.status, response.code().unwrap_or_default())
+    };
+    let http1 = half(&headers.headers());
+    let headers = Signed::ca("app", "a secret of an app", "POST", "/x").body("0123456789");
+    let mut asked = asking("POST", "/x").header("content-length", 10);
+    for (name, value) in headers.headers() {
+        asked = asked.header(name, value);
+    }
+    let client = Http2::connect(gateway.listen());
+    let mut asked = client.begin(asked.body(()).unwrap(), true);
+    asked.body.send_data("01234".into(), false).unwrap();
+    let answer = asked.wait().unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let code = problem["code"].as_str().unwrap().to_owned();
+    [http1, (answer.status, code)]
+}
+
+#[test]
+fn the_deadline_ends_a_body_that_is_read_first_and_a_pause_in_it_is_the_clients() {
+    let origin = Origin::start();
+    let of = |status: u16, code: &str| [(status, code.to_owned()), (status, code.to_owned())];
+    let gateway = signed(&origin, "request = \"500ms\"", "");
+    assert_eq!(halves(&gateway), of(504, "deadline_exceeded"));
+    let gateway = signed(&origin, "request = \"20s\"", "body_timeout = \"500ms\"");
+    assert_eq!(halves(&gateway), of(408, "request_timeout"));
+    assert_eq!(origin.count(), 0);
 }

@@ -241,3 +241,28 @@ fn cuts_the_p99_when_endpoints_stall_now_and_then() {
         status.stdout
     );
 }
+
+#[test]
+fn the_upstream_of_a_fallback_is_asked_twice_whatever_the_routes_own_breaker_says() {
+    let failing = Origin::scripted("failing", |_| Answer::status(503));
+    let (slow, quick) = pair(Answer::text("late").after(seconds(3)));
+    let gateway = Gateway::with(&format!(
+        "[upstream.api]\nendpoints = [{}]\nretry = {{ attempts = 0 }}\n{NO_EJECTION}\
+         [upstream.spare]\nendpoints = [{}{}]\nhedge = {{ after = \"50ms\" }}\n\
+         [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n\
+         breaker = {{ minimum_calls = 3, open_for = \"1m\" }}\n\
+         fallback = {{ upstream = \"spare\", on = [\"breaker\"] }}\n",
+        to(&failing),
+        to(&slow),
+        endpoint(quick.address(), ", backup = true")
+    ))
+    .start();
+    for _ in 0..3 {
+        gateway.client().get("/").send().expect(503);
+    }
+    // It is open, and about the upstream of the route.
+    let seen = gateway.client().get("/").send().expect(200).seen();
+    assert_eq!((seen.origin.as_str(), failing.count()), ("quick", 3));
+    let won = [("upstream", "spare"), ("outcome", "won")];
+    assert_eq!(gateway.metric("gateway_upstream_hedges_total", &won), 1.0);
+}

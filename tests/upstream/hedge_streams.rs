@@ -14,7 +14,7 @@ const NEVER: Does = Does::Answers(seconds(30));
 fn config(endpoints: [SocketAddr; 2], more: &str) -> String {
     let endpoints = endpoints.map(|address| endpoint(address, "")).concat();
     format!(
-        "[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+        "[server]\nthreads = 1\n[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
          [upstream.api]\nendpoints = [{endpoints}]\nhttp_version = \"2\"\n{more}\
          [upstream.api.passive]\nmax_fails = 0\n[upstream.api.hedge]\nafter = \"60ms\"\n\
          [[route]]\nid = \"calls\"\npath = \"/t.T/**\"\nupstream = \"api\"\nhedge = true\n\
@@ -69,6 +69,7 @@ fn the_first_answer_wins_and_the_stream_of_the_other_is_reset() {
 fn the_first_may_still_win_and_the_second_is_reset() {
     let slow = StreamOrigin::start("slow", Does::Answers(millis(250)));
     let never = StreamOrigin::start("never", NEVER);
+    // Each worker has connections of its own, and there is one.
     let gateway = before(&slow, &never);
     for _ in 0..2 {
         assert_eq!(

@@ -1,15 +1,20 @@
 //! Which endpoint a request goes to, and what happens when that one does not do.
 
+mod answer;
+mod answer_streams;
 mod backup;
 mod balance;
+mod bodies;
 mod breaker;
 mod connection;
 mod deadline;
 mod error;
 mod health;
 mod hedge;
+mod hedge_places;
 mod hedge_secure;
 mod hedge_streams;
+mod interim;
 mod outlier;
 mod passive;
 mod policy;
@@ -18,6 +23,7 @@ mod retry;
 mod sticky;
 mod tls;
 mod unix;
+mod workers;
 
 use std::net::SocketAddr;
 

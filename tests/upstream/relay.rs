@@ -1,4 +1,4 @@
-//! The short way past the framework, and that it does what the framework's way does.
+//! The way to upstreams of HTTP/1.
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -9,11 +9,11 @@ use std::thread;
 use super::{before, endpoint, to};
 use crate::harness::{Answer, Origin, Seen, eventually, millis, seconds};
 
-/// A field that concerns the connection: such a request goes through the framework.
-const THROUGH_FRAMEWORK: (&str, &str) = ("TE", "trailers");
+/// A field that concerns the connection: the head of such a request is changed on its way.
+const OF_CONNECTION: (&str, &str) = ("TE", "trailers");
 
 #[test]
-fn both_ways_send_the_same_fields() {
+fn with_fields_of_the_connection_or_without_the_same_is_sent() {
     let origin = Origin::start();
     let gateway = before(&to(&origin), "")
         .append("[route.request]\nset = { X-Set = \"s\" }\nremove = [\"X-Removed\"]\n")
@@ -33,7 +33,7 @@ fn both_ways_send_the_same_fields() {
             .header("X-Original-URL", "/admin")
             .chunked(&["he", "llo"]);
         if through {
-            request = request.header(THROUGH_FRAMEWORK.0, THROUGH_FRAMEWORK.1);
+            request = request.header(OF_CONNECTION.0, OF_CONNECTION.1);
         }
         let seen = request.send().seen();
         let mut fields: Vec<(String, Vec<String>)> = Vec::new();
@@ -60,15 +60,15 @@ fn both_ways_send_the_same_fields() {
         }
         (fields, seen.values("traceparent").len())
     };
-    let (short, framework) = (fields(false), fields(true));
-    assert_eq!(short, framework);
+    let (short, changed) = (fields(false), fields(true));
+    assert_eq!(short, changed);
     assert_eq!(short.0[1].1, ["1", "2"]);
     assert!(short.0[4].1.is_empty() && short.0[5].1.is_empty());
 }
 
 #[test]
 fn a_silent_endpoint_is_not_taken_for_a_connection_that_was_closed() {
-    for through in [None, Some(THROUGH_FRAMEWORK)] {
+    for through in [None, Some(OF_CONNECTION)] {
         let origin = Origin::answering(|seen: &Seen| match seen.target.as_str() {
             "/silent" => Answer::silence(),
             _ => Answer::text("fine"),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::before;
-use crate::harness::{Gateway, Nginx, Peer, Setup};
+use crate::harness::{Gateway, Nginx, Peer, Setup, TlsOrigin, eventually, seconds};
 
 const NAME: &str = "users.internal";
 
@@ -131,4 +131,57 @@ fn files_that_are_not_there_stop_the_start() {
     )
     .fails_to_start();
     ran.expect(1).says("nothing.pem");
+}
+
+#[test]
+fn a_key_exchange_that_outlives_quantum_computers_is_offered_first() {
+    use rustls::NamedGroup;
+    let ours = Peer::certificates(NAME);
+    let identity = (pem(&ours, "server"), pem(&ours, "server_key"));
+    for group in [NamedGroup::X25519MLKEM768, NamedGroup::X25519] {
+        let origin = TlsOrigin::start(identity, group);
+        let endpoint = format!("{{ address = \"{}\" }}", origin.address());
+        let tls = "tls = { sni = \"users.internal.\", ca = \"{dir}/ca.pem\" }";
+        let health = "health = { path = \"/\", interval = \"100ms\" }";
+        let gateway = before(&endpoint, &format!("{tls}\n{health}"));
+        let gateway = gateway.file("ca.pem", pem(&ours, "ca")).start();
+        assert_eq!(text(&gateway), format!("{group:?}"));
+        // Requests and checks alike.
+        eventually(seconds(10), "a check", || origin.offered().len() > 1);
+        for offered in origin.offered() {
+            assert_eq!(offered[0], NamedGroup::X25519MLKEM768, "{offered:?}");
+            assert!(offered.contains(&NamedGroup::X25519), "{offered:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_in_the_files_of_an_upstream_is_passed_over() {
+    let (ours, other) = (Peer::certificates(NAME), Peer::certificates(NAME));
+    let joined = |certificate: &str| format!("{}{}", certificate.trim_end(), pem(&other, "ca"));
+    let tls = "tls = { sni = \"users.internal\", ca = \"{dir}/ca.pem\", cert = \"{dir}/client.pem\", key = \"{dir}/client.key\" }";
+    let setup = || {
+        before("{ address = \"127.0.0.1:9\" }", tls)
+            .file("ca.pem", pem(&ours, "ca"))
+            .file("client.pem", pem(&ours, "client"))
+            .file("client.key", pem(&ours, "client_key"))
+    };
+    for (file, content) in [
+        ("ca.pem", joined(pem(&ours, "ca"))),
+        ("client.pem", joined(pem(&ours, "client"))),
+        (
+            "client.key",
+            format!("{}{}", pem(&ours, "client_key"), pem(&other, "client_key")),
+        ),
+    ] {
+        let ran = setup().file(file, &content).fails_to_start().expect(1);
+        ran.says(&format!("{file}: line "));
+    }
+    let chain = format!("{}{}", pem(&ours, "client"), pem(&other, "ca"));
+    let gateway = setup().file("client.pem", &chain).start();
+    gateway
+        .run_cli(&["check"], &[])
+        .expect(0)
+        .says("warning: ")
+        .says("client.pem");
 }

@@ -120,15 +120,12 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::NamedBy;
+    use crate::primitives::AuthName;
 
     fn someone(name: &str) -> Arc<Principal> {
-        Arc::new(Principal {
-            consumer: name.into(),
-            consumer_header: None,
-            claims: serde_json::Value::Null,
-            forward: Vec::new(),
-            tier: None,
-        })
+        let auth = AuthName::new("app");
+        Arc::new(Principal::named(&auth, NamedBy::Subject, name))
     }
 
     fn until(until: u64) -> Window {

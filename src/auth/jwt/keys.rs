@@ -7,13 +7,11 @@ use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
 };
-use jsonwebtoken::jwk::{Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation};
-use serde::Deserialize;
-use serde_json::Value;
 
-use crate::auth::error::read_at;
-use crate::auth::{BuildError, ReadSecret};
+use super::key_set::KeySet;
+use crate::auth::error::{check_only_key, read_at, read_secret_at};
+use crate::auth::{BuildError, ReadSecret, Warning};
 use crate::config::{HS_SECRET, JwtAuth, JwtKey};
 use crate::primitives::secret::Secret;
 
@@ -38,39 +36,53 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    /// Reads the keys, and returns the bytes they came from as well: when those change, the keys have.
+    /// Reads the keys, and returns the bytes they came from as well: when those change, the keys have. Last comes what is
+    /// to be said of keys that are not used.
     pub(super) fn build(
         auth: &JwtAuth,
         read: ReadSecret<'_>,
-    ) -> Result<(Self, Secret), BuildError> {
+    ) -> Result<(Self, Secret, Vec<Warning>), BuildError> {
         let (source, name) = match &auth.key {
             JwtKey::Secret(source) => (source, "secret"),
             JwtKey::PublicKey(source) => (source, "public_key"),
             JwtKey::KeySet(source) => (source, "jwks"),
         };
         let place = format!("auth.{}.{name}", auth.name);
-        let material = read_at(&place, source, read)?;
+        let material = match &auth.key {
+            JwtKey::Secret(_) => read_secret_at(&place, source, read)?,
+            JwtKey::PublicKey(_) | JwtKey::KeySet(_) => read_at(&place, source, read)?,
+        };
+        let mut unused = Vec::new();
         let keys = match &auth.key {
             JwtKey::Secret(_) => Self::One(Box::new(secret(auth, &place, &material)?)),
             JwtKey::PublicKey(_) => Self::One(Box::new(public_key(auth, &place, &material)?)),
-            JwtKey::KeySet(_) => Self::Set(key_set(auth, &place, &material)?),
+            JwtKey::KeySet(_) => {
+                let set = KeySet::read(auth, &place, &material)?;
+                unused = set.unused;
+                Self::Set(set.keys)
+            }
         };
-        Ok((keys, material))
+        let warnings = unused.into_iter().map(|text| Warning {
+            place: place.clone(),
+            text,
+        });
+        Ok((keys, material, warnings.collect()))
     }
 
-    /// The key for a token. Without `kid` a set must leave no choice; an unknown one is never answered by trying all.
+    /// The key for a token. Without `kid` a set must leave no choice; an unknown one is never answered by trying all. A key
+    /// without a name may have any, so the only such one serves a token that names one nobody has.
     pub(super) fn find(&self, algorithm: Algorithm, kid: Option<&str>) -> Option<&Key> {
-        let serves = |key: &Key| key.validation.algorithms.contains(&algorithm);
+        let serves = |key: &&Key| key.validation.algorithms.contains(&algorithm);
         let set = match self {
-            Self::One(key) => return serves(key).then_some(key),
+            Self::One(key) => return Some(&**key).filter(serves),
             Self::Set(set) => set,
         };
-        if kid.is_some() {
-            return set
-                .iter()
-                .find(|key| key.kid.as_deref() == kid && serves(key));
+        let named = |key: &Key| kid.is_some() && key.kid() == kid;
+        if let Some(key) = set.iter().find(|key| named(key)) {
+            return Some(key).filter(serves);
         }
-        let mut fit = set.iter().filter(|key| serves(key));
+        let nameless = |key: &&Key| kid.is_none() || key.kid().is_none();
+        let mut fit = set.iter().filter(serves).filter(nameless);
         match (fit.next(), fit.next()) {
             (Some(only), None) => Some(only),
             _ => None,
@@ -85,7 +97,7 @@ fn secret(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Key, BuildEr
         });
     }
     let decoding = DecodingKey::from_secret(material.expose());
-    Key::new(auth, decoding, None).ok_or_else(|| no_key(auth, place))
+    Key::new(auth, decoding, None).map_err(|_| no_key(auth, place))
 }
 
 fn public_key(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Key, BuildError> {
@@ -98,8 +110,9 @@ fn public_key(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Key, Bui
     };
     decoding
         .ok()
-        .and_then(|decoding| Key::new(auth, decoding, None))
+        .and_then(|decoding| Key::new(auth, decoding, None).ok())
         .ok_or_else(|| no_key(auth, place))
+        .and_then(|key| check_only_key(place, material).map(|()| key))
 }
 
 fn no_key(auth: &JwtAuth, place: &str) -> BuildError {
@@ -110,56 +123,21 @@ fn no_key(auth: &JwtAuth, place: &str) -> BuildError {
     }
 }
 
-/// The keys of a set that can serve; others are skipped, as RFC 7517 §5 asks.
-fn key_set(auth: &JwtAuth, place: &str, material: &Secret) -> Result<Vec<Key>, BuildError> {
-    #[derive(Deserialize)]
-    struct KeySet {
-        keys: Vec<Value>,
-    }
-    let bad = |reason| BuildError::KeySet {
-        place: place.to_owned(),
-        reason,
-    };
-    // The parser's own message may quote the file, which may hold a secret.
-    let set: KeySet = serde_json::from_slice(material.expose())
-        .map_err(|_| bad("is no JSON object with a list of \"keys\""))?;
-    let keys: Vec<Key> = set
-        .keys
-        .into_iter()
-        .filter_map(|value| serde_json::from_value(value).ok())
-        .filter_map(|jwk| of_set(auth, &jwk))
-        .collect();
-    if keys.is_empty() {
-        return Err(bad("holds no key for the algorithms of this table"));
-    }
-    Ok(keys)
-}
-
-fn of_set(auth: &JwtAuth, jwk: &Jwk) -> Option<Key> {
-    let common = &jwk.common;
-    let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
-    let verifies = match &common.key_operations {
-        Some(operations) => operations.contains(&KeyOperations::Verify),
-        None => true,
-    };
-    if !signs || !verifies {
-        return None;
-    }
-    let decoding = DecodingKey::from_jwk(jwk).ok()?;
-    let mut key = Key::new(auth, decoding, common.key_id.clone())?;
-    if let Some(bound) = common.key_algorithm {
-        key.validation.algorithms.retain(|a| bound == (*a).into());
-    }
-    (!key.validation.algorithms.is_empty()).then_some(key)
-}
-
 impl Key {
-    /// A key with the algorithms that it serves and `auth` allows; `None` when there are none.
-    fn new(auth: &JwtAuth, decoding: DecodingKey, kid: Option<String>) -> Option<Self> {
+    /// A key with the algorithms that it serves and `auth` allows, or why there are none.
+    pub(super) fn new(
+        auth: &JwtAuth,
+        decoding: DecodingKey,
+        kid: Option<String>,
+    ) -> Result<Self, &'static str> {
         let served = served(&decoding);
         let allowed = auth.algorithms.iter().copied();
         let algorithms: Vec<Algorithm> = allowed.filter(|a| served.contains(a)).collect();
-        let mut validation = Validation::new(*algorithms.first()?);
+        let first = algorithms.first().ok_or(match served {
+            [] => "it is malformed, or too short to be safe",
+            _ => "it serves none of `algorithms`",
+        })?;
+        let mut validation = Validation::new(*first);
         validation.algorithms = algorithms;
         // Presence is checked by the crate, time by `Window`: one clock for remembered and fresh tokens.
         validation.validate_exp = false;
@@ -175,11 +153,16 @@ impl Key {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Some(Self {
+        Ok(Self {
             kid,
             decoding,
             validation,
         })
+    }
+
+    /// The name by which a token may mean it.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
     }
 }
 

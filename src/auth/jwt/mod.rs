@@ -5,6 +5,7 @@
 //! instead of a signature; what it may do until when is decided by the same [`Window`] either way.
 
 mod cache;
+mod key_set;
 mod keys;
 mod principal;
 mod source;
@@ -14,21 +15,17 @@ mod verify;
 
 use std::sync::Arc;
 
-use http::HeaderName;
-
 pub(super) use cache::TokenCache;
-pub(super) use principal::header_text;
 
 use self::keys::Keys;
+use self::principal::Naming;
 use self::source::Found;
 use self::verify::{Flaw, Rules, Window};
-use super::{Authenticator, BuildError, ReadSecret, facts::AuthFacts};
+use super::header_text::header_text;
+use super::{Authenticator, BuildError, ReadSecret, Warning, facts::AuthFacts};
 use crate::config::{JwtAuth, TokenSource};
 use crate::filter::{Exchange, Principal, Refusal, Verdict};
 use crate::primitives::digest;
-
-/// Longest token looked at: more than any issuer makes, and little enough to decode for anybody who asks.
-const LONGEST: usize = 8 * 1024;
 
 /// One `[auth.NAME]` of type `jwt`.
 pub(super) struct JwtAuthenticator {
@@ -36,9 +33,11 @@ pub(super) struct JwtAuthenticator {
     from: Vec<TokenSource>,
     keys: Keys,
     rules: Rules,
-    forward: Vec<(String, HeaderName)>,
-    tier: Option<String>,
+    naming: Naming,
+    /// Longest token looked at: what is decoded for anybody who asks.
+    max_token: usize,
     cache: Arc<TokenCache>,
+    warnings: Vec<Warning>,
 }
 
 impl JwtAuthenticator {
@@ -47,27 +46,33 @@ impl JwtAuthenticator {
         read: ReadSecret<'_>,
         facts: &AuthFacts,
     ) -> Result<Self, BuildError> {
-        let (keys, material) = Keys::build(auth, read)?;
+        let (keys, material, warnings) = Keys::build(auth, read)?;
         let fingerprint = fingerprint(auth, material.expose());
         Ok(Self {
             name: auth.name.as_str().to_owned(),
             from: auth.from.clone(),
             keys,
             rules: Rules::new(auth),
-            forward: auth.forward_claims.clone(),
-            tier: auth.tier_claim.clone(),
+            naming: Naming {
+                auth: auth.name.clone(),
+                header: header_text(auth.name.as_str()),
+                forward: auth.forward_claims.clone(),
+                tier: auth.tier_claim.clone(),
+            },
+            max_token: auth.max_token,
             cache: facts.tokens(&auth.name, fingerprint, auth.cache),
+            warnings,
         })
     }
 
     fn authenticate(&self, exchange: &Exchange<'_>) -> Result<Arc<Principal>, Flaw> {
         let token = match source::find(&self.from, exchange) {
             Found::Nothing => return Err(Flaw::Missing),
-            Found::Several => return Err(Flaw::Invalid),
+            Found::Several => return Err(Flaw::Invalid("the header stands twice")),
             Found::Token(token) => token,
         };
-        if token.len() > LONGEST {
-            return Err(Flaw::Invalid);
+        if token.len() > self.max_token {
+            return Err(Flaw::Invalid("the token is longer than max_token"));
         }
         if let Some((principal, window)) = self.cache.find(&token) {
             window.holds(exchange.unix_time)?;
@@ -84,7 +89,7 @@ impl JwtAuthenticator {
 
     fn verify(&self, token: &[u8]) -> Result<(Arc<Principal>, Window), Flaw> {
         let (claims, window) = verify::verify(token, &self.keys, &self.rules)?;
-        let principal = principal::from_claims(claims, &self.forward, self.tier.as_deref());
+        let principal = self.naming.principal(claims).map_err(Flaw::Invalid)?;
         Ok((Arc::new(principal), window))
     }
 }
@@ -92,6 +97,10 @@ impl JwtAuthenticator {
 impl Authenticator for JwtAuthenticator {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     fn presented(&self, exchange: &Exchange<'_>) -> bool {

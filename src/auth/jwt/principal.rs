@@ -1,107 +1,76 @@
 //! From claims to the one who is calling.
 
-use std::fmt::Write;
-
 use http::{HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 
-use crate::filter::Principal;
+use crate::auth::header_text::{CONTROL, Unsayable, header_claim, header_text, number};
+use crate::filter::{NamedBy, Principal};
+use crate::primitives::AuthName;
 
-/// What is escaped in a text that cannot travel as it is. `%` too, so that it can be told from an escape.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
-/// The same for an element of a joined list, where a comma would make two of one.
-const ESCAPED_IN_LIST: &AsciiSet = &ESCAPED.add(b',');
-
-/// The principal of a verified token.
-pub(super) fn from_claims(
-    claims: Value,
-    forward: &[(String, HeaderName)],
-    tier: Option<&str>,
-) -> Principal {
-    let consumer = consumer(&claims);
-    let mut principal = Principal {
-        consumer_header: header_text(&consumer),
-        consumer: consumer.into(),
-        claims,
-        tier: None,
-        forward: Vec::new(),
-    };
-    let tier = tier.and_then(|path| principal.claim(path)?.as_str());
-    principal.tier = tier.map(Into::into);
-    principal.forward = forward
-        .iter()
-        .filter_map(|(path, name)| {
-            let value = claim_text(principal.claim(path)?)?;
-            Some((name.clone(), value))
-        })
-        .collect();
-    principal
+/// What a principal is made of besides a token's claims.
+pub(super) struct Naming {
+    /// The `[auth.NAME]`.
+    pub(super) auth: AuthName,
+    /// The same as a header value.
+    pub(super) header: Option<HeaderValue>,
+    /// Claims that are headers upstream.
+    pub(super) forward: Vec<(String, HeaderName)>,
+    /// The claim that is the tier.
+    pub(super) tier: Option<String>,
 }
 
-/// `sub`; where an issuer leaves it out for machines, the client's id. Empty when the token names nobody.
-fn consumer(claims: &Value) -> String {
-    ["sub", "client_id", "azp"]
-        .iter()
-        .filter_map(|name| match claims.get(name)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        })
-        .next()
-        .unwrap_or_default()
-}
-
-fn claim_text(claim: &Value) -> Option<HeaderValue> {
-    let Value::Array(elements) = claim else {
-        return header_text(&scalar(claim)?);
-    };
-    let mut list = String::new();
-    for (i, element) in elements.iter().enumerate() {
-        let text = scalar(element)?;
-        if text.bytes().any(|byte| byte.is_ascii_control()) {
-            return None;
-        }
-        let comma = if i == 0 { "" } else { "," };
-        let _ = if text.is_ascii() && !text.contains(',') {
-            write!(list, "{comma}{text}")
-        } else {
-            write!(
-                list,
-                "{comma}{}",
-                utf8_percent_encode(&text, ESCAPED_IN_LIST)
-            )
+impl Naming {
+    /// The principal of a verified token. One whose name, or whose forwarded claims, cannot be said upstream is nobody: to
+    /// leave them out would make another identity of it.
+    pub(super) fn principal(&self, claims: Value) -> Result<Principal, Unsayable> {
+        let (named_by, consumer) = consumer(&claims)?;
+        let mut principal = Principal {
+            auth_header: self.header.clone(),
+            consumer_header: header_text(&consumer),
+            claims,
+            ..Principal::named(&self.auth, named_by, &consumer)
         };
+        let tier = self.tier.as_ref();
+        let tier = tier.and_then(|path| match principal.claim(path)? {
+            Value::String(text) => Some(text.as_str().into()),
+            Value::Number(amount) => Some(number(amount)?.into()),
+            _ => None,
+        });
+        principal.tier = tier;
+        for (path, name) in &self.forward {
+            let Some(claim) = principal.claim(path) else {
+                continue;
+            };
+            if let Some(value) = header_claim(claim)? {
+                principal.forward.push((name.clone(), value));
+            }
+        }
+        Ok(principal)
     }
-    visible(&list)
 }
 
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+/// `sub`; where an issuer leaves it out for machines, the client's id, which is remembered: a client may be called as a
+/// user is. Empty when the token names nobody.
+fn consumer(claims: &Value) -> Result<(NamedBy, String), Unsayable> {
+    let names = [
+        NamedBy::Subject,
+        NamedBy::ClientId,
+        NamedBy::AuthorizedParty,
+    ];
+    for named_by in names {
+        let text = match claims.get(named_by.as_str()) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) if text.is_empty() => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(amount)) if amount.is_u64() || amount.is_i64() => amount.to_string(),
+            Some(_) => return Err("the caller's name is neither a text nor a whole number"),
+        };
+        if text.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(CONTROL);
+        }
+        return Ok((named_by, text));
     }
-}
-
-/// `text` as a header value: visible ASCII stays as it is, other characters are percent-encoded as UTF-8. `None` for
-/// control characters, which have no business in a header, and for nothing.
-pub(in crate::auth) fn header_text(text: &str) -> Option<HeaderValue> {
-    if text.is_ascii() {
-        return visible(text);
-    }
-    if text.bytes().any(|byte| byte.is_ascii_control()) {
-        return None;
-    }
-    visible(&utf8_percent_encode(text, ESCAPED).to_string())
-}
-
-fn visible(text: &str) -> Option<HeaderValue> {
-    if text.is_empty() || text.bytes().any(|byte| byte.is_ascii_control()) {
-        return None;
-    }
-    HeaderValue::from_str(text).ok()
+    Ok((NamedBy::Subject, String::new()))
 }
 
 #[cfg(test)]
@@ -110,56 +79,63 @@ mod tests {
 
     use super::*;
 
-    fn text(claim: &Value) -> Option<String> {
-        claim_text(claim).map(|value| value.to_str().unwrap().to_owned())
-    }
-
-    #[test]
-    fn claims_become_headers_that_cannot_be_misread() {
-        for (claim, expected) in [
-            (json!("alice"), Some("alice")),
-            (json!("a 50%"), Some("a 50%")),
-            (json!("José 50%"), Some("Jos%C3%A9 50%25")),
-            (json!(42), Some("42")),
-            (json!(true), Some("true")),
-            (json!(["a", 1, false]), Some("a,1,false")),
-            (json!(["viewer,admin", "é"]), Some("viewer%2Cadmin,%C3%A9")),
-            (json!("a\r\nX-Role: admin"), None),
-            (json!("a\tb"), None),
-            (json!(["a", "b\n"]), None),
-            (json!(["a", ["b"]]), None),
-            (json!({"a": 1}), None),
-            (json!(null), None),
-            (json!(""), None),
-            (json!([]), None),
-        ] {
-            assert_eq!(text(&claim).as_deref(), expected, "{claim}");
+    fn naming(forward: &[(&str, &'static str)]) -> Naming {
+        let forward = forward.iter();
+        Naming {
+            auth: AuthName::new("app"),
+            header: header_text("app"),
+            forward: forward
+                .map(|(claim, header)| ((*claim).to_owned(), HeaderName::from_static(header)))
+                .collect(),
+            tier: Some("plan".to_owned()),
         }
     }
 
     #[test]
-    fn the_consumer_is_sub_or_the_client() {
-        for (claims, expected) in [
-            (json!({"sub": "a", "client_id": "b"}), "a"),
-            (json!({"sub": 7}), "7"),
-            (json!({"sub": "", "client_id": "b"}), "b"),
-            (json!({"azp": "c"}), "c"),
-            (json!({"sub": ["a"]}), ""),
-            (json!({}), ""),
+    fn the_consumer_is_sub_or_the_client_and_it_is_known_which() {
+        for (claims, named_by, expected) in [
+            (json!({"sub": "a", "client_id": "b"}), NamedBy::Subject, "a"),
+            (json!({"sub": 7}), NamedBy::Subject, "7"),
+            (json!({"sub": "7"}), NamedBy::Subject, "7"),
+            (json!({"sub": "", "client_id": "b"}), NamedBy::ClientId, "b"),
+            (
+                json!({"sub": null, "client_id": "b"}),
+                NamedBy::ClientId,
+                "b",
+            ),
+            (json!({"azp": "c"}), NamedBy::AuthorizedParty, "c"),
+            (json!({}), NamedBy::Subject, ""),
         ] {
-            assert_eq!(consumer(&claims), expected, "{claims}");
+            let found = consumer(&claims).expect("somebody");
+            assert_eq!(found, (named_by, expected.to_owned()), "{claims}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_not_looked_for_elsewhere() {
+        for text in [
+            r#"{"sub": ["a"], "client_id": "b"}"#,
+            r#"{"sub": {"id": 1}, "client_id": "b"}"#,
+            r#"{"sub": true, "client_id": "b"}"#,
+            r#"{"sub": 7.5}"#,
+            r#"{"sub": 7.0}"#,
+            r#"{"sub": 12345678901234567890123}"#,
+            r#"{"sub": "a\nb"}"#,
+        ] {
+            let claims: Value = serde_json::from_str(text).expect("JSON");
+            assert!(consumer(&claims).is_err(), "{text}");
         }
     }
 
     #[test]
     fn forwards_nested_claims_and_skips_absent_ones() {
-        let name = HeaderName::from_static;
-        let forward = [
-            ("org.id".to_owned(), name("x-org")),
-            ("none".to_owned(), name("x-none")),
-        ];
-        let principal = from_claims(json!({"org": {"id": "o1"}}), &forward, None);
+        let naming = naming(&[("org.id", "x-org"), ("none", "x-none")]);
+        let made = |claims| naming.principal(claims);
+        let principal = made(json!({"org": {"id": "o1"}, "plan": 2})).expect("sayable");
         assert_eq!(principal.forward.len(), 1);
         assert_eq!(principal.forward[0].1, "o1");
+        assert_eq!(principal.tier.as_deref(), Some("2"));
+        assert_eq!(principal.auth_header, header_text("app"));
+        assert!(made(json!({"sub": "a", "org": {"id": {"a": 1}}})).is_err());
     }
 }

@@ -33,6 +33,7 @@ fn settings() -> JwtAuth {
         from: vec![TokenSource::Header(http::header::AUTHORIZATION)],
         forward_claims: vec![("sub".to_owned(), "x-user-id".parse().unwrap())],
         tier_claim: None,
+        max_token: 8192,
         cache: 100,
     }
 }
@@ -241,7 +242,7 @@ fn headers_cannot_choose() {
         r#"{"alg":"HS256","b64":true}"#.to_owned(),
         r#"{"alg":"HS256","alg":"HS256"}"#.to_owned(),
         r#"{"alg":"HS256","x":1,"x":2}"#.to_owned(),
-        r#"{"alg":"HS256","kid":7}"#.to_owned(),
+        r#"{"alg":"HS256","kid":7.5}"#.to_owned(),
         format!(r#"{{"alg":"HS256","kid":"{long}"}}"#),
         r#"["HS256"]"#.to_owned(),
         "HS256".to_owned(),
@@ -329,11 +330,9 @@ fn a_token_may_have_eight_kibibytes_and_not_one_more() {
         payload["pad"] = json!("x".repeat(pad));
         hs256(&payload)
     };
-    let pad = (0..8192)
-        .rev()
-        .find(|pad| sized(*pad).len() <= super::LONGEST);
+    let pad = (0..8192).rev().find(|pad| sized(*pad).len() <= 8192);
     let pad = pad.unwrap();
-    assert!(sized(pad).len() > super::LONGEST - 3);
+    assert!(sized(pad).len() > 8192 - 3);
     assert_eq!(told(&auth, &sized(pad)), "continue");
     assert_eq!(told(&auth, &sized(pad + 2)), "token_invalid");
     assert_eq!(told(&auth, &"a".repeat(60_000)), "token_invalid");
@@ -516,6 +515,14 @@ fn kid_chooses_from_a_key_set_and_nothing_else_does() {
         jwk(&a, &json!({"kid": "a"})),
         jwk(&b, &json!({"kid": "b"})),
     ]));
+    let none = json!({});
+    let nameless = made(&es256_set(&[jwk(&a, &none)]));
+    let mixed = made(&es256_set(&[jwk(&a, &json!({"kid": "a"})), jwk(&b, &none)]));
+    let several = made(&es256_set(&[jwk(&a, &none), jwk(&b, &none)]));
+    let numbered = made(&es256_set(&[
+        jwk(&a, &json!({"kid": 7})),
+        jwk(&b, &json!({"kid": 8})),
+    ]));
     let token = |pair, kid| sign_with(Algorithm::ES256, pair, kid);
     for (auth, token, expected) in [
         (&one, token(&a, Some("a")), "continue"),
@@ -530,6 +537,15 @@ fn kid_chooses_from_a_key_set_and_nothing_else_does() {
         (&two, token(&b, Some("b")), "continue"),
         (&two, token(&b, Some("a")), "token_invalid"),
         (&two, token(&a, None), "token_invalid"),
+        (&nameless, token(&a, Some("x")), "continue"),
+        (&nameless, token(&a, None), "continue"),
+        (&nameless, token(&b, Some("x")), "token_invalid"),
+        (&mixed, token(&b, Some("x")), "continue"),
+        (&mixed, token(&b, Some("a")), "token_invalid"),
+        (&mixed, token(&a, Some("a")), "continue"),
+        (&mixed, token(&b, None), "token_invalid"),
+        (&several, token(&a, Some("x")), "token_invalid"),
+        (&numbered, token(&a, Some("7")), "continue"),
     ] {
         assert_eq!(told(auth, &token), expected, "{token}");
     }
@@ -627,4 +643,112 @@ fn a_dry_run_remembers_nothing_and_says_the_same() {
     assert!(cache.find(token.as_bytes()).is_none());
     assert_eq!(told(&auth, &token), "continue");
     assert!(cache.find(token.as_bytes()).is_some());
+}
+
+/// What a set says of keys that it does not use, or why it is none.
+fn unused(keys: &[Value]) -> Result<Vec<String>, String> {
+    let made = try_made(&es256_set(keys), &AuthFacts::new(0));
+    let auth = made.map_err(|error| error.to_string())?;
+    Ok(auth
+        .warnings()
+        .iter()
+        .map(|said| said.text.clone())
+        .collect())
+}
+
+#[test]
+fn a_key_is_taken_however_its_numbers_are_written() {
+    install_crypto();
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    // A coordinate that begins with a zero octet, and one that Base64's alphabets write differently.
+    let short = std::iter::repeat_with(|| pair(&PKCS_ECDSA_P256_SHA256))
+        .find(|pair| pair.der_bytes()[1] == 0)
+        .expect("one of 256");
+    let bytes = short.der_bytes();
+    let (x, y) = (&bytes[1..33], &bytes[33..]);
+    let mut padded = vec![0, 0];
+    padded.extend_from_slice(y);
+    for (x, y) in [
+        (URL_SAFE.encode(x), URL_SAFE.encode(y)),
+        (STANDARD.encode(x), STANDARD.encode(y)),
+        (URL_SAFE_NO_PAD.encode(&x[1..]), URL_SAFE_NO_PAD.encode(y)),
+        (URL_SAFE_NO_PAD.encode(x), STANDARD.encode(&padded)),
+    ] {
+        let key = jwk(&short, &json!({ "x": x, "y": y, "kid": "k", "use": null }));
+        let auth = made(&es256_set(&[key]));
+        let token = sign_with(Algorithm::ES256, &short, Some("k"));
+        assert_eq!(told(&auth, &token), "continue", "{x} {y}");
+    }
+}
+
+#[test]
+fn every_key_that_is_not_used_is_named_with_its_reason() {
+    install_crypto();
+    let good = pair(&PKCS_ECDSA_P256_SHA256);
+    let ed = pair(&PKCS_ED25519);
+    let key = |more: Value| jwk(&good, &more);
+    for (bad, said) in [
+        (json!("text"), "key 2 is not used: it is no object"),
+        (
+            key(json!({"kid": "b", "use": "enc"})),
+            "key 2 (kid \"b\") is not used: its `use` is encryption",
+        ),
+        (
+            key(json!({"kid": 7.5})),
+            "its `kid` is neither a text nor a whole number",
+        ),
+        (
+            key(json!({"kid": ["a"]})),
+            "its `kid` is neither a text nor a whole number",
+        ),
+        (
+            key(json!({"key_ops": ["sign"]})),
+            "its `key_ops` lack \"verify\"",
+        ),
+        (
+            key(json!({"alg": "ES384"})),
+            "its `alg` is none of `algorithms`",
+        ),
+        (
+            key(json!({"alg": "none"})),
+            "its `alg` is none of `algorithms`",
+        ),
+        (key(json!({"crv": "P-521"})), "its `crv` is not supported"),
+        (key(json!({"kty": "AKP"})), "its `kty` is not supported"),
+        (key(json!({"kty": "RSA"})), "it lacks a number of its `kty`"),
+        (
+            key(json!({"y": "AAAA"})),
+            "it is malformed, or too short to be safe",
+        ),
+        (key(json!({"y": "no base64!"})), "is not Base64"),
+        (
+            jwk(&ed, &json!({"kid": 3})),
+            "key 2 (kid 3) is not used: it serves none of `algorithms`",
+        ),
+    ] {
+        let all = unused(&[key(json!({"kid": "good"})), bad.clone()]).expect("a set");
+        assert!(all.len() == 1 && all[0].contains(said), "{bad}: {all:?}");
+        let alone = unused(std::slice::from_ref(&bad)).expect_err("no key");
+        assert!(alone.contains("holds no key for the algorithms"), "{alone}");
+        assert!(alone.contains("key 1"), "{alone}");
+    }
+    assert_eq!(unused(&[key(json!({"kid": "good"}))]), Ok(Vec::new()));
+}
+
+#[test]
+fn two_keys_that_one_kid_could_mean_are_an_error() {
+    install_crypto();
+    let (a, b) = (pair(&PKCS_ECDSA_P256_SHA256), pair(&PKCS_ECDSA_P256_SHA256));
+    let told = unused(&[jwk(&a, &json!({"kid": "k"})), jwk(&b, &json!({"kid": "k"}))]);
+    assert!(told.expect_err("two").contains("have the kid \"k\""));
+    let told = unused(&[jwk(&a, &json!({"kid": 7})), jwk(&b, &json!({"kid": "7"}))]);
+    assert!(told.is_err(), "a number is its digits");
+    // Keys of other families, and such as encrypt, may be called alike (RFC 7517 section 4.5).
+    let ed = pair(&PKCS_ED25519);
+    let others = [
+        jwk(&a, &json!({"kid": "k"})),
+        jwk(&ed, &json!({"kid": "k"})),
+        jwk(&b, &json!({"kid": "k", "use": "enc"})),
+    ];
+    assert_eq!(unused(&others).expect("one").len(), 2);
 }

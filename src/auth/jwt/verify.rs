@@ -9,6 +9,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
+use jsonwebtoken::errors::ErrorKind;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -17,7 +18,7 @@ use crate::config::JwtAuth;
 use crate::filter::{Reason, Refusal};
 
 /// Longest `kid` looked up. It is a key of a map and nothing else.
-const LONGEST_KID: usize = 256;
+pub(super) const LONGEST_KID: usize = 256;
 /// Latest time taken: 2^53, up to which every JSON reader agrees on integers.
 const LATEST: u64 = 1 << 53;
 
@@ -25,7 +26,8 @@ const LATEST: u64 = 1 << 53;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     Missing,
-    Invalid,
+    /// With what the operator is told, and the client never: no two forgeries can be told apart.
+    Invalid(&'static str),
     Expired,
     NotYetValid,
 }
@@ -36,7 +38,7 @@ impl Flaw {
         const INVALID: &str = "Bearer error=\"invalid_token\"";
         let (reason, detail, challenge) = match self {
             Self::Missing => (Reason::TokenMissing, "A token is required.", "Bearer"),
-            Self::Invalid => (Reason::TokenInvalid, "The token does not hold.", INVALID),
+            Self::Invalid(_) => (Reason::TokenInvalid, "The token does not hold.", INVALID),
             Self::Expired => (Reason::TokenExpired, "The token has expired.", INVALID),
             Self::NotYetValid => (
                 Reason::TokenNotYetValid,
@@ -44,7 +46,11 @@ impl Flaw {
                 INVALID,
             ),
         };
-        Refusal::new(reason, detail).challenge(challenge)
+        let refusal = Refusal::new(reason, detail).challenge(challenge);
+        match self {
+            Self::Invalid(cause) => refusal.cause(cause),
+            _ => refusal,
+        }
     }
 }
 
@@ -70,9 +76,10 @@ impl Window {
     }
 
     fn read(claims: &Map<String, Value>, leeway: u64) -> Result<Self, Flaw> {
-        let exp = claims.get("exp").and_then(time).ok_or(Flaw::Invalid)?;
+        let exp = claims.get("exp").ok_or(Flaw::Invalid(NO_EXP))?;
+        let exp = time(exp).ok_or(Flaw::Invalid("`exp` is no time"))?;
         let nbf = match claims.get("nbf") {
-            Some(value) => time(value).ok_or(Flaw::Invalid)?,
+            Some(value) => time(value).ok_or(Flaw::Invalid("`nbf` is no time"))?,
             None => 0,
         };
         Ok(Self {
@@ -114,19 +121,41 @@ pub(super) fn verify(token: &[u8], keys: &Keys, rules: &Rules) -> Result<(Value,
     let header = header(token)?;
     let (algorithm, kid) = read_header(&header)?;
     if !rules.algorithms.contains(&algorithm) {
-        return Err(Flaw::Invalid);
+        return Err(Flaw::Invalid("`alg` is none of `algorithms`"));
     }
-    let key = keys.find(algorithm, kid.as_deref()).ok_or(Flaw::Invalid)?;
+    let key = keys.find(algorithm, kid.as_deref());
+    let key = key.ok_or(Flaw::Invalid("no key for its `alg` and `kid`"))?;
     let decoded = jsonwebtoken::decode::<Object>(token, &key.decoding, &key.validation);
-    let Object(claims) = decoded.map_err(|_| Flaw::Invalid)?.claims;
+    let Object(claims) = decoded
+        .map_err(|error| Flaw::Invalid(cause(&error)))?
+        .claims;
     if let Some(issuer) = &rules.issuer
         && claims.get("iss").and_then(Value::as_str) != Some(issuer)
     {
-        return Err(Flaw::Invalid);
+        return Err(Flaw::Invalid("`iss` is not `issuer`"));
     }
     let window = Window::read(&claims, rules.leeway)?;
     Ok((Value::Object(claims), window))
 }
+
+const NO_EXP: &str = "the token has no `exp`, which is required";
+
+/// The library's word in ours.
+fn cause(error: &jsonwebtoken::errors::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::InvalidSignature => "the signature does not hold",
+        ErrorKind::InvalidIssuer => "`iss` is not `issuer`",
+        ErrorKind::InvalidAudience => "`aud` names none of `audience`",
+        ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
+            "exp" => NO_EXP,
+            "aud" => "the token has no `aud`, which is required",
+            _ => "the token has no `iss`, which is required",
+        },
+        _ => "the token is malformed",
+    }
+}
+
+const MALFORMED: Flaw = Flaw::Invalid("the token is malformed");
 
 /// The decoded header of a token of three non-empty parts in plain base64url. A second spelling of the same token
 /// would be a second key in the cache and slip past whoever revokes tokens by their text.
@@ -135,7 +164,7 @@ fn header(token: &[u8]) -> Result<Vec<u8>, Flaw> {
     let (Some(header), Some(payload), Some(signature), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(Flaw::Invalid);
+        return Err(MALFORMED);
     };
     let plain = |part: &[u8]| {
         !part.is_empty()
@@ -144,25 +173,28 @@ fn header(token: &[u8]) -> Result<Vec<u8>, Flaw> {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
     if !(plain(header) && plain(payload) && plain(signature)) {
-        return Err(Flaw::Invalid);
+        return Err(MALFORMED);
     }
-    URL_SAFE_NO_PAD.decode(header).map_err(|_| Flaw::Invalid)
+    URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)
 }
 
 fn read_header(json: &[u8]) -> Result<(Algorithm, Option<String>), Flaw> {
-    let Object(mut header) = serde_json::from_slice(json).map_err(|_| Flaw::Invalid)?;
+    let Object(mut header) = serde_json::from_slice(json).map_err(|_| MALFORMED)?;
     // Extensions that must be understood (RFC 7515 §4.1.11); we understand none, and b64 changes what is signed.
     if header.contains_key("crit") || header.contains_key("b64") {
-        return Err(Flaw::Invalid);
+        return Err(Flaw::Invalid("its header has `crit` or `b64`"));
     }
     let algorithm = header.get("alg").and_then(Value::as_str);
     let algorithm = algorithm.and_then(|name| name.parse().ok());
     let kid = match header.remove("kid") {
         None => None,
         Some(Value::String(kid)) if kid.len() <= LONGEST_KID => Some(kid),
-        Some(_) => return Err(Flaw::Invalid),
+        // Who numbers keys in the set does so here; only the digits can be meant.
+        Some(Value::Number(kid)) if kid.is_u64() || kid.is_i64() => Some(kid.to_string()),
+        Some(_) => return Err(Flaw::Invalid("`kid` is no text, or too long")),
     };
-    Ok((algorithm.ok_or(Flaw::Invalid)?, kid))
+    let algorithm = algorithm.ok_or(Flaw::Invalid("`alg` is none of `algorithms`"));
+    Ok((algorithm?, kid))
 }
 
 /// A JSON object in which no name stands twice: two readers could take different ones.

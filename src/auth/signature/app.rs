@@ -6,14 +6,15 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey};
 use jsonwebtoken::DecodingKey;
-use serde_json::Value;
 
 use super::Principal;
 use super::nonce::Share;
-use crate::auth::error::read_at;
-use crate::auth::jwt::header_text;
+use crate::auth::error::{check_only_key, read_at, read_secret_at};
+use crate::auth::header_text::header_text;
 use crate::auth::{BuildError, ReadSecret};
 use crate::config;
+use crate::filter::NamedBy;
+use crate::primitives::AuthName;
 use crate::primitives::ranges::AddressRanges;
 
 /// One application, ready.
@@ -29,7 +30,7 @@ pub(super) struct App {
 
 impl App {
     pub(super) fn build(
-        name: &str,
+        (auth, name): (&AuthName, &str),
         settings: &config::App,
         place: &str,
         read: ReadSecret<'_>,
@@ -39,11 +40,10 @@ impl App {
             key: AppKey::build(&settings.key, place, read)?,
             share,
             principal: Arc::new(Principal {
-                consumer: name.into(),
+                auth_header: header_text(auth.as_str()),
                 consumer_header: header_text(name),
-                claims: Value::Null,
                 tier: settings.tier.as_deref().map(Into::into),
-                forward: Vec::new(),
+                ..Principal::named(auth, NamedBy::App, name)
             }),
             ips: settings.ips.clone(),
         })
@@ -80,7 +80,7 @@ impl AppKey {
                 .iter()
                 .zip(["secret", "previous_secret"])
                 .map(|(source, name)| {
-                    let secret = read_at(&format!("{place}.{name}"), source, read)?;
+                    let secret = read_secret_at(&format!("{place}.{name}"), source, read)?;
                     Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
                 })
                 .collect::<Result<_, _>>()
@@ -88,10 +88,12 @@ impl AppKey {
             config::AppKey::PublicKey(source) => {
                 let place = format!("{place}.public_key");
                 let pem = read_at(&place, source, read)?;
-                public_key(pem.expose()).ok_or(BuildError::PublicKey {
-                    place,
+                let key = public_key(pem.expose()).ok_or_else(|| BuildError::PublicKey {
+                    place: place.clone(),
                     wanted: "Ed25519 or P-256".to_owned(),
-                })
+                })?;
+                check_only_key(&place, &pem)?;
+                Ok(key)
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! The order of work is the promise: parse, time stamp, key, signature, address, body digest, and the nonce last. So a
 //! request that proves nothing never spends a nonce, and one whose body is wrong can be sent again with the right one.
+//! A form is signed itself, so nothing can be verified before it is there; what can be known without it is asked before it
+//! is read: the stamp, whether there is such an application, its address, the nonce. All of it is asked again once the body
+//! is there, and the time then counts: a body may be held back for longer than a nonce is kept.
 //! Whoever signs, signs what was sent: everything here reads the target and the head as received.
 
 mod app;
@@ -114,7 +117,10 @@ impl SignatureAuthenticator {
         for (key, settings) in &auth.apps {
             let share = nonces.share(key, auth.apps.len());
             let place = format!("auth.{}.apps.{key:?}", auth.name);
-            apps.insert(key.clone(), App::build(key, settings, &place, read, share)?);
+            apps.insert(
+                key.clone(),
+                App::build((&auth.name, key), settings, &place, read, share)?,
+            );
         }
         Ok(Self {
             name: auth.name.as_str().to_owned(),
@@ -162,15 +168,10 @@ impl SignatureAuthenticator {
             ));
         }
         if body.is_none() && proof.signs_body() {
-            return Ok(Step::NeedBody);
+            return self.awaited(exchange, proof);
         }
         let app = self.verified(proof, body.unwrap_or_default())?;
-        if !app.admits(exchange.client_ip) {
-            return Err(Refusal::new(
-                Reason::AppDenied,
-                "The application may not call from this address.",
-            ));
-        }
+        admits(app, exchange)?;
         let required = self.require_body_digest;
         match body {
             // A replay is refused before its body is read; the nonce is spent only once that has proved right.
@@ -188,6 +189,16 @@ impl SignatureAuthenticator {
         }
         self.spend(exchange, app, proof.nonce())?;
         Ok(Step::Done(Arc::clone(&app.principal)))
+    }
+
+    /// Whether a body is worth reading without which nothing can be verified. What the head alone shows is told at once,
+    /// for whoever sends the body pays nothing and we keep it: that an application is unknown is quicker to learn by
+    /// that, and is no secret beside the key that names it.
+    fn awaited(&self, exchange: &Exchange<'_>, proof: &impl Proof) -> Result<Step, Refusal> {
+        let app = self.apps.get(proof.app()).ok_or_else(invalid)?;
+        admits(app, exchange)?;
+        self.answer(self.nonces.peek(&app.share, proof.nonce(), exchange.now))?;
+        Ok(Step::NeedBody)
     }
 
     fn clock(&self, exchange: &Exchange<'_>) -> Clock {
@@ -263,6 +274,17 @@ impl Authenticator for SignatureAuthenticator {
     fn signs(&self) -> bool {
         true
     }
+}
+
+/// Refuses an application that calls from elsewhere than it may.
+fn admits(app: &App, exchange: &Exchange<'_>) -> Result<(), Refusal> {
+    if app.admits(exchange.client_ip) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Reason::AppDenied,
+        "The application may not call from this address.",
+    ))
 }
 
 /// One sentence for everything between a malformed header and a wrong signature.

@@ -477,12 +477,19 @@ fn ca_signs_the_parameters_of_a_form() {
         ca_signed_as(call, "/x?q=1", form, KEY, SECRET, "b")
     };
     assert_eq!(told(&auth, &wrong, form), "body_digest");
+    // What the head alone condemns is refused before the body.
     let stranger = ca_signed_as(post("/x", kind, form), "/x", form, "nobody", SECRET, "c");
-    assert!(
-        matches!(auth.check(&mut stranger.exchange()), Verdict::NeedBody),
-        "treated as if it existed"
+    assert_eq!(reason(&auth.check(&mut stranger.exchange())), "sig_invalid");
+    assert_eq!(reason(&auth.check(&mut first.exchange())), "sig_replayed");
+    let late = call("d");
+    let mut exchange = late.exchange();
+    assert!(matches!(auth.check(&mut exchange), Verdict::NeedBody));
+    exchange.unix_time += 301;
+    assert_eq!(
+        reason(&auth.check_body(&mut exchange, form)),
+        "sig_expired",
+        "the body was held back"
     );
-    assert_eq!(told(&auth, &stranger, form), "sig_invalid");
 }
 
 #[test]

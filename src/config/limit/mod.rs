@@ -214,6 +214,18 @@ impl Algorithm {
             Self::Bandwidth { .. } => "bandwidth",
         }
     }
+
+    /// Keys remembered; `None` where memory does not depend on them.
+    pub fn capacity(&self) -> Option<u32> {
+        match *self {
+            Self::Estimator { .. } => None,
+            Self::TokenBucket { capacity, .. }
+            | Self::LeakyBucket { capacity, .. }
+            | Self::Concurrency { capacity, .. }
+            | Self::Quota { capacity, .. }
+            | Self::Bandwidth { capacity, .. } => Some(capacity),
+        }
+    }
 }
 
 /// A limit, validated.

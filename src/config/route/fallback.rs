@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Known;
 use crate::config::document::At;
-use crate::config::header_rules::{fields, header_name};
+use crate::config::header_rules::{HeaderField, distinct_fields, header_name};
+use crate::config::raw::RawSecret;
 use crate::config::respond::{RawRespond, Respond};
 use crate::config::scope::Scope;
 use crate::primitives::UpstreamName;
@@ -38,7 +39,7 @@ pub(super) struct RawFallback {
     json: Option<serde_json::Value>,
     /// Headers of a fixed answer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, RawSecret>,
 }
 
 /// Which answers are kept.
@@ -86,7 +87,7 @@ pub struct Fallback {
     /// Another upstream.
     pub upstream: Option<UpstreamName>,
     /// A fixed answer.
-    pub fixed: Option<(Respond, Vec<(HeaderName, HeaderValue)>)>,
+    pub fixed: Option<(Respond, Vec<HeaderField>)>,
 }
 
 /// What calls for a fallback.
@@ -219,11 +220,7 @@ impl RawFallback {
         on
     }
 
-    fn fixed(
-        &self,
-        at: &At<'_>,
-        scope: &mut Scope<'_>,
-    ) -> Option<(Respond, Vec<(HeaderName, HeaderValue)>)> {
+    fn fixed(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<(Respond, Vec<HeaderField>)> {
         if self.status.is_none() && self.text.is_none() && self.json.is_none() {
             if !self.headers.is_empty() {
                 scope.problem(
@@ -234,7 +231,7 @@ impl RawFallback {
             return None;
         }
         let respond = RawRespond::fixed(self.status, self.text.clone(), self.json.clone());
-        let headers = fields(&self.headers, &at.key("headers"), scope);
+        let headers = distinct_fields(&self.headers, &at.key("headers"), scope);
         respond
             .validate(at, scope)
             .map(|respond| (respond, headers))

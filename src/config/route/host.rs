@@ -38,11 +38,13 @@ impl std::fmt::Display for HostPattern {
     }
 }
 
-pub(super) fn host_pattern(text: &str) -> Result<HostPattern, String> {
+/// Reads a host. A final dot only says that the name is whole, as every host here is; requests are matched without it.
+pub(in crate::config) fn host_pattern(text: &str) -> Result<HostPattern, String> {
     let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('.').unwrap_or(&lower);
     let (below, name) = match lower.strip_prefix("*.") {
         Some(rest) => (true, rest),
-        None => (false, lower.as_str()),
+        None => (false, lower),
     };
     let plain = name
         .bytes()

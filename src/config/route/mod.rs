@@ -21,8 +21,9 @@ pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::degrade::Degrade;
 pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
+pub(super) use self::host::host_pattern;
 pub use self::mirror::Mirror;
-use self::shared::Shared;
+use self::shared::{EncodedSlash, Shared};
 pub use self::split::{Side, Split, SplitKey};
 use super::addresses::AddressList;
 use super::cors::Cors;
@@ -188,6 +189,10 @@ pub struct Route {
     pub degrade: Degrade,
     /// Who is let in last under overload.
     pub class: Class,
+    /// Whether `%2F` in a path stays as it is; else the request is refused.
+    pub keeps_encoded_slash: bool,
+    /// Whether `//` in a path is one slash.
+    pub merges_slashes: bool,
     /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
     pub hedge: Option<bool>,
 }
@@ -202,10 +207,25 @@ pub(super) struct Known<'k> {
     pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
     pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
+    /// Whether requests of this `[auth.NAME]` are signed.
+    pub(super) signs: &'k dyn Fn(&str) -> bool,
+    pub(super) auth_buffer: u64,
     pub(super) maintenance: Option<&'k Maintenance>,
 }
 
 impl Known<'_> {
+    /// Refuses bodies that could never be read to the end, which is what checking their signature takes.
+    fn check_signed_body(&self, max_body: u64, at: &At<'_>, scope: &mut Scope<'_>) {
+        let most = self.auth_buffer;
+        if max_body > most {
+            let message = format!(
+                "a signed body of {max_body} bytes never fits into server.auth_buffer, which has {most}; \
+                 raise that, or lower max_body"
+            );
+            scope.problem(&at.key("max_body"), message);
+        }
+    }
+
     /// Refuses the name of an upstream that there is not.
     fn upstream(&self, at: &At<'_>, name: &str, scope: &mut Scope<'_>) {
         if !(self.upstreams)(name) {
@@ -285,11 +305,15 @@ impl RawRoute {
             .max_body
             .as_ref()
             .map(|text| scope.size(&at.key("max_body"), text));
+        let max_body = max_body.unwrap_or(known.max_body);
+        if auth.iter().any(|name| (known.signs)(name)) {
+            known.check_signed_body(max_body, at, scope);
+        }
         let headers = self.headers.iter().filter_map(|(name, value)| {
             let here = at.key("headers");
             let here = here.key(name);
             let header = scope.read(&here, name, header_name);
-            let value = scope.read(&here, value, ValueMatch::parse);
+            let value = scope.wanted(&here, value);
             header.zip(value)
         });
         let headers = headers.collect();
@@ -331,7 +355,7 @@ impl RawRoute {
                 .as_ref()
                 .map(|text| scope.positive(&at.key("timeout"), text)),
             breaker: self.breaker(&shared, at, scope).map(Box::new),
-            max_body: max_body.unwrap_or(known.max_body),
+            max_body,
             allow_ips,
             deny_ips: deny_ips.unwrap_or_default(),
             request: rules(shared.request.as_ref(), &at.key("request"), scope),
@@ -349,6 +373,8 @@ impl RawRoute {
             fallback: fallback.map(Box::new),
             degrade: degrade.unwrap_or_default(),
             class: shared.class.unwrap_or_default(),
+            keeps_encoded_slash: shared.encoded_slash == Some(EncodedSlash::Keep),
+            merges_slashes: shared.merge_slashes.unwrap_or(true),
             hedge: shared.hedge,
             path: path?,
             action: action?,
@@ -435,13 +461,8 @@ fn values(
     scope: &mut Scope<'_>,
 ) -> Vec<(String, ValueMatch)> {
     let each = raw.iter();
-    each.filter_map(|(name, value)| {
-        Some((
-            name.clone(),
-            scope.read(&at.key(name), value, ValueMatch::parse)?,
-        ))
-    })
-    .collect()
+    each.filter_map(|(name, value)| Some((name.clone(), scope.wanted(&at.key(name), value)?)))
+        .collect()
 }
 
 fn prefix_template(text: &str) -> Result<(), String> {

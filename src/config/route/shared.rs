@@ -18,6 +18,16 @@ use crate::config::tls::CertificatePart;
 use crate::config::upstream::RawBreaker;
 use crate::primitives::LimitName;
 
+/// What becomes of `%2F` in a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EncodedSlash {
+    /// The request is refused.
+    Refuse,
+    /// It stays as it is, within a segment.
+    Keep,
+}
+
 /// What a route and its group can both say.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
@@ -76,6 +86,12 @@ pub(super) struct Shared {
     /// Who is let in last under overload; "normal" when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) class: Option<Class>,
+    /// What becomes of `%2F` in a path; "refuse" when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) encoded_slash: Option<EncodedSlash>,
+    /// Whether `//` in a path is one slash; true when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) merge_slashes: Option<bool>,
     /// Whether another endpoint may be asked beside the first: whatever the method, or not at all. As the upstream says when
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +122,8 @@ impl Shared {
             cors: self.cors.or_else(|| group.cors.clone()),
             maintenance: self.maintenance.or_else(|| group.maintenance.clone()),
             class: self.class.or(group.class),
+            encoded_slash: self.encoded_slash.or(group.encoded_slash),
+            merge_slashes: self.merge_slashes.or(group.merge_slashes),
             hedge: self.hedge.or(group.hedge),
         }
     }

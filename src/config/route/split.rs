@@ -189,7 +189,7 @@ impl RawSide {
             let table = at.key("headers");
             let here = table.key(name);
             let header = scope.read(&here, name, header_name);
-            header.zip(scope.read(&here, value, ValueMatch::parse))
+            header.zip(scope.wanted(&here, value))
         });
         let headers = headers.collect();
         let cookies = super::values(&self.cookies, &at.key("cookies"), scope);

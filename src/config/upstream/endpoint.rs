@@ -127,8 +127,10 @@ fn endpoint_address(text: &str) -> Result<EndpointAddress, String> {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    let well_formed = host.len() <= 253 && host.trim_end_matches('.').split('.').all(label);
-    let numeric = host
+    // With a final dot the name is whole: no search domain is tried (RFC 1034 §3.1).
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let well_formed = name.len() <= 253 && name.split('.').all(label);
+    let numeric = name
         .rsplit('.')
         .next()
         .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));

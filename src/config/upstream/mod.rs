@@ -48,6 +48,7 @@ use super::raw::Later;
 use super::scope::Scope;
 use crate::primitives::UpstreamName;
 use crate::primitives::address::Address;
+use crate::primitives::units;
 
 /// A group of endpoints.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -81,6 +82,10 @@ pub(super) struct RawUpstream {
     keepalive: u32,
     /// How long an idle connection is kept; below the endpoint's own limit.
     idle_timeout: String,
+    /// Bytes of the head of an answer, interim ones included; each alone.
+    max_response_header: String,
+    /// Fields of such a head.
+    max_response_headers: u32,
     /// Time limits.
     timeout: RawTimeout,
     /// Active checks; none when absent.
@@ -121,6 +126,8 @@ impl Default for RawUpstream {
             tls: None,
             keepalive: 256,
             idle_timeout: "50s".into(),
+            max_response_header: "64KiB".into(),
+            max_response_headers: 256,
             timeout: RawTimeout::default(),
             health: None,
             passive: RawPassive::default(),
@@ -133,6 +140,19 @@ impl Default for RawUpstream {
         }
     }
 }
+
+/// How large the head of an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Its bytes, from the status line to the empty line.
+    pub bytes: usize,
+    /// Its fields.
+    pub fields: usize,
+}
+
+/// What the bounds of an answer's head may be: an origin that says more says no head, and each is held in memory.
+const HEAD_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 20;
+const HEAD_FIELDS: std::ops::RangeInclusive<u32> = 1..=10_000;
 
 /// `[upstream.NAME]`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +175,8 @@ pub struct Upstream {
     pub keepalive: u32,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// What the head of an answer may be.
+    pub answer_head: HeadLimits,
     /// Time limits.
     pub timeout: Timeouts,
     /// Active checks.
@@ -211,6 +233,7 @@ impl RawUpstream {
                 .and_then(|tls| tls.validate(&at.key("tls"), scope)),
             keepalive: self.keepalive,
             idle_timeout: scope.positive(&at.key("idle_timeout"), &self.idle_timeout),
+            answer_head: self.answer_head(at, scope),
             timeout: self.timeout.validate(&at.key("timeout"), scope),
             health: self
                 .health
@@ -238,6 +261,26 @@ impl RawUpstream {
 }
 
 impl RawUpstream {
+    fn answer_head(&self, at: &At<'_>, scope: &mut Scope<'_>) -> HeadLimits {
+        let (here, fields) = (at.key("max_response_header"), self.max_response_headers);
+        let bytes = scope.read(&here, &self.max_response_header, |text| {
+            let bytes = units::size(text)?;
+            match HEAD_BYTES.contains(&bytes) {
+                true => Ok(bytes),
+                false => Err("must be from 1KiB to 1MiB".to_owned()),
+            }
+        });
+        let bytes = bytes.unwrap_or_default();
+        if !HEAD_FIELDS.contains(&fields) {
+            let here = at.key("max_response_headers");
+            scope.problem(&here, "must be from 1 to 10000");
+        }
+        HeadLimits {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            fields: fields as usize,
+        }
+    }
+
     /// Whether it says when a second try begins.
     pub(super) fn is_hedged(&self) -> bool {
         self.hedge.is_some()

@@ -19,6 +19,8 @@ pub(super) struct RawTimeout {
     write: String,
     /// The whole exchange, retries included.
     request: String,
+    /// Through a WebSocket in which neither side says anything.
+    tunnel: String,
 }
 
 impl Default for RawTimeout {
@@ -28,6 +30,7 @@ impl Default for RawTimeout {
             read: "15s".into(),
             write: "15s".into(),
             request: "20s".into(),
+            tunnel: "1h".into(),
         }
     }
 }
@@ -43,6 +46,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// The whole exchange, retries included.
     pub request: Duration,
+    /// How long neither side of a WebSocket may say anything.
+    pub tunnel: Duration,
 }
 
 impl RawTimeout {
@@ -52,6 +57,7 @@ impl RawTimeout {
             read: scope.positive(&at.key("read"), &self.read),
             write: scope.positive(&at.key("write"), &self.write),
             request: scope.positive(&at.key("request"), &self.request),
+            tunnel: scope.positive(&at.key("tunnel"), &self.tunnel),
         }
     }
 }

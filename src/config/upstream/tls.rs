@@ -37,7 +37,7 @@ pub struct UpstreamTls {
 
 impl RawUpstreamTls {
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Option<UpstreamTls> {
-        if self.sni.is_empty() {
+        if matches!(self.sni.as_str(), "" | ".") {
             scope.problem(
                 &at.key("sni"),
                 "must name the upstream: without it nothing would be verified",
@@ -53,7 +53,8 @@ impl RawUpstreamTls {
             }
         };
         Some(UpstreamTls {
-            sni: self.sni.clone(),
+            // On the wire a name has no final dot (RFC 6066 §3), nor has it in a certificate.
+            sni: self.sni.strip_suffix('.').unwrap_or(&self.sni).to_owned(),
             ca: self.ca.as_ref().map(PathBuf::from),
             identity,
         })

@@ -8,8 +8,8 @@ use bytes::{BufMut, Bytes};
 use http::{HeaderName, HeaderValue};
 
 use super::{ENTRY, Entry, Good, KeptAnswers, LastGood, What};
+use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
-use crate::primitives::digest::key128;
 
 /// The kept answers of one route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,9 +31,9 @@ impl KeptAnswers {
     pub fn export(&self, most: usize, now: u64) -> Vec<CarriedAnswers> {
         let mut left = most;
         let routes = self.routes.lock();
-        let each = routes.iter().map(|(name, kept)| CarriedAnswers {
+        let each = routes.iter().map(|((name, stamp), kept)| CarriedAnswers {
             route: name.to_string(),
-            identity: kept.stamp(),
+            identity: stamp.clone(),
             bytes: kept.export(&mut left, now),
         });
         each.filter(|carried| !carried.bytes.is_empty()).collect()
@@ -43,11 +43,8 @@ impl KeptAnswers {
     pub fn import(&self, carried: &[CarriedAnswers], passed: Duration, now: u64) {
         let routes = self.routes.lock();
         for carried in carried {
-            let mut routes = routes.iter();
-            let known = routes.find(|(name, _)| name.as_str() == carried.route);
-            if let Some((_, kept)) = known
-                && kept.stamp() == carried.identity
-            {
+            let key = (RouteName::new(&carried.route), carried.identity.clone());
+            if let Some(kept) = routes.get(&key) {
                 kept.import(&carried.bytes, nanos(passed), now);
             }
         }
@@ -55,13 +52,6 @@ impl KeptAnswers {
 }
 
 impl LastGood {
-    /// Tells answers that may stand for each other from all others.
-    fn stamp(&self) -> String {
-        let settings = format!("{:?}", self.settings);
-        let stamp = key128(&[self.identity.as_bytes(), settings.as_bytes()]);
-        format!("{stamp:032x}")
-    }
-
     pub(super) fn export(&self, left: &mut usize, now: u64) -> Vec<u8> {
         let kept = self.kept.read();
         let mut chosen = Vec::new();

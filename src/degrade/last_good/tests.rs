@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::filter::NamedBy;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -15,7 +16,6 @@ fn store(change: impl FnOnce(&mut Settings)) -> LastGood {
     change(&mut settings);
     LastGood {
         settings,
-        identity: String::new(),
         kept: RwLock::default(),
     }
 }
@@ -40,7 +40,7 @@ fn asked<'a>(target: &'a str, headers: &'a HeaderMap) -> Asked<'a> {
         host: "a.example",
         target: target.as_bytes(),
         headers,
-        consumer: None,
+        caller: None,
         certified: false,
     }
 }
@@ -146,19 +146,28 @@ fn what_is_not_for_everybody_is_not_kept() {
 fn nobody_gets_what_was_kept_for_another_consumer() {
     let store = store(|settings| settings.per_consumer = true);
     let headers = map(&[("authorization", "Bearer x")]);
-    let of = |consumer| Asked {
-        consumer,
+    let who = |auth, named_by, name| {
+        Some(Caller {
+            auth,
+            named_by,
+            name,
+        })
+    };
+    let of = |caller| Asked {
+        caller,
         ..asked("/me", &headers)
     };
-    assert!(keep(&store, &of(Some("anna")), &[], "anna's", SECOND));
-    assert_eq!(
-        found(&store, &of(Some("anna")), SECOND).as_deref(),
-        Some("anna's")
-    );
-    assert_eq!(found(&store, &of(Some("bert")), SECOND), None);
-    for nobody in [None, Some("")] {
-        assert_eq!(found(&store, &of(nobody), SECOND), None);
-        assert!(!keep(&store, &of(nobody), &[], "x", SECOND));
+    let anna = who("app", NamedBy::Subject, "anna");
+    assert!(keep(&store, &of(anna), &[], "anna's", SECOND));
+    assert_eq!(found(&store, &of(anna), SECOND).as_deref(), Some("anna's"));
+    for other in [
+        None,
+        who("app", NamedBy::Subject, "bert"),
+        who("partner", NamedBy::Subject, "anna"),
+        who("app", NamedBy::ClientId, "anna"),
+        who("app", NamedBy::App, "anna"),
+    ] {
+        assert_eq!(found(&store, &of(other), SECOND), None, "{other:?}");
     }
 }
 
@@ -344,4 +353,25 @@ fn answers_made_otherwise_are_not_taken_over() {
         new.import(&carried, Duration::ZERO, SECOND);
         assert_eq!(kept.held().0, expected, "{identity}");
     }
+}
+
+#[test]
+fn what_another_configuration_keeps_takes_nothing_away() {
+    let settings = store(|_| {}).settings;
+    let name = RouteName::new("reviews");
+    let answers = KeptAnswers::default();
+    let kept = answers.route(&name, &settings, "one");
+    let none = HeaderMap::new();
+    assert!(keep(&kept, &asked("/", &none), &[], "good", SECOND));
+    let shorter = Settings {
+        max_age: Duration::from_secs(7),
+        ..settings.clone()
+    };
+    for (settings, identity) in [(&shorter, "one"), (&settings, "two")] {
+        let other = answers.route(&name, settings, identity);
+        assert_eq!(other.held().0, 0);
+    }
+    answers.prune();
+    assert_eq!(answers.route(&name, &settings, "one").held().0, 1);
+    assert_eq!(answers.routes.lock().len(), 1);
 }

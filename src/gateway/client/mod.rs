@@ -5,6 +5,7 @@
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
+mod linger;
 mod pacing;
 mod patience;
 mod presence;
@@ -20,9 +21,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Version};
 use parking_lot::Mutex;
 
+pub(super) use self::linger::Rest;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
+use super::auth_buffer::{Gathered, Room};
 use super::http1::answer::{AnswerHead, Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::wire::Http1Wire;
@@ -36,6 +39,8 @@ use crate::primitives::trace::TraceId;
 pub(super) enum Fault {
     /// The chunked coding is malformed.
     Framing,
+    /// The client ended within its body, and still reads.
+    Incomplete,
     /// The deadline of the exchange passed.
     Deadline,
     /// The client took nothing for too long.
@@ -44,6 +49,8 @@ pub(super) enum Fault {
     Paused,
     /// The upstream said nothing for too long after it had the whole request.
     Silence,
+    /// The body is longer than its route takes.
+    TooLarge,
 }
 
 /// Why a body could not be buffered.
@@ -51,12 +58,31 @@ pub(super) enum Fault {
 pub(super) enum Unbuffered {
     /// It is longer than allowed.
     TooLarge,
+    /// So much is kept of other requests that there is no room for it.
+    Full,
     /// It is malformed.
     Malformed,
+    /// The client ended within it, and still reads.
+    Incomplete,
     /// The client paused too long.
     TimedOut,
+    /// The time of the exchange was over.
+    Late,
     /// The client went away.
     Gone,
+}
+
+impl From<Option<Fault>> for Unbuffered {
+    fn from(fault: Option<Fault>) -> Self {
+        match fault {
+            Some(Fault::Framing) => Self::Malformed,
+            Some(Fault::TooLarge) => Self::TooLarge,
+            Some(Fault::Deadline) => Self::Late,
+            Some(Fault::Incomplete) => Self::Incomplete,
+            Some(_) => Self::TimedOut,
+            None => Self::Gone,
+        }
+    }
 }
 
 /// Why no head was read.
@@ -76,8 +102,12 @@ pub(super) struct ClientIo {
 struct State {
     wire: Wire,
     waits: Waits,
-    /// The body, read before it is forwarded.
+    /// The body, or how it begins, read before it is forwarded.
     buffered: Option<Bytes>,
+    /// Bytes of the body, or of a tunnel, that came from the client, however often they are sent on.
+    received: u64,
+    /// Most of them that a body may have.
+    most: u64,
     /// An answer began.
     answered: bool,
     /// The connection may go on after this answer.
@@ -99,12 +129,8 @@ enum Wire {
     Http2(Http2Wire),
 }
 
-/// Most read and dropped of a request that was refused, and for how long (contract §11).
-const LINGER_BYTES: usize = 64 << 10;
+/// How long a client is waited for of which nothing more is expected.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long a client of which nothing came may take to close: a request that crossed our word on its way cannot be
-/// answered any more, but a reset would take answers from the client that it has not read yet.
-const PARTING: Duration = Duration::from_millis(250);
 /// How long after its time is over an exchange may end by itself.
 const OVERDUE: Duration = Duration::from_millis(500);
 
@@ -124,6 +150,8 @@ impl ClientIo {
             wire,
             waits: Waits::new(LINGER),
             buffered: None,
+            received: 0,
+            most: u64::MAX,
             answered: false,
             persistent: false,
             complete: false,
@@ -142,9 +170,12 @@ impl ClientIo {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
             wire.guard = guard;
+            wire.half_close = limits.half_close;
         }
         state.waits.begin(limits);
         state.buffered = None;
+        state.received = 0;
+        state.most = u64::MAX;
         state.answered = false;
         state.persistent = persistent;
         state.complete = false;
@@ -153,14 +184,21 @@ impl ClientIo {
         state.trace = None;
     }
 
-    /// The exchange ended.
-    pub(super) fn ended(&self, now: Instant) {
-        self.state.lock().ended = now;
+    /// The exchange ended. Says how many bytes the client sent in it, without its head.
+    pub(super) fn ended(&self, now: Instant) -> u64 {
+        let mut state = self.state.lock();
+        state.ended = now;
+        state.received
     }
 
     /// Why the exchange was ended here, if it was.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.state.lock().waits.fault
+    }
+
+    /// How long the client kept the exchange waiting in all.
+    pub(super) fn kept_waiting(&self) -> Duration {
+        self.state.lock().waits.for_client()
     }
 
     /// Whether an answer began.
@@ -234,6 +272,20 @@ impl ClientIo {
         self.state.lock().waits.deadline = Some(at);
     }
 
+    /// The route that takes the exchange bounds it: it ends at that time, and its body has so many bytes at most. They are
+    /// counted as they come from the client, whatever becomes of them: who reads the body learns when there are more.
+    pub(super) fn bound(&self, deadline: Instant, most: u64) {
+        let mut state = self.state.lock();
+        state.waits.deadline = Some(deadline);
+        state.most = most;
+    }
+
+    /// The silence of a try beside the first is not the exchange's end.
+    pub(super) fn forgive_silence(&self) {
+        let mut state = self.state.lock();
+        state.waits.fault.take_if(|fault| *fault == Fault::Silence);
+    }
+
     /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
     /// The framework's own limit would need a timer for each request, and would blame the upstream for a client that
     /// sends slowly.
@@ -292,33 +344,31 @@ impl ClientIo {
         Poll::Ready(())
     }
 
-    /// Reads the whole body and keeps it for forwarding.
-    pub(super) async fn buffer_body(&self, most: u64) -> Result<Bytes, Unbuffered> {
-        let mut payload = BytesMut::new();
+    /// What was read of the body comes again, before what follows it: somebody else reads it from its beginning.
+    pub(super) fn put_back(&self, read: Bytes) {
+        self.state.lock().buffered = Some(read);
+    }
+
+    /// Reads the whole body, of about `expected` bytes and at most `most`, and keeps it for forwarding in `room`.
+    pub(super) async fn buffer_body(
+        &self,
+        expected: u64,
+        most: u64,
+        room: Room,
+    ) -> Result<Bytes, Unbuffered> {
+        let mut gathered = Gathered::new(expected, most, room);
         let read = poll_fn(|cx| {
             let mut state = self.state.lock();
             loop {
                 match std::task::ready!(state.poll_body(cx)) {
-                    Ok(Some(piece)) => payload.extend_from_slice(&piece),
-                    Ok(None) => return Poll::Ready(Ok(())),
-                    Err(error) => return Poll::Ready(Err((error, state.waits.fault))),
-                }
-                if payload.len() as u64 > most {
-                    return Poll::Ready(Ok(()));
+                    Ok(Some(piece)) => gathered.add(&piece)?,
+                    Ok(None) => return Poll::Ready(Ok::<_, Unbuffered>(())),
+                    Err(_) => return Poll::Ready(Err(state.waits.fault.into())),
                 }
             }
         });
-        if let Err((_, fault)) = read.await {
-            return Err(match fault {
-                Some(Fault::Framing) => Unbuffered::Malformed,
-                Some(_) => Unbuffered::TimedOut,
-                None => Unbuffered::Gone,
-            });
-        }
-        if payload.len() as u64 > most {
-            return Err(Unbuffered::TooLarge);
-        }
-        let payload = payload.freeze();
+        read.await?;
+        let payload = gathered.into_bytes();
         self.state.lock().buffered = Some(payload.clone());
         Ok(payload)
     }
@@ -330,11 +380,16 @@ impl ClientIo {
 
     /// Says that the body may come, at once.
     pub(super) async fn ask_on(&self) -> io::Result<()> {
+        self.queue_continue();
+        self.flush().await
+    }
+
+    /// Queues the word that the body may come.
+    pub(super) fn queue_continue(&self) {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.ask_on(),
             Wire::Http2(wire) => wire.ask_on(),
         }
-        self.flush().await
     }
 
     /// Queues an informational head.
@@ -349,8 +404,8 @@ impl ClientIo {
         }
     }
 
-    /// Queues the head of the final answer. The connection ends with it when its end delimits the body, or when some of
-    /// the request is unread: that would be taken for the next one.
+    /// Queues the head of the final answer. The connection ends with it when its end delimits the body, when the client sends
+    /// no more, or when some of the request is unread: that would be taken for the next one.
     pub(super) fn begin_answer(
         &self,
         head: &impl AnswerHead,
@@ -359,7 +414,7 @@ impl ClientIo {
     ) {
         let state = &mut *self.state.lock();
         state.answered = true;
-        state.persistent &= delimited != Delimited::Close && state.wire.body_done();
+        state.persistent &= delimited != Delimited::Close && state.wire.may_go_on();
         match &mut state.wire {
             Wire::Http1(wire) => {
                 wire.begin_answer(head, delimited, &state.extra, state.persistent, version);
@@ -548,60 +603,23 @@ impl ClientIo {
         self.state.lock().wire.is_tunnel()
     }
 
-    /// From here on the connection is no HTTP. Silence of both sides stays bounded.
-    pub(super) fn upgrade(&self) {
+    /// From here on the connection is no HTTP. Both sides may be silent for so long.
+    pub(super) fn upgrade(&self, silence: Duration) {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
             wire.guard = BodyGuard::Raw;
         }
         state.persistent = false;
         state.waits.deadline = None;
+        state.waits.silence = Some(silence);
         state.waits.silent = Some(Instant::now());
     }
 
-    /// What the client sends is not read any more: the other side of an upgraded connection has ended.
+    /// What the client sends is not read any more: its tunnel has ended.
     pub(super) fn end_reading(&self) {
         if let Wire::Http1(wire) = &mut self.state.lock().wire {
             wire.guard = BodyGuard::Done;
         }
-    }
-
-    /// Says that no more will be sent, then reads and drops what the client still sends, within bounds: closing at
-    /// once would make the kernel reset the connection and the client lose our answer. Some clients lose it too when
-    /// their stream is reset at once.
-    pub(super) async fn linger(&self) {
-        self.linger_for(LINGER).await;
-    }
-
-    /// The same for a client that asked nothing, for a moment.
-    pub(super) async fn part(&self) {
-        self.linger_for(PARTING).await;
-    }
-
-    async fn linger_for(&self, span: Duration) {
-        let drain = async {
-            poll_fn(|cx| match &mut self.state.lock().wire {
-                Wire::Http1(_) => Poll::Ready(()),
-                Wire::Http2(wire) => wire.poll_drain(cx),
-            })
-            .await;
-            self.shutdown().await;
-            let mut dropped = 0;
-            while dropped < LINGER_BYTES {
-                let read = poll_fn(|cx| match &mut self.state.lock().wire {
-                    Wire::Http1(wire) => {
-                        wire.ahead.clear();
-                        wire.fill_ahead(cx)
-                    }
-                    Wire::Http2(_) => Poll::Ready(Ok(0)),
-                });
-                match read.await {
-                    Ok(0) | Err(_) => return,
-                    Ok(read) => dropped += read,
-                }
-            }
-        };
-        let _ = tokio::time::timeout(span, drain).await;
     }
 }
 
@@ -612,6 +630,17 @@ impl Wire {
             Self::Http1(wire) => wire.guard == BodyGuard::Done,
             Self::Http2(wire) => wire.body_done(),
         }
+    }
+
+    /// Whether another request may follow: all of this one was read, and the client sends on.
+    fn may_go_on(&self) -> bool {
+        let ended = matches!(self, Self::Http1(wire) if wire.ended);
+        self.body_done() && !ended
+    }
+
+    /// Whether the client sends no more, and may still read.
+    fn half_closed(&self) -> bool {
+        matches!(self, Self::Http1(wire) if wire.ended && wire.half_close)
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -637,14 +666,26 @@ impl State {
             Wire::Http1(wire) => wire.poll_piece(cx),
             Wire::Http2(wire) => wire.poll_piece(cx),
         };
+        if let Poll::Ready(Ok(Some(piece))) = &read {
+            self.received += piece.len() as u64;
+        }
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
+            Poll::Ready(Ok(Some(_))) if self.received > self.most => {
+                // Said once: who reads on drops the rest.
+                self.most = u64::MAX;
+                self.waits.fault = Some(Fault::TooLarge);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
             Poll::Ready(Ok(Some(ref piece))) => self.waits.body_goes_on(piece.len()),
             Poll::Ready(Ok(None)) if tunnel => {}
             Poll::Ready(Ok(None)) => self.waits.body_ended(),
             Poll::Ready(Err(ref error)) => {
                 if error.kind() == io::ErrorKind::InvalidData {
                     self.waits.fault = Some(Fault::Framing);
+                    self.persistent = false;
+                } else if self.wire.half_closed() {
+                    self.waits.fault = Some(Fault::Incomplete);
                     self.persistent = false;
                 }
             }

@@ -10,6 +10,8 @@ pub(super) struct Patience {
     /// What a byte gives back; zero: any of them gives back all.
     per_byte: Duration,
     spent: Duration,
+    /// In all, however much was made good.
+    waited: Duration,
     since: Option<Instant>,
 }
 
@@ -20,6 +22,7 @@ impl Patience {
             limit,
             per_byte,
             spent: Duration::ZERO,
+            waited: Duration::ZERO,
             since: None,
         }
     }
@@ -35,6 +38,11 @@ impl Patience {
         self.since.is_some()
     }
 
+    /// How long it was waited for in all.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// It is waited for: says until when at most.
     pub(super) fn waits(&mut self) -> Option<Instant> {
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -44,6 +52,9 @@ impl Patience {
     /// So many bytes moved; says whether they were waited for.
     pub(super) fn moved(&mut self, bytes: usize) -> bool {
         let since = self.since.take();
+        if let Some(since) = since {
+            self.waited = self.waited.saturating_add(since.elapsed());
+        }
         if since.is_some() || !self.spent.is_zero() {
             self.settle(since.map(|since| since.elapsed()), bytes);
         }

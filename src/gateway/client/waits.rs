@@ -57,6 +57,11 @@ impl Waits {
         self.taking.is_waiting()
     }
 
+    /// How long the client was waited for in all, to send and to take.
+    pub(super) fn for_client(&self) -> Duration {
+        self.sending.waited().saturating_add(self.taking.waited())
+    }
+
     /// So much of the body came.
     pub(super) fn body_goes_on(&mut self, bytes: usize) {
         self.sending.moved(bytes);

@@ -102,6 +102,16 @@ pub(crate) fn has_no_body(status: u16, head_only: bool) -> bool {
     head_only || status < 200 || matches!(status, 204 | 304)
 }
 
+/// Whether an answer may have this status (RFC 9110 §15).
+pub(crate) fn is_status(status: u16) -> bool {
+    (100..600).contains(&status)
+}
+
+/// Whether a field is one by which the gateway speaks of itself: what an upstream says there is left out.
+pub(crate) fn is_ours(name: &[u8]) -> bool {
+    name.len() == 10 && name.eq_ignore_ascii_case(b"x-fallback")
+}
+
 /// Writes the line before a chunk of `length` bytes.
 pub(crate) fn put_chunk_size(out: &mut BytesMut, length: usize) {
     // At most 16 digits and the line's end: no allocation.

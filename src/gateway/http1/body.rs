@@ -27,12 +27,16 @@ pub(crate) struct Chunks {
     at: At,
     /// Bytes of extensions and trailers so far.
     extra: u32,
+    /// Blanks may stand behind a size.
+    blanks: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// Digits of a size: how many, and their value.
     Size { digits: u8, value: u64 },
+    /// Blanks behind a size.
+    Blanks { size: u64, seen: u8 },
     /// Behind a size, up to CR.
     Extension { size: u64 },
     /// LF of a size line.
@@ -57,6 +61,8 @@ enum At {
 
 /// Most bytes of chunk extensions and trailers in one body.
 const MOST_EXTRA: u32 = 16 << 10;
+/// Most blanks behind a size: whoever pads it pads it to the width of a number.
+const MOST_BLANKS: u8 = 32;
 
 impl BodyGuard {
     /// The guard for a body framed so.
@@ -70,7 +76,20 @@ impl BodyGuard {
                     value: 0,
                 },
                 extra: 0,
+                blanks: false,
             }),
+        }
+    }
+
+    /// The same for an answer: some origins pad the sizes of their chunks to one width. It has one meaning, and is not
+    /// passed on; in a request nobody needs it.
+    pub(crate) fn of_answer(framing: Framing) -> Self {
+        match Self::new(framing) {
+            Self::Chunked(chunks) => Self::Chunked(Chunks {
+                blanks: true,
+                ..chunks
+            }),
+            other => other,
         }
     }
 
@@ -169,6 +188,15 @@ impl Chunks {
             (At::Size { digits: 0, .. }, _) => return Err(Malformed),
             (At::Size { value, .. }, b'\r') => At::SizeEnd { size: value },
             (At::Size { value, .. }, b';') => At::Extension { size: value },
+            (At::Size { value: size, .. }, b' ' | b'\t') if self.blanks => {
+                At::Blanks { size, seen: 1 }
+            }
+            (At::Blanks { size, seen }, b' ' | b'\t') if seen < MOST_BLANKS => {
+                let seen = seen + 1;
+                At::Blanks { size, seen }
+            }
+            (At::Blanks { size, .. }, b'\r') => At::SizeEnd { size },
+            (At::Blanks { size, .. }, b';') => At::Extension { size },
             (At::Extension { size }, b'\r') => At::SizeEnd { size },
             (At::Extension { .. } | At::Trailer, b'\t' | 0x20..=0x7e | 0x80..) => {
                 self.count()?;
@@ -265,6 +293,34 @@ mod tests {
         }
         let long = [b"1;".to_vec(), vec![b'x'; MOST_EXTRA as usize + 1]].concat();
         assert_eq!(read(&long, 4096), Err(Malformed));
+    }
+
+    #[test]
+    fn blanks_behind_a_size_are_read_in_an_answer() {
+        let read = |body: &[u8]| {
+            let mut guard = BodyGuard::of_answer(Framing::Chunked);
+            let mut payload = Vec::new();
+            let taken = guard.admit(body, |data| payload.extend_from_slice(data));
+            taken.map(|_| (payload, guard == BodyGuard::Done))
+        };
+        for body in [
+            &b"4 \r\nWiki\r\n0\r\n\r\n"[..],
+            b"4   \t\r\nWiki\r\n0  \r\n\r\n",
+            b"4 ;a=b\r\nWiki\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(read(body), Ok((b"Wiki".to_vec(), true)), "{body:?}");
+        }
+        for body in [
+            &b" 4\r\nWiki\r\n"[..],
+            b"\t4\r\nWiki\r\n",
+            b"4 0\r\nWiki\r\n",
+            b" \r\n",
+            b"4 \n",
+        ] {
+            assert_eq!(read(body), Err(Malformed), "{body:?}");
+        }
+        let padded = [b"1".to_vec(), vec![b' '; usize::from(MOST_BLANKS) + 1]].concat();
+        assert_eq!(read(&padded), Err(Malformed), "and bounded");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::body::BodyGuard;
 use super::head::{self, Head, Scan};
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
-use crate::gateway::client::{ClientIo, NoHead};
+use crate::gateway::client::{ClientIo, NoHead, Rest};
 use crate::gateway::connection::{Closing, Door, Gist, Outcome, exchange, refuse};
 use crate::gateway::ctx::Peer;
 use crate::gateway::http2;
@@ -41,43 +41,50 @@ where
 {
     let client = ClientIo::new(socket);
     let mut served = 0;
-    let mut clean = true;
     let Some(first) = door.state.snapshot() else {
         return Ended::Over;
     };
     let mut limits = first.config.server.client;
     drop(first);
-    while clean {
+    loop {
         let next = next_head(&client, &limits, closing).await;
         // Taken when the head is here: a connection may wait long, and what is in force by then decides.
         let Some(snapshot) = door.state.snapshot() else {
             break;
         };
         limits = snapshot.config.server.client;
-        clean = match next {
+        let after = match next {
             Next::Request(request, head) => {
                 served += 1;
                 let last = served >= limits.keepalive_requests;
                 one_request(&client, peer, snapshot, (request, head), last, door).await
             }
-            Next::Refused(_, bytes) if either && served == 0 && http2::is_preface(&bytes) => {
+            Next::Refused(_, bytes, _) if either && served == 0 && http2::is_preface(&bytes) => {
                 let socket = client.into_socket();
                 return socket.map_or(Ended::Over, |(socket, rest)| {
                     Ended::Preface(socket, [bytes, rest].concat().into())
                 });
             }
-            Next::Refused(refusal, bytes) => {
+            Next::Refused(refusal, bytes, rest) => {
                 let gist = gist(&bytes);
                 refuse(&client, peer, &snapshot, refusal, gist, door).await;
-                client.linger().await;
-                false
+                After::Lingers(rest)
             }
             Next::Idle => {
                 client.part().await;
-                false
+                After::Ends
             }
             Next::Closed => break,
         };
+        match after {
+            After::GoesOn => {}
+            After::Lingers(rest) => {
+                // Boxed: few connections come to that, and each would hold room for it.
+                Box::pin(client.linger(rest, &limits, &door.state.admission)).await;
+                break;
+            }
+            After::Ends => break,
+        }
     }
     Ended::Over
 }
@@ -87,8 +94,8 @@ const LATE: Duration = Duration::from_secs(1);
 
 enum Next {
     Request(Box<RequestHeader>, Head),
-    /// With what there was of the head.
-    Refused(Refusal, Bytes),
+    /// With what there was of the head, and what may still come.
+    Refused(Refusal, Bytes, Rest),
     /// No request came in its time.
     Idle,
     /// The client is gone.
@@ -121,7 +128,7 @@ async fn next_head(
             Err(NoHead::TimedOut) => {
                 let refusal =
                     Refusal::new(Reason::RequestTimeout, "the request head took too long");
-                return Next::Refused(refusal, client.peek());
+                return Next::Refused(refusal, client.peek(), Rest::Nothing);
             }
         }
     }
@@ -130,10 +137,10 @@ async fn next_head(
             let bytes = client.take_head(start, length);
             match head::parse(&bytes, limits) {
                 Ok((request, head)) => Next::Request(request, head),
-                Err(refusal) => Next::Refused(refusal, bytes),
+                Err(refusal) => Next::Refused(refusal, bytes, Rest::Unknown),
             }
         }
-        Some((_, Scan::TooLong(refusal))) => Next::Refused(refusal, client.peek()),
+        Some((_, Scan::TooLong(refusal))) => Next::Refused(refusal, client.peek(), Rest::Head),
         Some((_, Scan::Partial)) | None => Next::Closed,
     }
 }
@@ -199,7 +206,17 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
     if bytes.starts_with(b"\r\n") { 2 } else { 0 }
 }
 
-/// Serves one message. Says whether the connection can go on.
+/// What becomes of a connection after a message.
+enum After {
+    /// It can go on.
+    GoesOn,
+    /// It ends, and what its client still sends is in the way of the answer.
+    Lingers(Rest),
+    /// It ends.
+    Ends,
+}
+
+/// Serves one message.
 async fn one_request<A>(
     client: &Arc<ClientIo>,
     peer: &Arc<Peer>,
@@ -207,7 +224,7 @@ async fn one_request<A>(
     (request, head): (Box<RequestHeader>, Head),
     last: bool,
     door: &Door<A>,
-) -> bool
+) -> After
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -215,18 +232,17 @@ where
     let limits = &snapshot.config.server.client;
     client.begin(BodyGuard::new(head.framing), persistent, limits);
     if exchange(client, peer, snapshot, (request, head), door).await == Outcome::Abandoned {
-        client.linger().await;
-        return false;
+        return After::Lingers(Rest::Body);
     }
     // A client that was not told of the end is not left in the middle: its next answer tells it.
     if client.goes_on() {
-        return true;
+        return After::GoesOn;
     }
     let whole = client.drop_body();
     if !client.upgraded() && (!whole || client.has_ahead()) {
-        client.linger().await;
+        return After::Lingers(Rest::Body);
     }
-    false
+    After::Ends
 }
 
 /// As much of a refused request line as can be told.
@@ -254,5 +270,16 @@ fn gist(bytes: &[u8]) -> Gist {
         } else {
             Version::HTTP_11
         },
+        grpc: speaks_grpc(bytes),
     }
+}
+
+/// The same of its `Content-Type`.
+fn speaks_grpc(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-type:";
+    bytes.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let named = line.get(..NAME.len());
+        named.is_some_and(|name| name.eq_ignore_ascii_case(NAME))
+            && head::is_grpc(line[NAME.len()..].trim_ascii())
+    })
 }

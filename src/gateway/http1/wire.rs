@@ -19,6 +19,10 @@ pub(crate) struct Http1Wire {
     /// Read, not yet looked at.
     pub(crate) ahead: BytesMut,
     pub(crate) guard: BodyGuard,
+    /// A client that says it sends no more still gets its answer.
+    pub(crate) half_close: bool,
+    /// The client said so.
+    pub(crate) ended: bool,
     /// Answer bytes not yet written.
     outgoing: BytesMut,
     /// How the body of the answer is delimited.
@@ -39,6 +43,8 @@ impl Http1Wire {
             socket,
             ahead: BytesMut::new(),
             guard: BodyGuard::Done,
+            half_close: false,
+            ended: false,
             outgoing: BytesMut::new(),
             delimited: Delimited::Absent,
             closed: false,
@@ -68,6 +74,42 @@ impl Http1Wire {
             let _ = self.admit(|_| {});
         }
         self.guard == BodyGuard::Done
+    }
+
+    /// Reads more of the body and drops it: so many bytes, 0 at the end. What is behind it stays.
+    pub(crate) fn poll_drop_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.guard == BodyGuard::Raw {
+            return Poll::Ready(Ok(0));
+        }
+        let read = std::task::ready!(self.fill_body(cx))?;
+        self.drop_body();
+        Poll::Ready(Ok(read))
+    }
+
+    /// Drops what was read ahead, and reads and drops more: so many bytes, which `see` is shown; 0 at the end. The end of
+    /// the body is noticed on the way; what is behind it is dropped, too.
+    pub(crate) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut see: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
+        if !self.ahead.is_empty() {
+            let here = std::mem::take(&mut self.ahead);
+            see(&here);
+            self.follow(&here);
+            return Poll::Ready(Ok(here.len()));
+        }
+        let mut spare = [const { MaybeUninit::uninit() }; READ_BODY];
+        let mut buf = ReadBuf::uninit(&mut spare);
+        std::task::ready!(self.socket.poll_read(cx, &mut buf))?;
+        see(buf.filled());
+        self.follow(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Follows bytes that are dropped. Of a body that is malformed nobody knows the end.
+    fn follow(&mut self, bytes: &[u8]) {
+        let _ = self.guard.admit(bytes, |_| {});
     }
 
     /// Takes what belongs to this body from `ahead` and shows its payload.
@@ -144,16 +186,24 @@ impl Http1Wire {
             }
             match std::task::ready!(self.fill_body(cx))? {
                 0 if self.guard == BodyGuard::Raw => return Poll::Ready(Ok(None)),
-                0 => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                0 => {
+                    self.ended = true;
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 _ => {}
             }
         }
     }
 
-    /// Waits for the client to go away. What it sends ahead stays here, and no more of it is read until its turn.
+    /// Waits for the client to go away. What it sends ahead stays here, and no more of it is read until its turn. Where it
+    /// may close its side alone, the end of what it sends says nothing of whether it still reads.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.ahead.is_empty() {
+        if self.ended && !self.half_close {
+            return Poll::Ready(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.ahead.is_empty() && !self.ended {
             match self.fill_ahead(cx) {
+                Poll::Ready(Ok(0)) if self.half_close => self.ended = true,
                 Poll::Ready(Ok(0)) => return Poll::Ready(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(_)) | Poll::Pending => {}

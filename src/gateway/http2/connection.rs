@@ -12,15 +12,18 @@ use http::Request;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::v2::server::default_h2_options;
 
+use super::blocks::Flaw;
 use super::head;
 use super::traffic::{Traffic, Watched};
 use super::wire::Http2Wire;
 use crate::config::ClientLimits;
 use crate::gateway::alarm::Alarm;
-use crate::gateway::client::ClientIo;
+use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::connection::{Closing, Door, Gist, exchange, refuse};
 use crate::gateway::ctx::Peer;
 use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::head::bad;
+use crate::gateway::outgoing_head::is_grpc;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
 
@@ -35,12 +38,19 @@ const STREAM_ERRORS: usize = 128;
 const EARLY_RESETS: usize = 20;
 /// What the codec counts for each field besides its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
+/// How many times what a head may have the codec decodes, before it ends the connection.
+const BLOCK: usize = 4;
 /// How long a client may take to close a connection that was ended.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Most that the fields of a request may amount to, as the codec counts.
+fn largest_head(limits: &ClientLimits) -> usize {
+    limits.max_header_bytes + limits.max_uri + limits.max_headers * FIELD_OVERHEAD
+}
+
 /// The framework's bounds, and ours.
 fn options(limits: &ClientLimits) -> Builder {
-    let head = limits.max_header_bytes + limits.max_uri + limits.max_headers * FIELD_OVERHEAD;
+    let head = largest_head(limits);
     let mut options = default_h2_options();
     options
         .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
@@ -68,7 +78,8 @@ pub(crate) async fn serve<A>(
     let mut limits = snapshot.config.server.client;
     drop(snapshot);
     let traffic = Arc::new(Traffic::default());
-    let socket = Watched::new(socket, read, Arc::clone(&traffic));
+    let longest_block = BLOCK * largest_head(&limits);
+    let socket = Watched::new(socket, read, Arc::clone(&traffic), longest_block);
     let begun = options(&limits).handshake(socket);
     let Ok(Ok(connection)) = tokio::time::timeout(limits.header_timeout, begun).await else {
         return;
@@ -104,8 +115,14 @@ pub(crate) async fn serve<A>(
         served.traffic.accepted();
         let (parts, body) = request.into_parts();
         let bodiless = body.is_end_stream();
+        let stream_id = respond.stream_id().as_u32();
+        let has_fragment = served.traffic.has(Flaw::Fragment(stream_id));
         let client = ClientIo::stream(Http2Wire::new(body, respond, served.traffic.enter()));
-        let request = Incoming { parts, bodiless };
+        let request = Incoming {
+            parts,
+            bodiless,
+            has_fragment,
+        };
         let (peer, door) = (Arc::clone(peer), Arc::clone(&door));
         tokio::spawn(async move { stream(&client, &peer, snapshot, request, &door).await });
     }
@@ -186,6 +203,8 @@ impl Served {
 struct Incoming {
     parts: http::request::Parts,
     bodiless: bool,
+    /// The codec dropped a fragment from its path.
+    has_fragment: bool,
 }
 
 /// Serves one stream.
@@ -193,20 +212,29 @@ async fn stream<A>(
     client: &Arc<ClientIo>,
     peer: &Arc<Peer>,
     snapshot: Arc<Snapshot>,
-    Incoming { parts, bodiless }: Incoming,
+    Incoming {
+        parts,
+        bodiless,
+        has_fragment,
+    }: Incoming,
     door: &Door<A>,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let limits = &snapshot.config.server.client;
+    let limits = snapshot.config.server.client;
     let gist = Gist {
         method: parts.method.clone(),
         uri: parts.uri.clone(),
         version: parts.version,
+        grpc: is_grpc(&parts.headers),
     };
-    match head::judge(parts, bodiless, limits) {
+    let judged = match has_fragment {
+        true => Err(bad("the request target holds a character it may not")),
+        false => head::judge(parts, (bodiless, gist.grpc), &limits),
+    };
+    match judged {
         Ok(request) => {
-            client.begin(BodyGuard::Done, true, limits);
+            client.begin(BodyGuard::Done, true, &limits);
             exchange(client, peer, snapshot, request, door).await;
             if client.answered() && !client.complete() {
                 client.break_off();
@@ -215,6 +243,8 @@ async fn stream<A>(
         Err(refusal) => refuse(client, peer, &snapshot, refusal, gist, door).await,
     }
     if client.complete() && !client.body_done() {
-        client.linger().await;
+        client
+            .linger(Rest::Body, &limits, &door.state.admission)
+            .await;
     }
 }

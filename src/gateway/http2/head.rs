@@ -1,8 +1,10 @@
 //! The head of a request as a stream carries it. What the codec lets through is judged like the head of HTTP/1: a field
 //! that two parsers could read differently never reaches an origin.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Uri, Version};
 use pingora::http::RequestHeader;
 
@@ -10,15 +12,16 @@ use crate::config::ClientLimits;
 use crate::filter::Refusal;
 use crate::gateway::decide::{GRPC_TIMEOUT, X_REQUEST_DEADLINE};
 use crate::gateway::http1::head::{
-    Framing, Head, bad, check_target, content_length, headers_too_large, host_invalid,
-    is_authority, never_served, only_continue, two_hosts, uri_too_long,
+    Framing, Head, bad, check_method, check_target, content_length, escape_target,
+    headers_too_large, host_invalid, is_authority, never_served, only_continue, two_hosts,
+    uri_too_long,
 };
 
-/// Judges a head; `bodiless`: the stream ended with it. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
+/// Judges a head; `bodiless`: the stream ended with it; `grpc`: its client speaks that. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
 /// fields of a connection, pseudo-fields that are missing, unknown or out of place, names in upper case.
 pub(super) fn judge(
     parts: Parts,
-    bodiless: bool,
+    (bodiless, grpc): (bool, bool),
     limits: &ClientLimits,
 ) -> Result<(Box<RequestHeader>, Head), Refusal> {
     let mut headers = parts.headers;
@@ -30,6 +33,17 @@ pub(super) fn judge(
     if headers.len() > limits.max_headers || size > limits.max_header_bytes {
         return Err(headers_too_large(limits));
     }
+    // RFC 9113 §8.2.1; over HTTP/1 they are no part of a value.
+    if headers.values().any(has_blank_ends) {
+        return Err(bad("a header field value begins or ends with a blank"));
+    }
+    check_method(parts.method.as_str().as_bytes())?;
+    let scheme = parts.uri.scheme();
+    if scheme.is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(bad(
+            "the request target's scheme is none that is served here",
+        ));
+    }
     if matches!(parts.method, Method::CONNECT | Method::TRACE) {
         return Err(never_served());
     }
@@ -37,9 +51,13 @@ pub(super) fn judge(
     if target.len() > limits.max_uri {
         return Err(uri_too_long(limits));
     }
-    if check_target(parts.method.as_str().as_bytes(), target.as_bytes())?.is_some() {
+    let checked = check_target(parts.method.as_str().as_bytes(), target.as_bytes())?;
+    if checked.authority.is_some() {
         return Err(bad("the request target must begin with a slash"));
     }
+    let raw = checked
+        .raw
+        .then(|| Bytes::copy_from_slice(target.as_bytes()));
     let framing = framing(&headers, bodiless)?;
     let expects_continue = expects_continue(&headers)?;
     let ambiguous = ["content_length", "transfer_encoding"];
@@ -64,6 +82,7 @@ pub(super) fn judge(
         persistent: true,
         end_to_end: true,
         deadline: headers.contains_key(&X_REQUEST_DEADLINE) || headers.contains_key(&GRPC_TIMEOUT),
+        grpc,
     };
     let (mut request, ()) = http::Request::new(()).into_parts();
     request.method = parts.method;
@@ -72,9 +91,20 @@ pub(super) fn judge(
         .into_parts()
         .path_and_query
         .map_or_else(Uri::default, Uri::from);
+    if let Some(received) = raw {
+        let (target, received) = escape_target(received)?;
+        request.uri = Uri::from(target);
+        request.extensions.insert(received);
+    }
     request.version = Version::HTTP_2;
     request.headers = headers;
     Ok((Box::new(RequestHeader::from(request)), head))
+}
+
+fn has_blank_ends(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    let ends = [value.first(), value.last()];
+    ends.iter().any(|end| matches!(end, Some(b' ' | b'\t')))
 }
 
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");

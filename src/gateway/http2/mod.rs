@@ -3,8 +3,10 @@
 //! time limits.
 
 pub(super) mod answer;
+mod blocks;
 pub(super) mod connection;
-pub(super) mod head;
+pub(super) mod fields;
+mod head;
 mod traffic;
 pub(super) mod wire;
 

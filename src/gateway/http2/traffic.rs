@@ -7,17 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocks::{Blocks, Flaw};
 use crate::gateway::socket::Socket;
 
 /// Most bytes that may come while nobody is served: no request, no piece of a body, no answer going out. Frames that ask
 /// for nothing (PING, SETTINGS, PRIORITY, windows opened by a byte, padding) are answered or dropped by the codec at no
 /// cost of memory; more of them than this are a flood (CVE-2019-9512, CVE-2019-9515, CVE-2019-9518).
 const IDLE_BYTES: usize = 1 << 20;
+/// Streams that may wait with a flaw to be looked at; with more all are taken to have one.
+const FLAWED: usize = 64;
 /// Streams that a client may give up before most of its streams have to be served (CVE-2023-44487).
 const GIVEN_UP: u32 = 100;
 
@@ -30,6 +33,9 @@ pub(super) struct Traffic {
     given_up: AtomicU32,
     is_stalled: AtomicBool,
     stalled: Mutex<Option<Instant>>,
+    /// Streams in which something is wrong that the codec does not tell.
+    is_flawed: AtomicBool,
+    flaws: Mutex<Vec<Flaw>>,
     /// Wakes the connection when its last stream ended.
     quiet: AtomicWaker,
 }
@@ -44,6 +50,31 @@ impl Traffic {
     /// Something was asked, sent or served.
     fn useful(&self) {
         self.idle_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// The codec is about to be shown something that it does not tell.
+    fn tell(&self, flaw: Flaw) {
+        let mut flaws = self.flaws.lock();
+        if flaws.len() < FLAWED {
+            flaws.push(flaw);
+        } else {
+            *flaws = vec![Flaw::Lost];
+        }
+        self.is_flawed.store(true, Ordering::Release);
+    }
+
+    /// Whether this is wrong; it is told once.
+    pub(super) fn has(&self, flaw: Flaw) -> bool {
+        if !self.is_flawed.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut flaws = self.flaws.lock();
+        if flaws.contains(&Flaw::Lost) {
+            return true;
+        }
+        let before = flaws.len();
+        flaws.retain(|known| *known != flaw);
+        flaws.len() < before
     }
 
     /// A stream begins; it ends with what is returned.
@@ -100,6 +131,11 @@ impl Open {
         self.0.useful();
     }
 
+    /// Whether the trailers of this stream are malformed.
+    pub(super) fn has_malformed_trailers(&self, stream: u32) -> bool {
+        self.0.has(Flaw::Trailers(stream))
+    }
+
     /// The client does not want the answer any more.
     pub(super) fn given_up(&self) {
         self.0.given_up.fetch_add(1, Ordering::Relaxed);
@@ -119,14 +155,22 @@ pub(super) struct Watched {
     socket: Socket,
     read: Bytes,
     traffic: Arc<Traffic>,
+    blocks: Blocks,
 }
 
 impl Watched {
-    pub(super) fn new(socket: Socket, read: Bytes, traffic: Arc<Traffic>) -> Self {
+    /// `read` was read from the socket already; a block of fields has so many bytes at most.
+    pub(super) fn new(
+        socket: Socket,
+        read: Bytes,
+        traffic: Arc<Traffic>,
+        longest_block: usize,
+    ) -> Self {
         Self {
             socket,
             read,
             traffic,
+            blocks: Blocks::new(longest_block),
         }
     }
 }
@@ -139,14 +183,22 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         if !self.read.is_empty() {
             let length = self.read.len().min(buf.remaining());
-            buf.put_slice(&self.read[..length]);
-            self.read.advance(length);
+            let read = self.read.split_to(length);
+            buf.put_slice(&read);
+            let Self {
+                blocks, traffic, ..
+            } = &mut *self;
+            blocks.follow(&read, |flaw| traffic.tell(flaw));
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         std::task::ready!(self.socket.poll_read(cx, buf))?;
-        let came = buf.filled().len() - before;
-        self.traffic.idle_bytes.fetch_add(came, Ordering::Relaxed);
+        let came = &buf.filled()[before..];
+        let Self {
+            blocks, traffic, ..
+        } = &mut *self;
+        traffic.idle_bytes.fetch_add(came.len(), Ordering::Relaxed);
+        blocks.follow(came, |flaw| traffic.tell(flaw));
         Poll::Ready(Ok(()))
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Http2Wire {
     left: Option<u64>,
     /// Of the body, not yet handed to the codec: the client's window is not open for it.
     pending: Bytes,
+    /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
+    malformed: bool,
     /// The answer ends behind `pending`, perhaps with trailers.
     ending: Option<Option<HeaderMap>>,
     open: Open,
@@ -45,6 +47,7 @@ impl Http2Wire {
             sending: Sending::Head(respond),
             left: None,
             pending: Bytes::new(),
+            malformed: false,
             ending: None,
             open,
         }
@@ -73,10 +76,15 @@ impl Http2Wire {
                 Some(Err(error)) => return Poll::Ready(Err(gone(error))),
                 None => {
                     let trailers = std::task::ready!(incoming.poll_trailers(cx));
+                    let stream = incoming.stream_id().as_u32();
                     if let Err(error) = trailers {
                         return Poll::Ready(Err(gone(error)));
                     }
                     self.incoming = None;
+                    if self.open.has_malformed_trailers(stream) {
+                        self.malformed = true;
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
                 }
             }
         }
@@ -101,12 +109,27 @@ impl Http2Wire {
             Sending::Failed => return Poll::Ready(io::ErrorKind::ConnectionReset.into()),
         };
         Poll::Ready(match reset {
+            Ok(_) if self.broke_rules(cx) => io::ErrorKind::InvalidData.into(),
             Ok(_) => {
                 self.open.given_up();
                 io::ErrorKind::ConnectionReset.into()
             }
             Err(error) => gone(error),
         })
+    }
+
+    /// Whether it was the codec that reset the stream, for what came of its body.
+    fn broke_rules(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(incoming) = &mut self.incoming else {
+            return false;
+        };
+        loop {
+            match incoming.poll_data(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return error.is_library(),
+                Poll::Ready(None) | Poll::Pending => return false,
+            }
+        }
     }
 
     /// Sends an informational head.
@@ -134,6 +157,9 @@ impl Http2Wire {
         delimited: Delimited,
         extra: &Extra,
     ) {
+        if self.malformed {
+            return self.reset(Reason::PROTOCOL_ERROR);
+        }
         let Sending::Head(respond) = &mut self.sending else {
             return;
         };
@@ -244,17 +270,27 @@ impl Http2Wire {
 
     /// Ends the stream so that the client sees that something is missing.
     pub(crate) fn break_off(&mut self) {
+        self.reset(match self.malformed {
+            true => Reason::PROTOCOL_ERROR,
+            false => Reason::INTERNAL_ERROR,
+        });
+    }
+
+    fn reset(&mut self, reason: Reason) {
         match &mut self.sending {
-            Sending::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-            Sending::Body(stream) => stream.send_reset(Reason::INTERNAL_ERROR),
+            Sending::Head(respond) => respond.send_reset(reason),
+            Sending::Body(stream) => stream.send_reset(reason),
             Sending::Ended | Sending::Failed => return,
         }
         self.sending = Sending::Failed;
     }
 }
 
-/// The client gave the stream up, or the connection is gone.
+/// The client gave the stream up, or the connection is gone; or it was the codec that reset a stream that is malformed.
 fn gone(error: h2::Error) -> io::Error {
+    if error.is_reset() && error.is_library() {
+        return io::ErrorKind::InvalidData.into();
+    }
     error
         .into_io()
         .unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())

@@ -20,6 +20,7 @@ use crate::gateway::ctx::{Ctx, Peer};
 use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra, whole_seconds};
 use crate::gateway::http1::head::Head;
 use crate::gateway::inbound::Arrival;
+use crate::gateway::reply::{Caller, GRPC};
 use crate::gateway::snapshot::{Snapshot, Target};
 use crate::gateway::{decide, reply};
 
@@ -72,7 +73,7 @@ where
         client.end_after();
     }
     // A body that is here already is dropped, so that the connection can go on.
-    client.drop_body();
+    client.drop_body_here().await;
     let keep_alive = snapshot.config.server.client.keepalive_timeout;
     client.set_extra(Extra {
         trace: Some(ctx.trace),
@@ -80,11 +81,17 @@ where
         ..Extra::default()
     });
     let format = snapshot.config.server.error_format;
-    let (content_type, body) = reply::body(&refusal, format, ctx.uri.path(), &ctx.trace);
+    let caller = Caller::of(head);
+    let (content_type, body) = if caller.reads_head_alone() {
+        (GRPC, String::new())
+    } else {
+        reply::body(&refusal, format, ctx.uri.path(), &ctx.trace)
+    };
     let told = Told {
         status: refusal.reason.status(),
         content_type,
         length: body.len() as u64,
+        grpc: caller.grpc.then(|| reply::grpc_fields(&refusal)),
         retry_after: whole_seconds(refusal.retry_after.unwrap_or_default()).max(1),
     };
     let delimited = if request.method == Method::HEAD {
@@ -108,12 +115,14 @@ where
     Met::Refusal
 }
 
-/// The head of a refusal, without a map for its three fields.
+/// The head of a refusal, without a map for its few fields.
 struct Told {
     status: u16,
     content_type: &'static str,
     length: u64,
     retry_after: u64,
+    /// Status and message of gRPC, for those who look for them.
+    grpc: Option<[String; 2]>,
 }
 
 impl AnswerHead for Told {
@@ -129,6 +138,10 @@ impl AnswerHead for Told {
 
     fn each(&self, mut show: impl FnMut(&[u8], &[u8])) {
         show(b"Content-Type", self.content_type.as_bytes());
+        if let Some([status, message]) = &self.grpc {
+            show(b"grpc-status", status.as_bytes());
+            show(b"grpc-message", message.as_bytes());
+        }
         for (name, number) in [
             (&b"Content-Length"[..], self.length),
             (b"Retry-After", self.retry_after),

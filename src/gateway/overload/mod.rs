@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
+use super::auth_buffer;
 use super::ctx::Ctx;
 use super::forward;
 use super::session::read_error;
@@ -333,8 +334,7 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     }
     // That of another upstream is not needed any more; nobody holds one and waits for another.
     ctx.held.place = None;
-    let class = ctx.route.as_ref().map(|route| route.class);
-    let class = class.unwrap_or_default();
+    let class = class(ctx);
     let place = match gate.enter(class) {
         Some(place) => place,
         None => {
@@ -349,6 +349,30 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
     };
     ctx.held.place = Some(place);
     Ok(())
+}
+
+/// The class of a request.
+pub(super) fn class(ctx: &Ctx) -> Class {
+    let class = ctx.route.as_ref().map(|route| route.class);
+    class.unwrap_or_default()
+}
+
+/// No place is free.
+pub(super) struct Full;
+
+/// A place that is free, where the upstream counts them, for what had better not be sent than wait: a try beside one that
+/// holds a place already, or a copy.
+pub(super) fn free_place(pool: &Pool, class: Class) -> Result<Option<Place>, Full> {
+    let Some(gate) = pool.gate() else {
+        return Ok(None);
+    };
+    gate.enter(class).map(Some).ok_or(Full)
+}
+
+/// The try that holds this place is the request's from now on; that of the one before is free.
+pub(super) fn take_over(ctx: &mut Ctx, place: Option<Place>) {
+    ctx.held.place = place;
+    ctx.held.told = false;
 }
 
 /// The head of an answer came after so long. A connection that is switched over, as to a WebSocket, is no request any more:
@@ -388,6 +412,11 @@ fn refusal(ctx: &Ctx) -> Refusal {
         "more is asked for than can be served now",
     )
     .retry_after(wait)
+}
+
+/// The refusal of a body for which `server.auth_buffer` has no room.
+pub(super) fn auth_buffer_full(ctx: &Ctx) -> Refusal {
+    refusal(ctx).cause(auth_buffer::FULL)
 }
 
 /// Told to come again after one to so many seconds.

@@ -12,6 +12,7 @@ use pingora::{Error, ErrorType};
 use super::answer::{self, Answer, Invalid};
 use super::origin::{Origin, Socket};
 use super::rival::Rival;
+use super::tunnel::Tunnel;
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::{Ctx, Lane};
@@ -19,7 +20,8 @@ use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{chain, fallback, forward, policy, reply};
+use crate::gateway::{fallback, forward, hop_by_hop, policy, reply};
+use crate::observe::TunnelEnd;
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -42,6 +44,9 @@ pub(super) struct Exchange<'e> {
     lane: &'e Lane,
     /// One of them is under way.
     contested: bool,
+    /// What the connections became, when they were upgraded.
+    tunnel: Option<Box<Tunnel>>,
+    tunnel_end: Option<TunnelEnd>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +57,8 @@ enum Stage {
     Body(BodyGuard, Delimited),
     /// All of it is queued.
     Flush,
+    /// There is no HTTP any more.
+    Tunnel,
     /// It was delivered.
     Done,
 }
@@ -86,7 +93,11 @@ impl<'e> Exchange<'e> {
         upload: &'e mut Upload,
         lane: &'e Lane,
     ) -> Self {
-        let hedge = Hedge::of(ctx);
+        let start = ctx.start.as_ref();
+        // What becomes a tunnel becomes one with one endpoint.
+        let upgrade =
+            start.is_some_and(|start| hop_by_hop::asks_for_websocket(request, &start.head));
+        let hedge = if upgrade { None } else { Hedge::of(ctx) };
         Self {
             request,
             ctx,
@@ -101,6 +112,8 @@ impl<'e> Exchange<'e> {
             hedge,
             lane,
             contested: false,
+            tunnel: None,
+            tunnel_end: None,
         }
     }
 
@@ -108,6 +121,19 @@ impl<'e> Exchange<'e> {
     pub(super) fn reusable(self) -> Option<Socket> {
         let clean = self.persistent && self.unsent.is_none() && self.upload.sent();
         clean.then(|| self.origin.into_socket()).flatten()
+    }
+
+    /// Says that the tunnel is over to whoever is still there, if it became one.
+    pub(super) async fn part(&mut self) {
+        if let Some((tunnel, end)) = self.tunnel.take().zip(self.tunnel_end) {
+            let (origin, client) = (&mut self.origin, self.client);
+            tunnel.part(end, origin, client, self.ctx).await;
+        }
+    }
+
+    /// Whether it became a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel.is_some()
     }
 
     /// Goes on as far as it can without waiting.
@@ -150,7 +176,7 @@ impl<'e> Exchange<'e> {
         }
         if self.unsent.is_none() && self.upload.sent() {
             let (upload, request, lane) = (&*self.upload, self.request, self.lane);
-            hedge.poll_begin(cx, self.ctx, upload.replayable(), |contender, ctx| {
+            hedge.poll_begin(cx, self.ctx, upload.repeatable(), |contender, ctx| {
                 Rival::begin(contender, upload, request, ctx, lane)
             });
         }
@@ -183,6 +209,7 @@ impl<'e> Exchange<'e> {
                 Stage::Head => self.poll_head(cx),
                 Stage::Body(guard, delimited) => self.poll_body(cx, guard, delimited),
                 Stage::Flush => self.poll_end(cx),
+                Stage::Tunnel => self.poll_tunnel(cx),
                 Stage::Done => return Poll::Ready(Ok(())),
             };
             match next {
@@ -197,26 +224,30 @@ impl<'e> Exchange<'e> {
         if self.upload.sent() {
             return Ok(());
         }
-        match self
+        let sent = self
             .upload
-            .poll(cx, &mut self.origin, self.client, self.ctx)
-        {
+            .poll(cx, &mut self.origin, self.client, self.ctx);
+        if self.awaits_head() {
+            self.informed |= self.upload.asking.poll(cx, self.client);
+        }
+        match sent {
             Poll::Ready(Err(Stopped::Origin(error))) => {
                 self.upload.abandon();
                 self.unsent = Some(error);
                 Ok(())
             }
             Poll::Ready(Err(Stopped::Client(error))) => Err(read_error(&error)),
-            Poll::Ready(Err(Stopped::TooLarge)) => {
-                let most = self
-                    .ctx
-                    .route
-                    .as_ref()
-                    .map_or(u64::MAX, |route| route.max_body);
-                Err(forward::refused(self.ctx, chain::too_large(most)))
-            }
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
+    }
+
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
+        let Some(tunnel) = &mut self.tunnel else {
+            return Poll::Ready(Ok(Stage::Done));
+        };
+        let end = tunnel.poll(cx, &mut self.origin, self.client, self.ctx);
+        self.tunnel_end = Some(std::task::ready!(end));
+        Poll::Ready(Ok(Stage::Done))
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
@@ -254,21 +285,30 @@ impl<'e> Exchange<'e> {
             contested,
             ..
         } = self;
-        let mut room = answer::room();
-        let Some((answer, length)) = Answer::parse(&origin.incoming, &mut room).map_err(invalid)?
-        else {
+        let limits = forward::head_limits(ctx);
+        let (mut room, mut more) = (answer::room(), Vec::new());
+        let parsed = Answer::parse(&origin.incoming, limits, (&mut room, &mut more));
+        let Some((answer, length)) = parsed.map_err(invalid)? else {
             return Ok(Heads::Partial);
         };
-        if (100..200).contains(&answer.status()) {
-            if answer.status() == 101 {
-                return Err(invalid(Invalid("an upgrade that nobody asked for")));
-            }
+        if (100..200).contains(&answer.status()) && answer.status() != 101 {
             forward::informed(ctx)?;
-            client.inform(&answer, ctx.version);
-            self.informed = true;
+            if answer.status() != 100 || upload.asking.hear() {
+                client.inform(&answer, ctx.version);
+                self.informed = true;
+            }
             drop(answer);
             origin.incoming.advance(length);
             return Ok(Heads::Informational);
+        }
+        let head = ctx.start.as_ref().map(|start| &start.head);
+        let upgraded = answer.status() == 101;
+        if upgraded
+            && !(upload.sent()
+                && answer.opens_websocket()
+                && head.is_some_and(|head| hop_by_hop::asks_for_websocket(request, head)))
+        {
+            return Err(invalid(Invalid("an upgrade that nobody asked for")));
         }
         if let Some(name) = forward::load_header(ctx)
             && let Some(value) = answer.value(name.as_str())
@@ -283,6 +323,7 @@ impl<'e> Exchange<'e> {
         let head_only = request.method == Method::HEAD;
         let guard = answer.body(head_only);
         let delimited = match guard {
+            _ if upgraded => Delimited::Close,
             BodyGuard::Done if answer.length() != Some(0) => Delimited::Absent,
             BodyGuard::Done => Delimited::Length(0),
             _ => Delimited::with(answer.length(), ctx.version),
@@ -302,10 +343,17 @@ impl<'e> Exchange<'e> {
             None => client.begin_answer(&answer, delimited, ctx.version),
         }
         ctx.relayed = StatusCode::from_u16(answer.status()).ok();
-        self.persistent = answer.persistent() && guard != BodyGuard::Raw;
+        if upgraded {
+            client.upgrade(forward::tunnel_silence(ctx));
+            self.tunnel = Some(Box::new(Tunnel::new(ctx)));
+        }
+        self.persistent = answer.persistent() && guard != BodyGuard::Raw && !upgraded;
         drop(answer);
         origin.incoming.advance(length);
-        Ok(Heads::Final(Stage::Body(guard, delimited)))
+        Ok(Heads::Final(match upgraded {
+            true => Stage::Tunnel,
+            false => Stage::Body(guard, delimited),
+        }))
     }
 
     fn poll_body(

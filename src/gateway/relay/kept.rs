@@ -1,7 +1,6 @@
 //! Connections to endpoints that are kept for the next request. One set per worker.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -9,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::origin::Socket;
 use crate::primitives::UpstreamName;
+use crate::primitives::address::Address;
 use crate::upstream::Pool;
 
 /// How connections of an upstream are kept.
@@ -29,7 +29,7 @@ pub(crate) struct KeptConnections {
 /// What is kept of one upstream. The connection used last is used next, so that those not needed grow old and go.
 #[derive(Default)]
 struct Kept {
-    by_address: FxHashMap<SocketAddr, VecDeque<Idle>>,
+    by_address: FxHashMap<Address, VecDeque<Idle>>,
     count: usize,
 }
 
@@ -66,12 +66,12 @@ impl KeptConnections {
     pub(super) fn take(
         &self,
         keeping: &Keeping<'_>,
-        address: SocketAddr,
+        address: &Address,
         now: Instant,
     ) -> Option<Socket> {
         let upstreams = &mut *self.upstreams.lock();
         let kept = upstreams.get_mut(keeping.upstream)?;
-        let connections = kept.by_address.get_mut(&address)?;
+        let connections = kept.by_address.get_mut(address)?;
         while let Some(mut last) = connections.pop_back() {
             kept.count -= 1;
             if last.trust == keeping.trust && now < last.until && last.socket.is_open() {
@@ -85,7 +85,7 @@ impl KeptConnections {
     pub(super) fn put(
         &self,
         keeping: &Keeping<'_>,
-        address: SocketAddr,
+        address: &Address,
         socket: Socket,
         now: Instant,
     ) {
@@ -102,7 +102,12 @@ impl KeptConnections {
             trust: keeping.trust,
             until,
         };
-        kept.by_address.entry(address).or_default().push_back(idle);
+        match kept.by_address.get_mut(address) {
+            Some(connections) => connections.push_back(idle),
+            None => {
+                kept.by_address.insert(address.clone(), [idle].into());
+            }
+        }
         kept.count += 1;
         while kept.count > keeping.most {
             kept.drop_oldest();
@@ -110,9 +115,9 @@ impl KeptConnections {
     }
 
     /// Closes all connections to `address`.
-    pub(super) fn forget(&self, keeping: &Keeping<'_>, address: SocketAddr) {
+    pub(super) fn forget(&self, keeping: &Keeping<'_>, address: &Address) {
         if let Some(kept) = self.upstreams.lock().get_mut(keeping.upstream)
-            && let Some(closed) = kept.by_address.remove(&address)
+            && let Some(closed) = kept.by_address.remove(address)
         {
             kept.count -= closed.len();
         }

@@ -1,18 +1,18 @@
 //! The short way: from the client to HTTP/1 of the upstream, without the framework in between.
 //!
-//! Most requests need nothing but that. The framework would carry each through two tasks and two channels, clone its
-//! head, and watch every kept connection with a task of its own; that costs as much as all the rest. So a request
-//! whose upstream is reached over plain TCP in HTTP/1, and which asks for nothing that concerns the connection itself, is
-//! forwarded here. Upgrades, TLS and HTTP/2 towards upstreams and everything else go through the framework, save that an
-//! upstream whose endpoints are asked [one beside the other](super::hedge) is reached from here over TLS, too. Both ways ask
-//! [`forward`] which endpoint is next and whether a failure is tried again.
+//! The framework would carry each request through two tasks and two channels, clone its head, and watch every kept
+//! connection with a task of its own; that costs as much as all the rest, and it reads answers less strictly. So whatever
+//! goes to an upstream of HTTP/1 is forwarded here: over TCP, Unix sockets and TLS, WebSockets too. Every answer is judged
+//! by [`answer`]. All ways ask [`forward`] which endpoint is next and whether a failure is tried again.
 
 mod answer;
 mod exchange;
 mod kept;
 mod origin;
 mod rival;
+mod tunnel;
 mod upload;
+mod websocket;
 
 pub(super) use kept::KeptConnections;
 
@@ -28,7 +28,8 @@ use pingora::http::RequestHeader;
 use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
 use super::ctx::{Ctx, Lane};
-use super::forward::{self, Broken};
+use super::forward::{self, Broken, Way};
+use super::session::read_error;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
@@ -46,11 +47,7 @@ pub(super) fn can(ctx: &Ctx) -> bool {
 
 /// The same for another upstream.
 pub(super) fn can_to(pool: &Pool, ctx: &Ctx) -> bool {
-    pool.is_relayed()
-        && ctx
-            .start
-            .as_ref()
-            .is_some_and(|start| start.head.end_to_end)
+    pool.is_relayed() && ctx.start.is_some()
 }
 
 /// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
@@ -64,12 +61,15 @@ pub(super) async fn forward(
     };
     let client = Arc::clone(&start.client);
     let mut upload = upload::Upload::new(start.head.framing);
-    loop {
-        let endpoint = forward::choose(ctx).await?;
-        let (Some(pool), Some(address)) = (&ctx.forward.pool, endpoint.address.inet()) else {
+    let error = loop {
+        let endpoint = match forward::choose(ctx).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => break error,
+        };
+        let Some(pool) = ctx.forward.pool.clone() else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let pool = Arc::clone(pool);
+        let address = &endpoint.address;
         let keeping = lane.kept.keeping(&pool);
         // Connections grow old together: after one that was found closed only a new one tells what the endpoint is like.
         let sent = ctx.forward.sent.unwrap_or_else(Instant::now);
@@ -79,10 +79,16 @@ pub(super) async fn forward(
             .and_then(|keeping| lane.kept.take(keeping, address, sent));
         let origin = match kept {
             Some(socket) => Ok(Origin::kept(socket)),
-            None => match secure(&endpoint, &pool, ctx) {
-                Some(opening) => opening.await,
-                None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
-            },
+            None => {
+                let opening = async {
+                    match secure(&endpoint, &pool, ctx) {
+                        Some(opening) => opening.await,
+                        None => Origin::connect(address, forward::connect_within(ctx, &pool)).await,
+                    }
+                };
+                let opened = client.unless_gone(opening).await;
+                opened.map_err(|gone| read_error(&gone))?
+            }
         };
         let origin = match origin {
             Ok(origin) => origin,
@@ -94,7 +100,7 @@ pub(super) async fn forward(
                 {
                     continue;
                 }
-                return Err(error);
+                break error;
             }
         };
         forward::connected(ctx, origin.reused());
@@ -103,14 +109,17 @@ pub(super) async fn forward(
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {
+                if exchange.is_tunnel() {
+                    // Boxed: few become one, and it would be a part of every request.
+                    Box::pin(exchange.part()).await;
+                    return Ok(());
+                }
                 if let Some((keeping, socket)) = keeping.zip(exchange.reusable()) {
                     // Another endpoint may have answered first.
-                    let current = ctx.forward.current.as_ref();
-                    let address = current.and_then(|endpoint| endpoint.address.inet());
-                    if let Some(address) = address {
-                        let now = Instant::now();
-                        ctx.ended = Some(now);
-                        lane.kept.put(&keeping, address, socket, now);
+                    let now = Instant::now();
+                    ctx.ended = Some(now);
+                    if let Some(current) = &ctx.forward.current {
+                        lane.kept.put(&keeping, &current.address, socket, now);
                     }
                 }
                 return Ok(());
@@ -139,12 +148,16 @@ pub(super) async fn forward(
                     lane.kept.forget(&keeping, address);
                 }
                 if !forward::try_failed(ctx, &broken) || !can(ctx) {
-                    return Err(error);
+                    break error;
                 }
                 log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
             }
         }
+    };
+    if forward::goes_on(ctx, Way::Relay) {
+        upload.give_back(&client);
     }
+    Err(error)
 }
 
 /// Opens a connection over TLS, where the upstream is reached so. Boxed: a handshake is large, and would be a part of every
@@ -152,8 +165,9 @@ pub(super) async fn forward(
 fn secure(endpoint: &Endpoint, pool: &Pool, ctx: &Ctx) -> Option<Opening> {
     pool.settings().tls.as_ref()?;
     let peer = forward::peer(endpoint, ctx)?;
-    let state = Arc::clone(&ctx.state);
+    let (state, lane) = (Arc::clone(&ctx.state), ctx.lane());
     Some(Box::pin(async move {
-        Origin::connect_secure(state.upstreams().transport(), &peer).await
+        let connector = state.connections.upstreams(lane);
+        Origin::connect_secure(connector.transport(), &peer).await
     }))
 }

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,14 +11,18 @@ use pingora::connectors::TransportConnector;
 use pingora::protocols::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::primitives::address::Address;
 
 /// What leads to an endpoint.
 pub(super) enum Socket {
     /// TCP.
     Tcp(TcpStream),
-    /// TLS over TCP, as the framework opens it.
+    /// A socket in the file system.
+    Unix(UnixStream),
+    /// TLS, as the framework opens it.
     Tls(Stream),
 }
 
@@ -43,23 +46,34 @@ impl Origin {
     }
 
     /// Opens a new one.
-    pub(super) async fn connect(address: SocketAddr, within: Duration) -> Result<Self, Box<Error>> {
-        let connecting = tokio::time::timeout(within, TcpStream::connect(address));
+    pub(super) async fn connect(address: &Address, within: Duration) -> Result<Self, Box<Error>> {
+        let connecting = async {
+            Ok(match address {
+                Address::Inet(address) => {
+                    let socket = TcpStream::connect(address).await?;
+                    let _ = socket.set_nodelay(true);
+                    Socket::Tcp(socket)
+                }
+                Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            })
+        };
         let failed = |kind, why| Err(Error::explain(kind, why).into_up());
-        match connecting.await {
-            Ok(Ok(socket)) => {
-                let _ = socket.set_nodelay(true);
-                Ok(Self::new(Socket::Tcp(socket), false))
+        match tokio::time::timeout(within, connecting).await {
+            Ok(Ok(socket)) => Ok(Self::new(socket, false)),
+            Ok(Err(error)) => {
+                let error: io::Error = error;
+                match error.kind() {
+                    io::ErrorKind::ConnectionRefused => {
+                        failed(ErrorType::ConnectRefused, "the connection was refused")
+                    }
+                    io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                        failed(ErrorType::ConnectNoRoute, "there is no way to the endpoint")
+                    }
+                    _ => {
+                        Err(Error::because(ErrorType::ConnectError, "connecting", error).into_up())
+                    }
+                }
             }
-            Ok(Err(error)) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => {
-                    failed(ErrorType::ConnectRefused, "the connection was refused")
-                }
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                    failed(ErrorType::ConnectNoRoute, "there is no way to the endpoint")
-                }
-                _ => Err(Error::because(ErrorType::ConnectError, "connecting", error).into_up()),
-            },
             Err(_) => failed(ErrorType::ConnectTimedout, "connecting took too long"),
         }
     }
@@ -109,6 +123,7 @@ impl Origin {
         let incoming = &mut self.incoming;
         let read = match &mut self.socket {
             Socket::Tcp(socket) => std::pin::pin!(socket.read_buf(incoming)).poll(cx),
+            Socket::Unix(socket) => std::pin::pin!(socket.read_buf(incoming)).poll(cx),
             Socket::Tls(stream) => std::pin::pin!(stream.read_buf(incoming)).poll(cx),
         };
         self.heard |= matches!(read, Poll::Ready(Ok(1..)));
@@ -121,19 +136,17 @@ impl Origin {
         cx: &mut Context<'_>,
         pieces: [&[u8]; 3],
     ) -> Poll<io::Result<usize>> {
-        let socket = match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket),
+        match &mut self.socket {
+            Socket::Tcp(socket) => write_pieces(Pin::new(socket), cx, pieces),
+            Socket::Unix(socket) => write_pieces(Pin::new(socket), cx, pieces),
             Socket::Tls(stream) => {
                 // One after the other: what is encrypted is copied anyway.
                 let piece = pieces.into_iter().find(|piece| !piece.is_empty());
-                return Pin::new(stream).poll_write(cx, piece.unwrap_or_default());
+                Pin::new(stream).poll_write(cx, piece.unwrap_or_default())
             }
-        };
-        match pieces {
-            [only, [], []] => socket.poll_write(cx, only),
-            pieces => socket.poll_write_vectored(cx, &pieces.map(io::IoSlice::new)),
         }
     }
+
     /// Whether what was written may be held back until it is flushed.
     pub(super) fn holds_back(&self) -> bool {
         matches!(self.socket, Socket::Tls(_))
@@ -142,9 +155,40 @@ impl Origin {
     /// Sends what was written and is held back.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
-            Socket::Tcp(_) => Poll::Ready(Ok(())),
+            Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
+    }
+
+    /// Says that no more will be sent, then reads and drops what still comes until the endpoint ends, too: closing at once
+    /// may take from it what it was sent last. Whoever calls bounds the time.
+    pub(super) async fn part(&mut self) {
+        let ended = match &mut self.socket {
+            Socket::Tcp(socket) => socket.shutdown().await,
+            Socket::Unix(socket) => socket.shutdown().await,
+            Socket::Tls(stream) => stream.shutdown().await,
+        };
+        if ended.is_err() {
+            return;
+        }
+        loop {
+            self.incoming.clear();
+            match std::future::poll_fn(|cx| self.poll_read(cx, 0)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn write_pieces(
+    socket: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    pieces: [&[u8]; 3],
+) -> Poll<io::Result<usize>> {
+    match pieces {
+        [only, [], []] => socket.poll_write(cx, only),
+        pieces => socket.poll_write_vectored(cx, &pieces.map(io::IoSlice::new)),
     }
 }
 
@@ -154,10 +198,8 @@ impl Socket {
     pub(super) fn is_open(&mut self) -> bool {
         let mut byte = [0];
         match self {
-            Self::Tcp(socket) => matches!(
-                socket.try_read(&mut byte),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock
-            ),
+            Self::Tcp(socket) => is_silent(socket.try_read(&mut byte)),
+            Self::Unix(socket) => is_silent(socket.try_read(&mut byte)),
             Self::Tls(stream) => {
                 // Whoever keeps it is not to be woken; what is for TLS itself is read on the way.
                 let mut cx = Context::from_waker(Waker::noop());
@@ -166,4 +208,8 @@ impl Socket {
             }
         }
     }
+}
+
+fn is_silent(read: io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

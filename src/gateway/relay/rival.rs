@@ -12,6 +12,7 @@ use super::Opening;
 use super::answer::{self, Answer};
 use super::origin::Origin;
 use super::upload::{Stopped, Upload};
+use crate::config::HeadLimits;
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
 use crate::gateway::ctx::{Ctx, Lane};
@@ -23,6 +24,7 @@ use crate::gateway::http1::answer::AnswerHead;
 pub(super) struct Rival {
     upload: Upload,
     way: Way,
+    limits: HeadLimits,
     informational: u32,
 }
 
@@ -44,7 +46,7 @@ impl Rival {
         lane: &Lane,
     ) -> Option<Self> {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
-        let address = contender.endpoint().address.inet()?;
+        let address = &contender.endpoint().address;
         let mut upload = upload.again()?;
         upload.begin(request, ctx);
         let keeping = lane.kept.keeping(&pool);
@@ -55,13 +57,17 @@ impl Rival {
                 Some(opening) => Way::Connecting(opening),
                 None => {
                     let within = forward::connect_within(ctx, &pool);
-                    Way::Connecting(Box::pin(Origin::connect(address, within)))
+                    let address = address.clone();
+                    Way::Connecting(Box::pin(
+                        async move { Origin::connect(&address, within).await },
+                    ))
                 }
             },
         };
         Some(Self {
             upload,
             way,
+            limits: pool.settings().answer_head,
             informational: 0,
         })
     }
@@ -81,8 +87,8 @@ impl Rival {
         };
         loop {
             let (status, length) = {
-                let mut room = answer::room();
-                let parsed = Answer::parse(&origin.incoming, &mut room);
+                let (mut room, mut more) = (answer::room(), Vec::new());
+                let parsed = Answer::parse(&origin.incoming, self.limits, (&mut room, &mut more));
                 match parsed.map_err(|why| forward::invalid(why.0))? {
                     Some((answer, length)) => (answer.status(), length),
                     None => return Ok(None),
@@ -116,17 +122,17 @@ impl Attempt for Rival {
         let Way::Open(origin) = &mut self.way else {
             return Poll::Pending;
         };
-        if !self.upload.sent() {
-            // What the first try sent of the body is what was received of it.
-            let received = ctx.body_in;
-            let sent = self.upload.poll(cx, origin, client, ctx);
-            ctx.body_in = received;
-            if let Poll::Ready(Err(Stopped::Origin(error))) = sent {
-                let why = "sending to the upstream";
-                return Poll::Ready(Err(
-                    Error::because(ErrorType::WriteError, why, error).into_up()
-                ));
-            }
+        if !self.upload.sent()
+            && let Poll::Ready(Err(stopped)) = self.upload.poll(cx, origin, client, ctx)
+        {
+            let (kind, error) = match stopped {
+                Stopped::Origin(error) => (ErrorType::WriteError, error),
+                // All of the body is here, so it is the endpoint that takes nothing.
+                Stopped::Client(error) => (ErrorType::WriteTimedout, error),
+            };
+            client.forgive_silence();
+            let why = "sending to the upstream";
+            return Poll::Ready(Err(Error::because(kind, why, error).into_up()));
         }
         loop {
             match self.status() {

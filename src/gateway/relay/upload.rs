@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pingora::http::RequestHeader;
 
 use super::origin::Origin;
+use crate::gateway::asking::Asking;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::answer::put_chunk_size;
@@ -26,7 +27,11 @@ pub(super) struct Upload {
     /// The connection holds back some of what was written.
     unflushed: bool,
     body: Body,
+    /// The client sent all of it: no try needs to ask for more.
+    whole: bool,
     replay: Option<Replay>,
+    /// Whether the client was asked for its body.
+    pub(super) asking: Asking,
     /// The endpoint takes nothing since then.
     blocked: Option<Instant>,
     patience: Duration,
@@ -38,7 +43,9 @@ enum Body {
     Again,
     /// The client sends it.
     Coming,
-    /// All of it was read.
+    /// All of it was read, and its end is to be sent.
+    Ending,
+    /// Nothing more is to be read or ended.
     Read,
 }
 
@@ -46,10 +53,8 @@ enum Body {
 pub(super) enum Stopped {
     /// The endpoint takes nothing more; it may have answered all the same.
     Origin(io::Error),
-    /// The client broke off, or took too long.
+    /// The client broke off, took too long, or sent more than the route takes; or the endpoint takes nothing.
     Client(io::Error),
-    /// The body is longer than the route takes.
-    TooLarge,
 }
 
 impl Upload {
@@ -62,7 +67,9 @@ impl Upload {
             tail: b"",
             unflushed: false,
             body: Body::Coming,
+            whole: framing == Framing::None,
             replay: None,
+            asking: Asking::default(),
             blocked: None,
             patience: Duration::MAX,
         }
@@ -77,6 +84,7 @@ impl Upload {
         self.tail = b"";
         self.unflushed = false;
         self.blocked = None;
+        self.asking.begin(ctx);
         if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
         }
@@ -93,21 +101,36 @@ impl Upload {
             .get_or_insert_with(|| Replay::new(forward::resendable(ctx) || forward::hedged(ctx)));
     }
 
-    /// The same for a try beside the first, if what was sent can be sent again.
+    /// The same for a try beside the first, if all of the body is here to be sent again: the client is asked by one of them
+    /// only.
     pub(super) fn again(&self) -> Option<Self> {
         let replay = match &self.replay {
             Some(replay) => Some(replay.again()?),
             None => None,
         };
-        Some(Self {
+        self.whole.then(|| Self {
+            whole: true,
             replay,
+            asking: self.asking.again(),
             ..Self::new(self.framing)
         })
+    }
+
+    /// Gives back what was read of the body: the request goes on another way.
+    pub(super) fn give_back(&self, client: &ClientIo) {
+        if let Some(read) = self.replay.as_ref().and_then(Replay::bytes) {
+            client.put_back(read);
+        }
     }
 
     /// Whether another try could send the same again.
     pub(super) fn replayable(&self) -> bool {
         self.replay.as_ref().is_none_or(Replay::whole)
+    }
+
+    /// Whether one beside this could.
+    pub(super) fn repeatable(&self) -> bool {
+        self.whole && self.replayable()
     }
 
     /// Whether all was sent.
@@ -140,8 +163,18 @@ impl Upload {
             std::task::ready!(self.poll_send(cx, origin, client))?;
             let piece = match self.body {
                 Body::Read => return Poll::Ready(Ok(())),
+                Body::Ending => {
+                    self.body = Body::Read;
+                    if self.framing == Framing::Chunked {
+                        self.framed.put_slice(b"0\r\n\r\n");
+                    }
+                    continue;
+                }
                 Body::Again => {
-                    self.body = Body::Coming;
+                    self.body = match self.whole {
+                        true => Body::Ending,
+                        false => Body::Coming,
+                    };
                     let kept = self.replay.as_ref().and_then(Replay::bytes);
                     let Some(kept) = kept else { continue };
                     kept
@@ -150,13 +183,12 @@ impl Upload {
                     let buffered = client.buffered();
                     let piece = std::task::ready!(client.poll_body(cx)).map_err(Stopped::Client)?;
                     let Some(piece) = piece else {
-                        self.body = Body::Read;
+                        self.body = Body::Ending;
+                        self.whole = true;
                         mirror::ended(ctx);
-                        if self.framing == Framing::Chunked {
-                            self.framed.put_slice(b"0\r\n\r\n");
-                        }
                         continue;
                     };
+                    self.asking.settle();
                     mirror::saw(ctx, &piece);
                     if let Some(replay) = &mut self.replay {
                         replay.add(&piece, buffered);
@@ -164,13 +196,6 @@ impl Upload {
                     piece
                 }
             };
-            if !ctx.buffered {
-                ctx.body_in += piece.len() as u64;
-            }
-            let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-            if ctx.body_in > most {
-                return Poll::Ready(Err(Stopped::TooLarge));
-            }
             self.frame(piece);
         }
     }

@@ -1,22 +1,23 @@
 //! One try: the request goes out and the answer comes back, both at the same time.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use pingora::Error;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::rival::Rival;
-use super::stream::Stream;
+use super::stream::{Heads, Stream};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
-use crate::gateway::ctx::Ctx;
+use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::Delimited;
 use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{chain, fallback, forward, policy, reply};
+use crate::gateway::{fallback, forward, judge, policy, reply};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -34,6 +35,9 @@ pub(super) struct Exchange<'e> {
     contested: bool,
     /// The rival that won had its head.
     answered: bool,
+    /// An informational answer is queued.
+    informed: bool,
+    lane: &'e Arc<Lane>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +73,7 @@ impl<'e> Exchange<'e> {
         client: &'e ClientIo,
         stream: Stream,
         upload: &'e mut Upload,
+        lane: &'e Arc<Lane>,
     ) -> Self {
         let hedge = Hedge::of(ctx);
         Self {
@@ -82,6 +87,8 @@ impl<'e> Exchange<'e> {
             hedge,
             contested: false,
             answered: false,
+            informed: false,
+            lane,
         }
     }
 
@@ -123,9 +130,9 @@ impl<'e> Exchange<'e> {
             return Poll::Ready(gone);
         }
         if self.upload.sent() {
-            let (upload, request) = (&*self.upload, self.request);
-            hedge.poll_begin(cx, self.ctx, upload.replayable(), |contender, ctx| {
-                Rival::begin(contender, upload, request, ctx)
+            let (upload, request, lane) = (&*self.upload, self.request, self.lane);
+            hedge.poll_begin(cx, self.ctx, upload.repeatable(), |contender, ctx| {
+                Rival::begin(contender, upload, request, ctx, lane)
             });
         }
         if let Some(winner) = hedge.poll_rivals(cx, self.client, self.ctx) {
@@ -172,30 +179,50 @@ impl<'e> Exchange<'e> {
         let sent = self
             .upload
             .poll(cx, &mut self.stream, self.client, self.ctx);
+        if self.awaits_head() {
+            self.informed |= self.upload.asking.poll(cx, self.client);
+        }
         match sent {
             Poll::Ready(Err(Stopped::Origin)) => {
                 self.upload.abandon();
                 Ok(())
             }
             Poll::Ready(Err(Stopped::Client(error))) => Err(read_error(&error)),
-            Poll::Ready(Err(Stopped::TooLarge)) => {
-                let route = self.ctx.route.as_ref();
-                let most = route.map_or(u64::MAX, |route| route.max_body);
-                Err(forward::refused(self.ctx, chain::too_large(most)))
-            }
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        if !self.answered {
+        while !self.answered {
+            // No further head is looked at before the client took those it was sent.
+            if self.informed {
+                std::task::ready!(self.client.poll_flush(cx))
+                    .map_err(|error| write_error(&error))?;
+                self.informed = false;
+            }
             match self.stream.poll_head(cx) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(Heads::Informational(head))) => self.inform(head)?,
+                Poll::Ready(Ok(Heads::Final)) => self.answered = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_client(cx),
             }
         }
         Poll::Ready(self.take_head())
+    }
+
+    /// Passes on an informational head.
+    fn inform(&mut self, mut head: Box<ResponseHeader>) -> Result<(), Box<Error>> {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(forward::invalid("an upgrade that nobody asked for"));
+        }
+        forward::informed(self.ctx)?;
+        judge::check(&mut head, self.ctx)?;
+        judge::strip(&mut head);
+        if head.status != StatusCode::CONTINUE || self.upload.asking.hear() {
+            self.client.inform(&*head, self.ctx.version);
+            self.informed = true;
+        }
+        Ok(())
     }
 
     fn take_head(&mut self) -> Result<Stage, Box<Error>> {
@@ -204,15 +231,12 @@ impl<'e> Exchange<'e> {
         };
         let (mut head, ctx) = (head.clone(), &mut *self.ctx);
         let status = head.status.as_u16();
-        if status < 200 {
-            return Err(forward::invalid("an upgrade that nobody asked for"));
-        }
-        forward::look_at_head(&head, ctx)?;
+        judge::look_at(&mut head, ctx)?;
         if self.contested && forward::is_tried_again(ctx, status) {
             return Err(forward::passed_over(ctx, status));
         }
         forward::answered(self.request, ctx, status, self.upload.replayable())?;
-        forward::strip_nominated(&mut head);
+        judge::strip(&mut head);
         if policy::keeps(ctx, status) {
             fallback::begin_keeping(self.request, ctx, &head.headers);
         }
@@ -268,10 +292,13 @@ impl<'e> Exchange<'e> {
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        let trailers = match self.stream.poll_trailers(cx) {
+        let mut trailers = match self.stream.poll_trailers(cx) {
             Poll::Ready(trailers) => trailers?,
             Poll::Pending => return self.poll_client(cx),
         };
+        if let Some(trailers) = &mut trailers {
+            judge::strip_trailers(trailers);
+        }
         fallback::keep(self.ctx);
         self.client.end_answer(trailers);
         Poll::Ready(Ok(Stage::Flush))

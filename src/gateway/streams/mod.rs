@@ -1,12 +1,14 @@
-//! The way to HTTP/2 of the upstream where one endpoint may be asked beside the other, which the framework does not do.
+//! The way to HTTP/2 of the upstream.
 //!
-//! Each try is a stream. Given up it is reset, and its connection goes on with the others. Requests that are not sent
-//! twice take the framework's way, which has connections of its own.
+//! Each try is a stream. Given up it is reset, and its connection goes on with the others.
 
+mod connections;
 mod exchange;
 mod rival;
 mod stream;
 mod upload;
+
+pub(super) use connections::StreamConnections;
 
 use std::sync::Arc;
 
@@ -17,36 +19,42 @@ use pingora::{Error, ErrorSource};
 use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
-use super::ctx::Ctx;
-use super::forward::{self, Broken};
+use super::ctx::{Ctx, Lane};
+use super::forward::{self, Broken, Way};
 use super::http1::head::Framing;
+use super::session::read_error;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 
 /// Whether this request takes this way.
 pub(super) fn can(ctx: &Ctx) -> bool {
     let streamed = ctx.forward.pool.as_ref();
-    streamed.is_some_and(|pool| pool.is_streamed())
-        && forward::hedged(ctx)
-        && ctx
-            .start
-            .as_ref()
-            .is_some_and(|start| start.head.end_to_end && !start.head.expects_continue)
+    streamed.is_some_and(|pool| pool.is_streamed()) && ctx.start.is_some()
 }
 
 /// Forwards the request and answers the client. An error is for the client, see [`failure::refusal`].
-pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<(), Box<Error>> {
+pub(super) async fn forward(
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    lane: &Arc<Lane>,
+) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
         return Err(forward::refused(ctx, reply::internal()));
     };
     let client = Arc::clone(&start.client);
     let mut upload = Upload::new(start.head.framing != Framing::None);
-    loop {
-        let endpoint = forward::choose(ctx).await?;
+    let error = loop {
+        let endpoint = match forward::choose(ctx).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => break error,
+        };
         let Some(peer) = forward::peer(&endpoint, ctx) else {
             return Err(forward::refused(ctx, reply::internal()));
         };
-        let mut stream = match Stream::open(Arc::clone(&ctx.state), peer).await {
+        let own = (Arc::clone(&ctx.state), Arc::clone(lane));
+        let opening = Stream::open(own, endpoint.address.clone(), peer);
+        let opened = client.unless_gone(opening).await;
+        let mut stream = match opened.map_err(|gone| read_error(&gone))? {
             Ok(stream) => stream,
             Err(error) => {
                 let cause = failure::cause(&error).unwrap_or(RetryCause::Connect);
@@ -56,7 +64,7 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
                 {
                     continue;
                 }
-                return Err(error);
+                break error;
             }
         };
         forward::connected(ctx, stream.reused());
@@ -66,7 +74,7 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
         let stale = stream.is_stale();
         let outcome = match begun {
             Ok(()) => {
-                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload);
+                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload, lane);
                 std::future::poll_fn(|cx| exchange.poll(cx)).await
             }
             Err(error) => Err(Failed {
@@ -99,8 +107,12 @@ pub(super) async fn forward(request: &RequestHeader, ctx: &mut Ctx) -> Result<()
             stale,
         };
         if !forward::try_failed(ctx, &broken) || !can(ctx) {
-            return Err(error);
+            break error;
         }
         log::debug!(trace_id = ctx.trace.as_str(); "tried again: {error}");
+    };
+    if forward::goes_on(ctx, Way::Streams) {
+        upload.give_back(&client);
     }
+    Err(error)
 }

@@ -9,19 +9,23 @@ use std::time::Instant;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
-use super::stream::{self, Stream};
+use super::stream::{self, Heads, Stream};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
-use crate::gateway::ctx::Ctx;
-use crate::gateway::forward;
+use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::hedge::Attempt;
+use crate::gateway::{forward, judge};
 
 /// A further try under way.
 pub(super) struct Rival {
     upload: Upload,
     way: Way,
+    informational: u32,
 }
+
+/// Informational answers of a further try; they are dropped.
+const MOST_INFORMATIONAL: u32 = 100;
 
 enum Way {
     Opening(
@@ -38,13 +42,16 @@ impl Rival {
         upload: &Upload,
         request: &RequestHeader,
         ctx: &Ctx,
+        lane: &Arc<Lane>,
     ) -> Option<Self> {
         let peer = forward::peer(contender.endpoint(), ctx)?;
         let head = stream::head(request, ctx).ok()?;
-        let opening = Stream::open(Arc::clone(&ctx.state), peer);
+        let own = (Arc::clone(&ctx.state), Arc::clone(lane));
+        let opening = Stream::open(own, contender.endpoint().address.clone(), peer);
         Some(Self {
             upload: upload.again()?,
             way: Way::Opening(Box::pin(opening), Some(head)),
+            informational: 0,
         })
     }
 
@@ -77,20 +84,29 @@ impl Attempt for Rival {
             return Poll::Pending;
         };
         if !self.upload.sent() {
-            // What the first try sent of the body is what was received of it.
-            let received = ctx.body_in;
-            let sent = self.upload.poll(cx, stream, client, ctx);
-            ctx.body_in = received;
-            if let Poll::Ready(Err(Stopped::Origin)) = sent {
-                self.upload.abandon();
+            match self.upload.poll(cx, stream, client, ctx) {
+                Poll::Ready(Err(Stopped::Origin)) => self.upload.abandon(),
+                // All of the body is here, so it is the endpoint that takes nothing.
+                Poll::Ready(Err(Stopped::Client(error))) => {
+                    client.forgive_silence();
+                    let why = "sending to the upstream";
+                    let error = Error::because(ErrorType::WriteTimedout, why, error);
+                    return Poll::Ready(Err(error.into_up()));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        std::task::ready!(stream.poll_head(cx))?;
-        let status = stream.head().map(|head| head.status.as_u16());
-        Poll::Ready(
-            status
-                .ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no answer").into_up()),
-        )
+        while let Heads::Informational(_) = std::task::ready!(stream.poll_head(cx))? {
+            self.informational += 1;
+            if self.informational > MOST_INFORMATIONAL {
+                return Poll::Ready(Err(forward::invalid("too many informational answers")));
+            }
+        }
+        let Some(head) = stream.head_mut() else {
+            return Poll::Ready(Err(forward::invalid("no answer")));
+        };
+        judge::check(head, ctx)?;
+        Poll::Ready(Ok(head.status.as_u16()))
     }
 
     fn is_stale(&self) -> bool {

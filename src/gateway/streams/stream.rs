@@ -1,35 +1,43 @@
 //! A stream to an endpoint, on a connection that others share. Given up it is reset; the connection goes on.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::{Reason, SendStream};
-use http::{HeaderMap, HeaderName, Uri, Version, header};
-use pingora::connectors::http::v2;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, Request, Response, Uri, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::client::HttpSession;
-use pingora::protocols::http::v2::client::Http2Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
-use crate::gateway::ctx::Ctx;
+use super::connections::Place;
+use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::state::State;
 use crate::gateway::{forward, outgoing_head};
+use crate::primitives::address::Address;
 
-/// A stream to an endpoint.
+/// A stream to an endpoint. Dropped before it ended it is reset, and its connection is there for others.
 pub(super) struct Stream {
-    /// `None` once it was given back.
-    session: Option<Http2Session>,
     /// The way for the request's body.
     pub(super) body: Option<SendStream<Bytes>>,
-    peer: Box<HttpPeer>,
-    state: Arc<State>,
-    reused: bool,
+    /// Until the head of the answer is here.
+    awaited: Option<ResponseFuture>,
+    head: Option<ResponseHeader>,
+    /// The body of the answer.
+    incoming: Option<RecvStream>,
     /// The endpoint did not begin with the request: that it ended tells nothing about the endpoint.
     unprocessed: bool,
+    place: Place,
+}
+
+/// What the head of an answer turned out to be.
+pub(super) enum Heads {
+    /// Another will follow.
+    Informational(Box<ResponseHeader>),
+    /// The final one, see [`Stream::head`].
+    Final,
 }
 
 /// Fields that concern a connection of HTTP/1.
@@ -42,76 +50,96 @@ static OF_CONNECTION: [HeaderName; 4] = [
 
 impl Stream {
     /// Opens one, on a connection that is there or on a new one.
-    pub(super) async fn open(state: Arc<State>, peer: Box<HttpPeer>) -> Result<Self, Box<Error>> {
-        let connector: &v2::Connector = state.upstreams();
-        let (session, reused) = match connector.reused_http_session(&*peer).await {
-            Ok(Some(session)) => (session, true),
-            Ok(None) | Err(_) => {
-                let session = connector.new_http_session::<_, ()>(&*peer).await;
-                match session.map_err(Error::into_up)? {
-                    HttpSession::H2(session) => (session, false),
-                    _ => {
-                        let why = "the endpoint does not speak HTTP/2";
-                        return Err(Error::explain(ErrorType::H2Downgrade, why).into_up());
-                    }
-                }
-            }
-        };
+    pub(super) async fn open(
+        (state, lane): (Arc<State>, Arc<Lane>),
+        address: Address,
+        peer: Box<HttpPeer>,
+    ) -> Result<Self, Box<Error>> {
+        let transport = state.connections.upstreams(lane.index()).transport();
+        let place = lane.streams.place(transport, &address, &peer).await?;
         Ok(Self {
-            session: Some(session),
             body: None,
-            peer,
-            state,
-            reused,
+            awaited: None,
+            head: None,
+            incoming: None,
             unprocessed: false,
+            place,
         })
     }
 
     /// Whether its connection served a request before.
     pub(super) fn reused(&self) -> bool {
-        self.reused
+        self.place.reused
     }
 
     /// Whether its failure tells nothing about the endpoint.
     pub(super) fn is_stale(&self) -> bool {
-        self.reused && self.unprocessed
+        self.place.reused && self.unprocessed
     }
 
     /// Sends the head, which is all there is when it `ends` the request.
     pub(super) fn begin(&mut self, head: Box<RequestHeader>, ends: bool) -> Result<(), Box<Error>> {
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
-        let sent = session.write_request_header(head, ends);
-        self.body = session.take_request_body_writer();
-        sent.map_err(|error| {
+        let request = Request::from_parts((*head).into(), ());
+        let sent = self.place.requests.send_request(request, ends);
+        let (awaited, body) = sent.map_err(|error| {
             // The connection went away meanwhile.
             self.unprocessed = true;
             Error::because(ErrorType::H2Error, "sending to the upstream", error).into_up()
-        })
+        })?;
+        self.awaited = Some(awaited);
+        self.body = (!ends).then_some(body);
+        Ok(())
     }
 
-    /// The head of the final answer. Not asked again once it is here, or failed.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Box<Error>>> {
-        let Some(session) = &mut self.session else {
-            return Poll::Ready(Err(broken_off()));
+    /// The next head of the answer. Not asked again once the final one is here, or failed.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Heads, Box<Error>>> {
+        let Some(awaited) = &mut self.awaited else {
+            return Poll::Ready(match self.head {
+                Some(_) => Ok(Heads::Final),
+                None => Err(broken_off()),
+            });
         };
-        let head = std::task::ready!(session.poll_read_response_header(cx));
-        Poll::Ready(head.map_err(|error| {
-            self.unprocessed = is_unprocessed(&error);
-            unreadable(error)
-        }))
+        match awaited.poll_informational(cx) {
+            Poll::Ready(Some(Ok(head))) => {
+                let (head, ()) = head.into_parts();
+                return Poll::Ready(Ok(Heads::Informational(Box::new(head.into()))));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failed(error))),
+            Poll::Ready(None) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        let answer = std::task::ready!(std::pin::Pin::new(awaited).poll(cx));
+        self.awaited = None;
+        let answer: Response<RecvStream> = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Ready(Err(self.failed(error))),
+        };
+        let (head, incoming) = answer.into_parts();
+        self.head = Some(head.into());
+        self.incoming = Some(incoming);
+        Poll::Ready(Ok(Heads::Final))
     }
 
-    /// The head, when it is here.
+    fn failed(&mut self, error: h2::Error) -> Box<Error> {
+        self.awaited = None;
+        self.unprocessed = is_unprocessed(&error);
+        unreadable(error)
+    }
+
+    /// The final head, when it is here.
     pub(super) fn head(&self) -> Option<&ResponseHeader> {
-        self.session.as_ref()?.response_header()
+        self.head.as_ref()
+    }
+
+    /// The same, to be judged.
+    pub(super) fn head_mut(&mut self) -> Option<&mut ResponseHeader> {
+        self.head.as_mut()
     }
 
     /// Whether the answer has ended.
     pub(super) fn ended(&self) -> bool {
-        let session = self.session.as_ref();
-        session.is_some_and(Http2Session::response_finished)
+        let incoming = self.incoming.as_ref();
+        incoming.is_some_and(RecvStream::is_end_stream)
     }
 
     /// The next piece of the answer's body; `None` behind the last.
@@ -119,11 +147,16 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, Box<Error>>> {
-        let Some(session) = &mut self.session else {
+        let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(Err(broken_off()));
         };
-        let piece = std::task::ready!(session.poll_read_response_body(cx));
-        Poll::Ready(piece.transpose().map_err(unreadable))
+        let piece = std::task::ready!(incoming.poll_data(cx)).transpose();
+        let piece = piece.map_err(unreadable)?;
+        if let Some(piece) = &piece {
+            // The next piece is asked for when this one was sent on.
+            let _ = incoming.flow_control().release_capacity(piece.len());
+        }
+        Poll::Ready(Ok(piece))
     }
 
     /// What follows the body.
@@ -131,24 +164,21 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, Box<Error>>> {
-        let Some(session) = &mut self.session else {
+        let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(Err(broken_off()));
         };
-        // Nothing is kept in this future: the next one goes on.
-        let trailers = pin!(session.read_trailers()).poll(cx);
-        trailers.map_err(Error::into_up)
-    }
-}
-
-impl Drop for Stream {
-    /// What was not ended is reset with this, and the connection is there for others.
-    fn drop(&mut self) {
-        self.body = None;
-        if let Some(session) = self.session.take() {
-            let connector = self.state.upstreams();
-            let idle = self.peer.options.idle_timeout;
-            connector.release_http_session(session, &*self.peer, idle);
-        }
+        Poll::Ready(match std::task::ready!(incoming.poll_trailers(cx)) {
+            Ok(trailers) => Ok(trailers),
+            // The endpoint wants no more of the request, and has said all (RFC 9113 §8.1).
+            Err(error)
+                if (error.is_go_away() || error.is_reset())
+                    && error.is_remote()
+                    && error.reason() == Some(Reason::NO_ERROR) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(unreadable(error)),
+        })
     }
 }
 

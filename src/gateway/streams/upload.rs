@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::stream::Stream;
+use crate::gateway::asking::Asking;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::replay::Replay;
@@ -18,7 +19,11 @@ pub(super) struct Upload {
     bodied: bool,
     piece: Bytes,
     body: Body,
+    /// The client sent all of it: no try needs to ask for more.
+    whole: bool,
     replay: Option<Replay>,
+    /// Whether the client was asked for its body.
+    pub(super) asking: Asking,
     /// The end was sent.
     ended: bool,
     /// The endpoint takes nothing since then.
@@ -40,10 +45,8 @@ enum Body {
 pub(super) enum Stopped {
     /// The endpoint takes nothing more; it may have answered all the same.
     Origin,
-    /// The client broke off, or took too long.
+    /// The client broke off, took too long, or sent more than the route takes; or the endpoint takes nothing.
     Client(io::Error),
-    /// The body is longer than the route takes.
-    TooLarge,
 }
 
 impl Upload {
@@ -53,7 +56,9 @@ impl Upload {
             bodied,
             piece: Bytes::new(),
             body: Body::Coming,
+            whole: !bodied,
             replay: None,
+            asking: Asking::default(),
             ended: false,
             blocked: None,
             patience: Duration::MAX,
@@ -64,6 +69,7 @@ impl Upload {
     pub(super) fn begin(&mut self, ctx: &Ctx) -> bool {
         self.piece = Bytes::new();
         self.blocked = None;
+        self.asking.begin(ctx);
         self.ended = !self.bodied;
         if let Some(pool) = &ctx.forward.pool {
             self.patience = pool.settings().timeout.write;
@@ -81,21 +87,36 @@ impl Upload {
         false
     }
 
-    /// The same for a try beside the first, if what was sent can be sent again.
+    /// The same for a try beside the first, if all of the body is here to be sent again: the client is asked by one of them
+    /// only.
     pub(super) fn again(&self) -> Option<Self> {
         let replay = match &self.replay {
             Some(replay) => Some(replay.again()?),
             None => None,
         };
-        Some(Self {
+        self.whole.then(|| Self {
+            whole: true,
             replay,
+            asking: self.asking.again(),
             ..Self::new(self.bodied)
         })
+    }
+
+    /// Gives back what was read of the body: the request goes on another way.
+    pub(super) fn give_back(&self, client: &ClientIo) {
+        if let Some(read) = self.replay.as_ref().and_then(Replay::bytes) {
+            client.put_back(read);
+        }
     }
 
     /// Whether another try could send the same again.
     pub(super) fn replayable(&self) -> bool {
         self.replay.as_ref().is_none_or(Replay::whole)
+    }
+
+    /// Whether one beside this could.
+    pub(super) fn repeatable(&self) -> bool {
+        self.whole && self.replayable()
     }
 
     /// Whether all was sent.
@@ -123,7 +144,10 @@ impl Upload {
             let piece = match self.body {
                 Body::Read => return Poll::Ready(self.end(stream)),
                 Body::Again => {
-                    self.body = Body::Coming;
+                    self.body = match self.whole {
+                        true => Body::Read,
+                        false => Body::Coming,
+                    };
                     let kept = self.replay.as_ref().and_then(Replay::bytes);
                     let Some(kept) = kept else { continue };
                     kept
@@ -133,9 +157,11 @@ impl Upload {
                     let piece = std::task::ready!(client.poll_body(cx)).map_err(Stopped::Client)?;
                     let Some(piece) = piece else {
                         self.body = Body::Read;
+                        self.whole = true;
                         mirror::ended(ctx);
                         continue;
                     };
+                    self.asking.settle();
                     mirror::saw(ctx, &piece);
                     if let Some(replay) = &mut self.replay {
                         replay.add(&piece, buffered);
@@ -143,13 +169,6 @@ impl Upload {
                     piece
                 }
             };
-            if !ctx.buffered {
-                ctx.body_in += piece.len() as u64;
-            }
-            let most = ctx.route.as_ref().map_or(u64::MAX, |route| route.max_body);
-            if ctx.body_in > most {
-                return Poll::Ready(Err(Stopped::TooLarge));
-            }
             self.piece = piece;
         }
     }

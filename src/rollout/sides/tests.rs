@@ -4,9 +4,10 @@ use serde_json::json;
 
 use super::super::judge::Rollouts;
 use super::*;
+use crate::filter::NamedBy;
 use crate::observe::Metrics;
-use crate::primitives::UpstreamName;
 use crate::primitives::matcher::ValueMatch;
+use crate::primitives::{AuthName, UpstreamName};
 
 fn side(upstream: &str, weight: u32) -> Side {
     Side {
@@ -136,11 +137,8 @@ fn a_side_takes_what_it_names_before_any_weight() {
         (json!({ "role": "user" }), 0),
     ] {
         let principal = Principal {
-            consumer: "c".into(),
-            consumer_header: None,
-            tier: None,
             claims,
-            forward: Vec::new(),
+            ..Principal::named(&AuthName::new("app"), NamedBy::Subject, "c")
         };
         let asked = Asked {
             headers: &none,

@@ -34,12 +34,15 @@ fn pool(balance: &str, weights: &[u32], more: &str) -> Pool {
         file: "t.toml".into(),
         text: text.into(),
     };
-    let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
     let settings = config.upstreams[&UpstreamName::new("u")].clone();
     let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
     let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));
     let facts = Arc::new(EndpointFacts::new(metrics));
-    Pool::new(settings, peers, facts, Arc::default(), SECOND)
+    let pool = Pool::new(settings, peers, facts, Arc::default(), SECOND);
+    pool.begin(&[], SECOND);
+    pool
 }
 
 /// Its place in the configuration.

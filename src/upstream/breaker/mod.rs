@@ -116,15 +116,15 @@ impl Breaker {
         }
     }
 
-    /// The one of an earlier configuration if its settings were these, so that its state goes on, or a new one.
-    pub fn carried(
-        known: Option<&Arc<Self>>,
+    /// The one among those of earlier configurations whose settings were these, so that its state goes on, or a new one.
+    pub fn carried<'k>(
+        known: impl IntoIterator<Item = &'k Arc<Self>>,
         rule: &Rule,
         guarded: Guarded,
         stats: &Arc<BreakerStats>,
     ) -> Arc<Self> {
-        let same = known.filter(|known| known.rule == *rule && known.guarded == guarded);
-        match same {
+        let mut known = known.into_iter();
+        match known.find(|known| known.rule == *rule && known.guarded == guarded) {
             Some(same) => Arc::clone(same),
             None => Arc::new(Self::new(rule.clone(), guarded, Arc::clone(stats))),
         }

@@ -52,7 +52,7 @@ pub(super) struct Bounds {
 }
 
 /// The limit of one upstream and what it was found from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Gradient {
     limit: f64,
     /// Latency without load.

@@ -43,6 +43,7 @@ use crate::primitives::clock::{Clock, nanos};
 pub struct Gate {
     settings: Concurrency,
     places: Arc<Places>,
+    limiter: Arc<Limiter>,
 }
 
 /// What outlives a configuration.
@@ -50,7 +51,6 @@ pub struct Places {
     counts: Arc<ConcurrencyStats>,
     queue: Mutex<Queue<oneshot::Sender<Place>>>,
     demand: Demand,
-    limiter: Limiter,
     clock: Clock,
     /// Refused when it was told last, and whether that has begun.
     told: AtomicU64,
@@ -72,7 +72,6 @@ impl Places {
             counts,
             queue: Mutex::new(Queue::new()),
             demand: Demand::default(),
-            limiter: Limiter::new(),
             clock: Clock::start(),
             told: AtomicU64::new(0),
             shedding: AtomicBool::new(false),
@@ -83,7 +82,29 @@ impl Places {
 impl Gate {
     /// The way to these places.
     pub fn new(settings: Concurrency, places: Arc<Places>) -> Self {
-        Self { settings, places }
+        Self {
+            settings,
+            places,
+            limiter: Arc::new(Limiter::new()),
+        }
+    }
+
+    /// The same, with the limit that an earlier configuration found: one and the same where that searches within the same
+    /// bounds, else a search of its own that begins there, so that it takes nothing from the other.
+    #[must_use]
+    pub fn following(&self, earlier: Option<&Self>) -> Self {
+        let limiter = earlier.map(|earlier| {
+            if earlier.settings.limit == self.settings.limit {
+                Arc::clone(&earlier.limiter)
+            } else {
+                Arc::new(earlier.limiter.branched())
+            }
+        });
+        Self {
+            settings: self.settings,
+            places: Arc::clone(&self.places),
+            limiter: limiter.unwrap_or_else(|| Arc::clone(&self.limiter)),
+        }
     }
 
     /// Takes a place if one is free for `class` and nobody waits for it.
@@ -132,15 +153,12 @@ impl Gate {
         match self.settings.limit {
             ConcurrencyLimit::Fixed(limit) => limit,
             ConcurrencyLimit::Adaptive { min, max } => {
-                let limit = self.places.counts.limit.load(Relaxed);
-                let limit = if limit == 0 {
-                    let bounds = Bounds {
+                let limit = match self.limiter.found() {
+                    0 => self.limiter.limit(Bounds {
                         least: min,
                         most: max,
-                    };
-                    self.places.limiter.limit(bounds)
-                } else {
-                    limit
+                    }),
+                    found => found,
                 };
                 limit.clamp(min, max)
             }
@@ -160,7 +178,7 @@ impl Gate {
 
     /// The latency without load that an adaptive limit goes by.
     pub fn unloaded(&self) -> Option<Duration> {
-        let floor = self.places.limiter.floor();
+        let floor = self.limiter.floor();
         (floor > 0).then(|| Duration::from_nanos(floor))
     }
 
@@ -213,7 +231,7 @@ impl Gate {
         if matches!(self.settings.limit, ConcurrencyLimit::Adaptive { .. }) {
             // Who finds none wants more than there are: what is not taken is kept.
             let wanted = taken.map_or_else(|_| self.limit(), |before| before + 1);
-            self.places.limiter.saw(wanted);
+            self.limiter.saw(wanted);
         }
         if taken.is_ok() {
             self.places.demand.came(class);
@@ -289,7 +307,7 @@ impl Gate {
             least: min,
             most: max,
         };
-        let Some(limit) = self.places.limiter.record(sample, in_flight, bounds, now) else {
+        let Some(limit) = self.limiter.record(sample, in_flight, bounds, now) else {
             return;
         };
         counts.limit.store(limit, SeqCst);

@@ -1,7 +1,8 @@
 //! Windows: what was seen since the limit changed last, gathered on the path by atomics alone, and closed when enough is
 //! known.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use parking_lot::Mutex;
 
@@ -40,10 +41,12 @@ pub(super) struct Limiter {
     shortest: AtomicU64,
     enough: AtomicU32,
     learned: Mutex<Learned>,
+    /// The limit that was found last; 0 = none yet.
+    found: AtomicU32,
 }
 
 /// What was learned from windows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Learned {
     gradient: Gradient,
     variation: Variation,
@@ -51,7 +54,7 @@ struct Learned {
 
 /// By how much answers differ. A few of them, all fast, say less about it than they seem to; so it is an average over many
 /// windows, and begins as if many had been seen that vary as they do behind a cache.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Variation {
     square: f64,
     answers: f64,
@@ -81,7 +84,22 @@ impl Limiter {
                 gradient: Gradient::new(),
                 variation: Variation::new(),
             }),
+            found: AtomicU32::new(0),
         }
+    }
+
+    /// Another that begins with what this one learned.
+    pub(super) fn branched(&self) -> Self {
+        Self {
+            learned: Mutex::new(self.learned.lock().clone()),
+            found: AtomicU32::new(self.found()),
+            ..Self::new()
+        }
+    }
+
+    /// The limit that was found last; 0 = none yet.
+    pub(super) fn found(&self) -> u32 {
+        self.found.load(SeqCst)
     }
 
     /// So many are in flight.
@@ -160,6 +178,8 @@ impl Limiter {
         };
         let before = learned.gradient.limit(bounds);
         let limit = learned.gradient.update(window, bounds, now);
+        // Whoever lines up looks at it after it has counted itself, see `Gate::line_up`.
+        self.found.store(limit, SeqCst);
         let enough = (varies / ACCURACY).powi(2).clamp(ENOUGH.0, ENOUGH.1);
         self.enough.store(enough as u32, Relaxed);
         let shortest = (summary.typical as u64).clamp(SHORTEST, LONGEST);

@@ -8,17 +8,15 @@ fn pool(upstream: &str) -> Pool {
         file: "t.toml".into(),
         text: text.into(),
     };
-    let config = config::load(&[source], &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let config =
+        config::load(&[source], &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
     let settings = config.upstreams[&UpstreamName::new("u")].clone();
     let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
     let metrics = Arc::new(crate::observe::Metrics::new("0", "0").expect("metrics"));
-    Pool::new(
-        settings,
-        peers,
-        Arc::new(EndpointFacts::new(metrics)),
-        Arc::default(),
-        1,
-    )
+    let facts = Arc::new(EndpointFacts::new(metrics));
+    let pool = Pool::new(settings, peers, facts, Arc::default(), 1);
+    pool.begin(&[], 1);
+    pool
 }
 
 fn port(endpoint: &Endpoint) -> u16 {
@@ -107,7 +105,7 @@ fn never_puts_the_last_one_aside() {
 
 #[test]
 fn a_good_check_ends_an_ejection_and_a_bad_one_takes_it_out() {
-    let pool = pool(BACKED);
+    let pool = pool(&format!("{BACKED}\nhealth = {{ path = \"/\" }}"));
     let first = pool.pick(1, &[]).expect("pick");
     (0..2).for_each(|_| pool.report(&first, Outcome::Bad, 1));
     pool.checked(&first, true, 2);
@@ -163,4 +161,59 @@ fn an_empty_answer_never_empties_a_pool() {
             .as_deref(),
         Some("10.0.0.1:80")
     );
+}
+
+#[test]
+fn names_that_change_their_addresses_leave_nothing_behind() {
+    let pool = pool("endpoints = [{ address = \"elsewhere.test:80\" }]");
+    for last in 1..=50 {
+        assert!(pool.learn("elsewhere.test", vec![[192, 0, 2, last].into()], 1));
+        pool.facts.prune();
+        assert_eq!(pool.facts.dump().len(), 1);
+    }
+}
+
+#[test]
+fn a_pool_that_is_not_in_force_changes_nothing_of_the_endpoints_it_shares() {
+    let in_force = pool(THREE);
+    let settings = Upstream {
+        passive: pool(BACKED).settings.passive,
+        ..in_force.settings.clone()
+    };
+    let (first, ..) = &in_force.endpoints()[0];
+    first.live.set_factor(0.25);
+    let before = in_force.facts.dump();
+    let peers = PeerTemplate::new(&settings, &|_| Err("no files".into())).expect("no TLS");
+    let built = Pool::new(
+        settings,
+        peers,
+        Arc::clone(&in_force.facts),
+        Arc::default(),
+        1,
+    );
+    let built = built.inherit(&in_force, 1);
+    assert_eq!(before, in_force.facts.dump());
+    built.begin(&[&in_force], 1);
+    assert_ne!(
+        before,
+        in_force.facts.dump(),
+        "it is used by other settings now"
+    );
+}
+
+#[test]
+fn two_names_of_one_address_are_two_endpoints() {
+    let pool = pool("endpoints = [{ address = \"one.test:80\" }, { address = \"two.test:80\" }]");
+    let address = vec![[192, 0, 2, 1].into()];
+    for host in ["one.test", "two.test"] {
+        pool.learn(host, address.clone(), 1);
+    }
+    assert!(pool.set_drained("one.test:80", true, 1));
+    pool.gather(1);
+    let states: Vec<_> = pool
+        .endpoints()
+        .iter()
+        .map(|(one, ..)| one.state(1))
+        .collect();
+    assert_eq!(states, ["drained", "up"]);
 }

@@ -178,6 +178,19 @@ impl Pool {
         self.reorder(now);
     }
 
+    /// By what weights are multiplied where this pool is in force: as its own scores say, or by nothing.
+    pub(super) fn set_factors(&self, all: &[Member]) {
+        let scores = self.scores.lock();
+        for Member { endpoint, .. } in all {
+            let scored = scores.of(&endpoint.address).filter(|_| self.scores());
+            match scored {
+                Some(scored) => endpoint.live.set_factor(scored.factor),
+                None if !self.scores() => endpoint.live.set_factor(1.0),
+                None => {}
+            }
+        }
+    }
+
     fn weigh(&self, least: f64, now: u64) {
         let members = self.members.load_full();
         let usable: Vec<&Member> = members

@@ -20,9 +20,9 @@ pub use self::ownership::NonceOwner;
 pub(in crate::auth) use self::ownership::Ownership;
 use super::steps::Steps;
 use crate::primitives::AuthName;
-use crate::primitives::digest::key128;
+use crate::primitives::digest::names128;
 use crate::primitives::sync::Mutex;
-use crate::primitives::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Shards: a power of two well above the number of workers.
 const SHARDS: usize = 64;
@@ -66,9 +66,11 @@ pub(in crate::auth) struct NonceStore {
     live: AtomicUsize,
     /// Stamps before this cannot be judged, wall clock in milliseconds.
     fence_unix_ms: AtomicU64,
+    /// Some nonce was kept here, if only once.
+    used: AtomicBool,
     swept: AtomicU64,
     steps: Mutex<Steps>,
-    /// One entry per application ever configured.
+    /// One entry for each application that a configuration names or that keeps nonces.
     shares: Mutex<HashMap<String, Arc<Share>>>,
 }
 
@@ -109,6 +111,7 @@ impl NonceStore {
             capacity: AtomicUsize::new(usize::MAX),
             live: AtomicUsize::new(0),
             fence_unix_ms: AtomicU64::new(fence_unix_ms),
+            used: AtomicBool::new(false),
             swept: AtomicU64::new(0),
             steps: Mutex::default(),
             shares: Mutex::default(),
@@ -158,29 +161,55 @@ impl NonceStore {
         Some(back.by)
     }
 
-    /// The part of an application, one of `apps`. One alone may fill the store, one of several at most half of it.
+    /// The part of an application, one of `apps`. That of one which is known stays as it was.
     pub(in crate::auth) fn share(&self, app: &str, apps: usize) -> Arc<Share> {
-        let capacity = self.capacity.load(Ordering::Relaxed);
-        let most = if apps > 1 {
-            (capacity / 2).max(1)
-        } else {
-            capacity
-        };
         let mut shares = self.shares.lock();
         let share = shares.entry(app.to_owned()).or_insert_with(|| {
+            let most = Self::part(self.capacity.load(Ordering::Relaxed), apps);
             Arc::new(Share {
                 app: app.to_owned(),
                 live: AtomicUsize::new(0),
                 most: AtomicUsize::new(most),
             })
         });
-        share.most.store(most, Ordering::Relaxed);
         Arc::clone(share)
     }
 
-    /// Whether no nonce is kept.
-    pub(in crate::auth) fn is_empty(&self) -> bool {
+    /// Most nonces of one of `apps` applications: one alone may fill the store, one of several at most half of it.
+    pub(in crate::auth) fn part(capacity: usize, apps: usize) -> usize {
+        if apps > 1 {
+            (capacity / 2).max(1)
+        } else {
+            capacity
+        }
+    }
+
+    /// An application that is known may keep so many from now on.
+    pub(in crate::auth) fn allot(&self, app: &str, most: usize) {
+        if let Some(share) = self.shares.lock().get(app) {
+            share.most.store(most, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no nonce is kept. Drops what is over, and applications that nobody holds and that keep none.
+    pub(in crate::auth) fn is_idle(&self, now: u64) -> bool {
+        for shard in &self.shards {
+            self.drop_expired(&mut shard.lock(), now);
+        }
+        let mut shares = self.shares.lock();
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
         self.live.load(Ordering::Relaxed) == 0
+    }
+
+    /// The earliest stamp that none of the nonces had that were kept here and are over, at `now_unix_ms`: whoever forgets the
+    /// store has to refuse those before. `None`: there were none.
+    pub(in crate::auth) fn fence_of_what_is_gone(&self, now_unix_ms: u64) -> Option<u64> {
+        let skew_ms = nanos(self.lifetime()).saturating_sub(nanos(GRAIN)) / 2 / 1_000_000;
+        let used = self.used.load(Ordering::Relaxed);
+        used.then(|| {
+            let over = now_unix_ms.saturating_sub(skew_ms);
+            over.max(self.fence_unix_ms())
+        })
     }
 
     /// Stamps older than this must be refused, wall clock in milliseconds.
@@ -265,21 +294,45 @@ impl NonceStore {
         lifetime: Duration,
         now: u64,
     ) -> Claim {
+        let lifetime = lifetime.max(self.lifetime());
         let mut shard = self.shard(nonce).lock();
         self.drop_expired(&mut shard, now);
         if shard.knows(nonce, now) {
             return Claim::Seen;
         }
+        if self.ownership.is_handed_over() {
+            drop(shard);
+            match self.ask_on(nonce, lifetime) {
+                Some(Claim::Fresh) => {}
+                Some(claim) => return claim,
+                None => return self.claim_for_other(nonce, lifetime, now),
+            }
+            shard = self.shard(nonce).lock();
+        }
         if !take(&self.live, &self.capacity) {
             return Claim::Full;
         }
-        let lifetime = self.lifetime.load(Ordering::Relaxed).max(nanos(lifetime));
-        shard.adopt(nonce, in_slot(now, lifetime));
+        self.note_use();
+        shard.adopt(nonce, in_slot(now, nanos(lifetime)));
         Claim::Fresh
+    }
+
+    /// What the process says that decides in our place; `None`: we decide again. Never with a shard's lock held: the answer
+    /// comes from another process. Whoever asks us may have handed over before we did, and is asked on.
+    fn ask_on(&self, key: u128, lifetime: Duration) -> Option<Claim> {
+        match self.ownership.decider() {
+            Decider::Us => None,
+            Decider::Other(owner) => {
+                let claim = owner.claim(&self.name, key, lifetime);
+                Some(claim.unwrap_or(Claim::Full))
+            }
+            Decider::Nobody => Some(Claim::Full),
+        }
     }
 
     /// Takes over exported nonces. They count for the store, not for an application: which was whose is not exported.
     pub(in crate::auth) fn import(&self, entries: &[(u128, Duration)], now: u64) {
+        self.note_use();
         for (key, left) in entries {
             let mut shard = self.shard(*key).lock();
             if !shard.knows(*key, now) {
@@ -296,15 +349,11 @@ impl NonceStore {
             return Claim::Seen;
         }
         if self.ownership.is_handed_over() {
-            // Not with the lock held: the answer comes from another process.
             drop(shard);
-            let claim = match self.ownership.decider() {
-                Decider::Us => return self.try_claim(key, share, now),
-                Decider::Other(owner) => owner.claim(&self.name, key, self.lifetime()),
-                Decider::Nobody => None,
-            };
-            if claim != Some(Claim::Fresh) {
-                return claim.unwrap_or(Claim::Full);
+            match self.ask_on(key, self.lifetime()) {
+                Some(Claim::Fresh) => {}
+                Some(claim) => return claim,
+                None => return self.try_claim(key, share, now),
             }
             // Kept here as well, in case it all comes back.
             shard = self.shard(key).lock();
@@ -316,8 +365,15 @@ impl NonceStore {
             self.live.fetch_sub(1, Ordering::Relaxed);
             return Claim::Full;
         }
+        self.note_use();
         shard.keep(key, share, now, self.lifetime.load(Ordering::Relaxed));
         Claim::Fresh
+    }
+
+    fn note_use(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Drops expired buckets everywhere; says whether it looked.
@@ -352,6 +408,30 @@ impl NonceStore {
 
     fn shard(&self, key: u128) -> &Mutex<Shard> {
         &self.shards[(key >> 64) as usize % SHARDS]
+    }
+
+    /// What is kept, and how, for tests that compare.
+    #[cfg(test)]
+    pub(in crate::auth) fn dump(&self) -> String {
+        let shares = self.shares.lock();
+        let shares = shares.iter().map(|(app, share)| {
+            let [live, most] = [&share.live, &share.most].map(|n| n.load(Ordering::Relaxed));
+            (app.clone(), live, most)
+        });
+        let shares: std::collections::BTreeSet<_> = shares.collect();
+        let [live, most] = [&self.live, &self.capacity].map(|n| n.load(Ordering::Relaxed));
+        let (lifetime, fence) = (self.lifetime(), self.fence_unix_ms());
+        format!(
+            "{}: {live} of {most} for {lifetime:?} since {fence}, {shares:?}",
+            self.name
+        )
+    }
+
+    /// Most nonces in all, and of one application.
+    #[cfg(test)]
+    pub(in crate::auth) fn bounds(&self, share: &Share) -> (usize, usize) {
+        let [all, most] = [&self.capacity, &share.most].map(|bound| bound.load(Ordering::Relaxed));
+        (all, most)
     }
 }
 
@@ -408,8 +488,10 @@ fn in_slot(now: u64, left: u64) -> u64 {
     now.saturating_add(left).saturating_add(SLOT) / SLOT * SLOT
 }
 
+/// Neither holds a zero byte: a key is visible ASCII, a nonce consists of token characters. Another process that took over,
+/// or takes over, may be of another version, so this never changes.
 fn key(share: &Share, nonce: &str) -> u128 {
-    key128(&[share.app.as_bytes(), nonce.as_bytes()])
+    names128(&[&share.app, nonce])
 }
 
 /// Counts one more unless that would be too many.

@@ -197,3 +197,48 @@ fn imported_nonces_are_seen_until_their_time_is_over() {
     assert_eq!(new.claim(&a, "m", 2 * LIFETIME), Claim::Fresh);
     assert!(new.export(9 * LIFETIME).is_empty());
 }
+
+/// The process that took over.
+struct Next(Arc<NonceStore>);
+
+impl NonceOwner for Next {
+    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+        Some(self.0.claim_for_other(nonce, lifetime, SECOND))
+    }
+}
+
+#[test]
+fn who_handed_on_is_no_judge_but_asks_on() {
+    let [first, second, third] = [0; 3].map(|_| Arc::new(store(100)));
+    for (old, new) in [(&first, &second), (&second, &third)] {
+        old.ownership.hand_over();
+        old.ownership.ask(Arc::new(Next(Arc::clone(new))));
+    }
+    let claim = |store: &NonceStore, nonce| store.claim(&store.share("a", 1), nonce, SECOND);
+    for (nonce, order) in [
+        ("last first", [&third, &first, &second]),
+        ("first first", [&first, &third, &second]),
+        ("middle first", [&second, &first, &third]),
+    ] {
+        let told = order.map(|store| claim(store, nonce));
+        assert_eq!(told, [Claim::Fresh, Claim::Seen, Claim::Seen], "{nonce}");
+    }
+    // The last did not begin, after all: the middle decides again, for the first as well.
+    second.ownership.take_back();
+    assert_eq!(claim(&first, "anew"), Claim::Fresh);
+    assert_eq!(claim(&second, "anew"), Claim::Seen);
+}
+
+#[test]
+fn an_application_that_nobody_names_any_more_is_forgotten_with_its_nonces() {
+    let store = store(100);
+    let a = store.share("a", 1);
+    drop(store.share("b", 1));
+    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    drop(a);
+    assert!(!store.is_idle(2 * SECOND));
+    let known: Vec<String> = store.shares.lock().keys().cloned().collect();
+    assert_eq!(known, ["a"]);
+    assert!(store.is_idle(2 * LIFETIME));
+    assert!(store.shares.lock().is_empty());
+}

@@ -23,6 +23,7 @@ pub(super) struct Fields<'b> {
     pub(super) keep_alive: bool,
     pub(super) hop_by_hop: bool,
     pub(super) deadline: bool,
+    pub(super) grpc: bool,
 }
 
 impl<'b> Fields<'b> {
@@ -71,6 +72,7 @@ impl<'b> Fields<'b> {
                 }
                 self.hop_by_hop = true;
             }
+            12 if name.eq_ignore_ascii_case(b"content-type") => self.grpc |= is_grpc(value),
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 self.lengths += 1;
                 self.length = Some(value);
@@ -136,6 +138,11 @@ impl<'b> Fields<'b> {
             },
         }
     }
+}
+
+/// Whether a `Content-Type` is one of gRPC, its kin for browsers included.
+pub(crate) fn is_grpc(kind: &[u8]) -> bool {
+    kind.starts_with(b"application/grpc")
 }
 
 /// A length as every parser reads it.

@@ -11,13 +11,15 @@ use http::{HeaderMap, Method, Request, Version};
 use pingora::http::RequestHeader;
 
 use self::fields::Fields;
-pub(crate) use self::fields::content_length;
 pub(super) use self::fields::is_token;
+pub(crate) use self::fields::{content_length, is_grpc};
 pub(crate) use self::refusals::{
     bad, headers_too_large, host_invalid, never_served, only_continue, two_hosts, uri_too_long,
 };
 use self::request_line::RequestLine;
-pub(crate) use self::request_line::{check_target, is_authority};
+pub(crate) use self::request_line::{
+    AsReceived, check_method, check_target, escape_target, is_authority,
+};
 use crate::config::ClientLimits;
 use crate::filter::Refusal;
 
@@ -59,6 +61,8 @@ pub(crate) struct Head {
     pub(crate) end_to_end: bool,
     /// The client says by when it wants its answer.
     pub(crate) deadline: bool,
+    /// The client speaks gRPC.
+    pub(crate) grpc: bool,
 }
 
 /// What the bytes so far amount to.
@@ -154,10 +158,15 @@ pub(crate) fn parse(
         persistent: !fields.close && (line.version == Version::HTTP_11 || fields.keep_alive),
         end_to_end: !fields.hop_by_hop,
         deadline: fields.deadline,
+        grpc: fields.grpc,
     };
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(line.method).map_err(|_| bad("the method is malformed"))?;
-    parts.uri = line.uri(bytes)?;
+    let (uri, received) = line.uri(bytes)?;
+    parts.uri = uri;
+    if let Some(received) = received {
+        parts.extensions.insert(received);
+    }
     parts.version = line.version;
     parts.headers = map;
     Ok((Box::new(RequestHeader::from(parts)), head))

@@ -8,6 +8,7 @@ use super::fields::is_token;
 use super::refusals::{bad, uri_too_long};
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
+use crate::primitives::path;
 
 /// Longest method.
 const LONGEST_METHOD: usize = 32;
@@ -19,6 +20,8 @@ pub(super) struct RequestLine<'b> {
     pub(super) target: &'b [u8],
     /// Authority of an absolute-form target.
     pub(super) authority: Option<&'b [u8]>,
+    /// Some of it has to be escaped.
+    pub(super) raw: bool,
     pub(super) version: Version,
     /// CONNECT or TRACE.
     pub(super) tunnels: bool,
@@ -32,12 +35,7 @@ impl<'b> RequestLine<'b> {
         else {
             return Err(bad("the request line is malformed"));
         };
-        if method.is_empty()
-            || method.len() > LONGEST_METHOD
-            || !method.iter().all(|byte| is_token(*byte))
-        {
-            return Err(bad("the method is malformed"));
-        }
+        check_method(method)?;
         let version = match version {
             b"HTTP/1.1" => Version::HTTP_11,
             b"HTTP/1.0" => Version::HTTP_10,
@@ -55,47 +53,115 @@ impl<'b> RequestLine<'b> {
             return Err(uri_too_long(limits));
         }
         let tunnels = matches!(method, b"CONNECT" | b"TRACE");
-        let authority = if tunnels {
-            None
+        let checked = if tunnels {
+            CheckedTarget::default()
         } else {
             check_target(method, target)?
         };
         Ok(Self {
             method,
             target,
-            authority,
+            authority: checked.authority,
+            raw: checked.raw,
             version,
             tunnels,
         })
     }
 
-    /// Path and query.
-    pub(super) fn uri(&self, bytes: &Bytes) -> Result<Uri, Refusal> {
-        let wrong = |_| bad("the request target holds a character it may not");
-        let parsed = match self.authority {
-            None => PathAndQuery::from_maybe_shared(bytes.slice_ref(self.target)),
+    /// Path and query, escaped; and as received, where that is something else.
+    pub(super) fn uri(&self, bytes: &Bytes) -> Result<(Uri, Option<AsReceived>), Refusal> {
+        let received = match self.authority {
+            None => bytes.slice_ref(self.target),
             Some(authority) => {
                 let skip = memchr::memmem::find(self.target, b"://").map_or(0, |at| at + 3);
                 match &self.target[skip + authority.len()..] {
-                    rest @ [b'/', ..] => PathAndQuery::from_maybe_shared(bytes.slice_ref(rest)),
-                    query => PathAndQuery::from_maybe_shared(Bytes::from([b"/", query].concat())),
+                    rest @ [b'/', ..] => bytes.slice_ref(rest),
+                    // Without a path it is the server that is asked (RFC 9112 §3.2.4).
+                    [] if self.method == b"OPTIONS" => Bytes::from_static(b"*"),
+                    query => Bytes::from([b"/", query].concat()),
                 }
             }
         };
-        Ok(Uri::from(parsed.map_err(wrong)?))
+        if self.raw {
+            let (target, received) = escape_target(received)?;
+            return Ok((Uri::from(target), Some(received)));
+        }
+        let parsed = PathAndQuery::from_maybe_shared(received);
+        Ok((Uri::from(parsed.map_err(|_| unfit())?), None))
     }
 }
 
-/// Origin-form, absolute-form, or `*` for OPTIONS; returns the authority of the absolute form.
+/// Path and query as they were received, where the target holds something that had to be escaped: what signatures cover.
+#[derive(Clone, Debug)]
+pub(crate) struct AsReceived(pub(crate) Bytes);
+
+/// Path and query with everything escaped that stands raw in it, and as they were received.
+pub(crate) fn escape_target(received: Bytes) -> Result<(PathAndQuery, AsReceived), Refusal> {
+    let text = std::str::from_utf8(&received).map_err(|_| unfit())?;
+    let escaped = Bytes::from(path::escape_raw(text));
+    let target = PathAndQuery::from_maybe_shared(escaped).map_err(|_| unfit())?;
+    Ok((target, AsReceived(received)))
+}
+
+fn unfit() -> Refusal {
+    bad("the request target holds a character it may not")
+}
+
+/// What a look at a target says.
+#[derive(Default)]
+pub(crate) struct CheckedTarget<'b> {
+    /// Authority of the absolute form.
+    pub(crate) authority: Option<&'b [u8]>,
+    /// Some of it has to be escaped.
+    pub(crate) raw: bool,
+}
+
+/// Bytes of a target that have to be escaped, and those that may not stand there. A backslash passes here: the path
+/// normalisation refuses it with its own reason.
+const RAW: u8 = 1;
+const UNFIT: u8 = 2;
+const TARGET: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            0..=0x20 | 0x7f | b'#' => UNFIT,
+            other if path::stands_raw(other) => RAW,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// A token that is not too long: nobody has such a method.
+pub(crate) fn check_method(method: &[u8]) -> Result<(), Refusal> {
+    let fits = (1..=LONGEST_METHOD).contains(&method.len());
+    if fits && method.iter().all(|byte| is_token(*byte)) {
+        Ok(())
+    } else {
+        Err(bad("the method is malformed"))
+    }
+}
+
+/// Origin-form, absolute-form, or `*` for OPTIONS.
 pub(crate) fn check_target<'b>(
     method: &[u8],
     target: &'b [u8],
-) -> Result<Option<&'b [u8]>, Refusal> {
-    // A backslash passes here: the path normalisation refuses it with its own reason.
-    let plain = |byte: &u8| matches!(byte, 0x21..=0x7e) && !matches!(byte, b'#' | b'<' | b'>');
-    if !target.iter().all(plain) {
-        return Err(bad("the request target holds a character it may not"));
+) -> Result<CheckedTarget<'b>, Refusal> {
+    let seen = target
+        .iter()
+        .fold(0, |seen, byte| seen | TARGET[usize::from(*byte)]);
+    let raw = seen & RAW != 0;
+    if seen & UNFIT != 0 || (raw && std::str::from_utf8(target).is_err()) {
+        return Err(unfit());
     }
+    let authority = authority_of(method, target)?;
+    Ok(CheckedTarget { authority, raw })
+}
+
+/// The authority of the absolute form.
+fn authority_of<'b>(method: &[u8], target: &'b [u8]) -> Result<Option<&'b [u8]>, Refusal> {
     if target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);
     }

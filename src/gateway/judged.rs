@@ -1,0 +1,177 @@
+//! Which requests tell something about a configuration on trial, and about the side of a split that served them.
+//!
+//! A judge that anybody can speak to is a switch in anybody's hand. So what a client caused by itself is left out: what it
+//! cut short, by a deadline of its own, a body that does not come or an answer it does not take; and a refusal that the
+//! configuration before the trial would have given as well. A bad token, a path that nobody serves or a rate beyond the
+//! limit are refused before a trial and during it, however many they are. What is refused now and would have passed before
+//! is the configuration's doing, and counts: that is asked of the configuration before, which takes nothing for it.
+
+use std::time::{Duration, Instant};
+
+use pingora::http::RequestHeader;
+
+use super::client::Fault;
+use super::ctx::Ctx;
+use super::decide;
+use super::inbound::Arrival;
+use super::snapshot::{Snapshot, Target};
+use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
+use crate::observe::stats::RouteStats;
+use crate::primitives::RouteName;
+
+/// A client that takes or sends nothing for longer than this in all makes an answer slow, and not its upstream.
+const NOTICED: Duration = Duration::from_millis(20);
+
+/// What a request tells those who judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// What became of it, and how long it took.
+    All,
+    /// The same, without the time for which its client was waited for.
+    InItsOwnTime(Duration),
+    /// Nothing.
+    Nothing,
+}
+
+impl Tells {
+    /// What a request tells that took so long.
+    pub(super) fn of(ctx: &Ctx, took: Duration) -> Self {
+        if ctx.refused_alike {
+            return Self::Nothing;
+        }
+        let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
+        if reason.is_some_and(|reason| cut_short(reason, ctx)) {
+            return Self::Nothing;
+        }
+        let client = ctx.start.as_ref().map(|start| &start.client);
+        let Some(client) = client.filter(|_| reason.is_some() || took > NOTICED) else {
+            return Self::All;
+        };
+        match (client.fault(), client.kept_waiting()) {
+            (
+                Some(
+                    Fault::Framing
+                    | Fault::Incomplete
+                    | Fault::TooLarge
+                    | Fault::Paused
+                    | Fault::Stalled,
+                ),
+                _,
+            ) => Self::Nothing,
+            (Some(Fault::Deadline), _) if in_a_hurry(ctx) => Self::Nothing,
+            (_, waited) if waited > NOTICED => Self::InItsOwnTime(took.saturating_sub(waited)),
+            _ => Self::All,
+        }
+    }
+
+    /// Counts an answer apart that tells less than all.
+    pub(super) fn note(self, stats: &RouteStats, method: &str, status: u16, took: Duration) {
+        if self != Self::All {
+            stats.apart().served(method, status, took);
+        }
+        if let Self::InItsOwnTime(own) = self {
+            stats.amended().served(method, status, own);
+        }
+    }
+}
+
+/// Whether it was the client that ended a request which was refused for `reason` on its way.
+fn cut_short(reason: Reason, ctx: &Ctx) -> bool {
+    match reason {
+        Reason::DeadlineExceeded | Reason::UpstreamTimeout => in_a_hurry(ctx),
+        Reason::BadRequest | Reason::RequestTimeout => !ctx.refused_anew,
+        Reason::ClientGone => true,
+        _ => false,
+    }
+}
+
+/// Whether its time is over because its client gave it less than is configured: nothing that an upstream could answer for.
+pub(super) fn in_a_hurry(ctx: &Ctx) -> bool {
+    let configured = match ctx.route.as_deref().map(|route| &route.target) {
+        Some(Target::Forward { deadline, .. }) => ctx.began.checked_add(*deadline),
+        _ => None,
+    };
+    let over = ctx.forward.deadline.is_some_and(|at| at <= Instant::now());
+    over && ctx.forward.deadline < configured
+}
+
+/// A request was refused before anything was asked of an upstream. Remembers whether the configuration before the trial
+/// under way would have let it pass.
+pub(super) fn refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusal) {
+    match refusal.reason {
+        // Whoever sends more than can be served causes it.
+        Reason::Overloaded => ctx.refused_alike = true,
+        Reason::Internal | Reason::RouteOff | Reason::DeadlineExceeded | Reason::ClientGone => {}
+        reason => {
+            let before = ctx.state.fallback();
+            ctx.refused_anew = before.is_some_and(|before| passes(&before, head, ctx, reason));
+            ctx.refused_alike = !ctx.refused_anew;
+        }
+    }
+}
+
+/// Whether `before` would have let the request pass, as far as its head tells.
+fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) -> bool {
+    let Some(start) = &ctx.start else {
+        return false;
+    };
+    let trusted = &before.config.server.trusted_proxies;
+    let client_ip = decide::client_ip(start.peer.address, trusted, head);
+    let Ok(arrival) = Arrival::of(head, &start.peer, before, client_ip) else {
+        return false;
+    };
+    let route = &before.routes[arrival.found.index];
+    let mut exchange = exchange(head, &arrival, ctx, (&route.name, route.max_body));
+    exchange.client_ip = client_ip;
+    for filter in route.chain.filters() {
+        match filter.check(&mut exchange) {
+            Verdict::Continue | Verdict::Wait(_) => {}
+            Verdict::Answer(_) => return true,
+            Verdict::NeedBody => return false,
+            // The nonce is spent: by this request, whose signature was good.
+            Verdict::Refuse(refusal)
+                if refusal.reason == Reason::SigReplayed
+                    && reason != Reason::SigReplayed
+                    && ctx.principal.is_some() =>
+            {
+                exchange.principal.clone_from(&ctx.principal);
+            }
+            Verdict::Refuse(_) => return false,
+        }
+    }
+    true
+}
+
+fn exchange<'e>(
+    head: &'e RequestHeader,
+    arrival: &'e Arrival<'e>,
+    ctx: &'e Ctx,
+    (route, max_body): (&'e RouteName, u64),
+) -> Exchange<'e> {
+    let start = ctx.start.as_ref();
+    let certified = start.and_then(|start| start.peer.certified.as_deref());
+    Exchange {
+        head,
+        raw_target: arrival.target.raw,
+        path: &arrival.target.path,
+        query: arrival.target.query,
+        host: &arrival.host,
+        authority: arrival.authority,
+        scheme: start.map_or(Scheme::Http, |start| start.peer.scheme),
+        client_ip: ctx.client_ip,
+        certificate: certified.map(|certified| &certified.certificate),
+        route,
+        max_body,
+        body_length: start.and_then(|start| start.head.framing.length()),
+        address_number: None,
+        now: ctx.state.clock.at(ctx.began),
+        unix_time: ctx.at.as_secs(),
+        principal: None,
+        quota: None,
+        tickets: Default::default(),
+        held: Default::default(),
+        paces: Vec::new(),
+        turn: None,
+        dry_run: true,
+    }
+}

@@ -1,0 +1,272 @@
+//! The head of an endpoint's answer: is it one that every parser reads alike?
+//!
+//! What is ambiguous is no answer (attacks.md §1): the client gets a 502 instead, and the connection is not used again.
+
+#[cfg(test)]
+mod tests;
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+use httparse::Header;
+use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
+
+use crate::config::HeadLimits;
+use crate::gateway::http1::answer::{AnswerHead, has_no_body, is_ours, is_status};
+use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::head::{Framing, content_length};
+
+/// Most fields that its `Connection` may name.
+const MOST_NOMINATED: usize = 32;
+/// Fields for which there is room at once: answers with more of them are rare, and room costs each of the others.
+const USUAL: usize = 64;
+
+/// Room for as many fields of an answer as are usual.
+pub(super) type Room<'b> = [MaybeUninit<Header<'b>>; USUAL];
+/// Room for more of them, made when it is needed.
+pub(super) type MoreRoom<'b> = Vec<MaybeUninit<Header<'b>>>;
+
+/// Room that nothing was put into yet.
+pub(super) fn room<'b>() -> Room<'b> {
+    [const { MaybeUninit::uninit() }; USUAL]
+}
+
+/// A head that passed.
+pub(super) struct Answer<'b> {
+    status: u16,
+    reason: &'b str,
+    fields: &'b [Header<'b>],
+    /// Fields that `Connection` names: they concern the endpoint's connection.
+    nominated: SmallVec<[&'b [u8]; 2]>,
+    length: Option<u64>,
+    /// The same as text, where it is said more than once: it is passed on once.
+    repeated: Option<&'b [u8]>,
+    chunked: bool,
+    /// It speaks of a coding that is none.
+    identity: bool,
+    /// The endpoint will take another request.
+    persistent: bool,
+    /// It said that it will not.
+    closes: bool,
+}
+
+/// Why a head is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Invalid(pub(super) &'static str);
+
+impl<'b> Answer<'b> {
+    /// Reads a head and says how long it is; `None` while it is not whole. Its limits hold exactly, however it came.
+    pub(super) fn parse(
+        bytes: &'b [u8],
+        limits: HeadLimits,
+        (usual, more): (&'b mut Room<'b>, &'b mut MoreRoom<'b>),
+    ) -> Result<Option<(Self, usize)>, Invalid> {
+        let usual = &mut usual[..limits.fields.min(USUAL)];
+        let mut parsed = httparse::Response::new(&mut []);
+        let mut outcome = rules().parse_response_with_uninit_headers(&mut parsed, bytes, usual);
+        if outcome == Err(httparse::Error::TooManyHeaders) && limits.fields > USUAL {
+            more.resize_with(limits.fields, MaybeUninit::uninit);
+            parsed = httparse::Response::new(&mut []);
+            outcome = rules().parse_response_with_uninit_headers(&mut parsed, bytes, more);
+        }
+        let length = match outcome {
+            Ok(httparse::Status::Complete(length)) if length <= limits.bytes => length,
+            Ok(httparse::Status::Partial) if bytes.len() < limits.bytes => return Ok(None),
+            Ok(_) => return Err(Invalid("the answer's head is too long")),
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(Invalid("the answer's head has too many fields"));
+            }
+            Err(_) => return Err(Invalid("the answer's head is malformed")),
+        };
+        let mut answer = Self {
+            status: parsed.code.unwrap_or_default(),
+            reason: parsed.reason.unwrap_or_default(),
+            fields: parsed.headers,
+            nominated: SmallVec::new(),
+            length: None,
+            repeated: None,
+            chunked: false,
+            identity: false,
+            persistent: parsed.version == Some(1),
+            closes: false,
+        };
+        answer.judge(parsed.version == Some(1))?;
+        Ok(Some((answer, length)))
+    }
+
+    fn judge(&mut self, version_11: bool) -> Result<(), Invalid> {
+        if !is_status(self.status) {
+            return Err(Invalid("the answer's status is none"));
+        }
+        for field in self.fields {
+            let (name, value) = (field.name.as_bytes(), field.value);
+            match name.len() {
+                14 if name.eq_ignore_ascii_case(b"content-length") => self.take_length(value)?,
+                17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.take_coding(value)?,
+                10 if name.eq_ignore_ascii_case(b"connection") => self.connection(value)?,
+                _ => {}
+            }
+        }
+        if self.chunked && (self.identity || self.length.is_some() || !version_11) {
+            return Err(AMBIGUOUS);
+        }
+        // The length holds where no coding is one; a reader that goes to the end of the connection must not be told more.
+        self.closes |= self.identity;
+        Ok(())
+    }
+
+    /// A length that is said again means the same (RFC 9110 §8.6); two lengths mean nothing.
+    fn take_length(&mut self, value: &'b [u8]) -> Result<(), Invalid> {
+        for value in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let length = content_length(value).ok_or(AMBIGUOUS)?;
+            if self.length.is_some_and(|known| known != length) {
+                return Err(AMBIGUOUS);
+            }
+            if self.length.replace(length).is_some() {
+                self.repeated = Some(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// `chunked`, once; or `identity`, which is no coding (RFC 2616 §3.6). What other codings are within we cannot say.
+    fn take_coding(&mut self, value: &[u8]) -> Result<(), Invalid> {
+        let codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for coding in codings.filter(|coding| !coding.is_empty()) {
+            if coding.eq_ignore_ascii_case(b"chunked") && !self.chunked {
+                self.chunked = true;
+            } else if coding.eq_ignore_ascii_case(b"identity") {
+                self.identity = true;
+            } else {
+                return Err(AMBIGUOUS);
+            }
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, value: &'b [u8]) -> Result<(), Invalid> {
+        for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.closes = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.persistent = true;
+            } else if !token.is_empty() && !is_kept(token) {
+                self.nominated.push(token);
+            }
+        }
+        if self.nominated.len() > MOST_NOMINATED {
+            return Err(Invalid("the answer's Connection names too many fields"));
+        }
+        Ok(())
+    }
+
+    /// How the endpoint delimits the body, to be followed as it comes; `Raw`: by the end of the connection.
+    pub(super) fn body(&self, head_only: bool) -> BodyGuard {
+        if has_no_body(self.status, head_only) {
+            return BodyGuard::Done;
+        }
+        match (self.chunked, self.length) {
+            (true, _) => BodyGuard::of_answer(Framing::Chunked),
+            (false, Some(0)) => BodyGuard::Done,
+            (false, Some(length)) => BodyGuard::Length(length),
+            (false, None) => BodyGuard::Raw,
+        }
+    }
+
+    /// The length of the body where it is known before.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Whether the endpoint will take another request on this connection.
+    pub(super) fn persistent(&self) -> bool {
+        self.persistent && !self.closes
+    }
+
+    /// The first value of a field.
+    pub(super) fn value(&self, name: &str) -> Option<&'b [u8]> {
+        let mut fields = self.fields.iter();
+        fields
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    /// Whether it agrees to go on as a WebSocket (RFC 6455 §4.1).
+    pub(super) fn opens_websocket(&self) -> bool {
+        let names = |name: &str, wanted: &[u8]| {
+            let fields = self.fields.iter();
+            fields
+                .filter(|field| field.name.eq_ignore_ascii_case(name))
+                .flat_map(|field| field.value.split(|byte| *byte == b','))
+                .any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted))
+        };
+        self.status == 101 && names("upgrade", b"websocket") && names("connection", b"upgrade")
+    }
+
+    /// The head as the framework knows it, for filters.
+    pub(super) fn to_header(&self) -> Result<ResponseHeader, Invalid> {
+        let wrong = |_| Invalid("the answer's head is malformed");
+        let status = StatusCode::from_u16(self.status)
+            .map_err(|_| Invalid("the answer's status is none"))?;
+        let mut head = ResponseHeader::build(status, Some(self.fields.len())).map_err(wrong)?;
+        head.set_reason_phrase(Some(self.reason)).map_err(wrong)?;
+        let mut result = Ok(());
+        self.each(|name, value| {
+            let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value));
+            let name = String::from_utf8_lossy(name).into_owned();
+            let added = match (HeaderName::from_bytes(name.as_bytes()), value) {
+                (Ok(_), Ok(value)) => head.append_header(name, value).map_err(wrong),
+                _ => Err(Invalid("the answer's head is malformed")),
+            };
+            result = result.and(added.map(|_| ()));
+        });
+        result.map(|()| head)
+    }
+}
+
+impl AnswerHead for Answer<'_> {
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn reason(&self) -> &str {
+        self.reason
+    }
+
+    fn each(&self, mut show: impl FnMut(&[u8], &[u8])) {
+        let mut repeated = self.repeated;
+        for field in self.fields {
+            let name = field.name.as_bytes();
+            let mut nominated = self.nominated.iter();
+            if nominated.any(|nominated| name.eq_ignore_ascii_case(nominated)) {
+                continue;
+            }
+            if name.len() == 10 && is_ours(name) {
+                continue;
+            }
+            if self.repeated.is_some() && name.eq_ignore_ascii_case(b"content-length") {
+                if let Some(once) = repeated.take() {
+                    show(name, once);
+                }
+                continue;
+            }
+            show(name, field.value);
+        }
+    }
+}
+
+const AMBIGUOUS: Invalid = Invalid("the answer's length is ambiguous");
+
+fn rules() -> httparse::ParserConfig {
+    let mut rules = httparse::ParserConfig::default();
+    rules.allow_spaces_after_header_name_in_responses(true);
+    rules
+}
+
+/// Whether a field that `Connection` names is passed on, or left out, whatever it says.
+fn is_kept(name: &[u8]) -> bool {
+    let known: [&[u8]; 2] = [b"content-length", b"upgrade"];
+    known.iter().any(|known| name.eq_ignore_ascii_case(known))
+}

@@ -1,0 +1,302 @@
+//! Answers of origins that speak HTTP/2, hedged or not: judged and passed on as those of HTTP/1 are.
+
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::endpoint;
+use crate::harness::{
+    Does, Gateway, Http2, Speech, StreamOrigin, always, asking, eventually, millis, reserve,
+    seconds,
+};
+
+/// Ways to an origin of HTTP/2; each is a route's first segment.
+const WAYS: [&str; 2] = ["plain", "hedged"];
+
+fn before(origin: &StreamOrigin, more: &str) -> Gateway {
+    let upstreams = WAYS.map(|way| {
+        let address = origin.address();
+        let (backup, hedge) = match way {
+            "hedged" => (
+                endpoint(reserve(), ", backup = true"),
+                "hedge = { after = \"10s\", methods = [\"GET\", \"PUT\"] }\n",
+            ),
+            _ => (String::new(), ""),
+        };
+        let first = endpoint(address, "");
+        format!(
+            "[upstream.{way}]\nendpoints = [{first}{backup}]\nhttp_version = \"2\"\npassive = {{ max_fails = 0 }}\n\
+             retry = {{ attempts = 0 }}\n{hedge}{more}\n\
+             [[route]]\nid = \"{way}\"\npath = \"/{way}/**\"\nupstream = \"{way}\"\n"
+        )
+    });
+    let listener = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
+    Gateway::with(&format!("{listener}{}", upstreams.concat())).start()
+}
+
+fn says(speech: Speech) -> StreamOrigin {
+    StreamOrigin::start("speaks", Does::Speaks(speech))
+}
+
+fn informational(status: u16) -> Response<()> {
+    let head = Response::builder().status(status);
+    let head = head
+        .header("link", "</a.css>")
+        .header("x-fallback", "fixed");
+    head.body(()).unwrap()
+}
+
+fn fine() -> Response<()> {
+    let head = Response::builder().header("content-length", "2");
+    head.header("x-fallback", "fixed").body(()).unwrap()
+}
+
+#[test]
+fn early_hints_pass_to_clients_of_both_protocols() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            respond.send_informational(informational(103)).unwrap();
+            respond.send_informational(informational(103)).unwrap();
+            tokio::time::sleep(millis(50)).await;
+            respond.send_informational(informational(102)).unwrap();
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), true).unwrap();
+        })
+    });
+    let gateway = before(&origin, "");
+    for way in WAYS {
+        let answer = gateway.client().get(&format!("/{way}/")).send().expect(200);
+        assert_eq!(answer.interim, [103, 103, 102], "{way}");
+        assert_eq!(answer.text(), "ok");
+        assert_eq!(answer.header("X-Fallback"), None, "{way}");
+        let answer = Http2::connect(gateway.listen())
+            .get(&format!("/{way}/"))
+            .expect(200);
+        assert_eq!(answer.text(), "ok");
+        assert_eq!(answer.header("x-fallback"), None, "{way}");
+    }
+}
+
+#[test]
+fn a_flood_of_interim_answers_ends() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            for _ in 0..150 {
+                if respond.send_informational(informational(103)).is_err() {
+                    return;
+                }
+            }
+            let _ = respond.send_response(fine(), false);
+        })
+    });
+    let gateway = before(&origin, "");
+    for way in WAYS {
+        let answer = gateway.client().get(&format!("/{way}/")).send();
+        assert_eq!(answer.status, 502, "{way}");
+    }
+}
+
+#[test]
+fn a_client_is_asked_for_its_body_though_the_origin_never_asks() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            tokio::time::sleep(millis(1200)).await;
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), true).unwrap();
+        })
+    });
+    let gateway = before(&origin, "");
+    for way in WAYS {
+        let mut connection = gateway.client().connect();
+        let head = format!(
+            "PUT /{way}/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        );
+        let began = Instant::now();
+        connection.write(head).unwrap();
+        let word = b"HTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(connection.bytes(word.len()).unwrap(), word, "{way}");
+        let took = began.elapsed();
+        assert!(
+            (millis(450)..millis(1150)).contains(&took),
+            "{way}: {took:?}"
+        );
+        connection.write("hello").unwrap();
+        let answer = connection.response("PUT").unwrap().expect(200);
+        assert_eq!(answer.interim, [] as [u16; 0], "{way}");
+    }
+}
+
+#[test]
+fn an_origin_that_asks_is_heard_at_once() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            let head = Response::builder().status(100).body(()).unwrap();
+            respond.send_informational(head).unwrap();
+            tokio::time::sleep(millis(900)).await;
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), true).unwrap();
+        })
+    });
+    let gateway = before(&origin, "");
+    let mut connection = gateway.client().connect();
+    let head =
+        "PUT /plain/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let began = Instant::now();
+    connection.write(head).unwrap();
+    let word = b"HTTP/1.1 100 Continue\r\n\r\n";
+    assert_eq!(connection.bytes(word.len()).unwrap(), word);
+    assert!(began.elapsed() < millis(450));
+    connection.write("hello").unwrap();
+    let answer = connection.response("PUT").unwrap().expect(200);
+    assert_eq!(answer.interim, [] as [u16; 0]);
+}
+
+#[test]
+fn statuses_that_are_none_are_refused() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            let head = Response::builder().status(700).body(()).unwrap();
+            let _ = respond.send_response(head, true);
+        })
+    });
+    let gateway = before(&origin, "");
+    for way in WAYS {
+        let answer = gateway.client().get(&format!("/{way}/")).send();
+        answer.refused(502, "upstream_invalid");
+    }
+}
+
+/// A head with so many fields.
+fn many(fields: usize) -> Response<()> {
+    let mut head = Response::builder().body(()).unwrap();
+    let value = HeaderValue::from_static("b");
+    for _ in 0..fields {
+        head.headers_mut().append("a", value.clone());
+    }
+    head
+}
+
+#[test]
+fn a_head_is_bounded() {
+    fn speech(fields: usize, respond: &mut h2::server::SendResponse<bytes::Bytes>) {
+        let _ = respond.send_response(many(fields), true);
+    }
+    let fits = says(|mut respond| Box::pin(async move { speech(256, &mut respond) }));
+    let more = says(|mut respond| Box::pin(async move { speech(257, &mut respond) }));
+    let long = says(|mut respond| {
+        Box::pin(async move {
+            let value = "x".repeat(70_000).parse().unwrap();
+            let mut head = Response::builder().body(()).unwrap();
+            head.headers_mut().insert("x-long", value);
+            let _ = respond.send_response(head, true);
+        })
+    });
+    for (origin, bounds, status) in [
+        (&fits, "", 200),
+        (&more, "", 502),
+        (&more, "max_response_headers = 300", 200),
+        (&long, "", 502),
+        (&long, "max_response_header = \"128KiB\"", 200),
+    ] {
+        let gateway = before(origin, bounds);
+        for way in WAYS {
+            let answer = gateway.client().get(&format!("/{way}/")).send();
+            assert_eq!(
+                answer.status,
+                status,
+                "{way}: {bounds}: {:?}",
+                answer.code()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_check_over_http_2_does_not_take_an_interim_answer_for_the_answer() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            let _ = respond.send_informational(informational(103));
+            if let Ok(mut body) = respond.send_response(fine(), false) {
+                let _ = body.send_data("ok".into(), true);
+            }
+        })
+    });
+    let health = "health = { path = \"/healthz\", interval = \"50ms\", fall = 1, rise = 1 }";
+    let gateway = before(&origin, health);
+    eventually(seconds(5), "it was checked", || origin.count() > 3);
+    let label = origin.address().to_string();
+    let healthy = || {
+        gateway.metric(
+            "gateway_endpoint_healthy",
+            &[("upstream", "plain"), ("endpoint", &label)],
+        )
+    };
+    always(millis(300), "the endpoint is healthy", || healthy() == 1.0);
+}
+
+#[test]
+fn a_connection_is_shared() {
+    let origin = StreamOrigin::start("shared", Does::Answers(millis(200)));
+    let gateway = before(&origin, "");
+    let client = Http2::connect(gateway.listen());
+    client.get("/plain/").expect(200);
+    let asked: Vec<_> = (0..20)
+        .map(|_| client.begin(asking("GET", "/plain/").body(()).unwrap(), false))
+        .collect();
+    for one in asked {
+        let answer = one.wait().unwrap();
+        assert_eq!(answer.status, 200);
+        let trailers: HeaderMap = answer.trailers.expect("trailers");
+        assert_eq!(trailers["x-trailer"], "seen");
+    }
+    assert_eq!(origin.connections(), (1, 1));
+}
+
+/// A route to `first`, which is not there, and from there to `spare`.
+fn falls(first: &str, spare: &str) -> Gateway {
+    let nobody = reserve();
+    Gateway::with(&format!(
+        "[upstream.first]\nendpoints = [{{ address = \"{nobody}\" }}]\nretry = {{ attempts = 0 }}\n{first}\n\
+         [upstream.spare]\n{spare}\nretry = {{ attempts = 0 }}\n\
+         [[route]]\nid = \"r\"\npath = \"/**\"\nupstream = \"first\"\n[route.fallback]\nupstream = \"spare\"\n"
+    ))
+    .start()
+}
+
+#[test]
+fn another_upstream_that_takes_over_is_judged_as_any() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    let spare = format!("endpoints = [{{ address = \"{address}\" }}]");
+    for first in ["http_version = \"2\"", ""] {
+        let gateway = falls(first, &spare);
+        let answer = gateway.client().get("/x").send();
+        answer.refused(502, "upstream_invalid");
+    }
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            respond.send_informational(informational(103)).unwrap();
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), true).unwrap();
+        })
+    });
+    let spare = format!(
+        "endpoints = [{{ address = \"{}\" }}]\nhttp_version = \"2\"",
+        origin.address()
+    );
+    for first in ["http_version = \"2\"", ""] {
+        let answer = falls(first, &spare).client().get("/x").send().expect(200);
+        assert_eq!(
+            (answer.text().as_str(), &answer.interim[..]),
+            ("ok", &[103][..])
+        );
+        assert_eq!(answer.header("X-Fallback"), Some("upstream"));
+    }
+}

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::Env;
 use super::error::{Location, Problem};
 use super::expand::{self, Expanded};
+use crate::primitives::secret::Secret;
 
 /// A configuration file and its text.
 #[derive(Clone, Debug)]
@@ -142,6 +143,15 @@ impl<'t> Document<'t> {
             let span = self.span(at);
             holds.any(|one| one.span == span)
         }
+    }
+
+    /// What the environment brought into the value at `at`, as far as it is long enough to be looked for.
+    pub(super) fn brought_by_environment(&self, at: &At<'_>) -> Vec<Secret> {
+        let span = self.span(at);
+        let here = self.expanded.iter().filter(|one| one.span == span);
+        here.flat_map(Expanded::long_parts)
+            .map(Secret::new)
+            .collect()
     }
 
     /// Strikes what the environment brought out of a message.

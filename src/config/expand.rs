@@ -158,6 +158,12 @@ impl Expanded {
         }
     }
 
+    /// What the environment put into it, but for words that everything is made of.
+    pub(super) fn long_parts(&self) -> impl Iterator<Item = &str> {
+        let long = self.parts.iter().filter(|part| part.len() >= PART);
+        long.map(String::as_str)
+    }
+
     /// Whether anything came from the environment.
     pub(super) fn holds_any(&self) -> bool {
         self.parts.iter().any(|part| !part.is_empty())

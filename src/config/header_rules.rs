@@ -43,6 +43,8 @@ pub struct HeaderField {
     pub name: HeaderName,
     written: String,
     value: SecretSource,
+    /// What the environment brought into it.
+    brought: Vec<Secret>,
     key: String,
     location: Location,
 }
@@ -62,10 +64,17 @@ impl HeaderField {
             message: why.to_owned(),
         };
         let written = match &self.value {
-            SecretSource::Literal(text) => return header_value(text).map_err(|why| problem(&why)),
+            SecretSource::Literal(text) => {
+                let mut value = header_value(text).map_err(|why| problem(&why))?;
+                value.set_sensitive(!self.brought.is_empty());
+                return Ok(value);
+            }
             elsewhere => read(elsewhere),
         };
-        let secret = written.map_err(|why| problem(&why))?;
+        let secret = written.map_err(|why| match self.brought.is_empty() {
+            true => problem(&why),
+            false => problem("cannot be read; the environment has a part in where it is"),
+        })?;
         secret.check_end().map_err(problem)?;
         if secret.expose().is_empty() {
             return Err(problem("is empty"));
@@ -73,6 +82,13 @@ impl HeaderField {
         let mut value = header_value(&secret).map_err(|why| problem(&why))?;
         value.set_sensitive(true);
         Ok(value)
+    }
+}
+
+impl HeaderField {
+    /// What the environment brought into the value, and may be secret.
+    pub fn brought(&self) -> &[Secret] {
+        &self.brought
     }
 }
 
@@ -153,6 +169,7 @@ fn fields(
             name: name?,
             written: written.clone(),
             value,
+            brought: scope.brought(&here),
             key: here.dotted(),
             location: scope.locate(&here),
         })

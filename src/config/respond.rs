@@ -90,7 +90,8 @@ impl RedirectTemplate {
         Ok(Some(Self(pieces)))
     }
 
-    /// The location for a request. `path` is normal: it begins with one slash, and names no other host.
+    /// The location for a request. `path` begins with a slash; with more of them, as routes that do not merge slashes take
+    /// it, it would name another host (RFC 3986 §4.2) where nothing stands before it.
     pub fn fill(&self, host: &str, path: &str, query: Option<&str>) -> String {
         let mut location = String::new();
         for piece in &self.0 {
@@ -98,7 +99,12 @@ impl RedirectTemplate {
                 Piece::Text(text) => location.push_str(text),
                 Piece::Host => location.push_str(host),
                 Piece::Path => {
-                    location.push_str(path);
+                    if location.is_empty() {
+                        location.push('/');
+                        location.push_str(path.trim_start_matches('/'));
+                    } else {
+                        location.push_str(path);
+                    }
                     if let Some(query) = query {
                         location.push('?');
                         location.push_str(query);
@@ -214,6 +220,9 @@ mod tests {
             assert_eq!(fill(text, query), location);
         }
         assert_eq!(RedirectTemplate::parse("https://a/"), Ok(None));
+        let path = RedirectTemplate::parse("{path}").expect("template");
+        let path = path.expect("places");
+        assert_eq!(path.fill("a", "//evil.example/x", None), "/evil.example/x");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::error::{Location, Problem, did_you_mean};
 use super::raw::Later;
 use crate::primitives::matcher::ValueMatch;
 use crate::primitives::ranges::AddressRanges;
+use crate::primitives::secret::Secret;
 use crate::primitives::units;
 
 /// Validation of one file.
@@ -88,10 +89,20 @@ impl Scope<'_> {
         known: impl IntoIterator<Item = &'k str>,
     ) {
         let hint = did_you_mean(name, known).map(|meant| format!("; did you mean \"{meant}\"?"));
+        let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let shown = match name.chars().all(bare) {
+            true => name.to_owned(),
+            false => format!("{name:?}"),
+        };
         self.problem(
             at,
-            format!("there is no [{kind}.{name}]{}", hint.unwrap_or_default()),
+            format!("there is no [{kind}.{shown}]{}", hint.unwrap_or_default()),
         );
+    }
+
+    /// What the environment brought into the value at `at`.
+    pub(super) fn brought(&self, at: &At<'_>) -> Vec<Secret> {
+        self.document.brought_by_environment(at)
     }
 
     /// Where `at` is written.

@@ -19,7 +19,7 @@ pub struct Chain {
 
 impl Chain {
     /// The chain of `route` (contract §5). Each step has its place for a reason.
-    pub(super) fn of(route: &Route, parts: &Parts, lists: &mut AddressLists<'_>) -> Self {
+    pub(super) fn of(route: &Route, parts: &Parts<'_>, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.
         if let Some(rules) = lists.rules(route.allow_ips.as_ref(), &route.deny_ips) {

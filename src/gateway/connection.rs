@@ -29,7 +29,7 @@ use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::socket::Socket;
 use super::state::State;
-use super::{failure, http1, http2, overload, reply};
+use super::{failure, http1, http2, judged, overload, reply};
 use crate::config::ErrorFormat;
 use crate::filter::Refusal;
 use crate::primitives::ListenerName;
@@ -274,6 +274,7 @@ pub(super) async fn refuse<A>(
         (ctx.method, ctx.uri, ctx.version) = (gist.method, gist.uri, gist.version);
         let sent = tell(client, &refusal, format, ctx.uri.path(), &ctx.trace, asked).await;
         let status = refusal.reason.status();
+        judged::head_refused(&mut ctx, &snapshot.config.server.client, refusal.reason);
         ctx.refusal = Some(refusal);
         ctx.record(status, sent, None);
     } else {
@@ -387,7 +388,7 @@ mod tests {
             stats: Arc::clone(&route.stats),
             policy: crate::gateway::Policy::of(
                 &snapshot.config.routes[0],
-                &[],
+                (&[], &snapshot.config.auths),
                 &snapshot.pools,
                 &state,
             ),

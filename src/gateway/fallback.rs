@@ -15,11 +15,11 @@ use super::ctx::Ctx;
 use super::inbound::Decision;
 use super::state::State;
 use super::{affinity, decide, policy};
-use crate::config::{self, FallbackCause, FallbackOn};
+use crate::config::{self, Auth, FallbackCause, FallbackOn};
 use crate::degrade::{Asked, Good, LastGood};
 use crate::filter::{Reason, Refusal, Reply};
 use crate::observe::rollouts::{FallbackCalled, FallbackKind};
-use crate::primitives::UpstreamName;
+use crate::primitives::{AuthName, UpstreamName};
 use crate::transform;
 use crate::upstream::Pool;
 
@@ -41,11 +41,22 @@ pub(super) struct Fell {
     pending: Option<Arc<Reply>>,
 }
 
+/// Who says who a caller is. Another issuer may give the same names to others.
+fn authority(auth: &Auth) -> String {
+    match auth {
+        Auth::Jwt(jwt) => format!("{:?} {:?} {:?}", jwt.issuer, jwt.audience, jwt.key),
+        Auth::Signature(_) => "signature".to_owned(),
+    }
+}
+
 impl Fallback {
     pub(super) fn new(
         route: &config::Route,
         (settings, headers): (&config::Fallback, &[(HeaderName, HeaderValue)]),
-        pools: &BTreeMap<UpstreamName, Arc<Pool>>,
+        (pools, auths): (
+            &BTreeMap<UpstreamName, Arc<Pool>>,
+            &BTreeMap<AuthName, Auth>,
+        ),
         state: &State,
     ) -> Self {
         let upstream = settings.upstream.as_ref();
@@ -65,7 +76,11 @@ impl Fallback {
                 "{:?} {:?} {:?}",
                 route.path.to_string(),
                 route.action,
-                route.auth
+                route
+                    .auth
+                    .iter()
+                    .map(|name| (name, auths.get(name).map(authority)))
+                    .collect::<Vec<_>>()
             )
         };
         let last_good = settings.last_good.as_ref();

@@ -219,6 +219,8 @@ pub(super) struct Broken {
     pub(super) downstream: bool,
     /// The client has no answer, and what was read of its body can be sent again.
     pub(super) replayable: bool,
+    /// The endpoint said that it did nothing of it: whatever the method, it may be sent again.
+    pub(super) refused: bool,
     /// The connection had been kept open and was found closed.
     pub(super) stale: bool,
 }
@@ -245,7 +247,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         }
         return false;
     }
-    let replayable = broken.replayable && resendable(ctx);
+    let replayable = broken.replayable && (broken.refused || resendable(ctx));
     // A connection that was kept open and is found closed says nothing about the endpoint.
     if broken.stale && replayable && !ctx.forward.stale {
         ctx.forward.stale = true;

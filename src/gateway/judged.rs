@@ -15,6 +15,7 @@ use super::ctx::Ctx;
 use super::decide;
 use super::inbound::Arrival;
 use super::snapshot::{Snapshot, Target};
+use crate::config::ClientLimits;
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::observe::stats::RouteStats;
 use crate::primitives::RouteName;
@@ -39,6 +40,10 @@ impl Tells {
         if ctx.refused_alike {
             return Self::Nothing;
         }
+        if ctx.tunnel_end.is_some() {
+            // How long both sides had something to say is theirs.
+            return Self::InItsOwnTime(ctx.forward.took.unwrap_or_default());
+        }
         let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
         if reason.is_some_and(|reason| cut_short(reason, ctx)) {
             return Self::Nothing;
@@ -58,7 +63,7 @@ impl Tells {
                 ),
                 _,
             ) => Self::Nothing,
-            (Some(Fault::Deadline), _) if in_a_hurry(ctx) => Self::Nothing,
+            (Some(Fault::Deadline), _) if in_a_hurry(ctx) || !client.body_done() => Self::Nothing,
             (_, waited) if waited > NOTICED => Self::InItsOwnTime(took.saturating_sub(waited)),
             _ => Self::All,
         }
@@ -80,7 +85,8 @@ fn cut_short(reason: Reason, ctx: &Ctx) -> bool {
     match reason {
         Reason::DeadlineExceeded | Reason::UpstreamTimeout => in_a_hurry(ctx),
         Reason::BadRequest | Reason::RequestTimeout => !ctx.refused_anew,
-        Reason::ClientGone => true,
+        // Whoever sends more than can be served causes it.
+        Reason::ClientGone | Reason::Overloaded => true,
         _ => false,
     }
 }
@@ -99,15 +105,36 @@ pub(super) fn in_a_hurry(ctx: &Ctx) -> bool {
 /// under way would have let it pass.
 pub(super) fn refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusal) {
     match refusal.reason {
-        // Whoever sends more than can be served causes it.
-        Reason::Overloaded => ctx.refused_alike = true,
-        Reason::Internal | Reason::RouteOff | Reason::DeadlineExceeded | Reason::ClientGone => {}
+        // Whoever sends more than can be served causes it, and whoever gives it less time than its turn takes; a level is
+        // set by an operator.
+        Reason::Overloaded | Reason::DeadlineExceeded | Reason::RouteOff => {
+            ctx.refused_alike = true
+        }
+        Reason::Internal | Reason::ClientGone => {}
         reason => {
             let before = ctx.state.fallback();
             ctx.refused_anew = before.is_some_and(|before| passes(&before, head, ctx, reason));
             ctx.refused_alike = !ctx.refused_anew;
         }
     }
+}
+
+/// A head was refused that nobody looked further at, within these limits. It tells nothing, unless the configuration before
+/// the trial under way took longer heads.
+pub(super) fn head_refused(ctx: &mut Ctx, limits: &ClientLimits, reason: Reason) {
+    let before = ctx.state.fallback();
+    let anew = before.is_some_and(|before| {
+        let before = &before.config.server.client;
+        match reason {
+            Reason::UriTooLong => limits.max_uri < before.max_uri,
+            Reason::HeadersTooLarge => {
+                limits.max_header_bytes < before.max_header_bytes
+                    || limits.max_headers < before.max_headers
+            }
+            _ => false,
+        }
+    });
+    ctx.refused_alike = !anew;
 }
 
 /// Whether `before` would have let the request pass, as far as its head tells.
@@ -121,6 +148,17 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         return false;
     };
     let route = &before.routes[arrival.found.index];
+    let limits = &before.config.routes[arrival.found.index].limits;
+    let now = &start.snapshot.config.limits;
+    let unchanged = || {
+        limits
+            .iter()
+            .all(|name| before.config.limits.get(name) == now.get(name))
+    };
+    if reason == Reason::ConcurrencyLimited && unchanged() {
+        // A place may have come free since.
+        return false;
+    }
     let mut exchange = exchange(head, &arrival, ctx, (&route.name, route.max_body));
     exchange.client_ip = client_ip;
     for filter in route.chain.filters() {

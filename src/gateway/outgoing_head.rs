@@ -367,6 +367,8 @@ impl<'a> Own<'a> {
         match &pool.settings().host {
             Some(host) => self.add(&HOST, Some(host.as_bytes())),
             None if named => {}
+            // The path of a socket is no host.
+            None if endpoint.address.inet().is_none() => self.add(&HOST, Some(b"localhost")),
             None => self.add(&HOST, Some(endpoint.label.as_bytes())),
         }
     }

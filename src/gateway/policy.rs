@@ -21,12 +21,12 @@ use super::judged::Tells;
 use super::mirror::{self, Mirror, Shadow};
 use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
-use crate::config::{self, Action, Degrade};
+use crate::config::{self, Action, Auth, Degrade};
 use crate::degrade::{Keeping, RouteLevel};
 use crate::filter::{Exchange, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
-use crate::primitives::{RouteName, UpstreamName};
+use crate::primitives::{AuthName, RouteName, UpstreamName};
 use crate::rollout::{self, SideFacts, Split, Why};
 use crate::upstream::Pool;
 
@@ -79,7 +79,7 @@ const COME_BACK: Duration = Duration::from_secs(30);
 impl Policy {
     pub(super) fn of(
         route: &config::Route,
-        fallback_headers: &[(HeaderName, HeaderValue)],
+        (fallback_headers, auths): (&[(HeaderName, HeaderValue)], &BTreeMap<AuthName, Auth>),
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
     ) -> Self {
@@ -115,7 +115,7 @@ impl Policy {
             sides,
             fallback: fallback.map(|settings| {
                 let settings = (&**settings, fallback_headers);
-                Box::new(Fallback::new(route, settings, pools, state))
+                Box::new(Fallback::new(route, settings, (pools, auths), state))
             }),
             mirror: mirror.map(|settings| {
                 let stats = counts.mirror(&route.name, &settings.upstream);

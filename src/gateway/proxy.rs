@@ -208,6 +208,7 @@ impl ProxyHttp for Gateway {
             cause: failure::cause(&e),
             downstream: *e.esource() == ErrorSource::Downstream,
             replayable: session.response_written().is_none() && !session.retry_buffer_truncated(),
+            refused: false,
             stale: reused && matches!(e.retry, RetryType::ReusedOnly),
         };
         e.set_retry(forward::try_failed(ctx, &broken));

@@ -104,10 +104,15 @@ pub trait Material {
 }
 
 /// What chains are built from.
-pub(super) struct Parts {
+pub(super) struct Parts<'c> {
+    /// What `authenticators` are made of.
+    pub(super) auths: &'c BTreeMap<AuthName, Auth>,
     pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
     pub(super) limits: Limits,
 }
+
+/// Shortest value of a header rule that is kept out of logs.
+const LONG_VALUE: usize = 8;
 
 /// What the gateway says about a client, whoever configured what.
 const OWN_HEADERS: [&str; 5] = [
@@ -172,15 +177,27 @@ impl Snapshot {
         let mut lists = AddressLists::new(material);
         lists.read_all(&config);
         problems.extend(lists.problems());
+        let read_field = |source: &SecretSource| {
+            let value = material.secret(source)?;
+            // Shorter ones are words that lines are made of.
+            if value.expose().len() >= LONG_VALUE {
+                secrets.lock().push(value.clone());
+            }
+            Ok(value)
+        };
         let rules: Vec<_> = config
             .routes
             .iter()
-            .map(|route| HeaderChanges::read(route, &read, &mut problems))
+            .map(|route| HeaderChanges::read(route, &read_field, &mut problems))
             .collect();
+        let fields = config.routes.iter().flat_map(config::Route::header_fields);
+        let brought = fields.flat_map(config::HeaderField::brought);
+        secrets.lock().extend(brought.cloned());
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
         let parts = Parts {
+            auths: &config.auths,
             authenticators,
             limits: Limits::build(&config, state),
         };
@@ -320,7 +337,7 @@ impl HeaderChanges {
 impl RouteRuntime {
     fn new(
         (route, changes): (&config::Route, HeaderChanges),
-        parts: &Parts,
+        parts: &Parts<'_>,
         pools: &BTreeMap<UpstreamName, Arc<Pool>>,
         state: &State,
         known: &[&Arc<Breaker>],
@@ -363,7 +380,7 @@ impl RouteRuntime {
             class: route.class,
             hedge: route.hedge,
             stats,
-            policy: Policy::of(route, &changes.fallback, pools, state),
+            policy: Policy::of(route, (&changes.fallback, parts.auths), pools, state),
             max_body: route.max_body,
             upstream_filters,
             response_filters,

@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct LogSettings {
     log: Log,
     mask: Vec<String>,
+    /// Those of this configuration, and what is struck out: those of the one before as well, see [`LogSettings::beside`].
+    known: Vec<Secret>,
     secrets: Option<Secrets>,
 }
 
@@ -51,8 +53,15 @@ impl LogSettings {
         Self {
             log,
             mask,
+            known: secrets.to_vec(),
             secrets: Secrets::of(secrets),
         }
+    }
+
+    /// The same after `earlier`: lines that wait, and requests still under way, may hold secrets of before.
+    fn beside(mut self, earlier: &Self) -> Self {
+        self.secrets = Secrets::of(&[&self.known[..], &earlier.known].concat());
+        self
     }
 
     fn form(&self) -> u8 {
@@ -157,7 +166,10 @@ impl LogHandle {
             Output::open(sink)?;
         }
         self.shared.form.store(settings.form(), Ordering::Relaxed);
-        self.shared.settings.store(Arc::new(settings));
+        let earlier = self.shared.settings.load_full();
+        self.shared
+            .settings
+            .store(Arc::new(settings.beside(&earlier)));
         self.shared.reopen.store(true, Ordering::Release);
         self.set_max_level();
         Ok(())

@@ -17,6 +17,10 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
+/// The same for programs that leave slashes alone, and for those that leave all of Base64 but `+` alone.
+const SLASHES_LEFT: &AsciiSet = &ESCAPED.remove(b'/');
+const BASE64_LEFT: &AsciiSet = &SLASHES_LEFT.remove(b'=');
+
 /// Finds secrets in lines.
 #[derive(Clone)]
 pub(super) struct Secrets(AhoCorasick);
@@ -60,16 +64,20 @@ impl Secrets {
     }
 }
 
-/// A secret as it is, as JSON and as a combined line write it, and as a URL does.
+/// A secret as it is, as JSON and as a combined line write it, and as URLs do: some programs leave `/` and `=` alone, and
+/// forms write a blank as `+`.
 fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = vec![secret.to_vec()];
     if let Ok(text) = std::str::from_utf8(secret) {
         let json = serde_json::Value::from(text).to_string();
         forms.push(json.as_bytes()[1..json.len() - 1].into());
         forms.push(quoted(text).into());
-        let escaped = utf8_percent_encode(text, ESCAPED).to_string();
-        forms.push(with_lower_digits(&escaped).into());
-        forms.push(escaped.into());
+        for set in [ESCAPED, SLASHES_LEFT, BASE64_LEFT] {
+            let escaped = utf8_percent_encode(text, set).to_string();
+            forms.push(escaped.replace("%20", "+").into());
+            forms.push(with_lower_digits(&escaped).into());
+            forms.push(escaped.into());
+        }
     }
     forms
 }
@@ -119,6 +127,18 @@ mod tests {
         assert_eq!(struck(&secret, r#"{"a":"s3\"c\\r+t/="}"#), r#"{"a":"***"}"#);
         assert_eq!(struck(&secret, "/x?k=s3%22c%5Cr%2Bt%2F%3D&y"), "/x?k=***&y");
         assert_eq!(struck(&secret, "/x?k=s3%22c%5cr%2bt%2f%3d&y"), "/x?k=***&y");
+    }
+
+    #[test]
+    fn a_secret_that_is_escaped_in_part_is_found() {
+        let secret = ["aB3/xY+Zk9//qW oP=="];
+        for form in [
+            "aB3/xY%2BZk9//qW%20oP%3D%3D",
+            "aB3/xY%2BZk9//qW+oP%3D%3D",
+            "aB3/xY%2BZk9//qW%20oP==",
+        ] {
+            assert_eq!(struck(&secret, &format!("k={form}&")), "k=***&");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub fn blocks(text: &[u8]) -> Result<Vec<Block<'_>>, String> {
             (None, Some(label), _) => {
                 return wrong(&format!("a {label} block ends that did not begin"));
             }
-            _ if line.contains(DASHES) => {
+            _ if line.contains(DASHES) && (line.contains("BEGIN ") || line.contains("END ")) => {
                 return wrong(
                     "a block must begin and end on lines of their own, which hold nothing else",
                 );
@@ -70,20 +70,15 @@ fn marker<'l>(line: &'l str, kind: &str) -> Option<&'l str> {
     (!label.contains('-') || !label.contains(DASHES)).then_some(label)
 }
 
-/// Kinds that may stand beside what is looked for: keys beside certificates and the other way round, and parameters that
-/// some tools write before a key.
-const BESIDE: [&str; 5] = [
-    "CERTIFICATE",
-    "PUBLIC KEY",
-    "EC PARAMETERS",
-    "DH PARAMETERS",
-    "DSA PARAMETERS",
-];
+/// Endings of the kinds that may stand in a file with certificates: keys, and parameters that some tools write before a key.
+const BESIDE: [&str; 3] = ["PRIVATE KEY", "PUBLIC KEY", "PARAMETERS"];
 
 /// Refuses a file whose certificates would not all be read: one that holds what is neither a certificate nor a key.
 pub fn check_certificates(text: &[u8]) -> Result<(), String> {
     for block in blocks(text)? {
-        if !BESIDE.contains(&block.label) && !block.label.ends_with("PRIVATE KEY") {
+        let label = block.label;
+        let known = label == "CERTIFICATE" || BESIDE.iter().any(|kind| label.ends_with(kind));
+        if !known {
             return Err(format!(
                 "line {}: a {} block, which is not read",
                 block.line, block.label
@@ -95,17 +90,19 @@ pub fn check_certificates(text: &[u8]) -> Result<(), String> {
 
 /// Refuses a file of which more than one private key could be taken.
 pub fn check_private_key(text: &[u8]) -> Result<(), String> {
-    one_of(text, "PRIVATE KEY", "private key")
+    one_of(text, "private key", |label| label.ends_with("PRIVATE KEY"))
 }
 
-/// The same for public keys.
+/// Refuses a file of which more than one public key could be taken: a certificate holds one too.
 pub fn check_public_key(text: &[u8]) -> Result<(), String> {
-    one_of(text, "PUBLIC KEY", "public key")
+    one_of(text, "public key", |label| {
+        label.ends_with("PUBLIC KEY") || label == "CERTIFICATE"
+    })
 }
 
-fn one_of(text: &[u8], ending: &str, what: &str) -> Result<(), String> {
+fn one_of(text: &[u8], what: &str, holds: impl Fn(&str) -> bool) -> Result<(), String> {
     let blocks = blocks(text)?;
-    let mut keys = blocks.iter().filter(|block| block.label.ends_with(ending));
+    let mut keys = blocks.iter().filter(|block| holds(block.label));
     match (keys.next(), keys.next()) {
         (Some(_), Some(second)) => Err(format!(
             "line {}: a second {what}; only one would be used",
@@ -125,6 +122,21 @@ mod tests {
 
     fn labels(text: &str) -> Result<Vec<String>, String> {
         blocks(text.as_bytes()).map(|all| all.iter().map(|one| one.label.to_owned()).collect())
+    }
+
+    #[test]
+    fn what_holds_a_key_is_counted_and_what_is_no_block_is_not() {
+        let (certificate, key) = (block("CERTIFICATE"), block("PUBLIC KEY"));
+        for several in [certificate.repeat(2), format!("{certificate}{key}")] {
+            assert!(check_public_key(several.as_bytes()).is_err(), "{several}");
+        }
+        for one in [&certificate, &key] {
+            assert_eq!(check_public_key(one.as_bytes()), Ok(()));
+        }
+        let beside = block("X9.42 DH PARAMETERS");
+        let text = format!("-----------\nnote -----\n{certificate}{beside}");
+        assert_eq!(check_certificates(text.as_bytes()), Ok(()));
+        assert!(check_certificates(block("X509 CRL").as_bytes()).is_err());
     }
 
     #[test]

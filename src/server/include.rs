@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
@@ -24,6 +25,8 @@ pub(super) struct Taken {
     /// What cannot be taken, and why.
     pub problems: Vec<String>,
     looked_at: usize,
+    /// Device and number of the directories above the one that is being walked, as far as `**` led to them.
+    on_the_way: Vec<(u64, u64)>,
 }
 
 /// A part of a pattern between slashes.
@@ -95,19 +98,30 @@ impl Taken {
                 }
             }
             Part::Any => {
+                let here = fs::metadata(at).map(|meta| (meta.dev(), meta.ino())).ok();
+                self.on_the_way.extend(here);
                 if !rest.is_empty() {
                     self.walk(at, rest);
                 }
                 for path in self.entries(at, None) {
-                    // Links are not followed: they may lead back.
-                    let is_directory = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir());
-                    match rest {
-                        _ if is_directory => self.walk(&path, parts),
-                        [] => self.accept(path),
-                        _ => {}
+                    match fs::metadata(&path) {
+                        Ok(meta) if meta.is_dir() => self.descend(&path, &meta, parts),
+                        Ok(_) if rest.is_empty() => self.accept(path),
+                        Ok(_) => {}
+                        Err(error) => self.wrong(&path, &lost(&error)),
                     }
                 }
+                if here.is_some() {
+                    self.on_the_way.pop();
+                }
             }
+        }
+    }
+
+    /// Goes on below a directory, unless a link led back to one that is being walked already.
+    fn descend(&mut self, path: &Path, meta: &fs::Metadata, parts: &[Part]) {
+        if !self.on_the_way.contains(&(meta.dev(), meta.ino())) {
+            self.walk(path, parts);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Turning an address into the framework's peer: time limits, TLS and what keeps connections apart.
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::os::unix::net as unix;
@@ -72,13 +73,20 @@ impl PeerTemplate {
             peer.options.max_h2_streams = H2_STREAMS;
             peer.options.h2_ping_interval = Some(H2_PING);
         }
+        // The framework's reuse key leaves out the CA: without this two upstreams at one address would share
+        // connections that only one of them may trust. What files hold counts, so that a reload that brings other
+        // authorities uses no connection of before.
+        let hasher = RefCell::new(DefaultHasher::new());
+        let read_and_hash = |path: &Path| {
+            let content = read(path)?;
+            content.hash(&mut *hasher.borrow_mut());
+            Ok(content)
+        };
         let warning = match &upstream.tls {
-            Some(tls) => add_tls(&mut peer, tls, read)?,
+            Some(tls) => add_tls(&mut peer, tls, &read_and_hash)?,
             None => None,
         };
-        // The framework's reuse key leaves out the CA: without this two upstreams at one address would share
-        // connections that only one of them may trust.
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = hasher.into_inner();
         (&upstream.name, &upstream.tls, upstream.http2).hash(&mut hasher);
         peer.group_key = hasher.finish();
         Ok(Self {

@@ -200,6 +200,28 @@ fn what_a_pattern_finds_and_cannot_take_is_a_problem() {
         symlink(target, folder.path().join("conf.d")).unwrap();
         folder.check().expect(1).says("conf.d").says(why);
     }
+    // `**` goes by links to directories too, but not in circles, and passes over none that leads nowhere.
+    let any = MAIN.replace("conf.d/*.toml", "conf.d/**/*.toml");
+    let linked = |text: &str| {
+        let folder = Folder::with(&format!("{any}{REST}"))
+            .write("conf.d/a.toml", "")
+            .write("sites/x.toml", text);
+        symlink("../sites", folder.path().join("conf.d/linked")).unwrap();
+        symlink(".", folder.path().join("conf.d/again")).unwrap();
+        folder
+    };
+    linked("").check().expect(0);
+    linked("nonsense = 1\n")
+        .check()
+        .expect(1)
+        .says("linked/x.toml");
+    let folder = linked("");
+    symlink("nowhere", folder.path().join("conf.d/lost")).unwrap();
+    folder
+        .check()
+        .expect(1)
+        .says("conf.d/lost")
+        .says("leads nowhere");
     let deep = MAIN.replace("conf.d/*.toml", "conf.d/*/main.toml");
     let folder = Folder::with(&format!("{deep}{REST}"))
         .write("conf.d/one/main.toml", "")

@@ -47,6 +47,10 @@ fn with(origin: &Origin, fallback: &str) -> Setup {
 const KEPT: &str = "fallback = { on = [\"503\", \"no_endpoint\"], last_good = {} }\n";
 
 fn token(subject: &str) -> String {
+    token_of("one", subject)
+}
+
+fn token_of(issuer: &str, subject: &str) -> String {
     let output = tollgate()
         .args([
             "token",
@@ -54,6 +58,8 @@ fn token(subject: &str) -> String {
             SECRET,
             "--claim",
             &format!("sub={subject}"),
+            "--claim",
+            &format!("iss={issuer}"),
         ])
         .output()
         .unwrap();
@@ -246,4 +252,28 @@ fn survives_a_reload_of_the_same_route() {
     ));
     gateway.reload_ok();
     gateway.client().get("/a").send().expect(503);
+}
+
+#[test]
+fn is_not_for_those_whom_another_issuer_gives_the_same_names() {
+    let failing = Failing::after(|_| Answer::text("of one"));
+    let fallback =
+        "auth = [\"app\"]\n[route.fallback]\non = [\"503\"]\nlast_good = { per = \"consumer\" }\n";
+    let gateway = with(&failing.origin, fallback).start();
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    let of = |issuer: &str| {
+        let issuer = format!("algorithms = [\"HS256\"]\nissuer = \"{issuer}\"\n");
+        gateway.rewrite(&text.replace("algorithms = [\"HS256\"]\n", &issuer));
+        gateway.reload_ok();
+    };
+    let ask = |issuer: &str| {
+        let token = token_of(issuer, "anna");
+        gateway.client().get("/me").bearer(&token).send()
+    };
+    of("one");
+    assert_eq!(ask("one").expect(200).text(), "of one");
+    failing.fail();
+    assert_eq!(ask("one").expect(200).text(), "of one");
+    of("two");
+    ask("two").expect(503);
 }

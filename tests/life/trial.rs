@@ -258,6 +258,15 @@ fn what_anybody_can_cause_takes_no_trial_back() {
         client.get("/few").send();
         let hurried = client.get("/api").header("X-Request-Deadline", 1).send();
         assert_eq!(hurried.code().as_deref(), Some("deadline_exceeded"));
+        // Heads that nobody looks further at.
+        for (head, status) in [
+            ("GET / HTTP/3.0\r\n\r\n", 505),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        ] {
+            let mut odd = client.connect();
+            odd.write(head).unwrap();
+            assert_eq!(odd.response("GET").unwrap().status, status);
+        }
     }
     let trial = &gateway.info()["trial"];
     assert_eq!(trial["state"], "running", "{trial}");

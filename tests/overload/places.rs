@@ -24,9 +24,10 @@ fn occupied(gateway: &Gateway, origin: &Origin, target: &str, count: usize) -> V
     holders
 }
 
+const IN_FLIGHT: &str = "gateway_upstream_concurrency_in_flight";
+
 fn free(gateway: &Gateway) {
-    let places = "gateway_upstream_concurrency_in_flight";
-    gateway.wait_for_metric(places, &[("upstream", "api")], 0.0);
+    gateway.wait_for_metric(IN_FLIGHT, &[("upstream", "api")], 0.0);
 }
 
 #[test]
@@ -192,6 +193,8 @@ fn places_are_counted_through_a_reload_that_changes_their_number() {
     std::fs::write(gateway.config(), text.replace("max = 2", "max = 3")).unwrap();
     gateway.reload_ok();
     gateway.client().get("/normal/x").send().expect(200);
+    // A place is given back a moment after its answer is there.
+    gateway.wait_for_metric(IN_FLIGHT, &[("upstream", "api")], 2.0);
     let _third = occupied(&gateway, &origin, "/normal/never", 1);
     gateway
         .client()

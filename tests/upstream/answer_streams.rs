@@ -1,5 +1,6 @@
 //! Answers of origins that speak HTTP/2, hedged or not: judged and passed on as those of HTTP/1 are.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Response};
@@ -298,5 +299,59 @@ fn another_upstream_that_takes_over_is_judged_as_any() {
             ("ok", &[103][..])
         );
         assert_eq!(answer.header("X-Fallback"), Some("upstream"));
+    }
+}
+
+#[test]
+fn who_does_not_read_holds_up_nobody_else() {
+    let origin = StreamOrigin::scripted("large", |path| match path {
+        "/plain/large" => Does::Speaks(|mut respond| {
+            Box::pin(async move {
+                let mut body = respond.send_response(Response::new(()), false).unwrap();
+                for _ in 0..512 {
+                    let _ = body.send_data(vec![b'x'; 64 << 10].into(), false);
+                }
+                std::future::poll_fn(|cx| body.poll_reset(cx)).await.ok();
+            })
+        }),
+        _ => Does::Answers(millis(0)),
+    });
+    let gateway = before(&origin, "");
+    let asked = gateway.client().get("/plain/large").begin();
+    eventually(seconds(5), "it is asked", || origin.begun() == 1);
+    // All that is taken without being read was taken.
+    std::thread::sleep(millis(500));
+    for _ in 0..20 {
+        let answer = gateway.client().get("/plain/small").send().expect(200);
+        assert_eq!(answer.text(), "large 0");
+    }
+    drop(asked);
+}
+
+#[test]
+fn what_the_endpoint_refused_is_sent_again_whatever_the_method() {
+    let count = AtomicUsize::new(0);
+    let refuses: Speech =
+        |mut respond| Box::pin(async move { respond.send_reset(h2::Reason::REFUSED_STREAM) });
+    let answers: Speech = |mut respond| {
+        Box::pin(async move {
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), true).unwrap();
+        })
+    };
+    let origin = StreamOrigin::scripted("moody", move |_| {
+        let odd = count.fetch_add(1, Ordering::SeqCst) % 2 == 1;
+        Does::Speaks(if odd { refuses } else { answers })
+    });
+    let gateway = before(&origin, "");
+    for count in 1..4 {
+        let answer = gateway
+            .client()
+            .post("/plain/")
+            .body("x")
+            .send()
+            .expect(200);
+        assert_eq!(answer.text(), "ok");
+        eventually(seconds(5), "all came", || origin.begun() == 2 * count - 1);
     }
 }

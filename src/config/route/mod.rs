@@ -29,7 +29,7 @@ use super::addresses::AddressList;
 use super::cors::Cors;
 use super::document::At;
 use super::error::Location;
-use super::header_rules::{HeaderRules, header_name, rules};
+use super::header_rules::{HeaderField, HeaderRules, header_name, rules};
 use super::limit::{Limit, LimitUse, RawLimit};
 use super::maintenance::Maintenance;
 use super::overload::Class;
@@ -478,6 +478,16 @@ fn prefix_template(text: &str) -> Result<(), String> {
 }
 
 impl Route {
+    /// The fields of its header rules and of its fixed fallback.
+    pub fn header_fields(&self) -> impl Iterator<Item = &HeaderField> {
+        let fixed = self.fallback.as_ref().and_then(|one| one.fixed.as_ref());
+        let fixed = fixed.into_iter().flat_map(|(_, headers)| headers);
+        let rules = [&self.request, &self.response].into_iter();
+        rules
+            .flat_map(|rules| rules.set.iter().chain(&rules.add))
+            .chain(fixed)
+    }
+
     /// How many predicates besides the path it has.
     pub fn predicates(&self) -> usize {
         usize::from(!self.methods.is_empty())

@@ -142,6 +142,7 @@ pub(super) async fn forward(
                     cause: failure::cause(&error),
                     downstream: *error.esource() == pingora::ErrorSource::Downstream,
                     replayable: !began && upload.replayable(),
+                    refused: false,
                     stale,
                 };
                 if let Some(keeping) = keeping.filter(|_| stale) {

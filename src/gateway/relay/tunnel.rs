@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::origin::Origin;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_ENDPOINT, Frames};
 use crate::filter::{Reason, Refusal};
-use crate::gateway::client::{ClientIo, Fault};
+use crate::gateway::client::{ClientIo, Fault, Rest};
 use crate::gateway::ctx::Ctx;
 use crate::observe::TunnelEnd;
 
@@ -36,6 +36,8 @@ pub(super) struct Tunnel {
 const READ: u64 = 16 << 10;
 /// How long both sides may take to hear that it is over. The process may end a second after that began.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a client may take to read what is still on its way to it when the process goes on.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(30);
 
 impl Tunnel {
     /// One that was just opened.
@@ -164,6 +166,7 @@ impl Tunnel {
         ctx: &mut Ctx,
     ) {
         ctx.tunnel_end = Some(end);
+        ctx.ended = Some(Instant::now());
         client.end_reading();
         if let Some(refusal) = ended_here(end) {
             ctx.refusal = Some(refusal);
@@ -173,7 +176,17 @@ impl Tunnel {
             if end != TunnelEnd::Client && end != TunnelEnd::ClientStalled {
                 client.end_answer(None);
                 let _ = client.flush_last().await;
-                client.drop_what_comes().await;
+                match &ctx.start {
+                    // Much may still be on its way to a client that sends meanwhile: closing before it has it would take it
+                    // from the client.
+                    Some(start) if end != TunnelEnd::Draining => {
+                        let limits = &start.snapshot.config.server.client;
+                        client
+                            .linger(Rest::Unknown, limits, &ctx.state.admission)
+                            .await;
+                    }
+                    _ => client.drop_what_comes().await,
+                }
             }
         };
         let leave_endpoint = async {
@@ -181,8 +194,13 @@ impl Tunnel {
                 origin.part().await;
             }
         };
-        let parting = async { tokio::join!(leave_client, leave_endpoint) };
-        let _ = tokio::time::timeout(FAREWELL, parting).await;
+        let longest = match end {
+            TunnelEnd::Draining => FAREWELL,
+            _ => LONGEST_FAREWELL,
+        };
+        let leave_client = tokio::time::timeout(longest, leave_client);
+        let leave_endpoint = tokio::time::timeout(FAREWELL, leave_endpoint);
+        let _ = tokio::join!(leave_client, leave_endpoint);
     }
 
     fn close_frames(&mut self, origin: &mut Origin, client: &ClientIo) {

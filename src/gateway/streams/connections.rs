@@ -42,7 +42,7 @@ struct Connection {
 
 /// A place for one stream on a connection. Dropped it is free for another.
 pub(super) struct Place {
-    _claim: Claim,
+    claim: Claim,
     /// Ready for a request.
     pub(super) requests: SendRequest<Bytes>,
     /// The connection served a request before.
@@ -54,14 +54,17 @@ struct Claim(Arc<Connection>);
 
 /// Streams at once on a connection, as far as the endpoint allows.
 const MOST_STREAMS: usize = 100;
-/// What an endpoint may send of one body, and of all, before it is read: much, for the way there may be long.
-const WINDOW: u32 = 8 << 20;
+/// What an endpoint may send of one body before it is read, and of all: as much as all together may, so that no client who
+/// does not read holds up the answers of others.
+const WINDOW: u32 = 512 << 10;
+const ALL_WINDOWS: u32 = MOST_STREAMS as u32 * WINDOW;
 /// The largest frames that are taken: fewer of them cost less.
 const FRAME: u32 = 64 << 10;
 /// Fields of a head, as the codec counts: beyond what any upstream's may have, so that it is judged, and not cut off.
 const FIELDS: u32 = 4 << 20;
 /// How often a connection is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(5);
 
 impl StreamConnections {
     /// A place on a connection that is there, or on a new one.
@@ -79,7 +82,7 @@ impl StreamConnections {
             match claim.0.requests.clone().ready().await {
                 Ok(requests) => {
                     return Ok(Place {
-                        _claim: claim,
+                        claim: claim,
                         requests,
                         reused: true,
                     });
@@ -105,7 +108,7 @@ impl StreamConnections {
             .or_default()
             .push(Arc::clone(&claim.0));
         Ok(Place {
-            _claim: claim,
+            claim: claim,
             requests,
             reused: false,
         })
@@ -147,6 +150,13 @@ impl Connection {
     }
 }
 
+impl Place {
+    /// Set, it gets no further streams.
+    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.claim.0.closed)
+    }
+}
+
 impl Claim {
     fn on(connection: Arc<Connection>) -> Self {
         connection.streams.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +187,7 @@ async fn open(transport: &TransportConnector, peer: &HttpPeer) -> Result<Claim, 
         .max_frame_size(FRAME)
         .max_header_list_size(FIELDS)
         .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW);
+        .initial_connection_window_size(ALL_WINDOWS);
     let begun = builder.handshake::<Stream, Bytes>(stream).await;
     let (requests, mut driven) = begun.map_err(|error| not_opened(error.into()))?;
     let closed = Arc::new(AtomicBool::new(false));
@@ -211,7 +221,7 @@ async fn open(transport: &TransportConnector, peer: &HttpPeer) -> Result<Claim, 
 async fn is_silent(mut pings: PingPong) {
     loop {
         tokio::time::sleep(PING).await;
-        let answered = tokio::time::timeout(PING, pings.ping(Ping::opaque())).await;
+        let answered = tokio::time::timeout(PONG, pings.ping(Ping::opaque())).await;
         if !matches!(answered, Ok(Ok(_))) {
             return;
         }

@@ -63,6 +63,8 @@ pub(super) struct Failed {
     pub(super) until_close: bool,
     /// Its connection was gone before the endpoint began with the request.
     pub(super) stale: bool,
+    /// The endpoint said that it did nothing of the request.
+    pub(super) refused: bool,
 }
 
 impl<'e> Exchange<'e> {
@@ -102,6 +104,7 @@ impl<'e> Exchange<'e> {
             began: !matches!(self.stage, Stage::Head),
             until_close: matches!(self.stage, Stage::Body(Delimited::Close)),
             stale: self.stream.is_stale(),
+            refused: self.stream.is_refused(),
             error,
         })
     }

@@ -11,6 +11,7 @@ mod upload;
 pub(super) use connections::StreamConnections;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::Version;
 use pingora::http::RequestHeader;
@@ -19,6 +20,7 @@ use pingora::{Error, ErrorSource};
 use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
+use super::client::Fault;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken, Way};
 use super::http1::head::Framing;
@@ -70,6 +72,7 @@ pub(super) async fn forward(
         forward::connected(ctx, stream.reused());
         let head = stream::head(request, ctx)?;
         let ends = upload.begin(ctx);
+        let closed = stream.closed();
         let begun = stream.begin(head, ends);
         let stale = stream.is_stale();
         let outcome = match begun {
@@ -82,6 +85,7 @@ pub(super) async fn forward(
                 began: false,
                 until_close: false,
                 stale,
+                refused: true,
             }),
         };
         let Err(failed) = outcome else {
@@ -92,6 +96,7 @@ pub(super) async fn forward(
             began,
             until_close,
             stale,
+            refused,
         } = failed;
         if began {
             // What came of the answer belongs to the client; that it is not all must show.
@@ -104,8 +109,13 @@ pub(super) async fn forward(
             cause: failure::cause(&error),
             downstream: *error.esource() == ErrorSource::Downstream,
             replayable: !began && upload.replayable(),
+            refused,
             stale,
         };
+        if client.fault() == Some(Fault::Silence) {
+            // It may be the connection that is dead. Streams under way go on, and others are not put beside them.
+            closed.store(true, Ordering::Relaxed);
+        }
         if !forward::try_failed(ctx, &broken) || !can(ctx) {
             break error;
         }

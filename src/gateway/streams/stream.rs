@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -29,6 +30,8 @@ pub(super) struct Stream {
     incoming: Option<RecvStream>,
     /// The endpoint did not begin with the request: that it ended tells nothing about the endpoint.
     unprocessed: bool,
+    /// The endpoint said so itself.
+    refused: bool,
     place: Place,
 }
 
@@ -63,6 +66,7 @@ impl Stream {
             head: None,
             incoming: None,
             unprocessed: false,
+            refused: false,
             place,
         })
     }
@@ -70,6 +74,16 @@ impl Stream {
     /// Whether its connection served a request before.
     pub(super) fn reused(&self) -> bool {
         self.place.reused
+    }
+
+    /// Keeps further streams off its connection, when it is set.
+    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+        self.place.closed()
+    }
+
+    /// Whether the endpoint said that it did nothing of the request, so that any may be sent again (RFC 9113 §8.7).
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 
     /// Whether its failure tells nothing about the endpoint.
@@ -123,6 +137,8 @@ impl Stream {
     fn failed(&mut self, error: h2::Error) -> Box<Error> {
         self.awaited = None;
         self.unprocessed = is_unprocessed(&error);
+        self.refused = error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
         unreadable(error)
     }
 

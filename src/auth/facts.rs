@@ -1,7 +1,7 @@
 //! What outlives a reload: nonces that were used, and tokens that were verified.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -33,6 +33,8 @@ pub struct AuthFacts {
     fence_unix_ms: AtomicU64,
     /// Kept for the life of the process: a nonce must not come back because its table was away for a reload.
     nonces: Mutex<HashMap<AuthName, Arc<NonceStore>>>,
+    /// Signed requests have been served: a table that comes now may be one of before under another name.
+    signed: AtomicBool,
     ownership: Arc<Ownership>,
     /// Kept as long as a configuration uses them, by the fingerprint of their rules and their capacity: what was verified
     /// by other rules is another memory, and neither takes the other's place.
@@ -46,6 +48,7 @@ impl AuthFacts {
         Self {
             fence_unix_ms: AtomicU64::new(started_unix_ms),
             nonces: Mutex::default(),
+            signed: AtomicBool::new(false),
             ownership: Arc::default(),
             tokens: Mutex::default(),
         }
@@ -64,7 +67,9 @@ impl AuthFacts {
         }
         let stores = self.nonces.lock();
         for (name, wanted) in wanted {
+            self.signed.store(true, Ordering::Relaxed);
             if let Some(store) = stores.get(name) {
+                store.publish(unix_ms());
                 store.configure(wanted.skew, wanted.capacity as usize, unix_ms());
                 let shares = wanted.shares.into_iter();
                 shares.for_each(|(app, most)| store.allot(app, most));
@@ -162,11 +167,18 @@ impl AuthFacts {
 
     /// The nonces of `name`. Those that nobody knew are kept for this skew and up to this capacity; the others as before,
     /// until [`apply`](Self::apply) says otherwise.
+    ///
+    /// Where signed requests have been served, a name that nobody knew may be a new one for an old table: what was signed
+    /// before it is in force may have passed under the old one, and is refused.
     pub(super) fn nonces(&self, name: &AuthName, skew: Duration, capacity: u32) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
         let store = stores.entry(name.clone()).or_insert_with(|| {
             let store = self.new_store(name);
             store.configure(skew, capacity as usize, unix_ms());
+            if self.signed.load(Ordering::Relaxed) {
+                store.fence_off(unix_ms());
+                store.begin_unpublished();
+            }
             store
         });
         Arc::clone(store)
@@ -313,6 +325,43 @@ mod tests {
         assert_eq!(store.lifetime(), Duration::from_secs(4));
         facts.apply(wide.auths.values());
         assert_eq!(store.bounds(&share), (1000, 1000));
+    }
+
+    #[test]
+    fn a_table_that_may_have_had_another_name_knows_nothing_from_before() {
+        let facts = AuthFacts::new(5);
+        let skew = Duration::from_secs(300);
+        let auth = |name: &str| {
+            Auth::Signature(SignatureAuth {
+                name: AuthName::new(name),
+                scheme: crate::config::SignatureScheme::Ca,
+                skew,
+                nonce_capacity: 10,
+                require_body_digest: true,
+                strict_params: false,
+                apps: std::collections::BTreeMap::new(),
+            })
+        };
+        let made = |name| facts.nonces(&AuthName::new(name), skew, 10);
+        let (one, two) = (auth("one"), auth("two"));
+        // Whatever comes before signed requests are served is as old as the process.
+        facts.apply([]);
+        let first = made("one");
+        assert_eq!(made("beside").fence_unix_ms(), 5);
+        facts.apply([&one]);
+        let before = unix_ms();
+        let second = made("two");
+        assert!(second.fence_unix_ms() >= before);
+        std::thread::sleep(Duration::from_millis(5));
+        let published = unix_ms();
+        facts.apply([&one, &two]);
+        let fence = second.fence_unix_ms();
+        assert!(fence >= published, "until then the old name was served");
+        std::thread::sleep(Duration::from_millis(5));
+        facts.apply([&two]);
+        assert!(Arc::ptr_eq(&second, &made("two")));
+        assert_eq!(second.fence_unix_ms(), fence);
+        assert_eq!(first.fence_unix_ms(), 5);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use http::HeaderValue;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Number, Value};
 
+use crate::filter::is_distinct;
+
 /// What is escaped of ASCII.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%').add(b',').add(b'"');
-/// Largest amount that a number with a fraction or exponent may have: up to 2^53 doubles tell whole numbers apart.
-const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Why a claim cannot be said in a header: the operator's words.
 pub(super) type Unsayable = &'static str;
@@ -54,9 +54,7 @@ pub(super) fn header_claim(claim: &Value) -> Result<Option<HeaderValue>, Unsayab
 
 /// The text of a number, if no other number has it.
 pub(super) fn number(number: &Number) -> Option<String> {
-    let whole = number.is_u64() || number.is_i64();
-    let exact = || number.as_f64().is_some_and(|n| n.abs() <= EXACT);
-    (whole || exact()).then(|| number.to_string())
+    is_distinct(number).then(|| number.to_string())
 }
 
 fn scalar(claim: &Value) -> Result<Option<String>, Unsayable> {
@@ -159,6 +157,7 @@ mod tests {
             r#"["a", null]"#,
             r#"{"a": 1}"#,
             "12345678901234567890123",
+            "9007199254740993.0",
             "9007199254740994.0",
         ] {
             let claim: Value = serde_json::from_str(text).expect("JSON");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use smallvec::SmallVec;
 
 use crate::config::{CertificatePart, Scheme};
@@ -129,6 +129,16 @@ impl Principal {
         path.split('.')
             .try_fold(&self.claims, |value, key| value.get(key))
     }
+}
+
+/// Below this, doubles tell whole numbers apart: 2^53 is also what 2^53 + 1 is read as.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Whether no other number of a token reads like this one. What is written with a fraction or an exponent, or is too large
+/// for an integer, is kept as a double, and two different ones may be the same: such a claim tells nobody from others.
+pub fn is_distinct(number: &Number) -> bool {
+    let whole = number.is_u64() || number.is_i64();
+    whole || number.as_f64().is_some_and(|n| n.abs() < EXACT)
 }
 
 /// What an exact limit told the client: the tightest one is answered in `X-RateLimit-*`.

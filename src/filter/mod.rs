@@ -10,7 +10,7 @@ mod refusal;
 pub use crate::config::Scheme;
 pub use exchange::{
     Caller, ClientCertificate, Exchange, Held, Holdings, NamedBy, Pace, Policy, Principal, Quota,
-    Ticket, Tickets,
+    Ticket, Tickets, is_distinct,
 };
 pub use refusal::{Reason, Refusal};
 

@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 
 use super::seed::Seed;
 use crate::config::{Limit, LimitKey, OnMissingKey};
-use crate::filter::{Caller, Exchange};
+use crate::filter::{Caller, Exchange, is_distinct};
 
 /// Finds the key of one limit.
 pub(super) struct KeyFinder {
@@ -127,7 +127,7 @@ impl KeyFinder {
     }
 
     /// A claim counts as its text, as it does in headers and in `require`: 7 and "7" are one. A list or an object names
-    /// nobody; it counts as missing.
+    /// nobody, and neither does a number that others read like; it counts as missing.
     fn claim(&self, auth: &str, value: &Value) -> Option<u64> {
         let mut hasher = self.begin(Kind::Claim);
         framed(&mut hasher, auth);
@@ -137,8 +137,8 @@ impl KeyFinder {
             Value::String(empty) if empty.is_empty() => return None,
             Value::String(string) => text.write_str(string),
             Value::Bool(flag) => write!(text, "{flag}"),
-            Value::Number(number) => write!(text, "{number}"),
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+            Value::Number(number) if is_distinct(number) => write!(text, "{number}"),
+            Value::Number(_) | Value::Null | Value::Array(_) | Value::Object(_) => return None,
         };
         Some(hasher.finish().max(1))
     }
@@ -252,6 +252,11 @@ mod tests {
             for other in &ids[..index] {
                 assert_ne!(of(id.clone()), of(other.clone()));
             }
+        }
+        // Two whole numbers that are one as doubles.
+        for large in ["12345678901234567890123", "9007199254740993.0"] {
+            let claim: Value = serde_json::from_str(large).expect("JSON");
+            assert_eq!(of(claim), Found::Deny, "{large}");
         }
         for (one, same) in [(json!(7), json!("7")), (json!(true), json!("true"))] {
             assert_eq!(of(one), of(same), "a claim counts as its text");

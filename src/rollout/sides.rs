@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 
 use super::judge::{RolloutFacts, SideFacts};
 use crate::config::{self, Side, SplitKey};
-use crate::filter::Principal;
+use crate::filter::{Principal, is_distinct};
 use crate::primitives::digest::names128;
 use crate::primitives::{RouteName, query};
 
@@ -167,6 +167,8 @@ impl Split {
                     .and_then(|p| Some((&p.auth, p.claim(path)?)));
                 let text = said.and_then(|(auth, claim)| match claim {
                     Value::String(text) if !text.is_empty() => Some((auth, Cow::from(text))),
+                    // One that other numbers read like is no key.
+                    Value::Number(number) if !is_distinct(number) => None,
                     Value::Number(_) | Value::Bool(_) => Some((auth, claim.to_string().into())),
                     _ => None,
                 });

@@ -184,3 +184,50 @@ fn a_reload_that_does_not_stay_leaves_the_nonces_as_they_were() {
     });
     get(&client, "/x", &headers).refused(401, "sig_replayed");
 }
+
+/// What came while bounds were wider, by a reload or on trial, leaves the room that is meant for what comes after.
+#[test]
+fn wider_bounds_that_are_taken_back_leave_room() {
+    let origin = Origin::start();
+    let apps = format!("\"app-1001\" = {{ secret = \"{SECRET}\" }}");
+    let gateway = signed("ca", "skew = \"1s\"\nnonce_capacity = 20", &apps, "")
+        .to(&origin)
+        .start();
+    let narrow = std::fs::read_to_string(gateway.config()).unwrap();
+    let wide = narrow.replace(
+        "\"1s\"\nnonce_capacity = 20",
+        "\"300s\"\nnonce_capacity = 9999",
+    );
+    assert_ne!(narrow, wide);
+    let client = gateway.client();
+    let sign = || Signed::ca("app-1001", SECRET, "GET", "/x").headers();
+    gateway.rewrite(&wide);
+    gateway.reload_ok();
+    let first = sign();
+    get(&client, "/x", &first).expect(200);
+    for _ in 0..60 {
+        get(&client, "/x", &sign()).expect(200);
+    }
+    gateway.rewrite(&narrow);
+    gateway.reload_ok();
+    for _ in 0..10 {
+        get(&client, "/x", &sign()).expect(200);
+    }
+    assert_eq!(get(&client, "/x", &first).status, 401);
+}
+
+/// The same application and secret under another name of their table: what was signed before passes no second time.
+#[test]
+fn a_replay_is_refused_when_its_table_has_another_name() {
+    let origin = Origin::start();
+    let gateway = ca(&origin);
+    let sign = || Signed::ca("app-1001", SECRET, "GET", "/x").headers();
+    let headers = sign();
+    get(&gateway.client(), "/x", &headers).expect(200);
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    let text = text.replace("[auth.partner", "[auth.renamed");
+    gateway.rewrite(&text.replace("[\"partner\"]", "[\"renamed\"]"));
+    gateway.reload_ok();
+    get(&gateway.client(), "/x", &headers).refused(401, "sig_expired");
+    get(&gateway.client(), "/x", &sign()).expect(200);
+}

@@ -24,11 +24,13 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use nonce::{Claim, NonceOwner};
 pub(super) use nonce::{NonceStore, Ownership};
 
 use self::app::{App, AppKey};
+use self::nonce::lifetime_of;
 use super::{AuthFacts, Authenticator, BuildError, ReadSecret};
 use crate::config::{SignatureAuth, SignatureScheme};
 use crate::filter::{Exchange, Principal, Reason, Refusal, Verdict};
@@ -43,6 +45,8 @@ pub(super) struct SignatureAuthenticator {
     name: String,
     scheme: SignatureScheme,
     skew_ms: u64,
+    /// How long nonces are to be kept by that skew.
+    lifetime: Duration,
     require_body_digest: bool,
     strict_params: bool,
     apps: HashMap<String, App>,
@@ -87,15 +91,19 @@ struct Clock {
     skew_ms: u64,
     /// Before this, nonces are unknown.
     fence_ms: u64,
+    /// From this stamp on, nonces are kept for the second skew only, narrower than this request's own.
+    narrowed: (u64, u64),
 }
 
 impl Clock {
     /// Whether a stamp that means some moment from `first` to `last` (milliseconds) may count.
     fn admits(&self, first: u64, last: u64) -> bool {
         // The clock has whole seconds: it may really be up to 999 ms later.
+        let (since, narrow_ms) = self.narrowed;
         let latest = self.now_ms.saturating_add(999).saturating_add(self.skew_ms);
         first <= latest
             && first.saturating_add(self.skew_ms) >= self.now_ms
+            && (last < since || first.saturating_add(narrow_ms) >= self.now_ms)
             && last >= self.fence_ms
     }
 }
@@ -126,6 +134,7 @@ impl SignatureAuthenticator {
             name: auth.name.as_str().to_owned(),
             scheme: auth.scheme,
             skew_ms: u64::try_from(auth.skew.as_millis()).unwrap_or(u64::MAX),
+            lifetime: lifetime_of(auth.skew),
             require_body_digest: auth.require_body_digest,
             strict_params: auth.strict_params,
             apps,
@@ -206,6 +215,7 @@ impl SignatureAuthenticator {
             now_ms: exchange.unix_time.saturating_mul(1000),
             skew_ms: self.skew_ms,
             fence_ms: self.nonces.fence_unix_ms(),
+            narrowed: self.nonces.narrowed(),
         }
     }
 
@@ -222,7 +232,8 @@ impl SignatureAuthenticator {
         let claim = if exchange.dry_run {
             self.nonces.peek(&app.share, nonce, exchange.now)
         } else {
-            self.nonces.claim(&app.share, nonce, exchange.now)
+            let (share, now) = (&app.share, exchange.now);
+            self.nonces.claim_for(share, nonce, self.lifetime, now)
         };
         self.answer(claim)
     }

@@ -573,6 +573,43 @@ fn replays_are_refused_after_a_reload() {
 }
 
 #[test]
+fn who_was_under_way_when_the_skew_was_narrowed_passes_once() {
+    let facts = AuthFacts::new(0);
+    let (wide, mut narrow) = (settings(SignatureScheme::Ca), settings(SignatureScheme::Ca));
+    narrow.skew = Duration::from_secs(1);
+    let under_way = made_in(&wide, &facts);
+    let [wide, narrow] = [wide, narrow].map(Auth::Signature);
+    facts.apply([&wide]);
+    facts.apply([&wide, &narrow]);
+    facts.apply([&narrow]);
+    let mut call = ca_get("n");
+    assert_eq!(told(&under_way, &call, b""), "continue");
+    for _ in 0..30 {
+        (call.now, call.unix_time) = (call.now + 8_000_000_000, call.unix_time + 8);
+        assert_eq!(told(&under_way, &call, b""), "sig_replayed");
+    }
+}
+
+#[test]
+fn a_stamp_whose_nonce_is_kept_for_less_is_judged_by_less() {
+    let clock = super::Clock {
+        now_ms: 1_000_000,
+        skew_ms: 300_000,
+        fence_ms: 0,
+        narrowed: (995_000, 1000),
+    };
+    for (stamp, admitted) in [
+        (700_000, true),
+        (994_999, true),
+        (995_000, false),
+        (998_999, false),
+        (999_000, true),
+    ] {
+        assert_eq!(clock.admits(stamp, stamp), admitted, "{stamp}");
+    }
+}
+
+#[test]
 fn secrets_that_cannot_be_read_are_named() {
     let mut auth = settings(SignatureScheme::Ca);
     let told = |auth: &SignatureAuth| -> BuildError {

@@ -164,6 +164,38 @@ fn a_stopped_side_leaves_the_others_alone() {
 }
 
 #[test]
+fn a_number_that_others_read_like_is_no_key() {
+    let split = split(
+        SplitKey::Claim("id".into()),
+        vec![side("a", 50), side("b", 50)],
+    );
+    let headers = HeaderMap::new();
+    let has_key = |id: &str| {
+        let id: Value = serde_json::from_str(id).expect("JSON");
+        let principal = Principal {
+            claims: json!({ "id": id }),
+            ..Principal::named(&AuthName::new("app"), NamedBy::Subject, "c")
+        };
+        let asked = Asked {
+            headers: &headers,
+            client_ip: IpAddr::from([192, 0, 2, 1]),
+            principal: Some(&principal),
+            random: 0,
+        };
+        split.key(&asked, &mut SipHasher13::new())
+    };
+    for (id, expected) in [
+        ("7", true),
+        ("18446744073709551615", true),
+        ("7.5", true),
+        ("12345678901234567890123", false),
+        ("9007199254740993.0", false),
+    ] {
+        assert_eq!(has_key(id), expected, "{id}");
+    }
+}
+
+#[test]
 fn without_its_key_a_request_goes_by_address() {
     let split = by_cookie(&[("a", 50), ("b", 50)]);
     let none = HeaderMap::new();

@@ -68,6 +68,13 @@ pub(in crate::auth) struct NonceStore {
     fence_unix_ms: AtomicU64,
     /// Some nonce was kept here, if only once.
     used: AtomicBool,
+    /// Since nonces are kept for less: the earliest stamp, wall clock in milliseconds, whose nonce may be forgotten already
+    /// by the skew that holds now, though requests under way still judge it by a wider one. `u64::MAX`: there is none.
+    narrowed_unix_ms: AtomicU64,
+    /// From then on no such request is left.
+    narrowed_until_ms: AtomicU64,
+    /// Made by a reload that nobody has been served by yet.
+    unpublished: AtomicBool,
     swept: AtomicU64,
     steps: Mutex<Steps>,
     /// One entry for each application that a configuration names or that keeps nonces.
@@ -89,11 +96,21 @@ struct Shard {
 }
 
 struct Bucket {
-    /// Until then it is kept. It takes new nonces while that is at least a lifetime away.
+    /// The shortest time that any of them was to be kept: how much longer that is under a wider skew.
+    lifetime: u64,
+    /// Until then it is kept. An open one takes new nonces while that is at least a lifetime away.
     expires: u64,
+    /// Until then it takes room: for as long as what comes now is kept.
+    room_until: u64,
+    /// The bound under which they were let in.
+    capacity: usize,
     nonces: HashSet<u128>,
+    /// How many of them take no room: they came when nonces were kept for longer, or more of them.
+    uncounted: usize,
     /// How many of them each application keeps.
     shares: HashMap<String, (Arc<Share>, usize)>,
+    /// Whether it takes nonces that come. One that is kept for longer than those must be does not.
+    open: bool,
 }
 
 impl NonceStore {
@@ -112,30 +129,125 @@ impl NonceStore {
             live: AtomicUsize::new(0),
             fence_unix_ms: AtomicU64::new(fence_unix_ms),
             used: AtomicBool::new(false),
+            narrowed_unix_ms: AtomicU64::new(u64::MAX),
+            narrowed_until_ms: AtomicU64::new(0),
+            unpublished: AtomicBool::new(false),
             swept: AtomicU64::new(0),
             steps: Mutex::default(),
             shares: Mutex::default(),
         }
     }
 
-    /// Keeps nonces for `skew` and up to `capacity` from now on. What is kept stays.
+    /// Keeps nonces for `skew` and up to `capacity` from now on. What is kept stays. Of that, what was let in when there
+    /// was more room takes none any more, and the rest does for as long as it would have been kept by `skew`: it would leave
+    /// no room for as long as the other bounds wanted it kept.
     ///
     /// With a wider skew, stamps become good again whose nonces were dropped already: those are fenced off.
     pub(in crate::auth) fn configure(&self, skew: Duration, capacity: usize, now_unix_ms: u64) {
-        self.capacity.store(capacity, Ordering::Relaxed);
-        let lifetime = nanos(skew.saturating_mul(2).saturating_add(GRAIN));
+        let most = self.capacity.swap(capacity, Ordering::Relaxed);
+        let lifetime = nanos(lifetime_of(skew));
         let before = self.lifetime.swap(lifetime, Ordering::Relaxed);
-        if before == 0 || lifetime <= before {
+        if before == 0 {
+            // What came from another process came with its time.
+            for shard in &self.shards {
+                for bucket in &mut shard.lock().buckets {
+                    bucket.lifetime = bucket.lifetime.max(lifetime);
+                    bucket.capacity = bucket.capacity.min(capacity);
+                }
+            }
             return;
         }
+        if lifetime < before {
+            self.note_narrowing(skew, before, now_unix_ms);
+        }
+        if lifetime != before || capacity != most {
+            self.measure(lifetime, capacity);
+        }
+        if lifetime <= before {
+            return;
+        }
+        // The fence is for all, whatever skew they judge by.
+        self.narrowed_unix_ms.store(u64::MAX, Ordering::Relaxed);
+        self.narrowed_until_ms.store(0, Ordering::Relaxed);
         for shard in &self.shards {
             for bucket in &mut shard.lock().buckets {
-                bucket.expires = bucket.expires.saturating_add(lifetime - before);
+                let longer = lifetime.saturating_sub(bucket.lifetime);
+                bucket.expires = bucket.expires.saturating_add(longer);
+                bucket.room_until = bucket.expires;
+                bucket.lifetime = bucket.lifetime.max(lifetime);
             }
         }
         let old_skew_ms = (before - nanos(GRAIN)) / 2 / 1_000_000;
         let fence = now_unix_ms.saturating_sub(old_skew_ms);
         self.fence_unix_ms.fetch_max(fence, Ordering::Relaxed);
+    }
+
+    /// What comes from now on is kept for `skew` only. Requests under way may judge by what held `before` for as long as
+    /// that: until then, a second narrowing joins the first.
+    fn note_narrowing(&self, skew: Duration, before: u64, now_unix_ms: u64) {
+        let earlier = now_unix_ms < self.narrowed_until_ms.load(Ordering::Relaxed);
+        let mut since = now_unix_ms.saturating_sub(millis(skew.saturating_add(GRAIN)));
+        if earlier {
+            since = since.min(self.narrowed_unix_ms.load(Ordering::Relaxed));
+        }
+        self.narrowed_unix_ms.store(since, Ordering::Relaxed);
+        let until = now_unix_ms.saturating_add(before / 1_000_000);
+        self.narrowed_until_ms.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// How much room what is kept takes by these bounds, and for how long. It is known until its time all the same.
+    fn measure(&self, lifetime: u64, capacity: usize) {
+        for shard in &self.shards {
+            for bucket in &mut shard.lock().buckets {
+                // What comes from now on came under other bounds.
+                bucket.open = false;
+                let shorter = bucket.lifetime.saturating_sub(lifetime);
+                bucket.room_until = bucket.expires.saturating_sub(shorter);
+                if bucket.capacity > capacity {
+                    self.uncount(bucket);
+                }
+            }
+        }
+    }
+
+    /// What a bucket keeps takes no room from now on.
+    fn uncount(&self, bucket: &mut Bucket) {
+        self.give_room(bucket);
+        bucket.uncounted = bucket.nonces.len();
+        bucket.shares.clear();
+    }
+
+    /// The room that a bucket took is free.
+    fn give_room(&self, bucket: &Bucket) {
+        let counted = bucket.nonces.len().saturating_sub(bucket.uncounted);
+        self.live.fetch_sub(counted, Ordering::Relaxed);
+        for (share, kept) in bucket.shares.values() {
+            share.live.fetch_sub(*kept, Ordering::Relaxed);
+        }
+    }
+
+    /// From which stamp on (wall clock in milliseconds) a request is judged by no wider skew than the one that is in
+    /// milliseconds beside it: its nonce may have come already, and is kept for no longer than that skew wants.
+    pub(super) fn narrowed(&self) -> (u64, u64) {
+        let since = self.narrowed_unix_ms.load(Ordering::Relaxed);
+        (since, self.skew_ms())
+    }
+
+    fn skew_ms(&self) -> u64 {
+        let lifetime = self.lifetime.load(Ordering::Relaxed);
+        lifetime.saturating_sub(nanos(GRAIN)) / 2 / 1_000_000
+    }
+
+    /// Nobody is served by it yet: what was served until then is fenced off [when it is](Self::publish).
+    pub(in crate::auth) fn begin_unpublished(&self) {
+        self.unpublished.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests are served by it from now on.
+    pub(in crate::auth) fn publish(&self, now_unix_ms: u64) {
+        if self.unpublished.swap(false, Ordering::Relaxed) {
+            self.fence_off(now_unix_ms);
+        }
     }
 
     /// Compares the clocks, once a second. After a step back what is known is kept for as much longer, and stamps that
@@ -149,11 +261,14 @@ impl NonceStore {
             self.drop_expired(&mut shard, now);
             for bucket in &mut shard.buckets {
                 bucket.expires = bucket.expires.saturating_add(longer);
+                bucket.room_until = bucket.room_until.saturating_add(longer);
             }
             // What comes from now on is kept as long as ever.
             if !shard.buckets.is_empty() {
                 let expires = now.saturating_add(lifetime + lifetime / BUCKETS);
-                shard.buckets.push_back(Bucket::new(expires));
+                let capacity = self.capacity.load(Ordering::Relaxed);
+                let new = Bucket::new(expires, lifetime, capacity);
+                shard.buckets.push_back(new);
             }
         }
         let skew_ms = lifetime.saturating_sub(nanos(GRAIN)) / 2 / 1_000_000;
@@ -193,21 +308,24 @@ impl NonceStore {
 
     /// Whether no nonce is kept. Drops what is over, and applications that nobody holds and that keep none.
     pub(in crate::auth) fn is_idle(&self, now: u64) -> bool {
+        let mut idle = true;
         for shard in &self.shards {
-            self.drop_expired(&mut shard.lock(), now);
+            let mut shard = shard.lock();
+            self.drop_expired(&mut shard, now);
+            // What takes no room is known all the same.
+            idle &= shard.buckets.iter().all(|bucket| bucket.nonces.is_empty());
         }
         let mut shares = self.shares.lock();
         shares.retain(|_, share| Arc::strong_count(share) > 1);
-        self.live.load(Ordering::Relaxed) == 0
+        idle
     }
 
     /// The earliest stamp that none of the nonces had that were kept here and are over, at `now_unix_ms`: whoever forgets the
     /// store has to refuse those before. `None`: there were none.
     pub(in crate::auth) fn fence_of_what_is_gone(&self, now_unix_ms: u64) -> Option<u64> {
-        let skew_ms = nanos(self.lifetime()).saturating_sub(nanos(GRAIN)) / 2 / 1_000_000;
         let used = self.used.load(Ordering::Relaxed);
         used.then(|| {
-            let over = now_unix_ms.saturating_sub(skew_ms);
+            let over = now_unix_ms.saturating_sub(self.skew_ms());
             over.max(self.fence_unix_ms())
         })
     }
@@ -223,10 +341,23 @@ impl NonceStore {
     }
 
     /// Uses a nonce. Of any number of callers with the same one, exactly one is told `Fresh`.
+    #[cfg(test)]
     pub(in crate::auth) fn claim(&self, share: &Arc<Share>, nonce: &str, now: u64) -> Claim {
+        self.claim_for(share, nonce, Duration::ZERO, now)
+    }
+
+    /// The same for a request whose stamp is judged by a skew for which nonces are kept for `own`: where that is longer than
+    /// they are kept here, as for a request that was under way when a reload narrowed the skew, this one is kept for longer.
+    pub(super) fn claim_for(
+        &self,
+        share: &Arc<Share>,
+        nonce: &str,
+        own: Duration,
+        now: u64,
+    ) -> Claim {
         let key = key(share, nonce);
-        match self.try_claim(key, share, now) {
-            Claim::Full if self.sweep(now) => self.try_claim(key, share, now),
+        match self.try_claim(key, share, own, now) {
+            Claim::Full if self.sweep(now) => self.try_claim(key, share, own, now),
             claim => claim,
         }
     }
@@ -313,7 +444,10 @@ impl NonceStore {
             return Claim::Full;
         }
         self.note_use();
-        shard.adopt(nonce, in_slot(now, nanos(lifetime)));
+        let lifetime = nanos(lifetime);
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let slot = shard.slot(in_slot(now, lifetime), lifetime, capacity);
+        slot.nonces.insert(nonce);
         Claim::Fresh
     }
 
@@ -336,13 +470,16 @@ impl NonceStore {
         for (key, left) in entries {
             let mut shard = self.shard(*key).lock();
             if !shard.knows(*key, now) {
-                shard.adopt(*key, in_slot(now, nanos(*left)));
+                let lifetime = self.lifetime.load(Ordering::Relaxed);
+                let capacity = self.capacity.load(Ordering::Relaxed);
+                let slot = shard.slot(in_slot(now, nanos(*left)), lifetime, capacity);
+                slot.nonces.insert(*key);
                 self.live.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn try_claim(&self, key: u128, share: &Arc<Share>, now: u64) -> Claim {
+    fn try_claim(&self, key: u128, share: &Arc<Share>, own: Duration, now: u64) -> Claim {
         let mut shard = self.shard(key).lock();
         self.drop_expired(&mut shard, now);
         if shard.knows(key, now) {
@@ -350,10 +487,10 @@ impl NonceStore {
         }
         if self.ownership.is_handed_over() {
             drop(shard);
-            match self.ask_on(key, self.lifetime()) {
+            match self.ask_on(key, own.max(self.lifetime())) {
                 Some(Claim::Fresh) => {}
                 Some(claim) => return claim,
-                None => return self.try_claim(key, share, now),
+                None => return self.try_claim(key, share, own, now),
             }
             // Kept here as well, in case it all comes back.
             shard = self.shard(key).lock();
@@ -366,7 +503,15 @@ impl NonceStore {
             return Claim::Full;
         }
         self.note_use();
-        shard.keep(key, share, now, self.lifetime.load(Ordering::Relaxed));
+        let lifetime = self.lifetime.load(Ordering::Relaxed);
+        let capacity = self.capacity.load(Ordering::Relaxed);
+        let bucket = if nanos(own) > lifetime {
+            // Among the others it would keep them for as long.
+            shard.slot(in_slot(now, nanos(own)), nanos(own), capacity)
+        } else {
+            shard.opened(now, lifetime, capacity)
+        };
+        bucket.keep(key, share);
         Claim::Fresh
     }
 
@@ -394,15 +539,11 @@ impl NonceStore {
     }
 
     fn drop_expired(&self, shard: &mut Shard, now: u64) {
-        shard.buckets.retain(|bucket| {
-            let live = bucket.expires > now;
-            if !live {
-                self.live.fetch_sub(bucket.nonces.len(), Ordering::Relaxed);
-                for (share, kept) in bucket.shares.values() {
-                    share.live.fetch_sub(*kept, Ordering::Relaxed);
-                }
+        shard.buckets.retain_mut(|bucket| {
+            if bucket.room_until <= now || bucket.expires <= now {
+                self.uncount(bucket);
             }
-            live
+            bucket.expires > now
         });
     }
 
@@ -442,45 +583,70 @@ impl Shard {
             .any(|bucket| bucket.expires > now && bucket.nonces.contains(&key))
     }
 
-    fn keep(&mut self, key: u128, share: &Arc<Share>, now: u64, lifetime: u64) {
+    /// The bucket for what comes `now` and is kept for `lifetime`.
+    fn opened(&mut self, now: u64, lifetime: u64, capacity: usize) -> &mut Bucket {
         let needed = now.saturating_add(lifetime);
-        let open = self.buckets.back().is_some_and(|b| b.expires >= needed);
-        if !open {
+        let last = self.buckets.back();
+        if !last.is_some_and(|last| last.open && last.expires >= needed) {
             let width = lifetime / BUCKETS;
-            self.buckets.push_back(Bucket::new(needed + width));
+            let new = Bucket::new(needed.saturating_add(width), lifetime, capacity);
+            self.buckets.push_back(new);
         }
-        if let Some(bucket) = self.buckets.back_mut() {
-            bucket.nonces.insert(key);
-            match bucket.shares.get_mut(&share.app) {
-                Some((_, kept)) => *kept += 1,
-                None => {
-                    let mine = (Arc::clone(share), 1);
-                    bucket.shares.insert(share.app.clone(), mine);
-                }
-            }
-        }
+        let last = self.buckets.len() - 1;
+        self.buckets[last].takes(lifetime, capacity)
     }
 
-    /// Keeps a nonce from elsewhere until `expires`.
-    fn adopt(&mut self, key: u128, expires: u64) {
-        if let Some(bucket) = self.buckets.iter_mut().find(|b| b.expires == expires) {
-            bucket.nonces.insert(key);
-            return;
-        }
-        let mut bucket = Bucket::new(expires);
-        bucket.nonces.insert(key);
-        self.buckets.push_front(bucket);
+    /// The bucket for what is kept until `expires`, whenever it came, and for a skew that wants it kept for `lifetime`.
+    fn slot(&mut self, expires: u64, lifetime: u64, capacity: usize) -> &mut Bucket {
+        let known = self.buckets.iter().position(|b| b.expires == expires);
+        let index = known.unwrap_or_else(|| {
+            self.buckets.push_front(Bucket {
+                open: false,
+                ..Bucket::new(expires, lifetime, capacity)
+            });
+            0
+        });
+        self.buckets[index].takes(lifetime, capacity)
     }
 }
 
 impl Bucket {
-    fn new(expires: u64) -> Self {
+    fn new(expires: u64, lifetime: u64, capacity: usize) -> Self {
         Self {
+            lifetime,
             expires,
+            room_until: expires,
+            capacity,
             nonces: HashSet::new(),
+            uncounted: 0,
             shares: HashMap::new(),
+            open: true,
         }
     }
+
+    /// Is about to keep what is to be kept for so long, let in under this bound.
+    fn takes(&mut self, lifetime: u64, capacity: usize) -> &mut Self {
+        self.capacity = self.capacity.min(capacity);
+        self.lifetime = self.lifetime.min(lifetime);
+        self
+    }
+
+    /// Keeps a nonce of an application.
+    fn keep(&mut self, key: u128, share: &Arc<Share>) {
+        self.nonces.insert(key);
+        match self.shares.get_mut(&share.app) {
+            Some((_, kept)) => *kept += 1,
+            None => {
+                let mine = (Arc::clone(share), 1);
+                self.shares.insert(share.app.clone(), mine);
+            }
+        }
+    }
+}
+
+/// How long the nonce of a request is kept whose stamp is judged by this skew.
+pub(super) fn lifetime_of(skew: Duration) -> Duration {
+    skew.saturating_mul(2).saturating_add(GRAIN)
 }
 
 /// `left` from now, rounded up on a grid common to all: not to the present, or each would open a bucket of its own.
@@ -505,4 +671,8 @@ fn take(live: &AtomicUsize, most: &AtomicUsize) -> bool {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -242,3 +242,83 @@ fn an_application_that_nobody_names_any_more_is_forgotten_with_its_nonces() {
     assert!(store.is_idle(2 * LIFETIME));
     assert!(store.shares.lock().is_empty());
 }
+
+#[test]
+fn what_was_kept_under_wider_bounds_takes_no_room_under_narrower_ones() {
+    let store = store(10_000);
+    let a = store.share("a", 1);
+    let narrow = Duration::from_secs(1);
+    for i in 0..60 {
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+    }
+    store.configure(narrow, 20, 1_000_000);
+    store.allot("a", 20);
+    // Every lifetime has the room that is meant for it, though what came before is known for longer.
+    for round in 0..100 {
+        let now = (2 + round * 5) * SECOND;
+        for i in 0..20 {
+            let nonce = format!("{round} {i}");
+            assert_eq!(store.claim(&a, &nonce, now), Claim::Fresh, "{nonce}");
+        }
+        assert_eq!(store.claim(&a, "one more", now), Claim::Full);
+        assert_eq!(store.claim(&a, "59", now), Claim::Seen);
+    }
+    drop(store.share("a", 1));
+    assert!(!store.is_idle(599 * SECOND), "they are known");
+    assert!(store.is_idle(SECOND + LIFETIME + LIFETIME / BUCKETS));
+    assert_eq!(store.live.load(Ordering::Relaxed), 0);
+    assert_eq!(a.live.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn bounds_that_come_and_go_keep_nothing_for_longer_than_the_widest_wants() {
+    let store = store(100);
+    let a = store.share("a", 1);
+    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    for _ in 0..10 {
+        store.configure(Duration::from_secs(1), 10, 1_000_000);
+        store.configure(SKEW, 100, 1_000_000);
+    }
+    assert_eq!(store.claim(&a, "n", SECOND + LIFETIME - 1), Claim::Seen);
+    let later = SECOND + LIFETIME + LIFETIME / BUCKETS;
+    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+    assert_eq!(store.live.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn who_judges_by_a_wider_skew_keeps_a_nonce_for_as_long() {
+    let store = store(100);
+    let a = store.share("a", 1);
+    let (own, narrow) = (store.lifetime(), Duration::from_secs(1));
+    store.configure(narrow, 100, 1_000_000);
+    assert_eq!(store.claim_for(&a, "n", own, SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&a, "short", SECOND), Claim::Fresh);
+    let late = SECOND + LIFETIME - 1;
+    assert_eq!(store.claim_for(&a, "n", own, late), Claim::Seen);
+    assert!(!store.is_idle(late));
+    assert_eq!(a.live.load(Ordering::Relaxed), 1, "the other is gone");
+    // A request that came in between is forgotten sooner: who has its stamp is judged as it was.
+    let (since, skew) = store.narrowed();
+    assert_eq!((since, skew), (1_000_000 - 3000, 1000));
+    store.configure(narrow / 2, 100, 1_010_000);
+    assert_eq!(store.narrowed(), (since, 500), "some still judge by 300s");
+    store.configure(SKEW, 100, 1_020_000);
+    assert_eq!(store.narrowed().0, u64::MAX, "the fence is for all");
+}
+
+#[test]
+fn a_narrower_skew_wants_room_for_no_longer_than_its_own_lifetime() {
+    let store = store(20);
+    let a = store.share("a", 1);
+    // Known before a trial with a wider skew, as after it.
+    for i in 0..20 {
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+    }
+    store.configure(SKEW * 2, 20, 1_000_000);
+    store.configure(Duration::from_secs(1), 20, 1_000_000);
+    assert_eq!(store.live.load(Ordering::Relaxed), 20, "as it was");
+    let later = SECOND + LIFETIME / BUCKETS + 4 * SECOND;
+    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+    assert_eq!(store.claim(&a, "0", later), Claim::Seen);
+    assert_eq!(store.claim(&a, "0", SECOND + LIFETIME), Claim::Seen);
+}

@@ -244,7 +244,7 @@ impl<'a> Client<'a> {
 }
 
 /// Whether only a proxy has reason to say this: who asks from where and for what (RFC 7239, and what was used before it),
-/// which makes some origins serve another path or method than the one that was authorised (attacks.md §2.2), and the mark
+/// which makes some origins serve another path or method than the one that was authorised, and the mark
 /// of a copy.
 fn is_of_proxies(name: &str) -> bool {
     let Some(name) = name.strip_prefix("x-") else {

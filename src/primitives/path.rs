@@ -2,7 +2,7 @@
 //!
 //! RFC 3986 §6.2.2: percent-escapes of unreserved characters are decoded, the other escapes get upper-case digits, dot
 //! segments are resolved and duplicate slashes merged. What stands raw and every reader escapes alike is escaped. What has
-//! no single meaning is refused rather than repaired (attacks.md §2.2): `%2F`, `%5C`, `\`, encoded controls, `%25` before
+//! no single meaning is refused rather than repaired: `%2F`, `%5C`, `\`, encoded controls, `%25` before
 //! two hex digits, escapes that are no UTF-8, `..` above the root, and a segment that turns into `.` or `..` once its
 //! `;parameters` are cut off.
 //!

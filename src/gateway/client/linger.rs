@@ -47,7 +47,7 @@ const SHORT: Bounds = Bounds {
 };
 /// Most that is dropped of a head, which is no longer than that wherever a head is served.
 const MOST_OF_HEAD: u64 = 512 << 10;
-/// For a client that still sends: between two pieces, and in all (contract §11).
+/// For a client that still sends: between two pieces, and in all.
 const PAUSE: Duration = Duration::from_secs(5);
 const SPAN: Duration = Duration::from_secs(30);
 /// How long a client of which nothing came may take to close: a request that crossed our word on its way cannot be

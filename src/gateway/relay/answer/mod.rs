@@ -1,6 +1,6 @@
 //! The head of an endpoint's answer: is it one that every parser reads alike?
 //!
-//! What is ambiguous is no answer (attacks.md §1): the client gets a 502 instead, and the connection is not used again.
+//! What is ambiguous is no answer: the client gets a 502 instead, and the connection is not used again.
 
 #[cfg(test)]
 mod tests;

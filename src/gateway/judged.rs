@@ -108,7 +108,7 @@ pub(super) fn refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusal) {
         // Whoever sends more than can be served causes it, and whoever gives it less time than its turn takes; a level is
         // set by an operator.
         Reason::Overloaded | Reason::DeadlineExceeded | Reason::RouteOff => {
-            ctx.refused_alike = true
+            ctx.refused_alike = true;
         }
         Reason::Internal | Reason::ClientGone => {}
         reason => {

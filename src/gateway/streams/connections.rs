@@ -82,7 +82,7 @@ impl StreamConnections {
             match claim.0.requests.clone().ready().await {
                 Ok(requests) => {
                     return Ok(Place {
-                        claim: claim,
+                        claim,
                         requests,
                         reused: true,
                     });
@@ -108,7 +108,7 @@ impl StreamConnections {
             .or_default()
             .push(Arc::clone(&claim.0));
         Ok(Place {
-            claim: claim,
+            claim,
             requests,
             reused: false,
         })

@@ -52,6 +52,11 @@ pub(super) fn take(base: &Path, pattern: &str) -> Taken {
         }
         return taken;
     }
+    // A file of that very name is meant as well, whatever the characters of its name stand for in patterns.
+    let named = base.join(pattern);
+    if fs::symlink_metadata(&named).is_ok() {
+        taken.accept(named);
+    }
     match parts(pattern) {
         Ok(parts) => {
             let start = if pattern.starts_with('/') {

@@ -200,6 +200,14 @@ fn what_a_pattern_finds_and_cannot_take_is_a_problem() {
         symlink(target, folder.path().join("conf.d")).unwrap();
         folder.check().expect(1).says("conf.d").says(why);
     }
+    // A file may have a name that reads like a pattern.
+    let odd = MAIN.replace("conf.d/*.toml", "conf.d/a[1].toml");
+    let named = |text: &str| Folder::with(&format!("{odd}{REST}")).write("conf.d/a[1].toml", text);
+    named("").check().expect(0);
+    named("nonsense = 1\n")
+        .check()
+        .expect(1)
+        .says("conf.d/a[1].toml");
     // `**` goes by links to directories too, but not in circles, and passes over none that leads nowhere.
     let any = MAIN.replace("conf.d/*.toml", "conf.d/**/*.toml");
     let linked = |text: &str| {

@@ -1,14 +1,14 @@
 //! The head of an answer that came as fields, over HTTP/2: is it one, and what of it is passed on? Heads that came as bytes
 //! are judged where they are [read](super::relay), by the same rules.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::ctx::Ctx;
 use super::forward::{head_limits, invalid, load_header, loaded};
-use super::http1::answer::{is_ours, is_status};
 use super::http1::head::content_length;
+use super::message::{is_ours, is_status};
 
 /// What a line of HTTP/1 has besides name and value: a head is as long on either way.
 const LINE_REST: usize = 4;
@@ -67,17 +67,6 @@ fn check_length(head: &mut ResponseHeader) -> pingora::Result<()> {
 
 fn ambiguous() -> Box<pingora::Error> {
     invalid("the answer's length is ambiguous")
-}
-
-/// Removes from trailers what only the gateway says of itself.
-pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
-    let ours = trailers
-        .keys()
-        .filter(|name| is_ours(name.as_str().as_bytes()));
-    let ours: SmallVec<[HeaderName; 1]> = ours.cloned().collect();
-    for name in &ours {
-        trailers.remove(name);
-    }
 }
 
 /// Removes what is not passed on: the fields that `Connection` names, since they concern the endpoint's connection, and those

@@ -1,25 +1,23 @@
 //! The hooks of the framework in the order in which a request meets them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result, RetryType};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::answer::ResponseWriter;
+use super::client::Moved;
 use super::ctx::{Ctx, Lane};
 use super::forward::{Broken, Way};
 use super::inbound::Decision;
 use super::state::State;
-use super::{
-    failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply, streams,
-};
+use super::{failure, fallback, forward, inbound, mirror, outgoing_head, relay, reply, streams};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 
@@ -65,33 +63,38 @@ impl ProxyHttp for Gateway {
 
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        let request = session.req_header();
+        let Some(mut writer) = writer(request, ctx) else {
+            return Err(forward::refused(ctx, reply::internal()));
+        };
+        let writer = &mut writer;
         match inbound::decide(session, ctx).await {
             Decision::Forward => loop {
                 let way = forward::way(ctx);
                 let forwarded = match way {
-                    Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
+                    Way::Relay => relay::forward(request, ctx, &self.lane, writer).await,
                     // Boxed: few take it, and it would be a part of every request.
                     Way::Streams => {
-                        Box::pin(streams::forward(session.req_header(), ctx, &self.lane)).await
+                        Box::pin(streams::forward(request, ctx, &self.lane, writer)).await
                     }
-                    Way::Framework => return Ok(false),
+                    Way::Framework => Err(forward::refused(ctx, reply::internal())),
                 };
                 let Err(error) = forwarded else {
                     return Ok(true);
                 };
                 if !forward::goes_on(ctx, way) {
-                    failed(session, ctx, &error).await;
+                    failed(writer, request, ctx, &error).await;
                     return Ok(true);
                 }
                 mirror::begins_again(ctx);
             },
-            Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
+            Decision::Answer(answer) => reply::answer(writer, request, ctx, &answer, true)
                 .await
                 .map(|()| true),
-            Decision::Done(answer) => reply::answer(session, ctx, &answer, false)
+            Decision::Done(answer) => reply::answer(writer, request, ctx, &answer, false)
                 .await
                 .map(|()| true),
-            Decision::Refuse(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
+            Decision::Refuse(refusal) => refuse(writer, request, ctx, refusal).await.map(|()| true),
         }
     }
 
@@ -153,48 +156,6 @@ impl ProxyHttp for Gateway {
         outgoing_head::prepare(head, ctx)
     }
 
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        forward::answered_through_framework(session, head, ctx)?;
-        if policy::keeps(ctx, head.status.as_u16()) {
-            fallback::begin_keeping(session.req_header(), ctx, &head.headers);
-        }
-        Ok(())
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<Option<Duration>> {
-        if ctx.policy.keeping.is_some() {
-            fallback::keep_piece(body.as_ref(), end, ctx);
-        }
-        if !end {
-            forward::heard(ctx);
-        }
-        Ok(None)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        if !head.status.is_informational() {
-            reply::filter(session.req_header(), ctx, head);
-            reply::announce(ctx);
-        }
-        Ok(())
-    }
-
     fn error_while_proxy(
         &self,
         peer: &HttpPeer,
@@ -222,19 +183,32 @@ impl ProxyHttp for Gateway {
         e: &Error,
         ctx: &mut Box<Ctx>,
     ) -> FailToProxy {
+        let error_code = match writer(session.req_header(), ctx) {
+            Some(mut writer) => failed(&mut writer, session.req_header(), ctx, e).await,
+            // Nothing is known of its client: the framework knows it.
+            None => {
+                let status = Reason::Internal.status();
+                let _ = session.respond_error(status).await;
+                let told = Moved {
+                    status,
+                    ..Moved::default()
+                };
+                ctx.record(told, None);
+                status
+            }
+        };
         // Whether the connection goes on is ours to say: the framework drops every one whose upstream failed, and with
         // an upstream down that would cost each client a new one for each request.
         FailToProxy {
-            error_code: failed(session, ctx, e).await,
+            error_code,
             can_reuse_downstream: false,
         }
     }
 
     /// One record for metrics and log.
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
-        let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
-        let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
-        ctx.record(status, bytes_out, Some(&session.req_header().headers));
+        let moved = ctx.moved();
+        ctx.record(moved, Some(&session.req_header().headers));
     }
 
     /// Never the query: it may hold what must not be logged.
@@ -264,23 +238,26 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Status of the final answer, if it began.
-fn answer_status(session: &Session, ctx: &Ctx) -> Option<StatusCode> {
-    let written = || session.response_written().map(|head| head.status);
-    ctx.relayed
-        .or_else(written)
-        .filter(|status| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS)
+/// The writer of the answer, where something is known of the client.
+fn writer(request: &RequestHeader, ctx: &Ctx) -> Option<ResponseWriter> {
+    let start = ctx.start.as_ref();
+    start.map(|start| reply::writer(start, request))
 }
 
 /// Forwarding failed: tells the client, if it is there and nothing was sent yet. Returns the status it would have, 0 when
 /// it is gone.
-async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
+async fn failed(
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    error: &Error,
+) -> u16 {
     if let Some(reply) = fallback::pending(ctx) {
-        let _ = reply::answer(session, ctx, &reply, true).await;
+        let _ = reply::answer(writer, request, ctx, &reply, true).await;
         return reply.status.as_u16();
     }
     let mut refusal = failure::refusal(error, ctx);
-    let unanswered = answer_status(session, ctx).is_none();
+    let unanswered = !writer.has_begun();
     // What went wrong for nobody is nobody's failure; on the client's own side it is known what did.
     let elsewhere = unanswered && *error.esource() != ErrorSource::Downstream;
     if let Some(start) = ctx.start.as_ref().filter(|_| elsewhere)
@@ -295,7 +272,7 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
     let status = refusal.reason.status();
     report(error, ctx, refusal.reason);
     if unanswered {
-        let _ = refuse(session, ctx, refusal).await;
+        let _ = refuse(writer, request, ctx, refusal).await;
     } else {
         ctx.refusal = Some(refusal);
     }
@@ -303,17 +280,22 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
 }
 
 /// Refuses, or lets the route's fallback answer. Who left is told nothing.
-async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+async fn refuse(
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+) -> Result<()> {
     if refusal.reason == Reason::ClientGone {
         ctx.refusal = Some(refusal);
         return Ok(());
     }
-    match fallback::instead(session.req_header(), ctx, &refusal) {
+    match fallback::instead(request, ctx, &refusal) {
         Some(reply) => {
             ctx.refusal = Some(refusal);
-            reply::answer(session, ctx, &reply, true).await
+            reply::answer(writer, request, ctx, &reply, true).await
         }
-        None => reply::refuse(session, ctx, refusal).await,
+        None => reply::refuse(writer, request, ctx, refusal).await,
     }
 }
 

@@ -5,22 +5,23 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Buf;
-use http::{Method, StatusCode};
+use http::Method;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
-use super::answer::{self, Answer, Invalid};
+use super::answer::{self, Answer};
 use super::origin::{Origin, Socket};
 use super::rival::Rival;
 use super::tunnel::Tunnel;
 use super::upload::{Stopped, Upload};
+use crate::gateway::answer::ResponseWriter;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::hedge::{self, Hedge};
-use crate::gateway::http1::answer::{AnswerHead, Delimited};
 use crate::gateway::http1::body::BodyGuard;
-use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{fallback, forward, hop_by_hop, policy, reply};
+use crate::gateway::message::{AnswerHead, InvalidHead};
+use crate::gateway::session::{read_error, unfinished, write_error};
+use crate::gateway::{forward, hop_by_hop, reply};
 use crate::observe::TunnelEnd;
 
 /// A request being sent to an endpoint, and its answer.
@@ -28,6 +29,7 @@ pub(super) struct Exchange<'e> {
     request: &'e RequestHeader,
     ctx: &'e mut Ctx,
     client: &'e ClientIo,
+    writer: &'e mut ResponseWriter,
     origin: Origin,
     upload: &'e mut Upload,
     stage: Stage,
@@ -53,8 +55,8 @@ pub(super) struct Exchange<'e> {
 enum Stage {
     /// The head of the answer is awaited.
     Head,
-    /// Its body comes, and is delimited for the client so.
-    Body(BodyGuard, Delimited),
+    /// Its body comes, of which so much is left.
+    Body(BodyGuard),
     /// All of it is queued.
     Flush,
     /// There is no HTTP any more.
@@ -77,8 +79,6 @@ pub(super) struct Failed {
     pub(super) error: Box<Error>,
     /// The answer had begun.
     pub(super) began: bool,
-    /// Nothing but the end of the connection tells the client where the answer's body ends.
-    pub(super) until_close: bool,
     /// The connection had been kept from before and was closed without a word.
     pub(super) stale: bool,
 }
@@ -88,7 +88,7 @@ impl<'e> Exchange<'e> {
     pub(super) fn new(
         request: &'e RequestHeader,
         ctx: &'e mut Ctx,
-        client: &'e ClientIo,
+        (client, writer): (&'e ClientIo, &'e mut ResponseWriter),
         origin: Origin,
         upload: &'e mut Upload,
         lane: &'e Lane,
@@ -102,6 +102,7 @@ impl<'e> Exchange<'e> {
             request,
             ctx,
             client,
+            writer,
             origin,
             upload,
             stage: Stage::Head,
@@ -126,8 +127,8 @@ impl<'e> Exchange<'e> {
     /// Says that the tunnel is over to whoever is still there, if it became one.
     pub(super) async fn part(&mut self) {
         if let Some((tunnel, end)) = self.tunnel.take().zip(self.tunnel_end) {
-            let (origin, client) = (&mut self.origin, self.client);
-            tunnel.part(end, origin, client, self.ctx).await;
+            let answer = (self.client, &mut *self.writer);
+            tunnel.part(end, &mut self.origin, answer, self.ctx).await;
         }
     }
 
@@ -144,7 +145,6 @@ impl<'e> Exchange<'e> {
         };
         outcome.map_err(|error| Failed {
             began: !matches!(self.stage, Stage::Head),
-            until_close: matches!(self.stage, Stage::Body(_, Delimited::Close)),
             stale: self.closed && self.origin.stale(),
             error,
         })
@@ -207,7 +207,7 @@ impl<'e> Exchange<'e> {
         loop {
             let next = match self.stage {
                 Stage::Head => self.poll_head(cx),
-                Stage::Body(guard, delimited) => self.poll_body(cx, guard, delimited),
+                Stage::Body(guard) => self.poll_body(cx, guard),
                 Stage::Flush => self.poll_end(cx),
                 Stage::Tunnel => self.poll_tunnel(cx),
                 Stage::Done => return Poll::Ready(Ok(())),
@@ -245,7 +245,8 @@ impl<'e> Exchange<'e> {
         let Some(tunnel) = &mut self.tunnel else {
             return Poll::Ready(Ok(Stage::Done));
         };
-        let end = tunnel.poll(cx, &mut self.origin, self.client, self.ctx);
+        let answer = (self.client, &mut *self.writer);
+        let end = tunnel.poll(cx, &mut self.origin, answer);
         self.tunnel_end = Some(std::task::ready!(end));
         Poll::Ready(Ok(Stage::Done))
     }
@@ -254,7 +255,7 @@ impl<'e> Exchange<'e> {
         loop {
             // No further head is looked at before the client took those it was sent.
             if self.informed {
-                std::task::ready!(self.client.poll_flush(cx))
+                std::task::ready!(self.writer.poll_flush(cx))
                     .map_err(|error| write_error(&error))?;
                 self.informed = false;
             }
@@ -280,6 +281,7 @@ impl<'e> Exchange<'e> {
             request,
             ctx,
             client,
+            writer,
             origin,
             upload,
             contested,
@@ -294,7 +296,7 @@ impl<'e> Exchange<'e> {
         if (100..200).contains(&answer.status()) && answer.status() != 101 {
             forward::informed(ctx)?;
             if answer.status() != 100 || upload.asking.hear() {
-                client.inform(&answer, ctx.version);
+                writer.inform(&answer);
                 self.informed = true;
             }
             drop(answer);
@@ -308,7 +310,7 @@ impl<'e> Exchange<'e> {
                 && answer.opens_websocket()
                 && head.is_some_and(|head| hop_by_hop::asks_for_websocket(request, head)))
         {
-            return Err(invalid(Invalid("an upgrade that nobody asked for")));
+            return Err(forward::invalid("an upgrade that nobody asked for"));
         }
         if let Some(name) = forward::load_header(ctx)
             && let Some(value) = answer.value(name.as_str())
@@ -322,37 +324,17 @@ impl<'e> Exchange<'e> {
         forward::answered(request, ctx, answer.status(), replayable)?;
         let head_only = request.method == Method::HEAD;
         let guard = answer.body(head_only);
-        let delimited = match guard {
-            _ if upgraded => Delimited::Close,
-            BodyGuard::Done if answer.length() != Some(0) => Delimited::Absent,
-            BodyGuard::Done => Delimited::Length(0),
-            _ => Delimited::with(answer.length(), ctx.version),
-        };
-        if policy::keeps(ctx, answer.status()) && guard != BodyGuard::Raw {
-            let head = answer.to_header().map_err(invalid)?;
-            fallback::begin_keeping(request, ctx, &head.headers);
-        }
-        reply::announce(ctx);
-        let filtered = reply::has_filters(ctx).then(|| answer.to_header());
-        let filtered = filtered.transpose().map_err(invalid)?;
-        match filtered {
-            Some(mut head) => {
-                reply::filter(request, ctx, &mut head);
-                client.begin_answer(&head, delimited, ctx.version);
-            }
-            None => client.begin_answer(&answer, delimited, ctx.version),
-        }
-        ctx.relayed = StatusCode::from_u16(answer.status()).ok();
+        self.persistent = answer.persistent() && guard != BodyGuard::Raw && !upgraded;
+        let size = answer.size(head_only);
+        reply::begin(writer, request, ctx, answer, size).map_err(invalid)?;
         if upgraded {
             client.upgrade(forward::tunnel_silence(ctx));
             self.tunnel = Some(Box::new(Tunnel::new(ctx)));
         }
-        self.persistent = answer.persistent() && guard != BodyGuard::Raw && !upgraded;
-        drop(answer);
         origin.incoming.advance(length);
         Ok(Heads::Final(match upgraded {
             true => Stage::Tunnel,
-            false => Stage::Body(guard, delimited),
+            false => Stage::Body(guard),
         }))
     }
 
@@ -360,23 +342,21 @@ impl<'e> Exchange<'e> {
         &mut self,
         cx: &mut Context<'_>,
         mut guard: BodyGuard,
-        delimited: Delimited,
     ) -> Poll<Result<Stage, Box<Error>>> {
         loop {
-            let delivered = self.poll_deliver(cx, &mut guard, delimited);
-            self.stage = Stage::Body(guard, delimited);
+            let delivered = self.poll_deliver(cx, &mut guard);
+            self.stage = Stage::Body(guard);
             std::task::ready!(delivered)?;
-            if guard == BodyGuard::Done {
-                return Poll::Ready(Ok(self.end()));
+            if guard == BodyGuard::Done || self.writer.wants_no_more() {
+                self.persistent &= guard == BodyGuard::Done;
+                return Poll::Ready(self.end());
             }
             let expected = match guard {
                 BodyGuard::Length(left) => left,
                 _ => u64::MAX,
             };
             match self.origin.poll_read(cx, expected) {
-                Poll::Ready(Ok(0)) if guard == BodyGuard::Raw => {
-                    return Poll::Ready(Ok(self.end()));
-                }
+                Poll::Ready(Ok(0)) if guard == BodyGuard::Raw => return Poll::Ready(self.end()),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken_off())),
                 Poll::Ready(Ok(_)) => self.client.heard(Instant::now()),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.unreadable(error))),
@@ -390,78 +370,45 @@ impl<'e> Exchange<'e> {
         &mut self,
         cx: &mut Context<'_>,
         guard: &mut BodyGuard,
-        delimited: Delimited,
     ) -> Poll<Result<(), Box<Error>>> {
         let incoming = &mut self.origin.incoming;
-        let sent = &mut self.ctx.bytes_out;
-        let keeping = &mut self.ctx.policy.keeping;
         while !incoming.is_empty() && *guard != BodyGuard::Done {
-            if delimited != Delimited::Chunked
-                && let BodyGuard::Length(_) | BodyGuard::Raw = guard
-            {
-                let most = match guard {
-                    BodyGuard::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
-                    _ => usize::MAX,
-                };
-                let sending = incoming.len().min(most);
-                if let Some(keeping) = keeping {
-                    keeping.look(&incoming[..sending]);
+            let most = match guard {
+                BodyGuard::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+                BodyGuard::Raw => usize::MAX,
+                _ => {
+                    // Pieces lose their frames.
+                    let admit = |here: &[u8], put: &mut dyn FnMut(&[u8])| guard.admit(here, put);
+                    let taken = std::task::ready!(self.writer.poll_gather(cx, incoming, admit))
+                        .map_err(|error| write_error(&error))?
+                        .map_err(|_| forward::invalid("the answer's chunks are malformed"))?;
+                    incoming.advance(taken);
+                    continue;
                 }
-                let mut piece = Buf::take(&mut *incoming, sending);
-                let taken = std::task::ready!(self.client.poll_send(cx, &mut piece))
-                    .map_err(|error| write_error(&error))?;
-                guard.passed(taken);
-                if let Some(keeping) = keeping {
-                    keeping.sent(taken);
-                }
-                *sent += taken as u64;
-                continue;
-            }
-            // Pieces are framed anew, or lose their frames: copied behind what the client took.
-            std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
-            let room = self.client.poll_room(cx, incoming.len());
-            let room = std::task::ready!(room).map_err(|error| write_error(&error))?;
-            let here = &incoming[..incoming.len().min(room)];
-            let mut taken = Ok(here.len());
-            self.client.queue_pieces(|put| {
-                let mut put = |piece: &[u8]| {
-                    *sent += piece.len() as u64;
-                    if let Some(keeping) = keeping {
-                        keeping.add(piece);
-                    }
-                    put(piece);
-                };
-                if *guard == BodyGuard::Raw {
-                    put(here);
-                } else {
-                    taken = guard.admit(here, put);
-                }
-            });
-            let taken = taken.map_err(|_| invalid(Invalid("the answer's chunks are malformed")))?;
-            self.client.spent(taken);
-            incoming.advance(taken);
+            };
+            let sending = incoming.len().min(most);
+            let mut piece = Buf::take(&mut *incoming, sending);
+            let written = self.writer.poll_write(cx, &mut piece);
+            guard.passed(sending - piece.remaining());
+            std::task::ready!(written).map_err(|error| write_error(&error))?;
         }
         Poll::Ready(Ok(()))
     }
 
-    fn end(&mut self) -> Stage {
-        fallback::keep(self.ctx);
-        self.client.end_answer(None);
-        Stage::Flush
+    fn end(&mut self) -> Result<Stage, Box<Error>> {
+        self.writer.end(None).map_err(unfinished)?;
+        Ok(Stage::Flush)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        let flushed = std::task::ready!(self.client.poll_flush_last(cx));
-        Poll::Ready(match flushed {
-            Ok(()) => Ok(Stage::Done),
-            Err(error) => Err(write_error(&error)),
-        })
+        let finished = std::task::ready!(self.writer.poll_finish(cx));
+        Poll::Ready(finished.map(|()| Stage::Done).map_err(unfinished))
     }
 
     /// The endpoint has nothing more at the moment: what is queued goes to the client, and it is watched whether it
     /// leaves.
     fn poll_client<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Box<Error>>> {
-        std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
+        std::task::ready!(self.writer.poll_flush(cx)).map_err(|error| write_error(&error))?;
         // While its body is read, or the endpoint takes nothing, the upload is waited for.
         if self.upload.sent() {
             let gone = std::task::ready!(self.client.poll_idle(cx));
@@ -494,6 +441,6 @@ impl<'e> Exchange<'e> {
 }
 
 /// An answer that cannot be passed on.
-fn invalid(why: Invalid) -> Box<Error> {
+fn invalid(why: InvalidHead) -> Box<Error> {
     forward::invalid(why.0)
 }

@@ -21,12 +21,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Version;
 use pingora::Error;
 use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
+use super::answer::ResponseWriter;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken, Way};
 use super::session::read_error;
@@ -55,6 +55,7 @@ pub(super) async fn forward(
     request: &RequestHeader,
     ctx: &mut Ctx,
     lane: &Lane,
+    writer: &mut ResponseWriter,
 ) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
         return Err(forward::refused(ctx, reply::internal()));
@@ -105,7 +106,14 @@ pub(super) async fn forward(
         };
         forward::connected(ctx, origin.reused());
         upload.begin(request, ctx);
-        let mut exchange = Exchange::new(request, ctx, &client, origin, &mut upload, lane);
+        let mut exchange = Exchange::new(
+            request,
+            ctx,
+            (&client, &mut *writer),
+            origin,
+            &mut upload,
+            lane,
+        );
         let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         match outcome {
             Ok(()) => {
@@ -127,16 +135,11 @@ pub(super) async fn forward(
             Err(Failed {
                 error,
                 began,
-                until_close,
                 stale,
             }) => {
                 drop(exchange);
                 if began {
-                    // What came of the answer belongs to the client; that it is not all must show.
-                    let _ = client.flush().await;
-                    if until_close || ctx.version == Version::HTTP_2 {
-                        client.break_off();
-                    }
+                    writer.abort().await;
                 }
                 let broken = Broken {
                     cause: failure::cause(&error),

@@ -18,7 +18,7 @@ use crate::gateway::contest::Contender;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::forward;
 use crate::gateway::hedge::Attempt;
-use crate::gateway::http1::answer::AnswerHead;
+use crate::gateway::message::AnswerHead;
 
 /// A further try under way.
 pub(super) struct Rival {

@@ -4,26 +4,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
-use http::{Method, StatusCode, Version};
+use bytes::Bytes;
+use http::StatusCode;
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::rival::Rival;
 use super::stream::{Heads, Stream};
 use super::upload::{Stopped, Upload};
+use crate::gateway::answer::ResponseWriter;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::hedge::{self, Hedge};
-use crate::gateway::http1::answer::Delimited;
-use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{fallback, forward, judge, policy, reply};
+use crate::gateway::message::{BodySize, InvalidHead};
+use crate::gateway::session::{read_error, unfinished, write_error};
+use crate::gateway::{forward, judge, reply};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
     request: &'e RequestHeader,
     ctx: &'e mut Ctx,
     client: &'e ClientIo,
+    writer: &'e mut ResponseWriter,
     stream: Stream,
     upload: &'e mut Upload,
     stage: Stage,
@@ -44,8 +46,8 @@ pub(super) struct Exchange<'e> {
 enum Stage {
     /// The head of the answer is awaited.
     Head,
-    /// Its body comes, and is delimited for the client so.
-    Body(Delimited),
+    /// Its body comes.
+    Body,
     /// What follows the body.
     Trailers,
     /// All of it is queued.
@@ -59,8 +61,6 @@ pub(super) struct Failed {
     pub(super) error: Box<Error>,
     /// The answer had begun.
     pub(super) began: bool,
-    /// Nothing but the end of the connection tells the client where the answer's body ends.
-    pub(super) until_close: bool,
     /// Its connection was gone before the endpoint began with the request.
     pub(super) stale: bool,
     /// The endpoint said that it did nothing of the request.
@@ -72,7 +72,7 @@ impl<'e> Exchange<'e> {
     pub(super) fn new(
         request: &'e RequestHeader,
         ctx: &'e mut Ctx,
-        client: &'e ClientIo,
+        (client, writer): (&'e ClientIo, &'e mut ResponseWriter),
         stream: Stream,
         upload: &'e mut Upload,
         lane: &'e Arc<Lane>,
@@ -82,6 +82,7 @@ impl<'e> Exchange<'e> {
             request,
             ctx,
             client,
+            writer,
             stream,
             upload,
             stage: Stage::Head,
@@ -102,7 +103,6 @@ impl<'e> Exchange<'e> {
         };
         outcome.map_err(|error| Failed {
             began: !matches!(self.stage, Stage::Head),
-            until_close: matches!(self.stage, Stage::Body(Delimited::Close)),
             stale: self.stream.is_stale(),
             refused: self.stream.is_refused(),
             error,
@@ -165,7 +165,7 @@ impl<'e> Exchange<'e> {
         loop {
             let next = match self.stage {
                 Stage::Head => self.poll_head(cx),
-                Stage::Body(delimited) => self.poll_body(cx, delimited),
+                Stage::Body => self.poll_body(cx),
                 Stage::Trailers => self.poll_trailers(cx),
                 Stage::Flush => self.poll_end(cx),
                 Stage::Done => return Poll::Ready(Ok(())),
@@ -199,7 +199,7 @@ impl<'e> Exchange<'e> {
         while !self.answered {
             // No further head is looked at before the client took those it was sent.
             if self.informed {
-                std::task::ready!(self.client.poll_flush(cx))
+                std::task::ready!(self.writer.poll_flush(cx))
                     .map_err(|error| write_error(&error))?;
                 self.informed = false;
             }
@@ -222,7 +222,7 @@ impl<'e> Exchange<'e> {
         judge::check(&mut head, self.ctx)?;
         judge::strip(&mut head);
         if head.status != StatusCode::CONTINUE || self.upload.asking.hear() {
-            self.client.inform(&*head, self.ctx.version);
+            self.writer.inform(&*head);
             self.informed = true;
         }
         Ok(())
@@ -240,85 +240,52 @@ impl<'e> Exchange<'e> {
         }
         forward::answered(self.request, ctx, status, self.upload.replayable())?;
         judge::strip(&mut head);
-        if policy::keeps(ctx, status) {
-            fallback::begin_keeping(self.request, ctx, &head.headers);
-        }
-        reply::announce(ctx);
-        if reply::has_filters(ctx) {
-            reply::filter(self.request, ctx, &mut head);
-        }
-        let head_only = self.request.method == Method::HEAD;
-        let delimited = if self.stream.ended() && ctx.version == Version::HTTP_2 {
-            // gRPC takes the fields of a head for trailers only where the stream ends with it.
-            Delimited::Absent
-        } else {
-            Delimited::of(&head, ctx.version, head_only)
+        // gRPC takes the fields of a head for trailers only where the stream ends with it.
+        let size = match self.stream.ended() {
+            true => BodySize::Absent,
+            false => BodySize::of(&head),
         };
-        self.client.begin_answer(&head, delimited, ctx.version);
-        ctx.relayed = Some(head.status);
-        Ok(Stage::Body(delimited))
+        let begun = reply::begin(self.writer, self.request, ctx, head, size);
+        begun.map_err(|InvalidHead(why)| forward::invalid(why))?;
+        Ok(Stage::Body)
     }
 
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut delimited: Delimited,
-    ) -> Poll<Result<Stage, Box<Error>>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
         loop {
-            while !self.piece.is_empty() {
-                let taken = std::task::ready!(self.client.poll_send(cx, &mut self.piece));
-                self.ctx.bytes_out += taken.map_err(|error| write_error(&error))? as u64;
+            std::task::ready!(self.writer.poll_write(cx, &mut self.piece))
+                .map_err(|error| write_error(&error))?;
+            if self.writer.wants_no_more() {
+                self.writer.end(None).map_err(unfinished)?;
+                return Poll::Ready(Ok(Stage::Flush));
             }
-            let piece = match self.stream.poll_piece(cx) {
+            self.piece = match self.stream.poll_piece(cx) {
                 Poll::Ready(Ok(Some(piece))) => piece,
                 Poll::Ready(Ok(None)) => return Poll::Ready(Ok(Stage::Trailers)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_client(cx),
             };
             self.client.heard(Instant::now());
-            let mut piece = piece;
-            match &mut delimited {
-                // More than was said, or a body where none belongs, is dropped.
-                Delimited::Absent => piece.clear(),
-                Delimited::Length(left) => {
-                    piece.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= piece.remaining() as u64;
-                }
-                Delimited::Chunked | Delimited::Close => {}
-            }
-            self.stage = Stage::Body(delimited);
-            if let Some(keeping) = &mut self.ctx.policy.keeping {
-                keeping.add(&piece);
-            }
-            self.piece = piece;
         }
     }
 
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        let mut trailers = match self.stream.poll_trailers(cx) {
+        let trailers = match self.stream.poll_trailers(cx) {
             Poll::Ready(trailers) => trailers?,
             Poll::Pending => return self.poll_client(cx),
         };
-        if let Some(trailers) = &mut trailers {
-            judge::strip_trailers(trailers);
-        }
-        fallback::keep(self.ctx);
-        self.client.end_answer(trailers);
+        self.writer.end(trailers).map_err(unfinished)?;
         Poll::Ready(Ok(Stage::Flush))
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        let flushed = std::task::ready!(self.client.poll_flush_last(cx));
-        Poll::Ready(match flushed {
-            Ok(()) => Ok(Stage::Done),
-            Err(error) => Err(write_error(&error)),
-        })
+        let finished = std::task::ready!(self.writer.poll_finish(cx));
+        Poll::Ready(finished.map(|()| Stage::Done).map_err(unfinished))
     }
 
     /// The endpoint has nothing more at the moment: what is queued goes to the client, and it is watched whether it
     /// leaves.
     fn poll_client<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Box<Error>>> {
-        std::task::ready!(self.client.poll_flush(cx)).map_err(|error| write_error(&error))?;
+        std::task::ready!(self.writer.poll_flush(cx)).map_err(|error| write_error(&error))?;
         // While its body is read, or the endpoint takes nothing, the upload is waited for.
         if self.upload.sent() {
             let gone = std::task::ready!(self.client.poll_idle(cx));

@@ -13,18 +13,18 @@ pub(super) use connections::StreamConnections;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Version;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource};
 
 use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
-use super::client::Fault;
+use super::answer::ResponseWriter;
 use super::ctx::{Ctx, Lane};
 use super::forward::{self, Broken, Way};
 use super::http1::head::Framing;
 use super::session::read_error;
+use super::timers::Fault;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 
@@ -39,6 +39,7 @@ pub(super) async fn forward(
     request: &RequestHeader,
     ctx: &mut Ctx,
     lane: &Arc<Lane>,
+    writer: &mut ResponseWriter,
 ) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
         return Err(forward::refused(ctx, reply::internal()));
@@ -77,13 +78,19 @@ pub(super) async fn forward(
         let stale = stream.is_stale();
         let outcome = match begun {
             Ok(()) => {
-                let mut exchange = Exchange::new(request, ctx, &client, stream, &mut upload, lane);
+                let mut exchange = Exchange::new(
+                    request,
+                    ctx,
+                    (&client, &mut *writer),
+                    stream,
+                    &mut upload,
+                    lane,
+                );
                 std::future::poll_fn(|cx| exchange.poll(cx)).await
             }
             Err(error) => Err(Failed {
                 error,
                 began: false,
-                until_close: false,
                 stale,
                 refused: true,
             }),
@@ -94,16 +101,11 @@ pub(super) async fn forward(
         let Failed {
             error,
             began,
-            until_close,
             stale,
             refused,
         } = failed;
         if began {
-            // What came of the answer belongs to the client; that it is not all must show.
-            let _ = client.flush().await;
-            if until_close || ctx.version == Version::HTTP_2 {
-                client.break_off();
-            }
+            writer.abort().await;
         }
         let broken = Broken {
             cause: failure::cause(&error),

@@ -264,7 +264,8 @@ async fn a_source_is_held_to_the_length_it_said() {
         less.writer.abort().await;
         assert!(!less.client.complete() && !less.client.goes_on());
         let read = less.read().await;
-        assert_eq!((&*read.body, read.whole), ("one\n", false), "{asks:?}");
+        assert!(!read.whole, "{asks:?}");
+        assert!(asks == HTTP_2 || read.body == "one\n", "{read:?}");
     }
 }
 

@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use super::client::Unbuffered;
-
 /// The log's and `explain`'s word for it.
 pub(super) const FULL: &str = "server.auth_buffer is full";
 
@@ -28,6 +26,15 @@ pub(super) struct Room {
     taken: u64,
     /// Most that all together may take.
     most: u64,
+}
+
+/// Why a piece of a body is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// The body is longer than allowed.
+    TooLarge,
+    /// So much is kept of other requests that there is no room for it.
+    Full,
 }
 
 /// A body as far as it came.
@@ -97,14 +104,14 @@ impl Gathered {
     }
 
     /// Adds a piece, if it may be and there is room.
-    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), Unbuffered> {
+    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), Excess> {
         let length = self.payload.len() + piece.len();
         if length > self.most {
-            return Err(Unbuffered::TooLarge);
+            return Err(Excess::TooLarge);
         }
         if length > self.payload.capacity() && !self.grow(length) {
             self.room.buffer.refused.fetch_add(1, Relaxed);
-            return Err(Unbuffered::Full);
+            return Err(Excess::Full);
         }
         self.payload.extend_from_slice(piece);
         Ok(())
@@ -149,7 +156,7 @@ mod tests {
         assert_eq!(buffer.kept(), 10_000, "no more than was announced");
         assert_eq!(second.add(&[2; 9_000]), Ok(()));
         assert_eq!(second.add(&[2; 1_000]), Ok(()), "exactly full");
-        assert_eq!(second.add(&[2; 1]), Err(Unbuffered::Full));
+        assert_eq!(second.add(&[2; 1]), Err(Excess::Full));
         assert_eq!((buffer.kept(), buffer.refused()), (20_000, 1));
         drop(second);
         let whole = first.into_bytes();
@@ -167,7 +174,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(body.add(&[0; 1_000]), Ok(()));
         }
-        assert_eq!(body.add(&[0]), Err(Unbuffered::TooLarge));
+        assert_eq!(body.add(&[0]), Err(Excess::TooLarge));
         assert_eq!(buffer.kept(), 100_000);
         assert_eq!(body.into_bytes().len(), 100_000);
     }

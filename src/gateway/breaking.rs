@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::Fault;
 use super::ctx::Ctx;
-use super::snapshot::Target;
+use super::route_runtime::Target;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::Pool;

@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 
 use super::client::{Pacing, Unbuffered};
 use super::ctx::{Ctx, Peer};
-use super::snapshot::{Snapshot, Target};
+use super::route_runtime::Target;
+use super::snapshot::Snapshot;
 use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
 use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
 use crate::primitives::level::Level;

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::http1::head::Framing;
-use super::snapshot::length_bit;
+use super::protected_names::length_bit;
 use super::{hop_by_hop, http1};
 
 static HOST: HeaderName = header::HOST;

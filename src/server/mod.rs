@@ -129,7 +129,7 @@ fn start(
     let needed = descriptors::needed(&loaded.config);
     state.admission.keep_below(files.saturating_sub(needed));
     let Loaded { config, sources } = loaded;
-    let snapshot = Snapshot::build(config, sources, &state, &Host)?;
+    let snapshot = Snapshot::build(config, sources, &state, &[], &Host)?;
     log.configure(log_settings_of(&snapshot))?;
     snapshot.warn();
     let fixed = Fixed::of(&snapshot.config);

@@ -25,7 +25,7 @@ pub(super) use self::linger::Rest;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
-use super::auth_buffer::{Gathered, Room};
+use super::auth_buffer::{Excess, Gathered, Room};
 use super::http1::answer::{AnswerHead, Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::wire::Http1Wire;
@@ -70,6 +70,15 @@ pub(super) enum Unbuffered {
     Late,
     /// The client went away.
     Gone,
+}
+
+impl From<Excess> for Unbuffered {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::TooLarge => Self::TooLarge,
+            Excess::Full => Self::Full,
+        }
+    }
 }
 
 impl From<Option<Fault>> for Unbuffered {

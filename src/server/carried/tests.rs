@@ -1,3 +1,5 @@
+use std::net::{IpAddr, SocketAddr};
+
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -166,12 +168,16 @@ prop_compose! {
 
 prop_compose! {
     fn endpoint()(
-        address in any::<std::net::SocketAddr>(),
+        (ip, port, scope) in any::<(IpAddr, u16, u32)>(),
         upstream in ".{0,9}",
         [unhealthy, drained] in any::<[bool; 2]>(),
         ejected_ms in any::<u64>(),
     ) -> KnownEndpoint {
         use crate::primitives::address::Address;
+        let mut address = SocketAddr::new(ip, port);
+        if let SocketAddr::V6(address) = &mut address {
+            address.set_scope_id(scope);
+        }
         let label = address.to_string();
         KnownEndpoint { upstream, label, address: Address::Inet(address), unhealthy, drained, ejected_ms }
     }

@@ -220,7 +220,7 @@ fn ten_thousand_routes_take_a_few_kilobytes_each() {
         let sources = vec![source(&text)];
         let config =
             config::load(&sources, &|_| Ok(None)).unwrap_or_else(|wrong| panic!("{wrong}"));
-        let snapshot = Snapshot::build(config, sources, &state, &Nothing);
+        let snapshot = Snapshot::build(config, sources, &state, &[], &Nothing);
         kept = Some(snapshot.unwrap_or_else(|wrong| panic!("{wrong}")));
     });
     let each = bytes_each(&info, COUNT);

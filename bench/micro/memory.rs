@@ -122,7 +122,7 @@ fn routes(count: u32) -> Box<dyn std::any::Any> {
         config::load(&sources, &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
     let metrics = Arc::new(Metrics::new("0", "0").expect("metrics"));
     let state = State::new(metrics, None);
-    let snapshot = Snapshot::build(config, sources, &state, &Nothing)
+    let snapshot = Snapshot::build(config, sources, &state, &[], &Nothing)
         .unwrap_or_else(|problems| panic!("{problems}"));
     Box::new((state, snapshot))
 }

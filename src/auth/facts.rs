@@ -6,14 +6,16 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::jwt::TokenCache;
 use super::signature::{Claim, NonceOwner, NonceStore, Ownership};
 use crate::config::{Auth, SignatureAuth};
 use crate::primitives::AuthName;
+use crate::primitives::sections::{self, Section};
 
 /// The used nonces of one `[auth.NAME]`, on their way to another process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedNonces {
     /// Its name.
     pub auth: String,
@@ -25,6 +27,16 @@ pub struct UsedNonces {
     pub at_unix_ms: u64,
     /// Each with the time it must still be kept.
     pub entries: Vec<(u128, Duration)>,
+}
+
+/// The used nonces of every `[auth.NAME]`: the section that another process, or the next, goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedNonces(pub Vec<UsedNonces>);
+
+impl Section for CarriedNonces {
+    const NAME: &'static str = "nonces";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = sections::LARGEST;
 }
 
 /// The memory of this room. Made once per process and handed to every [`build`](super::build).

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use claims::ClaimsFilter;
 pub use error::BuildError;
-pub use facts::{AuthFacts, UsedNonces};
+pub use facts::{AuthFacts, CarriedNonces, UsedNonces};
 pub use filter::AuthFilter;
 pub use ip_rules::IpRules;
 pub use signature::{Claim, NonceOwner};

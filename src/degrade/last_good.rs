@@ -10,6 +10,7 @@
 //! Bounded: each body, all of them together, and their age; the oldest go first.
 
 mod carried;
+mod first_format;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::{Mutex, RwLock};
 
-pub use self::carried::CarriedAnswers;
+pub use self::carried::{CarriedAnswers, RouteAnswers};
 use crate::config::LastGood as Settings;
 use crate::filter::Caller;
 use crate::primitives::RouteName;

@@ -12,6 +12,7 @@ use crate::observe::rollouts::RouteMarks;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
 use crate::primitives::level::Level;
+use crate::primitives::sections::Section;
 
 /// The levels of all routes. Times are nanoseconds of the process clock.
 #[derive(Debug, Default)]
@@ -61,6 +62,16 @@ pub struct KnownLevel {
     pub level: String,
     /// How long it still holds; `None`: until it is changed.
     pub left_ms: Option<u64>,
+}
+
+/// What operators set: the section that another process, or the next, goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedLevels(pub Vec<KnownLevel>);
+
+impl Section for CarriedLevels {
+    const NAME: &'static str = "levels";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = 16 << 20;
 }
 
 impl Levels {

@@ -7,5 +7,5 @@
 mod last_good;
 mod level;
 
-pub use last_good::{Asked, CarriedAnswers, Good, Keeping, KeptAnswers, LastGood};
-pub use level::{KnownLevel, Levels, RouteLevel, Shown};
+pub use last_good::{Asked, CarriedAnswers, Good, Keeping, KeptAnswers, LastGood, RouteAnswers};
+pub use level::{CarriedLevels, KnownLevel, Levels, RouteLevel, Shown};

@@ -30,6 +30,15 @@ pub(super) struct Room {
     most: u64,
 }
 
+/// Why a piece of a body is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// The body is longer than allowed.
+    TooLarge,
+    /// So much is kept of other requests that there is no room for it.
+    Full,
+}
+
 /// A body as far as it came.
 #[derive(Debug)]
 pub(super) struct Gathered {
@@ -97,14 +106,14 @@ impl Gathered {
     }
 
     /// Adds a piece, if it may be and there is room.
-    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), Unbuffered> {
+    pub(super) fn add(&mut self, piece: &[u8]) -> Result<(), Excess> {
         let length = self.payload.len() + piece.len();
         if length > self.most {
-            return Err(Unbuffered::TooLarge);
+            return Err(Excess::TooLarge);
         }
         if length > self.payload.capacity() && !self.grow(length) {
             self.room.buffer.refused.fetch_add(1, Relaxed);
-            return Err(Unbuffered::Full);
+            return Err(Excess::Full);
         }
         self.payload.extend_from_slice(piece);
         Ok(())
@@ -155,6 +164,15 @@ pub(super) enum Unbuffered {
     Gone,
 }
 
+impl From<Excess> for Unbuffered {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::TooLarge => Self::TooLarge,
+            Excess::Full => Self::Full,
+        }
+    }
+}
+
 impl From<Option<Fault>> for Unbuffered {
     fn from(fault: Option<Fault>) -> Self {
         match fault {
@@ -181,7 +199,7 @@ mod tests {
         assert_eq!(buffer.kept(), 10_000, "no more than was announced");
         assert_eq!(second.add(&[2; 9_000]), Ok(()));
         assert_eq!(second.add(&[2; 1_000]), Ok(()), "exactly full");
-        assert_eq!(second.add(&[2; 1]), Err(Unbuffered::Full));
+        assert_eq!(second.add(&[2; 1]), Err(Excess::Full));
         assert_eq!((buffer.kept(), buffer.refused()), (20_000, 1));
         drop(second);
         let whole = first.into_bytes();
@@ -199,7 +217,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(body.add(&[0; 1_000]), Ok(()));
         }
-        assert_eq!(body.add(&[0]), Err(Unbuffered::TooLarge));
+        assert_eq!(body.add(&[0]), Err(Excess::TooLarge));
         assert_eq!(buffer.kept(), 100_000);
         assert_eq!(body.into_bytes().len(), 100_000);
     }

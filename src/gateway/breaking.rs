@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::ctx::Ctx;
-use super::snapshot::Target;
+use super::route_runtime::Target;
 use super::timers::Fault;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::address_lists::AddressLists;
-use super::snapshot::Parts;
+use super::parts::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};

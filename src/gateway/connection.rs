@@ -330,6 +330,7 @@ mod tests {
     use crate::config::{self, Source};
     use crate::filter::{Exchange, Reason, RequestFilter, Verdict};
     use crate::gateway::chain::Chain;
+    use crate::gateway::parts::Parts;
     use crate::gateway::{Gateway, Material, RouteRuntime};
     use crate::observe::{ListenerStats, Metrics};
     use crate::primitives::secret::{Secret, SecretSource};
@@ -373,7 +374,8 @@ mod tests {
             Arc::new(Metrics::new("0", "0").expect("metrics")),
             None,
         ));
-        let mut snapshot = Snapshot::build(config, sources, &state, &Nothing).expect("snapshot");
+        let mut snapshot =
+            Snapshot::build(config, sources, &state, &[], &Nothing).expect("snapshot");
         let route = &snapshot.routes[0];
         snapshot.routes[0] = Arc::new(RouteRuntime {
             breaker: None,
@@ -390,8 +392,13 @@ mod tests {
             stats: Arc::clone(&route.stats),
             policy: crate::gateway::Policy::of(
                 &snapshot.config.routes[0],
-                (&[], &snapshot.config.auths),
-                &snapshot.pools,
+                &[],
+                &Parts {
+                    auths: &snapshot.config.auths,
+                    authenticators: Default::default(),
+                    limits: Default::default(),
+                    pools: &snapshot.pools,
+                },
                 &state,
             ),
             max_body: route.max_body,

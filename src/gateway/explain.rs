@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
-use super::snapshot::{RouteRuntime, Snapshot, Target};
+use super::route_runtime::{RouteRuntime, Target};
+use super::snapshot::Snapshot;
 use super::state::State;
 use super::{breaking, decide, overload, policy, slashes};
 use crate::config::ClientLimits;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::state::State;
+use super::facts::Facts;
 use crate::config::{Algorithm, Config, Limit, Route};
 use crate::filter::RequestFilter;
 use crate::limit;
@@ -25,9 +25,9 @@ struct Built {
 }
 
 impl Limits {
-    pub(super) fn build(config: &Config, state: &State) -> Self {
+    pub(super) fn build(config: &Config, facts: &Facts) -> Self {
         let built = |limit: &Limit, cost: u32| Built {
-            filter: limit::charging(limit, cost, state.metrics.limit(&limit.name), &state.limits),
+            filter: limit::charging(limit, cost, facts.metrics.limit(&limit.name), &facts.limits),
             needs_principal: limit.needs_principal(),
             queues: matches!(limit.algorithm, Algorithm::LeakyBucket { .. }),
         };

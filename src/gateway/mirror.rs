@@ -5,7 +5,7 @@
 //! where the upstream counts them, and each has its time. The answer is read and dropped. A copy says `X-Shadow: true`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use http::uri::PathAndQuery;
@@ -19,21 +19,12 @@ use super::ctx::Ctx;
 use super::http1::head::Framing;
 use super::message::is_status;
 use super::outgoing_head::Destination;
+use super::route_mirror::Mirror;
 use super::state::State;
 use super::{affinity, outgoing_head, overload};
-use crate::config::{self, Class};
-use crate::observe::rollouts::{MirrorStats, Mirrored};
-use crate::upstream::{Endpoint, Outcome, Pool, Wish};
-
-/// Who gets copies of a route's requests.
-pub struct Mirror {
-    settings: config::Mirror,
-    pool: Arc<Pool>,
-    stats: Arc<MirrorStats>,
-    timeout: Duration,
-    /// Numbers of 32 bits below this are copied.
-    below: u64,
-}
+use crate::config::Class;
+use crate::observe::rollouts::Mirrored;
+use crate::upstream::{Endpoint, Outcome, Wish};
 
 /// A copy that is not sent yet.
 pub(super) struct Shadow {
@@ -56,28 +47,6 @@ static X_SHADOW: HeaderName = HeaderName::from_static("x-shadow");
 
 /// Most that is read of an answer before the connection is given up.
 const MOST_READ: usize = 1 << 20;
-
-impl Mirror {
-    pub(super) fn new(
-        settings: &config::Mirror,
-        pool: &Arc<Pool>,
-        stats: Arc<MirrorStats>,
-    ) -> Self {
-        let timeout = settings.timeout.unwrap_or(pool.settings().timeout.request);
-        Self {
-            below: (settings.share.fraction() * 4_294_967_296.0) as u64,
-            settings: settings.clone(),
-            pool: Arc::clone(pool),
-            stats,
-            timeout,
-        }
-    }
-
-    /// Its settings.
-    pub fn settings(&self) -> &config::Mirror {
-        &self.settings
-    }
-}
 
 /// Copies the request, if chance and bounds will have it. Sent at once when it has no body.
 pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str), ctx: &mut Ctx) {

@@ -16,7 +16,7 @@ use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::exchange::trailers;
 use super::http1::head::Framing;
-use super::snapshot::length_bit;
+use super::protected_names::length_bit;
 use super::{hop_by_hop, http1};
 use crate::upstream::{Endpoint, Pool};
 

@@ -1,60 +1,31 @@
-//! What a route does in bad times and while something new is tried: its level, sides, fallback and mirror.
+//! What a request does with what its route has for bad times and for trying something new: see
+//! [`route_policy`](super::route_policy).
 //!
 //! A route without any of it costs a request one look. The rest of what a request needs of it is in [`Path`], a part of
 //! its context.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::affinity::Elsewhere;
 use super::auth_buffer;
 use super::ctx::Ctx;
 use super::explain::Answer;
-use super::fallback::{Fallback, Fell};
+use super::facts::Facts;
+use super::fallback::Fell;
 use super::inbound::Decision;
 use super::judged::Tells;
-use super::mirror::{self, Mirror, Shadow};
-use super::snapshot::{RouteRuntime, Target};
-use super::state::State;
-use crate::config::{self, Action, Auth, Degrade};
-use crate::degrade::RouteLevel;
+use super::mirror::{self, Shadow};
+use super::route_fallback::Fallback;
+use super::route_policy::Sides;
+use super::route_runtime::{RouteRuntime, Target};
 use crate::filter::{Exchange, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
-use crate::primitives::{AuthName, RouteName, UpstreamName};
-use crate::rollout::{self, SideFacts, Split, Why};
+use crate::rollout::{self, SideFacts, Why};
 use crate::upstream::Pool;
-
-/// What a route does in bad times and while something new is tried.
-pub struct Policy {
-    /// Its level.
-    pub level: Arc<RouteLevel>,
-    /// It was told that the level wants a fallback which is not there.
-    told: AtomicBool,
-    /// What makes it take a level by itself.
-    degrade: Degrade,
-    /// Several upstreams.
-    pub sides: Option<Box<Sides>>,
-    /// Who answers when the upstream cannot.
-    pub fallback: Option<Box<Fallback>>,
-    /// Who gets copies.
-    pub mirror: Option<Arc<Mirror>>,
-    /// None of these is there: nothing is to be done but to forward.
-    plain: bool,
-}
-
-/// Several upstreams for one route.
-pub struct Sides {
-    /// Who goes where.
-    pub split: Split,
-    /// In the order of the sides.
-    pub pools: Vec<Arc<Pool>>,
-}
 
 /// What became of these policies for one request.
 #[derive(Default)]
@@ -73,55 +44,6 @@ pub(super) struct Path {
 
 /// When to come back to a route that is off.
 const COME_BACK: Duration = Duration::from_secs(30);
-
-impl Policy {
-    pub(super) fn of(
-        route: &config::Route,
-        (fallback_headers, auths): (&[(HeaderName, HeaderValue)], &BTreeMap<AuthName, Auth>),
-        pools: &BTreeMap<UpstreamName, Arc<Pool>>,
-        state: &State,
-    ) -> Self {
-        let counts = &state.metrics.rollouts;
-        let level = state
-            .levels
-            .route(&route.name, || counts.route(&route.name));
-        let split = match &route.action {
-            Action::Forward { split, .. } => split.as_ref(),
-            Action::Respond(_) => None,
-        };
-        let sides = split.map(|split| {
-            Box::new(Sides {
-                split: Split::new(
-                    &route.name,
-                    split,
-                    state.rollouts.route(&route.name, split, counts),
-                ),
-                pools: split
-                    .sides
-                    .iter()
-                    .map(|side| Arc::clone(&pools[&side.upstream]))
-                    .collect(),
-            })
-        });
-        let fallback = route.fallback.as_ref();
-        let mirror = route.mirror.as_ref();
-        Self {
-            plain: sides.is_none() && fallback.is_none() && mirror.is_none(),
-            level,
-            told: AtomicBool::new(false),
-            degrade: route.degrade,
-            sides,
-            fallback: fallback.map(|settings| {
-                let settings = (&**settings, fallback_headers);
-                Box::new(Fallback::new(route, settings, (pools, auths), state))
-            }),
-            mirror: mirror.map(|settings| {
-                let stats = counts.mirror(&route.name, &settings.upstream);
-                Arc::new(Mirror::new(settings, &pools[&settings.upstream], stats))
-            }),
-        }
-    }
-}
 
 impl Ctx {
     /// Whether optional work is left out.
@@ -189,7 +111,7 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
         _ => refused,
     };
     if let Some(reason) = met {
-        policy.met(reason, ctx);
+        policy.met(reason, ctx.now());
     }
     if let Some(fell) = fell {
         policy.level.marks().fell(fell.kind, fell.called);
@@ -204,38 +126,6 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
     }
     if let Some(shadow) = ctx.policy.shadow.take() {
         shadow.left_out();
-    }
-}
-
-impl Policy {
-    /// What a level amounts to that wants a fallback which is not there any more: a reload took it away, and left what an
-    /// operator had set or what the route had met before. `None`: the level is what it says.
-    pub fn acts_as(&self) -> Option<Level> {
-        let hollow = self.level.now() == Level::Fallback && self.fallback.is_none();
-        hollow.then_some(Level::Lean)
-    }
-
-    /// Tells once of such a level. Called once a second.
-    pub fn tell_hollow(&self, route: &RouteName) {
-        let Some(level) = self.acts_as() else {
-            return self.told.store(false, Ordering::Relaxed);
-        };
-        if !self.told.swap(true, Ordering::Relaxed) {
-            log::warn!(route = route.as_str();
-                "level is fallback, and the route has no fallback any more: it acts as {}", level.as_str());
-        }
-    }
-
-    /// A request met this.
-    fn met(&self, reason: Reason, ctx: &Ctx) {
-        let (level, why) = match reason {
-            Reason::BreakerOpen => (self.degrade.on_breaker, "the breaker is open"),
-            Reason::Overloaded => (self.degrade.on_overload, "requests are shed"),
-            _ => return,
-        };
-        if let Some(level) = level {
-            self.level.met(level, self.degrade.hold, why, ctx.now());
-        }
     }
 }
 
@@ -259,11 +149,11 @@ pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
 pub(super) fn explain(
     route: &RouteRuntime,
     exchange: &Exchange<'_>,
-    state: &State,
+    facts: &Facts,
     answer: &mut Answer,
 ) -> Result<Option<Arc<Pool>>, Refusal> {
     let policy = &route.policy;
-    let shown = policy.level.shown(state.clock.now());
+    let shown = policy.level.shown(facts.clock.now());
     match policy.acts_as() {
         Some(level) => {
             let level = level.as_str();

@@ -2,28 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use http::{HeaderName, HeaderValue};
 
 use super::address_lists::AddressLists;
-use super::chain::Chain;
+use super::facts::Facts;
 use super::limits::Limits;
-use super::policy::Policy;
-use super::state::State;
-use crate::auth::{self, Authenticator, IpRules};
-use crate::config::{self, Action, Auth, Class, Config, Problem, Problems, Source, TokenSource};
-use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
-use crate::observe::stats::RouteStats;
+use super::material::Material;
+use super::parts::Parts;
+use super::protected_names::ProtectedNames;
+use super::route_runtime::{HeaderChanges, RouteRuntime};
+use super::upstream_connections::NeededConnections;
+use crate::auth::{self, IpRules};
+use crate::config::{self, Auth, Config, Problem, Problems, Source, TokenSource};
+use crate::filter::Refusal;
 use crate::primitives::secret::{ReadSecret, Secret, SecretSource};
-use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
+use crate::primitives::{ListenerName, RouteName, UpstreamName, clock};
 use crate::rollout::RolloutFacts;
-use crate::route::{Outgoing, RouteTable};
+use crate::route::RouteTable;
 use crate::tls::{self, Expired, ListenerConfig};
-use crate::transform::{self, CorsFilter, HeaderFilter};
-use crate::upstream::breaker::{Breaker, Guarded};
+use crate::upstream::breaker::Breaker;
 use crate::upstream::{PeerTemplate, Pool};
 
 /// A configuration ready to serve.
@@ -54,63 +51,6 @@ pub struct Snapshot {
     pub admin_token: Option<Secret>,
 }
 
-/// What a route does.
-pub struct RouteRuntime {
-    /// Its name.
-    pub name: RouteName,
-    /// Its filters.
-    pub chain: Chain,
-    /// What follows them.
-    pub target: Target,
-    /// Who is let in last under overload.
-    pub class: Class,
-    /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
-    pub hedge: Option<bool>,
-    /// Its counts.
-    pub stats: Arc<RouteStats>,
-    /// Level, sides, fallback and mirror.
-    pub policy: Policy,
-    /// Circuit breaker of what it sends, besides the upstream's own.
-    pub breaker: Option<Arc<Breaker>>,
-    /// Bytes of a body.
-    pub max_body: u64,
-    /// Changes towards the upstream.
-    pub upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>>,
-    /// Changes towards the client.
-    pub response_filters: Vec<Arc<dyn ResponseFilter>>,
-}
-
-/// Where a route leads.
-pub enum Target {
-    /// To an upstream.
-    Forward {
-        /// Which.
-        pool: Arc<Pool>,
-        /// How the path changes.
-        outgoing: Outgoing,
-        /// Deadline of the whole exchange.
-        deadline: Duration,
-    },
-    /// To an answer of our own.
-    Respond(Arc<Reply>),
-}
-
-/// Reads what a configuration points to. `server` reads files and the environment; tests read a table.
-pub trait Material {
-    /// The content of a secret.
-    fn secret(&self, source: &SecretSource) -> Result<Secret, String>;
-    /// The content of a file.
-    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
-}
-
-/// What chains are built from.
-pub(super) struct Parts<'c> {
-    /// What `authenticators` are made of.
-    pub(super) auths: &'c BTreeMap<AuthName, Auth>,
-    pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
-    pub(super) limits: Limits,
-}
-
 /// Shortest value of a header rule that is kept out of logs.
 const LONG_VALUE: usize = 8;
 
@@ -125,12 +65,17 @@ const OWN_HEADERS: [&str; 5] = [
 
 impl Snapshot {
     /// Builds the snapshot: opens and checks everything that serving will need, and reports all that is wrong with it.
-    /// Facts in `state` are looked up, never changed: what it wants of them holds from
-    /// [`State::publish`] on. Facts that nobody knew are made; [`State::prune`] forgets them after a build that fails.
+    /// `previous` are the snapshot in force and the one that may be in force again, in this order: what they have that is
+    /// the same goes on.
+    ///
+    /// Facts are looked up, never changed: what the snapshot wants of them holds from
+    /// [`State::publish`](super::State::publish) on. Facts that nobody knew are made; [`Facts::prune`] forgets them after a
+    /// build that fails.
     pub fn build(
         config: Config,
         sources: Vec<Source>,
-        state: &State,
+        facts: &Facts,
+        previous: &[Arc<Self>],
         material: &dyn Material,
     ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
@@ -152,7 +97,7 @@ impl Snapshot {
         let mut warnings = Vec::new();
         let mut authenticators = BTreeMap::new();
         for (name, auth) in &config.auths {
-            match auth::build(auth, &read, &state.auth) {
+            match auth::build(auth, &read, &facts.auth) {
                 Ok(authenticator) => {
                     let said = authenticator.warnings().iter();
                     warnings.extend(
@@ -171,8 +116,14 @@ impl Snapshot {
                 }
             }
         }
-        let pools = pools(&config, state, (material, &read), &mut wrong);
-        let tls = tls(&config, state, material, &mut wrong);
+        let origins = Origins {
+            facts,
+            previous,
+            material,
+            read: &read,
+        };
+        let pools = origins.pools(&config, &mut wrong);
+        let tls = origins.tls(&config, &mut wrong);
         warnings.extend(of_files(&config, &sources, &tls, &pools));
         let mut lists = AddressLists::new(material);
         lists.read_all(&config);
@@ -199,19 +150,14 @@ impl Snapshot {
         let parts = Parts {
             auths: &config.auths,
             authenticators,
-            limits: Limits::build(&config, state),
+            limits: Limits::build(&config, facts),
+            pools: &pools,
         };
-        let earlier = state.earlier();
-        let known = known_breakers(&earlier);
+        let known = known_breakers(previous);
         let routes = config.routes.iter().zip(rules).map(|(route, changes)| {
             let known = known.get(&route.name).map_or(&[][..], Vec::as_slice);
             Arc::new(RouteRuntime::new(
-                (route, changes),
-                &parts,
-                &pools,
-                state,
-                known,
-                &mut lists,
+                route, changes, &parts, facts, known, &mut lists,
             ))
         });
         let routes = routes.collect();
@@ -279,6 +225,16 @@ impl Snapshot {
         }
     }
 
+    /// What it needs of connections that are made before any request needs them.
+    pub(super) fn needs(&self) -> NeededConnections {
+        let mut pools = self.pools.values();
+        let mut routes = self.routes.iter();
+        NeededConnections {
+            upstreams: pools.any(|pool| pool.settings().http2 || pool.trust() != 0),
+            mirrors: routes.any(|route| route.policy.mirror.is_some()),
+        }
+    }
+
     /// It is no longer in force; `next` is.
     pub(super) fn end(&self, next: &Self) {
         for (name, pool) in &self.pools {
@@ -313,113 +269,104 @@ impl Snapshot {
     }
 }
 
-/// The headers that a route sets, with their values read.
-#[derive(Default)]
-struct HeaderChanges {
-    request: Option<HeaderFilter>,
-    response: Option<HeaderFilter>,
-    /// Those of the fixed answer.
-    fallback: Vec<(HeaderName, HeaderValue)>,
+/// What is there when a snapshot is built, besides its configuration.
+struct Origins<'b> {
+    facts: &'b Facts,
+    previous: &'b [Arc<Snapshot>],
+    material: &'b dyn Material,
+    read: ReadSecret<'b>,
 }
 
-impl HeaderChanges {
-    fn read(route: &config::Route, read: ReadSecret<'_>, problems: &mut Vec<Problem>) -> Self {
-        let fixed = route.fallback.as_ref().and_then(|one| one.fixed.as_ref());
-        let fixed = fixed.map_or(&[][..], |(_, headers)| headers);
-        Self {
-            request: HeaderFilter::new(&route.request, read, problems),
-            response: HeaderFilter::new(&route.response, read, problems),
-            fallback: transform::read_fields(fixed, read, problems),
-        }
-    }
-}
-
-impl RouteRuntime {
-    fn new(
-        (route, changes): (&config::Route, HeaderChanges),
-        parts: &Parts<'_>,
-        pools: &BTreeMap<UpstreamName, Arc<Pool>>,
-        state: &State,
-        known: &[&Arc<Breaker>],
-        lists: &mut AddressLists<'_>,
-    ) -> Self {
-        let target = match &route.action {
-            Action::Respond(respond) => Target::Respond(transform::reply(respond)),
-            Action::Forward { upstream, .. } => {
-                let pool = Arc::clone(&pools[upstream]);
-                let deadline = route.timeout.unwrap_or(pool.settings().timeout.request);
-                Target::Forward {
-                    pool,
-                    outgoing: Outgoing::of(route),
-                    deadline,
-                }
-            }
+impl Origins<'_> {
+    /// TLS of the listeners that speak it.
+    fn tls(
+        &self,
+        config: &Config,
+        wrong: &mut dyn FnMut(&str, &str),
+    ) -> BTreeMap<ListenerName, ListenerConfig> {
+        let mut built = BTreeMap::new();
+        let starting = self.facts.log.is_some() && self.previous.is_empty();
+        let expired = if starting {
+            Expired::Served
+        } else {
+            Expired::Refused
         };
-        let mut upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>> = Vec::new();
-        let mut response_filters: Vec<Arc<dyn ResponseFilter>> = Vec::new();
-        if let Some(rules) = changes.request {
-            upstream_filters.push(Arc::new(rules));
-        }
-        if let Some(cors) = &route.cors {
-            response_filters.push(Arc::new(CorsFilter::new(cors)));
-        }
-        if let Some(rules) = changes.response {
-            response_filters.push(Arc::new(rules));
-        }
-        let stats = state.metrics.route(&route.name);
-        let breaker = route.breaker.as_ref().map(|rule| {
-            let guarded = Guarded::Route(route.name.to_string());
-            let known = known.iter().copied();
-            Breaker::carried(known, rule, guarded, &stats.breaker)
-        });
-        Self {
-            breaker,
-            name: route.name.clone(),
-            chain: Chain::of(route, parts, lists),
-            target,
-            class: route.class,
-            hedge: route.hedge,
-            stats,
-            policy: Policy::of(route, (&changes.fallback, parts.auths), pools, state),
-            max_body: route.max_body,
-            upstream_filters,
-            response_filters,
-        }
-    }
-}
-
-/// TLS of the listeners that speak it.
-fn tls(
-    config: &Config,
-    state: &State,
-    material: &dyn Material,
-    wrong: &mut dyn FnMut(&str, &str),
-) -> BTreeMap<ListenerName, ListenerConfig> {
-    let mut built = BTreeMap::new();
-    let starting = state.log.is_some() && state.snapshot().is_none();
-    let expired = if starting {
-        Expired::Served
-    } else {
-        Expired::Refused
-    };
-    let now = (clock::unix_now(), expired);
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let Some(tls) = &listener.tls else { continue };
-        match tls::build(tls, listener.http2, &state.tls, now, &|path| {
-            material.file(path)
-        }) {
-            Ok(tls) => {
-                built.insert(listener.name.clone(), tls);
-            }
-            Err(errors) => {
-                for error in errors {
-                    let key = format!("listener[{index}].tls.{}", error.key);
-                    wrong(&key, &error.to_string());
+        let now = (clock::unix_now(), expired);
+        for (index, listener) in config.listeners.iter().enumerate() {
+            let Some(tls) = &listener.tls else { continue };
+            match tls::build(tls, listener.http2, &self.facts.tls, now, &|path| {
+                self.material.file(path)
+            }) {
+                Ok(tls) => {
+                    built.insert(listener.name.clone(), tls);
+                }
+                Err(errors) => {
+                    for error in errors {
+                        let key = format!("listener[{index}].tls.{}", error.key);
+                        wrong(&key, &error.to_string());
+                    }
                 }
             }
         }
+        built
     }
-    built
+
+    /// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
+    /// unless TLS or a secret is involved: its files may have changed. During a trial, one that is as it was before the trial
+    /// goes on from there.
+    fn pools(
+        &self,
+        config: &Config,
+        wrong: &mut dyn FnMut(&str, &str),
+    ) -> BTreeMap<UpstreamName, Arc<Pool>> {
+        let facts = self.facts;
+        let now = facts.clock.now();
+        let mut pools = BTreeMap::new();
+        for (name, settings) in &config.upstreams {
+            let known = self
+                .previous
+                .iter()
+                .filter_map(|earlier| earlier.pools.get(name));
+            let known = known
+                .clone()
+                .find(|known| known.settings() == settings)
+                .or_else(|| known.clone().next());
+            let carried = settings.tls.is_none() && settings.sticky.is_none();
+            if let Some(known) = known.filter(|known| known.settings() == settings && carried) {
+                pools.insert(name.clone(), Arc::clone(known));
+                continue;
+            }
+            let peers = match PeerTemplate::new(settings, &|path| self.material.file(path)) {
+                Ok(peers) => peers,
+                Err(error) => {
+                    wrong(&format!("upstream.{name}.tls"), &error.to_string());
+                    continue;
+                }
+            };
+            let stats = facts.metrics.upstream(name);
+            let mut pool = Pool::new(
+                settings.clone(),
+                peers,
+                Arc::clone(&facts.endpoints),
+                stats,
+                now,
+            );
+            if let Some(sticky) = &settings.sticky {
+                match (self.read)(&sticky.secret)
+                    .and_then(meant)
+                    .and_then(long_enough)
+                {
+                    Ok(secret) => pool.let_stay(&secret, now),
+                    Err(why) => wrong(&format!("upstream.{name}.sticky.secret"), &why),
+                }
+            }
+            if let Some(known) = known {
+                pool = pool.inherit(known, now);
+            }
+            pools.insert(name.clone(), Arc::new(pool));
+        }
+        pools
+    }
 }
 
 /// The breakers of routes, those of the configuration in force first.
@@ -457,57 +404,6 @@ fn of_files(
     warnings
 }
 
-/// The pools of a configuration. One whose settings did not change is carried over with its rotation and checks,
-/// unless TLS or a secret is involved: its files may have changed. During a trial, one that is as it was before the trial
-/// goes on from there.
-fn pools(
-    config: &Config,
-    state: &State,
-    (material, read): (&dyn Material, ReadSecret<'_>),
-    wrong: &mut dyn FnMut(&str, &str),
-) -> BTreeMap<UpstreamName, Arc<Pool>> {
-    let earlier = state.earlier();
-    let mut pools = BTreeMap::new();
-    for (name, settings) in &config.upstreams {
-        let known = earlier.iter().filter_map(|earlier| earlier.pools.get(name));
-        let known = known
-            .clone()
-            .find(|known| known.settings() == settings)
-            .or_else(|| known.clone().next());
-        let carried = settings.tls.is_none() && settings.sticky.is_none();
-        if let Some(known) = known.filter(|known| known.settings() == settings && carried) {
-            pools.insert(name.clone(), Arc::clone(known));
-            continue;
-        }
-        let peers = match PeerTemplate::new(settings, &|path| material.file(path)) {
-            Ok(peers) => peers,
-            Err(error) => {
-                wrong(&format!("upstream.{name}.tls"), &error.to_string());
-                continue;
-            }
-        };
-        let stats = state.metrics.upstream(name);
-        let mut pool = Pool::new(
-            settings.clone(),
-            peers,
-            Arc::clone(&state.endpoints),
-            stats,
-            state.clock.now(),
-        );
-        if let Some(sticky) = &settings.sticky {
-            match read(&sticky.secret).and_then(meant).and_then(long_enough) {
-                Ok(secret) => pool.let_stay(&secret, state.clock.now()),
-                Err(why) => wrong(&format!("upstream.{name}.sticky.secret"), &why),
-            }
-        }
-        if let Some(known) = known {
-            pool = pool.inherit(known, state.clock.now());
-        }
-        pools.insert(name.clone(), Arc::new(pool));
-    }
-    pools
-}
-
 /// Refuses a secret that is none, which anybody knows, and one that brought along what is not part of it.
 fn meant(secret: Secret) -> Result<Secret, String> {
     if secret.expose().is_empty() {
@@ -522,36 +418,6 @@ fn long_enough(secret: Secret) -> Result<Secret, String> {
         return Err(config::SHORT_SECRET.to_owned());
     }
     Ok(secret)
-}
-
-/// Names of headers, asked about for every header of every request. Most differ in length from all of them.
-#[derive(Debug)]
-pub struct ProtectedNames {
-    names: Vec<HeaderName>,
-    /// Bit n: some name has n bytes; the last bit stands for all longer ones.
-    lengths: u64,
-}
-
-impl ProtectedNames {
-    fn new(names: Vec<HeaderName>) -> Self {
-        let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name));
-        Self { names, lengths }
-    }
-
-    /// Whether `name` is one of them.
-    pub fn contains(&self, name: &HeaderName) -> bool {
-        self.lengths & length_bit(name) != 0 && self.names.contains(name)
-    }
-
-    /// All of them.
-    pub fn names(&self) -> &[HeaderName] {
-        &self.names
-    }
-}
-
-/// One bit for the length of a name: names of other lengths cannot be equal. The last bit stands for all longer ones.
-pub(super) fn length_bit(name: &HeaderName) -> u64 {
-    1 << name.as_str().len().min(63)
 }
 
 fn identity_headers(config: &Config) -> ProtectedNames {

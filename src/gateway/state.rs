@@ -1,27 +1,17 @@
-//! What outlives a configuration: counts, health, nonces, connections, and the snapshot in force.
+//! The snapshot in force, and the facts that it and all others stand on.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::admission::Admission;
-use super::auth_buffer::AuthBuffer;
-use super::overload::Overload;
-use super::probe::OwnConnections;
+use super::facts::Facts;
 use super::snapshot::Snapshot;
-use super::upstream_connections::UpstreamConnections;
-use crate::auth::AuthFacts;
-use crate::degrade::{KeptAnswers, Levels};
-use crate::limit::LimitFacts;
-use crate::observe::{LogHandle, Metrics, Windows};
-use crate::primitives::clock::{self, Clock, WallClock};
-use crate::rollout::Rollouts;
-use crate::tls::TlsFacts;
-use crate::upstream::EndpointFacts;
+use crate::observe::{LogHandle, Metrics};
 
 /// Where the process stands between its start and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,44 +27,9 @@ pub enum Phase {
     Draining,
 }
 
-/// Facts of the running process. Made once in `server` and handed down.
+/// The snapshot in force with the [`Facts`] below it, which are reached through it.
 pub struct State {
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-    /// Rates and quantiles per route.
-    pub windows: Windows,
-    /// The process' monotonic clock.
-    pub clock: Clock,
-    /// Wall-clock time without asking for it.
-    pub wall: WallClock,
-    /// Wall-clock time of the start, since 1970.
-    pub started: Duration,
-    /// Connections.
-    pub admission: Arc<Admission>,
-    /// What limits counted.
-    pub limits: LimitFacts,
-    /// Nonces and verified tokens.
-    pub auth: AuthFacts,
-    /// Bodies that are kept until it is known who sent them.
-    pub auth_buffer: Arc<AuthBuffer>,
-    /// What is remembered of TLS handshakes.
-    pub tls: TlsFacts,
-    /// Who is let in when more comes in than can be served.
-    pub overload: Overload,
-    /// What is known about endpoints.
-    pub endpoints: Arc<EndpointFacts>,
-    /// How much of its work each route does.
-    pub levels: Levels,
-    /// Sides of splits that were stopped.
-    pub rollouts: Rollouts,
-    /// Good answers that are kept for bad times.
-    pub kept_answers: KeptAnswers,
-    /// Connections to upstreams that are not the framework's.
-    pub connections: UpstreamConnections,
-    /// The log; `None` in commands that serve nothing.
-    pub log: Option<LogHandle>,
-    /// Connections this process makes to its own listeners.
-    pub own: OwnConnections,
+    facts: Facts,
     snapshot: ArcSwapOption<Snapshot>,
     /// What is in force again unless the snapshot in force, which is on trial, is confirmed.
     fallback: ArcSwapOption<Snapshot>,
@@ -87,35 +42,16 @@ pub struct State {
 }
 
 impl State {
-    /// A state without a snapshot.
+    /// A state without a snapshot, which knows nothing yet.
     pub fn new(metrics: Arc<Metrics>, log: Option<LogHandle>) -> Self {
-        let started = clock::unix_now();
-        let clock = Clock::start();
         Self {
-            windows: Windows::default(),
-            wall: WallClock::new(clock),
-            clock,
-            started,
-            admission: Arc::default(),
-            limits: LimitFacts::new(),
-            auth: AuthFacts::new(u64::try_from(started.as_millis()).unwrap_or(u64::MAX)),
-            auth_buffer: Arc::default(),
-            tls: TlsFacts::default(),
-            overload: Overload::new(Arc::clone(&metrics.overload)),
-            endpoints: Arc::new(EndpointFacts::new(Arc::clone(&metrics))),
-            levels: Levels::default(),
-            rollouts: Rollouts::default(),
-            kept_answers: KeptAnswers::default(),
-            connections: UpstreamConnections::default(),
-            log,
-            own: OwnConnections::default(),
+            facts: Facts::new(metrics, log),
             snapshot: ArcSwapOption::empty(),
             fallback: ArcSwapOption::empty(),
             publishing: Mutex::default(),
             last_moment: watch::Sender::new(None),
             phase: AtomicU8::new(Phase::Starting as u8),
             in_flight: AtomicU64::new(0),
-            metrics,
         }
     }
 
@@ -124,8 +60,8 @@ impl State {
         self.snapshot.load_full()
     }
 
-    /// The snapshot in force, and the one that may be in force again.
-    pub(super) fn earlier(&self) -> Vec<Arc<Snapshot>> {
+    /// The snapshot in force, and the one that may be in force again: what another one is built beside.
+    pub fn earlier(&self) -> Vec<Arc<Snapshot>> {
         let both = [&self.snapshot, &self.fallback];
         both.into_iter()
             .filter_map(ArcSwapOption::load_full)
@@ -163,7 +99,7 @@ impl State {
             }));
         snapshot.begin(&earlier, now);
         snapshot.tick_breakers(now);
-        self.connections.prepare(snapshot);
+        self.connections.prepare(&snapshot.needs());
         self.snapshot.store(Some(Arc::clone(snapshot)));
         self.fallback.store(fallback.map(Arc::clone));
         self.apply(&[Some(snapshot), fallback]);
@@ -182,13 +118,11 @@ impl State {
         self.prune();
     }
 
-    /// What these configurations want of facts holds: of each bound the largest.
+    /// What these snapshots want of facts holds: of each bound the largest.
     fn apply(&self, snapshots: &[Option<&Arc<Snapshot>>]) {
-        let configs = || snapshots.iter().flatten().map(|snapshot| &snapshot.config);
-        self.limits
-            .apply(configs().flat_map(|config| config.every_limit()));
-        self.auth
-            .apply(configs().flat_map(|config| config.auths.values()));
+        let known = snapshots.iter().flatten();
+        let configs: Vec<_> = known.map(|snapshot| &snapshot.config).collect();
+        self.facts.apply(&configs);
     }
 
     /// Forgets facts that nobody holds: what no configuration counts or knows any more, and what was made for one that did
@@ -196,18 +130,8 @@ impl State {
     /// hold what they began with, and names change their addresses without any of it.
     pub fn prune(&self) {
         let known = self.earlier();
-        let configs = || known.iter().map(|snapshot| &snapshot.config);
-        self.limits
-            .prune(configs().flat_map(|config| config.every_limit()));
-        self.auth.prune(
-            configs().flat_map(|config| config.auths.values()),
-            self.clock.now(),
-        );
-        self.endpoints.prune();
-        self.levels.prune();
-        self.rollouts.prune();
-        self.kept_answers.prune();
-        self.metrics.prune();
+        let configs: Vec<_> = known.iter().map(|snapshot| &snapshot.config).collect();
+        self.facts.prune(&configs);
     }
 
     /// Whether new clients should come.
@@ -264,6 +188,14 @@ impl State {
 
     pub(super) fn request_ended(&self) {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Deref for State {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
     }
 }
 

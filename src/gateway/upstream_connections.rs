@@ -8,14 +8,20 @@ use std::sync::OnceLock;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
 
-use super::snapshot::Snapshot;
-
 /// Those of all workers.
 #[derive(Default)]
 pub struct UpstreamConnections {
     workers: OnceLock<Box<[OfWorker]>>,
     /// Of whoever is no worker.
     others: OfWorker,
+}
+
+/// What a configuration needs of these connections.
+pub(super) struct NeededConnections {
+    /// Some upstream is reached over TLS or in HTTP/2.
+    pub(super) upstreams: bool,
+    /// Some route has its requests copied.
+    pub(super) mirrors: bool,
 }
 
 /// Those of one worker. Made when they are needed: each reads the system's authorities.
@@ -32,17 +38,13 @@ impl UpstreamConnections {
         let _ = self.workers.set(each.take(workers).collect());
     }
 
-    /// Makes what this configuration needs, so that no request waits for it.
-    pub(super) fn prepare(&self, snapshot: &Snapshot) {
-        let mut pools = snapshot.pools.values();
-        let upstreams = pools.any(|pool| pool.settings().http2 || pool.trust() != 0);
-        let mut routes = snapshot.routes.iter();
-        let mirrors = routes.any(|route| route.policy.mirror.is_some());
+    /// Makes what a configuration needs, so that no request waits for it.
+    pub(super) fn prepare(&self, needed: &NeededConnections) {
         for worker in self.workers.get().into_iter().flatten() {
-            if upstreams {
+            if needed.upstreams {
                 worker.upstreams();
             }
-            if mirrors {
+            if needed.mirrors {
                 worker.mirrors();
             }
         }

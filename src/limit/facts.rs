@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::concurrency::Counts;
 use super::quota::Quotas;
@@ -13,6 +14,7 @@ use super::sketch::Sketch;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
 use crate::primitives::calendar::Calendar;
+use crate::primitives::sections::{self, Section};
 use crate::primitives::{LimitName, RouteName};
 
 /// Everything counted so far, by limit.
@@ -247,7 +249,7 @@ impl LimitFacts {
 }
 
 /// The times one limit keeps, on their way to another process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptTimes {
     /// Which limit, and what it counts.
     pub identity: String,
@@ -256,12 +258,33 @@ pub struct KeptTimes {
 }
 
 /// What was counted of quotas, on its way to a file or another process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptQuotas {
     /// What keys were hashed under.
     pub seed: [u64; 2],
     /// Which limit counted, and its keys with their numbers.
     pub limits: Vec<(String, Vec<(u64, u64)>)>,
+}
+
+/// The times of every limit that remembers some: the section that another process, or the next, goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedTimes {
+    /// What keys were hashed under.
+    pub seed: [u64; 2],
+    /// Of each limit its own.
+    pub limits: Vec<KeptTimes>,
+}
+
+impl Section for CarriedTimes {
+    const NAME: &'static str = "times";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = sections::LARGEST;
+}
+
+impl Section for KeptQuotas {
+    const NAME: &'static str = "quotas";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = sections::LARGEST;
 }
 
 impl Default for LimitFacts {

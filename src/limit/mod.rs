@@ -38,7 +38,7 @@ mod token_bucket;
 
 use std::sync::Arc;
 
-pub use facts::{KeptQuotas, KeptTimes, LimitFacts};
+pub use facts::{CarriedTimes, KeptQuotas, KeptTimes, LimitFacts};
 
 use crate::config::{Algorithm, Limit};
 use crate::filter::RequestFilter;

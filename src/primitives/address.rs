@@ -26,7 +26,7 @@ pub fn is_ip_literal(host: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Address {
     /// An IP address and port.
-    Inet(SocketAddr),
+    Inet(#[serde(with = "text")] SocketAddr),
     /// The path of a Unix socket, absolute.
     Unix(Arc<Path>),
 }
@@ -66,6 +66,23 @@ impl fmt::Display for Address {
             Self::Inet(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// IP addresses are written as text in every format: the short form that serde has for them leaves out the zone of a
+/// link-local one.
+mod text {
+    use std::net::SocketAddr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(address: &SocketAddr, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(address)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

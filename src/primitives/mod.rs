@@ -24,6 +24,7 @@ pub mod query;
 pub mod ranges;
 pub mod rotation;
 pub mod secret;
+pub mod sections;
 pub mod sync;
 pub mod template;
 pub mod trace;

@@ -16,6 +16,7 @@ use crate::config::Split;
 use crate::observe::rollouts::{Rollouts as Counts, SideStats};
 use crate::observe::{Behaviour, Sums, worse};
 use crate::primitives::clock;
+use crate::primitives::sections::Section;
 use crate::primitives::{RouteName, UpstreamName};
 
 /// What is known of all splits.
@@ -69,6 +70,16 @@ pub struct KnownStop {
     upstream: String,
     reason: String,
     at_unix: u64,
+}
+
+/// Sides that were stopped: the section that another process, or the next, goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedStops(pub Vec<KnownStop>);
+
+impl Section for CarriedStops {
+    const NAME: &'static str = "stops";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = 16 << 20;
 }
 
 /// How often in a row a side has to be found worse: one look may meet the end of a bad second.

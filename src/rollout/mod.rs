@@ -7,5 +7,5 @@
 mod judge;
 mod sides;
 
-pub use judge::{KnownStop, RolloutFacts, Rollouts, SideFacts};
+pub use judge::{CarriedStops, KnownStop, RolloutFacts, Rollouts, SideFacts};
 pub use sides::{Asked, Split, Why};

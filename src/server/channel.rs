@@ -15,10 +15,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::carried::{Carried, LARGEST};
+use super::carried::Carried;
 use crate::auth::{Claim, NonceOwner};
 use crate::gateway::State;
 use crate::primitives::AuthName;
+use crate::primitives::sections::LARGEST;
 
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
@@ -72,7 +73,10 @@ pub(super) async fn ready(channel: &mut UnixStream) -> anyhow::Result<Carried> {
     let word = channel.read_u8().await.context(gone)?;
     ensure!(word == GO, "unexpected word {word:#04x}");
     let length = channel.read_u64().await.context(gone)?;
-    ensure!(length <= LARGEST, "{length} bytes are more than is carried");
+    ensure!(
+        length <= LARGEST as u64,
+        "{length} bytes are more than is carried"
+    );
     let mut bytes = Vec::new();
     let read = channel.take(length).read_to_end(&mut bytes).await?;
     ensure!(read as u64 == length, gone);

@@ -23,7 +23,7 @@ impl Offline {
         crate::tls::install();
         let Loaded { config, sources } = load(path)?;
         let state = Arc::new(State::new(Arc::new(Metrics::new(VERSION, COMMIT)?), None));
-        let snapshot = Arc::new(Snapshot::build(config, sources, &state, &Host)?);
+        let snapshot = Arc::new(Snapshot::build(config, sources, &state, &[], &Host)?);
         Ok(Self { snapshot, state })
     }
 }

@@ -5,25 +5,22 @@
 //! the last write is lost, a few seconds' worth; never more, and never the file. Keys are hashes under a seed that is in the
 //! file: no address, token or name is.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
-use super::carried::{CHECKSUM, LARGEST, pairs, take};
 use super::runtime_dir::RuntimeDir;
+use super::section_file::{self, Durable};
 use crate::gateway::State;
 use crate::limit::KeptQuotas;
-use crate::primitives::digest::sha256;
+use crate::primitives::clock;
+use crate::primitives::sections::Sections;
 
 const FILE: &str = "quotas";
-const MAGIC: &[u8; 8] = b"tollquo1";
 /// Between two writes: what a crash may cost.
 const EVERY: Duration = Duration::from_secs(2);
 /// A write that takes longer is not waited for.
@@ -46,18 +43,6 @@ struct Next {
     changed: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Head {
-    seed: [u64; 2],
-    limits: Vec<LimitHead>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LimitHead {
-    identity: String,
-    count: u64,
-}
-
 impl QuotaFile {
     /// The file in `states`, which is this process' as long as `directory` is.
     pub(super) fn new(states: &Path, directory: &Arc<RuntimeDir>) -> Self {
@@ -77,7 +62,7 @@ impl QuotaFile {
         let Ok(file) = File::open(&self.path) else {
             return;
         };
-        match read(&file).and_then(|bytes| decode(&bytes)) {
+        match section_file::read(&file).and_then(|sections| decode(&sections)) {
             Ok(kept) => {
                 let keys: usize = kept.limits.iter().map(|(_, entries)| entries.len()).sum();
                 log::info!("going on with {keys} keys of quotas");
@@ -118,7 +103,8 @@ impl QuotaFile {
         if kept.limits.is_empty() {
             return;
         }
-        let written = encode(&kept).and_then(|bytes| self.replace(&bytes));
+        let written =
+            encode(&kept).and_then(|bytes| section_file::replace(&self.path, &bytes, Durable::Now));
         if let Err(error) = &written {
             log::warn!("quotas are not on disk: {error:#}");
         }
@@ -126,75 +112,16 @@ impl QuotaFile {
         next.changed |= written.is_err();
         next.due = Instant::now() + EVERY.max(began.elapsed() * SHARE);
     }
-
-    fn replace(&self, bytes: &[u8]) -> anyhow::Result<()> {
-        let partial = self.path.with_extension("partial");
-        let _ = fs::remove_file(&partial);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&partial)
-            .with_context(|| partial.display().to_string())?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, &self.path)?;
-        // The name is on disk when its directory is.
-        let folder = self.path.parent().context("no directory")?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
-    }
 }
 
 fn encode(kept: &KeptQuotas) -> anyhow::Result<Vec<u8>> {
-    let limits = kept.limits.iter();
-    let limits = limits.map(|(identity, entries)| LimitHead {
-        identity: identity.clone(),
-        count: entries.len() as u64,
-    });
-    let head = serde_json::to_vec(&Head {
-        seed: kept.seed,
-        limits: limits.collect(),
-    })?;
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(&u32::try_from(head.len())?.to_be_bytes());
-    out.extend_from_slice(&head);
-    for (key, value) in kept.limits.iter().flat_map(|(_, entries)| entries) {
-        out.extend_from_slice(&key.to_be_bytes());
-        out.extend_from_slice(&value.to_be_bytes());
-    }
-    out.extend_from_slice(&sha256(&out));
-    ensure!(out.len() as u64 <= LARGEST, "too much to be kept");
-    Ok(out)
+    let mut sections = Sections::at(clock::unix_now());
+    sections.put(kept)?;
+    Ok(sections.encode()?)
 }
 
-fn decode(bytes: &[u8]) -> anyhow::Result<KeptQuotas> {
-    let (rest, checksum) = bytes.split_last_chunk::<CHECKSUM>().context("cut short")?;
-    ensure!(sha256(rest) == *checksum, "damaged");
-    let mut rest = rest;
-    ensure!(take::<8>(&mut rest)? == *MAGIC, "of another version");
-    let length = u32::from_be_bytes(take(&mut rest)?) as usize;
-    let head = rest.split_off(..length).context("cut short")?;
-    let head: Head = serde_json::from_slice(head)?;
-    let mut kept = KeptQuotas {
-        seed: head.seed,
-        limits: Vec::new(),
-    };
-    for limit in head.limits {
-        let entries = pairs(&mut rest, limit.count)?;
-        kept.limits.push((limit.identity, entries));
-    }
-    ensure!(rest.is_empty(), "longer than its head says");
-    Ok(kept)
-}
-
-fn read(file: &File) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        bail!("larger than anything that is written");
-    }
-    Ok(bytes)
+fn decode(sections: &Sections) -> anyhow::Result<KeptQuotas> {
+    sections.get()?.context("there are none in it")
 }
 
 #[cfg(test)]
@@ -211,22 +138,34 @@ mod tests {
         }
     }
 
+    fn read(bytes: &[u8]) -> anyhow::Result<KeptQuotas> {
+        decode(&section_file::decode(bytes)?)
+    }
+
     #[test]
     fn comes_back_as_it_was() {
         let bytes = encode(&sample()).expect("encoded");
-        assert_eq!(decode(&bytes).expect("decoded"), sample());
+        assert_eq!(read(&bytes).expect("read"), sample());
     }
 
     #[test]
     fn nothing_damaged_is_taken() {
         let bytes = encode(&sample()).expect("encoded");
         for cut in 0..bytes.len() {
-            assert!(decode(&bytes[..cut]).is_err(), "{cut}");
+            let read = read(&bytes[..cut]);
+            assert!(read.map_or(true, |read| read == sample()), "{cut}");
         }
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1;
-            assert!(decode(&bytes).is_err(), "{at}");
+            let read = read(&bytes);
+            assert!(read.map_or(true, |read| read == sample()), "{at}");
         }
+    }
+
+    #[test]
+    fn a_file_of_other_things_has_no_quotas() {
+        let bytes = Sections::default().encode().expect("encoded");
+        assert!(read(&bytes).is_err());
     }
 }

@@ -301,7 +301,8 @@ impl Reloader {
 
     async fn build(&self, confirm: Option<Duration>) -> anyhow::Result<Vec<&'static str>> {
         let Loaded { config, sources } = load(&self.path)?;
-        let snapshot = Snapshot::build(config, sources, &self.state, &Host)?;
+        let earlier = self.state.earlier();
+        let snapshot = Snapshot::build(config, sources, &self.state, &earlier, &Host)?;
         self.resolve(&snapshot).await;
         if let Some(log) = &self.state.log {
             log.configure(log_settings_of(&snapshot))?;

@@ -13,6 +13,7 @@ use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
 use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
+use crate::primitives::sections::Section;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -53,6 +54,16 @@ pub struct KnownEndpoint {
     pub drained: bool,
     /// For how long it is still put aside.
     pub ejected_ms: u64,
+}
+
+/// What is known of endpoints: the section that another process, or the next, goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedEndpoints(pub Vec<KnownEndpoint>);
+
+impl Section for CarriedEndpoints {
+    const NAME: &'static str = "endpoints";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = 16 << 20;
 }
 
 /// Failures of live traffic in the current window.

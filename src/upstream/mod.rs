@@ -28,7 +28,7 @@ mod sticky;
 pub use backoff::backoff;
 pub use balance::hash;
 pub use concurrency::{Gate, Place};
-pub use endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+pub use endpoint::{CarriedEndpoints, Endpoint, EndpointFacts, KnownEndpoint};
 pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool, Standing, Wish};

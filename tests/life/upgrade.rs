@@ -243,25 +243,55 @@ fn after_a_crash_stamps_from_before_the_start_are_refused() {
     client.get("/limited").send().expect(200);
 }
 
-#[test]
-fn a_damaged_file_is_as_good_as_none() {
-    let (origin, other) = (Origin::start(), Origin::named("other"));
-    let gateway = remembering(&origin, &other);
-    let headers = spend(&gateway, &other);
+/// Stops, changes the file that was left, and starts again.
+fn changed(gateway: &Gateway, change: impl FnOnce(&mut Vec<u8>)) {
     gateway.signal(Signal::SIGTERM);
     gateway.wait_exit(seconds(5));
     let file = gateway.dir().join("run/carried");
     let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    change(&mut bytes);
     fs::write(&file, bytes).unwrap();
     gateway.start_again();
-    gateway
-        .client()
-        .get("/signed")
-        .headers(&headers)
-        .send()
-        .refused(401, "sig_expired");
+}
+
+#[test]
+fn a_file_that_is_none_is_as_good_as_no_file() {
+    let (origin, other) = (Origin::start(), Origin::named("other"));
+    let gateway = remembering(&origin, &other);
+    let headers = spend(&gateway, &other);
+    changed(&gateway, |bytes| {
+        let middle = bytes.len() / 2;
+        // Neither its first nor its last bytes.
+        bytes.copy_within(middle..middle + 8, 0);
+        bytes.truncate(middle);
+    });
+    let client = gateway.client();
+    let signed = client.get("/signed").headers(&headers).send();
+    signed.refused(401, "sig_expired");
+    client.get("/limited").send().expect(200);
+}
+
+#[test]
+fn damaged_nonces_cost_the_nonces_alone() {
+    let (origin, other) = (Origin::start(), Origin::named("other"));
+    let gateway = remembering(&origin, &other);
+    let headers = spend(&gateway, &other);
+    changed(&gateway, |bytes| {
+        // The section begins with its list, in which a name follows its length.
+        let name = b"\x01\x07partner";
+        let nonces = bytes.windows(name.len()).position(|some| some == name);
+        bytes[nonces.unwrap() + 3] ^= 1;
+    });
+    let client = gateway.client();
+    let signed = client.get("/signed").headers(&headers).send();
+    signed.refused(401, "sig_expired");
+    let limited = client.get("/limited").send();
+    limited.refused(429, "rate_limited");
+    let said = |line: &serde_json::Value| {
+        line.to_string()
+            .contains("what was kept of nonces is not used")
+    };
+    assert!(gateway.log_lines().iter().any(said));
 }
 
 #[test]

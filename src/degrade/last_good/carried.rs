@@ -4,55 +4,84 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
 
-use super::{ENTRY, Entry, Good, KeptAnswers, LastGood, What};
+use super::{ENTRY, Good, KeptAnswers, LastGood, What};
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
+use crate::primitives::sections::Section;
+
+/// Kept answers: the section that another process goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedAnswers(pub Vec<RouteAnswers>);
+
+impl Section for CarriedAnswers {
+    const NAME: &'static str = "answers";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = 128 << 20;
+}
 
 /// The kept answers of one route.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CarriedAnswers {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAnswers {
     /// The route.
     pub route: String,
     /// What makes its answers, and how they are kept: others are of no use.
     pub identity: String,
-    /// The answers, from the oldest on.
-    pub bytes: Vec<u8>,
+    /// The answers by their keys, from the oldest on.
+    pub(super) entries: Vec<(u128, CarriedEntry)>,
 }
 
-/// Kinds of entries.
-const VARIES: u8 = 0;
-const ANSWER: u8 = 1;
+/// One entry of a route's answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum CarriedEntry {
+    /// Names of the request headers by which answers differ.
+    Varies(Vec<String>),
+    /// An answer.
+    Answer(CarriedAnswer),
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CarriedAnswer {
+    /// Nanoseconds since the upstream gave it.
+    pub(super) age: u64,
+    /// Names and values of its fields.
+    pub(super) headers: Vec<(String, Bytes)>,
+    /// Its body.
+    pub(super) body: Bytes,
+}
 
 impl KeptAnswers {
     /// The answers of all routes, in not much more than `most` bytes: of each route the latest that fit.
-    pub fn export(&self, most: usize, now: u64) -> Vec<CarriedAnswers> {
+    pub fn export(&self, most: usize, now: u64) -> CarriedAnswers {
         let mut left = most;
         let routes = self.routes.lock();
-        let each = routes.iter().map(|((name, stamp), kept)| CarriedAnswers {
+        let each = routes.iter().map(|((name, stamp), kept)| RouteAnswers {
             route: name.to_string(),
             identity: stamp.clone(),
-            bytes: kept.export(&mut left, now),
+            entries: kept.export(&mut left, now),
         });
-        each.filter(|carried| !carried.bytes.is_empty()).collect()
+        CarriedAnswers(each.filter(|route| !route.entries.is_empty()).collect())
     }
 
     /// Takes over what another process kept until `passed` ago.
-    pub fn import(&self, carried: &[CarriedAnswers], passed: Duration, now: u64) {
+    pub fn import(&self, carried: &CarriedAnswers, passed: Duration, now: u64) {
         let routes = self.routes.lock();
-        for carried in carried {
+        for carried in &carried.0 {
             let key = (RouteName::new(&carried.route), carried.identity.clone());
             if let Some(kept) = routes.get(&key) {
-                kept.import(&carried.bytes, nanos(passed), now);
+                kept.import(&carried.entries, nanos(passed), now);
             }
         }
     }
 }
 
 impl LastGood {
-    pub(super) fn export(&self, left: &mut usize, now: u64) -> Vec<u8> {
+    /// The latest entries that fit into `left` bytes, which become fewer, from the oldest on.
+    pub(super) fn export(&self, left: &mut usize, now: u64) -> Vec<(u128, CarriedEntry)> {
         let kept = self.kept.read();
         let mut chosen = Vec::new();
         for key in kept.order.values().rev() {
@@ -61,27 +90,28 @@ impl LastGood {
             };
             if entry.cost <= *left {
                 *left -= entry.cost;
-                chosen.push((*key, entry));
+                chosen.push((*key, CarriedEntry::of(&entry.what, now)));
             }
         }
-        let mut out = Vec::new();
-        for (key, entry) in chosen.into_iter().rev() {
-            out.put_u128(key);
-            entry.write(now, &mut out);
-        }
-        out
+        chosen.reverse();
+        chosen
     }
 
-    pub(super) fn import(&self, mut bytes: &[u8], passed: u64, now: u64) {
+    /// Keeps what another process kept until `passed` nanoseconds ago, as far as it is none of its own, is young enough
+    /// and makes sense.
+    pub(super) fn import(&self, entries: &[(u128, CarriedEntry)], passed: u64, now: u64) {
         let mut kept = self.kept.write();
-        while let Some((key, what)) = read(&mut bytes, passed, now) {
+        for (key, entry) in entries {
+            let Some(what) = entry.read(passed, now) else {
+                continue;
+            };
             let cost = match &what {
                 What::Varies(_) => ENTRY,
                 What::Answer(good) if good.age(now) > nanos(self.settings.max_age) => continue,
                 What::Answer(good) => good.cost(),
             };
-            if cost <= self.settings.size && !kept.by_key.contains_key(&key) {
-                kept.put(key, what, cost);
+            if cost <= self.settings.size && !kept.by_key.contains_key(key) {
+                kept.put(*key, what, cost);
             }
         }
         while kept.bytes > self.settings.size {
@@ -90,82 +120,42 @@ impl LastGood {
     }
 }
 
-impl Entry {
-    fn write(&self, now: u64, out: &mut Vec<u8>) {
-        match &self.what {
+impl CarriedEntry {
+    fn of(what: &What, now: u64) -> Self {
+        match what {
             What::Varies(names) => {
-                out.put_u8(VARIES);
-                put(out, names.len());
-                names
-                    .iter()
-                    .for_each(|name| put_bytes(out, name.as_str().as_bytes()));
+                Self::Varies(names.iter().map(|name| name.as_str().to_owned()).collect())
             }
             What::Answer(good) => {
-                out.put_u8(ANSWER);
-                out.put_u64(good.age(now));
-                put(out, good.headers.len());
-                for (name, value) in &good.headers {
-                    put_bytes(out, name.as_str().as_bytes());
-                    put_bytes(out, value.as_bytes());
-                }
-                put_bytes(out, &good.body);
+                let headers = good.headers.iter().map(|(name, value)| {
+                    let value = Bytes::copy_from_slice(value.as_bytes());
+                    (name.as_str().to_owned(), value)
+                });
+                Self::Answer(CarriedAnswer {
+                    age: good.age(now),
+                    headers: headers.collect(),
+                    body: good.body.clone(),
+                })
             }
         }
     }
-}
 
-fn put(out: &mut Vec<u8>, number: usize) {
-    out.put_u32(u32::try_from(number).unwrap_or(u32::MAX));
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put(out, bytes.len());
-    out.put_slice(bytes);
-}
-
-/// The next entry; `None` at the end, and where nothing makes sense any more.
-fn read(rest: &mut &[u8], passed: u64, now: u64) -> Option<(u128, What)> {
-    let key = u128::from_be_bytes(take(rest)?);
-    let what = match take::<1>(rest)? {
-        [VARIES] => {
-            let names = (0..number(rest)?).map(|_| name(rest));
-            What::Varies(names.collect::<Option<_>>()?)
-        }
-        [ANSWER] => {
-            let age = u64::from_be_bytes(take(rest)?);
-            let headers = (0..number(rest)?).map(|_| {
-                let name = name(rest)?;
-                Some((name, HeaderValue::from_bytes(piece(rest)?).ok()?))
-            });
-            What::Answer(Arc::new(Good {
-                headers: headers.collect::<Option<_>>()?,
-                body: Bytes::copy_from_slice(piece(rest)?),
-                at: now,
-                before: age.saturating_add(passed),
-            }))
-        }
-        _ => return None,
-    };
-    Some((key, what))
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(*taken)
-}
-
-fn number(rest: &mut &[u8]) -> Option<u32> {
-    take(rest).map(u32::from_be_bytes)
-}
-
-fn piece<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
-    let length = number(rest)? as usize;
-    let (piece, left) = rest.split_at_checked(length)?;
-    *rest = left;
-    Some(piece)
-}
-
-fn name(rest: &mut &[u8]) -> Option<HeaderName> {
-    HeaderName::from_bytes(piece(rest)?).ok()
+    /// `None` where a name or a value is none.
+    fn read(&self, passed: u64, now: u64) -> Option<What> {
+        let name = |name: &String| HeaderName::from_bytes(name.as_bytes()).ok();
+        Some(match self {
+            Self::Varies(names) => What::Varies(names.iter().map(name).collect::<Option<_>>()?),
+            Self::Answer(answer) => {
+                let headers = answer.headers.iter().map(|(called, value)| {
+                    Some((name(called)?, HeaderValue::from_bytes(value).ok()?))
+                });
+                What::Answer(Arc::new(Good {
+                    headers: headers.collect::<Option<_>>()?,
+                    body: answer.body.clone(),
+                    at: now,
+                    before: answer.age.saturating_add(passed),
+                }))
+            }
+        })
+    }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::carried::CarriedEntry;
 use super::*;
 use crate::filter::NamedBy;
 
@@ -326,9 +327,16 @@ fn carries_the_latest_that_fit_and_nothing_that_makes_no_sense() {
     let kept =
         ["/1", "/2", "/3"].map(|target| found(&there, &asked(target, &none), SECOND).is_some());
     assert_eq!(kept, [false, true, true]);
-    for cut in 0..carried.len() {
-        store(|_| {}).import(&carried[..cut], 0, SECOND);
+    let mut strange = carried.clone();
+    for (_, entry) in &mut strange {
+        if let CarriedEntry::Answer(answer) = entry {
+            answer.headers.push(("no name".into(), Bytes::new()));
+        }
     }
+    strange.push((1, CarriedEntry::Varies(vec!["\n".into()])));
+    let sound = store(|_| {});
+    sound.import(&strange, 0, SECOND);
+    assert_eq!(sound.held().0, 0);
     let small = store(|settings| settings.size = ENTRY + 500);
     small.import(&carried, 0, SECOND);
     assert_eq!(small.held(), (1, ENTRY + 500));

@@ -22,7 +22,8 @@ use crate::gateway::http1::head::Head;
 use crate::gateway::inbound::Arrival;
 use crate::gateway::message::{AnswerHead, GatewayHeaders, whole_seconds};
 use crate::gateway::reply::{Caller, GRPC};
-use crate::gateway::snapshot::{Snapshot, Target};
+use crate::gateway::route_runtime::Target;
+use crate::gateway::snapshot::Snapshot;
 use crate::gateway::{decide, reply};
 
 /// What a request met at the door.

@@ -1,5 +1,6 @@
 //! Whatever reload fails or is taken back: facts, and the settings they are kept by, are what they were.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +171,7 @@ fn build(text: &str, state: &State) -> Result<Arc<Snapshot>, String> {
     };
     let sources = vec![source];
     let config = config::load(&sources, &|_| Ok(None)).map_err(|problems| problems.to_string())?;
-    let built = Snapshot::build(config, sources, state, &Host);
+    let built = Snapshot::build(config, sources, state, &state.earlier(), &Host);
     built.map(Arc::new).map_err(|problems| problems.to_string())
 }
 
@@ -298,6 +299,23 @@ proptest! {
         }
         state.publish(&fallback);
         same(&before, &picture(&state), "taken back");
+    }
+
+    /// What a build makes stands beside what there was, which nobody touches until it is in force.
+    #[test]
+    fn a_build_changes_no_fact_there_is(
+        [in_force, wanted] in [choices(), choices()],
+    ) {
+        let (state, _snapshot) = experienced(&in_force);
+        let before = picture(&state);
+        let waiting = built(&wanted, &state);
+        let after: HashSet<String> = picture(&state).into_iter().collect();
+        // All kept answers are one line.
+        let before = before.iter().filter(|line| !line.starts_with("KeptAnswers"));
+        for line in before {
+            prop_assert!(after.contains(line), "{line}");
+        }
+        drop(waiting);
     }
 
     /// What is refused while another is on trial leaves the trial alone.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Breaker, Figures, Guarded};
 use crate::observe::BreakerState;
 use crate::primitives::clock::nanos;
+use crate::primitives::sections::Section;
 use crate::primitives::sync::atomic::Ordering;
 
 /// A breaker that lets nothing through, or a few calls that decide.
@@ -16,6 +17,16 @@ pub struct KnownBreaker {
     guarded: Guarded,
     /// For how long it still refuses; 0 when calls would decide.
     left_ms: u64,
+}
+
+/// Breakers that are not closed: the section that another process goes on from, or the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedBreakers(pub Vec<KnownBreaker>);
+
+impl Section for CarriedBreakers {
+    const NAME: &'static str = "breakers";
+    const VERSION: u16 = 1;
+    const LARGEST: usize = 16 << 20;
 }
 
 impl Breaker {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::known::KnownBreaker;
+pub use self::known::{CarriedBreakers, KnownBreaker};
 pub use self::window::Figures;
 use self::window::Window;
 use crate::config::Breaker as Rule;

@@ -8,4 +8,4 @@ mod last_good;
 mod level;
 
 pub use last_good::{Asked, CarriedAnswers, Good, Keeping, KeptAnswers, LastGood};
-pub use level::{KnownLevel, Levels, RouteLevel, Shown};
+pub use level::{KnownLevel, Levels, RouteLevel};

@@ -405,7 +405,7 @@ pub(super) fn invalid(why: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
 }
 
-/// Informational answers before the final one; more are a flood (attacks.md §2.1).
+/// Informational answers before the final one; more are a flood.
 const MOST_INFORMATIONAL: u32 = 100;
 
 /// Tells the pool how the current try ended, once.

@@ -57,7 +57,7 @@ pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use decide::asked_host;
-pub use explain::{Question, explain};
+pub use explain::explain;
 pub use fallback::Fallback;
 pub use mirror::Mirror;
 pub use overload::{Overload, ShedLevel, describe_places};

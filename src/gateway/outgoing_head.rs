@@ -93,7 +93,7 @@ fn left(ctx: &Ctx) -> Option<u64> {
     Some(left.max(1))
 }
 
-/// The same as gRPC writes it: at most eight digits and a unit.
+/// Time left as gRPC writes it: at most eight digits and a unit.
 fn grpc_timeout(millis: u64) -> Bytes {
     match millis {
         0..=99_999_999 => format!("{millis}m"),
@@ -373,7 +373,7 @@ impl<'a> Own<'a> {
         }
     }
 
-    /// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
+    /// `X-Forwarded-*`: behind a trusted proxy its values are kept and the address is added.
     fn forwarded(
         &mut self,
         ctx: &'a Ctx,

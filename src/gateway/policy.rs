@@ -14,13 +14,13 @@ use pingora::http::RequestHeader;
 use super::affinity::Elsewhere;
 use super::auth_buffer;
 use super::ctx::Ctx;
-use super::explain::Answer;
 use super::fallback::{Fallback, Fell};
 use super::inbound::Decision;
 use super::judged::Tells;
 use super::mirror::{self, Mirror, Shadow};
 use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
+use crate::api::Explanation;
 use crate::config::{self, Action, Auth, Degrade};
 use crate::degrade::{Keeping, RouteLevel};
 use crate::filter::{Exchange, Reason, Refusal};
@@ -32,9 +32,9 @@ use crate::upstream::Pool;
 
 /// What a route does in bad times and while something new is tried.
 pub struct Policy {
-    /// Its level.
+    /// Level of the route.
     pub level: Arc<RouteLevel>,
-    /// It was told that the level wants a fallback which is not there.
+    /// Whether it was told that the level wants a fallback which is not there.
     told: AtomicBool,
     /// What makes it take a level by itself.
     degrade: Degrade,
@@ -65,9 +65,9 @@ pub(super) struct Path {
     side: Option<Arc<SideStats>>,
     /// Somebody else answers.
     pub(super) fell: Option<Fell>,
-    /// Its answer is being kept.
+    /// The answer that is being kept.
     pub(super) keeping: Option<Box<Keeping>>,
-    /// Its copy waits for the whole body.
+    /// The copy that waits for the whole body.
     pub(super) shadow: Option<Box<Shadow>>,
     /// Where it belongs in the upstream of the fallback.
     pub(super) elsewhere: Option<Box<Elsewhere>>,
@@ -262,7 +262,7 @@ pub(super) fn explain(
     route: &RouteRuntime,
     exchange: &Exchange<'_>,
     state: &State,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> Result<Option<Arc<Pool>>, Refusal> {
     let policy = &route.policy;
     let shown = policy.level.shown(state.clock.now());
@@ -272,7 +272,7 @@ pub(super) fn explain(
             let words = format!("{}, as {level}: the route has no fallback", shown.level);
             answer.step("level", &words, None);
         }
-        None if policy.level.now() > Level::Normal => answer.step("level", shown.level, None),
+        None if policy.level.now() > Level::Normal => answer.step("level", &shown.level, None),
         None => {}
     }
     if policy.level.now() == Level::Off {

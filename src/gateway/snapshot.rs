@@ -56,9 +56,9 @@ pub struct Snapshot {
 
 /// What a route does.
 pub struct RouteRuntime {
-    /// Its name.
+    /// Name of the route.
     pub name: RouteName,
-    /// Its filters.
+    /// Filters of the route.
     pub chain: Chain,
     /// What follows them.
     pub target: Target,
@@ -66,7 +66,7 @@ pub struct RouteRuntime {
     pub class: Class,
     /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
     pub hedge: Option<bool>,
-    /// Its counts.
+    /// Counts of the route.
     pub stats: Arc<RouteStats>,
     /// Level, sides, fallback and mirror.
     pub policy: Policy,
@@ -255,8 +255,8 @@ impl Snapshot {
         }
     }
 
-    /// It comes into force in place of the first of `earlier`, or comes back, being one of them: endpoints are used, and
-    /// sides of splits judged, by its settings from now on.
+    /// Puts the snapshot in force in place of the first of `earlier`, or back, being one of them: endpoints are used,
+    /// and sides of splits judged, by its settings from now on.
     pub(super) fn begin(&self, earlier: &[Arc<Self>], now: u64) {
         let in_force = earlier.first();
         for (name, pool) in &self.pools {
@@ -279,7 +279,7 @@ impl Snapshot {
         }
     }
 
-    /// It is no longer in force; `next` is.
+    /// Takes the snapshot out of force; `next` is in force now.
     pub(super) fn end(&self, next: &Self) {
         for (name, pool) in &self.pools {
             let goes_on = next
@@ -318,7 +318,7 @@ impl Snapshot {
 struct HeaderChanges {
     request: Option<HeaderFilter>,
     response: Option<HeaderFilter>,
-    /// Those of the fixed answer.
+    /// Header fields of the fixed answer.
     fallback: Vec<(HeaderName, HeaderValue)>,
 }
 

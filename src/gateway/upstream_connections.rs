@@ -9,7 +9,7 @@ use pingora::connectors::http::{Connector, v2};
 
 use super::snapshot::Snapshot;
 
-/// Those of all workers.
+/// Upstream connections of all workers.
 #[derive(Default)]
 pub struct UpstreamConnections {
     workers: OnceLock<Box<[OfWorker]>>,
@@ -17,7 +17,7 @@ pub struct UpstreamConnections {
     others: OfWorker,
 }
 
-/// Those of one worker. Made when they are needed: each reads the system's authorities.
+/// Upstream connections of one worker. Made when they are needed: each reads the system's authorities.
 #[derive(Default)]
 struct OfWorker {
     mirrors: OnceLock<Connector>,

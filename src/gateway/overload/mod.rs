@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
@@ -27,15 +26,18 @@ use super::ctx::Ctx;
 use super::forward;
 use super::session::read_error;
 use super::snapshot::{RouteRuntime, Target};
+use crate::api::{ClassCounts, KeptFrom, OverloadStatus, PlacesStatus};
 use crate::config::{self, Class};
 use crate::filter::{Reason, Refusal};
+use crate::observe::overload::ShedCounts;
 use crate::observe::overload::{OverloadStats, ShedCause};
 use crate::primitives::clock::nanos;
 use crate::upstream::{Place, Pool};
 
 /// How much of what is allowed a class may use, in percent: the last tenths are kept for what matters more.
 const SHARES: ByClass<u64> = [100, 80, 60];
-/// The same for memory. It begins later: what is taken once is seldom given back to the system soon.
+/// Shares of the memory. Refusing begins later than by requests: what is taken once is seldom given back to the system
+/// soon.
 const MEMORY_SHARES: ByClass<u64> = [100, 95, 90];
 /// With fewer requests than that in flight, memory is not filled by requests, and to refuse them frees none.
 const FEW: u64 = 64;
@@ -183,14 +185,13 @@ impl Overload {
     }
 
     /// For people and programs who ask.
-    pub fn describe(&self) -> Value {
-        let shed = Class::ALL.map(|class| (class.as_str(), self.stats.shed.of(class)));
-        json!({
-            "refused_now": self.level().as_str(),
-            "in_flight": self.stats.in_flight.load(Relaxed),
-            "lag_ms": self.stats.lag.load(Relaxed) as f64 / 1e6,
-            "refused": shed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-        })
+    pub fn describe(&self) -> OverloadStatus {
+        OverloadStatus {
+            refused_now: self.level().as_str().into(),
+            in_flight: self.stats.in_flight.load(Relaxed),
+            lag_ms: self.stats.lag.load(Relaxed) as f64 / 1e6,
+            refused: by_class(&self.stats.shed),
+        }
     }
 
     fn workers(&self) -> impl Iterator<Item = &Worker> {
@@ -442,7 +443,7 @@ pub(super) fn explain(
     Some((words, cause.map(refusal)))
 }
 
-/// The same for the door of an upstream.
+/// What the door of an upstream would say, in words.
 pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
@@ -462,26 +463,33 @@ pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
 }
 
 /// The places of an upstream, for people and programs who ask.
-pub fn describe_places(pool: &Pool) -> Option<Value> {
+pub fn describe_places(pool: &Pool) -> Option<PlacesStatus> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
-    let shed = Class::ALL.map(|class| (class.as_str(), gate.counts().shed.of(class)));
     let adaptive = matches!(
         gate.settings().limit,
         config::ConcurrencyLimit::Adaptive { .. }
     );
-    Some(json!({
-        "limit": gate.limit(),
-        "adaptive": adaptive,
-        "unloaded_ms": gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
-        "in_flight": in_flight,
-        "kept_from": {
-            "normal": gate.kept_from(Class::Normal),
-            "sheddable": gate.kept_from(Class::Sheddable),
+    Some(PlacesStatus {
+        limit: gate.limit(),
+        adaptive,
+        unloaded_ms: gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
+        in_flight,
+        kept_from: KeptFrom {
+            normal: gate.kept_from(Class::Normal),
+            sheddable: gate.kept_from(Class::Sheddable),
         },
-        "queued": queued,
-        "queue": gate.settings().queue,
-        "refusing": gate.is_shedding(),
-        "refused": shed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-    }))
+        queued,
+        queue: gate.settings().queue,
+        refusing: gate.is_shedding(),
+        refused: by_class(&gate.counts().shed),
+    })
+}
+
+fn by_class(counts: &ShedCounts) -> ClassCounts {
+    ClassCounts {
+        critical: counts.of(Class::Critical),
+        normal: counts.of(Class::Normal),
+        sheddable: counts.of(Class::Sheddable),
+    }
 }

@@ -1,10 +1,13 @@
 //! The operator's side: probes and metrics for everybody, the rest for who has the token or the socket.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tollgate::api;
 
 use crate::harness::{
     ADMIN_TOKEN, Client, Folder, Gateway, Origin, Ran, admin_json, eventually, reserve, seconds,
@@ -525,6 +528,196 @@ fn a_gateway_is_found_when_its_file_is_broken() {
     let gateway = Gateway::with(ROUTES).fill("origin", "127.0.0.1:9").start();
     gateway.write("tollgate.toml", "nonsense = 1\n");
     gateway.run_cli(&["status"], &[]).expect(0).says("ready");
+}
+
+/// Everything that has a place in an answer of the API.
+const EVERYTHING: &str = r#"
+[auth.partner]
+type = "signature"
+scheme = "ca"
+[auth.partner.apps."app-1"]
+secret = "a secret that is long enough for anybody"
+[limit.few]
+key = "client_ip"
+algorithm = "token_bucket"
+rate = "1000/s"
+[upstream.api]
+endpoints = [{ address = "{origin}" }, { address = "127.0.0.1:9", backup = true }]
+balance = "score"
+[upstream.api.breaker]
+[upstream.api.concurrency]
+limit = 50
+[upstream.api.hedge]
+[upstream.next]
+endpoints = [{ address = "{origin}" }]
+[[route]]
+id = "all"
+path = "/api/**"
+split = [{ upstream = "api" }, { upstream = "next", weight = 1 }]
+limits = ["few"]
+breaker = {}
+mirror = { upstream = "next", share = "50%" }
+[route.fallback]
+[route.fallback.last_good]
+[[route]]
+id = "signed"
+path = "/signed"
+auth = ["partner"]
+upstream = "next"
+"#;
+
+/// Reads an answer into its type, and expects that nothing of it is left out: written again it is the same.
+fn whole<T: Serialize + DeserializeOwned>(answer: &Value) -> T {
+    let read: T =
+        serde_json::from_value(answer.clone()).unwrap_or_else(|e| panic!("{e}: {answer}"));
+    assert_eq!(&serde_json::to_value(&read).unwrap(), answer);
+    read
+}
+
+#[test]
+fn every_answer_is_read_whole_into_its_type() {
+    let origin = Origin::start();
+    let gateway = Gateway::with(EVERYTHING).to(&origin).start();
+    gateway.client().get("/api/x").send().expect(200);
+    gateway.reload_ok();
+    let get = |path: &str| gateway.admin_get(path).json();
+    let post = |path: &str, body: Value| gateway.admin_post(path, &body).json();
+
+    whole::<api::HealthStatus>(&get("/livez"));
+    whole::<api::HealthStatus>(&get("/readyz"));
+    let verbose: api::HealthStatus = whole(&get("/readyz?verbose"));
+    assert_eq!(verbose.checks.unwrap().len(), 4);
+    let info: api::Info = whole(&get("/info"));
+    assert!(
+        info.auth_buffer.is_some() && info.last_reload.is_some(),
+        "{info:?}"
+    );
+    let routes: Vec<api::RouteStatus> = whole(&get("/api/v1/routes"));
+    let all = routes.iter().find(|route| route.route.id == "all").unwrap();
+    let policy = &all.route.policy;
+    assert!(
+        all.breaker.is_some()
+            && policy.sides.as_ref().unwrap()[0].weight == Some(1)
+            && policy.fallback.as_ref().unwrap().kept_answers.is_some()
+            && policy.mirror.is_some(),
+        "{all:?}"
+    );
+    let upstreams: Vec<api::UpstreamStatus> = whole(&get("/api/v1/upstreams"));
+    let upstream = upstreams.iter().find(|one| one.name == "api").unwrap();
+    assert!(
+        upstream.breaker.is_some()
+            && upstream.concurrency.is_some()
+            && upstream.hedge_after_ms.is_some(),
+        "{upstream:?}"
+    );
+    let limits: Vec<api::LimitStatus> = whole(&get("/api/v1/limits"));
+    assert_eq!(limits[0].allowed, 1);
+    whole::<api::Headroom>(&get("/api/v1/headroom"));
+    whole::<api::Failure>(&get("/api/v1/trial"));
+    whole::<api::Failure>(&post("/api/v1/confirm", json!({})));
+
+    for question in [
+        json!({ "method": "GET", "url": "/api/x" }),
+        json!({ "method": "GET", "url": "/nowhere" }),
+        json!({ "method": "GET", "url": "/signed" }),
+        json!({ "method": "GET", "url": "/a/%2e%2e/../.." }),
+    ] {
+        whole::<api::Explanation>(&post("/api/v1/explain", question));
+    }
+    let admin = gateway.admin();
+    let level = admin_json(
+        admin.request("PUT", "/api/v1/routes/all/level"),
+        &json!({ "level": "lean", "for": "5m" }),
+    );
+    let level: api::LevelSet = whole(&level.send().expect(200).json());
+    assert!(level.level.left_seconds.is_some(), "{level:?}");
+    let side: api::SideSet = whole(&post("/api/v1/routes/all/sides/next/stop", json!({})));
+    assert!(side.side.stopped.is_some(), "{side:?}");
+    whole::<Vec<api::RouteStatus>>(&get("/api/v1/routes"));
+    let drain = format!("/api/v1/upstreams/api/endpoints/{}/drain", origin.address());
+    whole::<api::EndpointSet>(&post(&drain, json!({})));
+    whole::<Vec<api::UpstreamStatus>>(&get("/api/v1/upstreams"));
+
+    whole::<api::ReloadReport>(&post("/api/v1/reload", json!({})));
+    whole::<api::ReloadReport>(&post("/api/v1/reload?confirm=1m", json!({})));
+    let trial: api::TrialReport = whole(&get("/api/v1/trial"));
+    assert_eq!(trial.state, "running");
+    whole::<api::Info>(&get("/info"));
+    whole::<api::TrialReport>(&post("/api/v1/confirm", json!({})));
+    gateway.replace_program(Some("#!/bin/sh\nexit 1\n"));
+    let upgrade: api::UpgradeReport = whole(&post("/api/v1/upgrade", json!({})));
+    assert_eq!(upgrade.result, "error");
+    whole::<api::Info>(&get("/info"));
+}
+
+/// A gateway that answers from a table, one connection at a time, until it is dropped.
+fn pretends(folder: &Folder, answer: impl Fn(&str) -> Value + Send + 'static) {
+    let listener =
+        std::os::unix::net::UnixListener::bind(folder.path().join("admin.sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            reader.read_line(&mut line).unwrap();
+            let body = answer(line.split(' ').nth(1).unwrap_or_default()).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+}
+
+#[test]
+fn answers_of_a_newer_gateway_and_of_an_older_one_are_read() {
+    let folder = Folder::with("[server]\nruntime_dir = \"{dir}\"\n");
+    pretends(&folder, |path| match path {
+        "/info" => json!({
+            "version": "9.0.0", "commit": "abc", "pid": 7, "news": { "of": ["a", "later", "version"] },
+            "last_reload": { "result": "postponed", "at": "some time", "by": "whom" },
+        }),
+        "/api/v1/routes" => json!([
+            { "id": "old" },
+            { "id": "new", "shape": 7, "policy": { "level": { "level": "half", "operator": "half", "why": {} } },
+              "last_10s": { "rate": 3.5, "p50_ms": 1, "p9999_ms": 2 } },
+        ]),
+        "/api/v1/upstreams" => json!([{
+            "name": "u", "balance": "by_the_moon", "quic": true, "breaker": { "state": "ajar", "hinge": 1 },
+            "endpoints": [{ "endpoint": "a:1", "weight": 2, "effective_weight": 0.5, "state": "asleep", "zone": "z" }],
+        }]),
+        _ => json!([]),
+    });
+    let mut status = folder.run(&["status"], &[]).expect(0);
+    for words in [
+        "tollgate 9.0.0 (abc), pid 7",
+        "last reload postponed at some time",
+        "new                                    0        3.5",
+        "LEVEL half of new",
+        "UPSTREAM u  by_the_moon",
+        "breaker ajar: 0 of 0 calls failed",
+        "asleep   weight 2, now 0.5",
+    ] {
+        status = status.says(words);
+    }
+    status.never_says("not understood");
+    // What is only passed on is passed on whole.
+    folder
+        .run(&["status", "--json"], &[])
+        .expect(0)
+        .says("p9999_ms");
+}
+
+#[test]
+fn an_answer_that_is_not_understood_is_told_of_and_the_rest_is_shown() {
+    let folder = Folder::with("[server]\nruntime_dir = \"{dir}\"\n");
+    pretends(&folder, |path| match path {
+        "/info" => json!({ "version": "9.0.0" }),
+        "/api/v1/routes" => json!({ "by_name": {} }),
+        _ => json!([]),
+    });
+    let status = folder.run(&["status"], &[]).expect(0);
+    status
+        .says("tollgate 9.0.0")
+        .says("GET /api/v1/routes is not understood");
 }
 
 /// Ends with the test.

@@ -149,7 +149,7 @@ fn counts_equal_the_requests_sent() {
 }
 
 #[test]
-fn names_kinds_and_labels_are_those_of_the_contract() {
+fn names_kinds_and_labels_are_those_that_were_promised() {
     let (_origin, gateway) = start();
     let client = gateway.client();
     for target in [

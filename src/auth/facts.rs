@@ -17,7 +17,7 @@ use crate::primitives::sections::{self, Section};
 /// The used nonces of one `[auth.NAME]`, on their way to another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsedNonces {
-    /// Its name.
+    /// The name of the `[auth.NAME]` that keeps them.
     pub auth: String,
     /// Stamps before this are refused: what came with them is not known. Wall clock in milliseconds.
     pub fence_unix_ms: u64,

@@ -5,10 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::running::{AdminSocket, socket_of};
 use super::{Shown, headroom, limits, overload, trial, write_out};
+use crate::api::{
+    BreakerStatus, Headroom, Info, LimitStatus, ReloadReport, RouteStatus, UpgradeReport,
+    UpstreamStatus,
+};
 use crate::server;
 
 /// Longest wait for an answer: a reload of a large configuration included.
@@ -24,10 +29,10 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
         None => "/api/v1/reload".to_owned(),
     };
     let socket = AdminSocket::configured(config.server.runtime_dir);
-    let (status, answer) = call(&socket, "POST", &target)?;
-    let hash = answer["config_hash"].as_str().unwrap_or_default();
+    let (status, report): (_, ReloadReport) = call(&socket, "POST", &target)?;
+    let hash = &report.config_hash;
     if status != 200 {
-        let why = answer["error"].as_str().unwrap_or("no reason given");
+        let why = report.error.as_deref().unwrap_or("no reason given");
         bail!("the gateway kept its old configuration ({hash}):\n{why}");
     }
     let wanted = &config.hash;
@@ -37,12 +42,7 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
             path.display()
         );
     }
-    for key in answer["needs_upgrade"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-    {
+    for key in &report.needs_upgrade {
         eprintln!("needs upgrade: {key} changed, which a reload cannot apply");
     }
     match confirm {
@@ -54,12 +54,12 @@ pub(super) fn reload(path: &Path, confirm: Option<&str>) -> anyhow::Result<()> {
 /// `tollgate upgrade`.
 pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
     // The file is checked by the program that is going to read it, which may know more than this one.
-    let (status, answer) = call(&socket_of(path)?, "POST", "/api/v1/upgrade")?;
-    let text = |key: &str| answer[key].as_str().unwrap_or("unknown").to_owned();
+    let (status, report): (_, UpgradeReport) = call(&socket_of(path)?, "POST", "/api/v1/upgrade")?;
+    let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
     if status != 200 {
-        bail!("the gateway goes on as it was:\n{}", text("error"));
+        bail!("the gateway goes on as it was:\n{}", known(report.error));
     }
-    let (version, pid) = (text("version"), &answer["pid"]);
+    let (version, pid) = (known(report.version), report.pid);
     write_out(&format!(
         "upgraded, tollgate {version} serves as process {pid}\n"
     ))
@@ -68,26 +68,19 @@ pub(super) fn upgrade(path: &Path) -> anyhow::Result<()> {
 /// `tollgate status`.
 pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<()> {
     let socket = socket_of(path)?;
-    let (_, info) = call(&socket, "GET", "/info")?;
-    let (_, routes) = call(&socket, "GET", "/api/v1/routes")?;
-    let (_, upstreams) = call(&socket, "GET", "/api/v1/upstreams")?;
+    if json {
+        return write_out(&format!("{:#}\n", everything(&socket, headroom)?));
+    }
+    let (_, info): (_, Info) = call(&socket, "GET", "/info")?;
+    let (_, routes): (_, Vec<RouteStatus>) = call(&socket, "GET", "/api/v1/routes")?;
+    let (_, upstreams): (_, Vec<UpstreamStatus>) = call(&socket, "GET", "/api/v1/upstreams")?;
     // A gateway from before there was this page is asked in vain, and shows the rest.
     let decided = call(&socket, "GET", "/api/v1/limits");
-    let decided = decided.map(|(_, limits)| limits).unwrap_or_default();
-    let headroom = match headroom {
+    let decided: Vec<LimitStatus> = decided.map(|(_, limits)| limits).unwrap_or_default();
+    let headroom: Option<Headroom> = match headroom {
         true => Some(call(&socket, "GET", "/api/v1/headroom")?.1),
         false => None,
     };
-    if json {
-        let mut all = info;
-        all["routes"] = routes;
-        all["upstreams"] = upstreams;
-        all["limits"] = decided;
-        if let Some(headroom) = headroom {
-            all["headroom"] = headroom;
-        }
-        return write_out(&format!("{all:#}\n"));
-    }
     let mut out = render(&info);
     limits::maintenance(&routes, &mut out);
     if let Some(headroom) = &headroom {
@@ -99,62 +92,62 @@ pub(super) fn status(path: &Path, headroom: bool, json: bool) -> anyhow::Result<
     write_out(&out)
 }
 
-pub(super) fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+/// Every page in one value, as the gateway wrote them: fields that only a newer one has are passed on.
+fn everything(socket: &AdminSocket, headroom: bool) -> anyhow::Result<Value> {
+    let (_, mut all): (_, Value) = call(socket, "GET", "/info")?;
+    for page in ["routes", "upstreams", "limits", "headroom"] {
+        let answer = match page {
+            "headroom" if !headroom => continue,
+            // A gateway from before there was this page is asked in vain.
+            "limits" => call(socket, "GET", "/api/v1/limits").unwrap_or_default(),
+            page => call(socket, "GET", &format!("/api/v1/{page}"))?,
+        };
+        all[page] = answer.1;
+    }
+    Ok(all)
 }
 
-fn render(info: &Value) -> String {
+fn render(info: &Info) -> String {
     let mut out = format!(
         "tollgate {} ({}), pid {}, up {} s, {}\nconfiguration {}, {} in flight on {} connections\n",
-        text(&info["version"]),
-        text(&info["commit"]),
-        info["pid"],
-        info["uptime_seconds"],
-        match info["not_ready"].as_str() {
+        info.version,
+        info.commit,
+        info.pid,
+        info.uptime_seconds,
+        match &info.not_ready {
             None => "ready".to_owned(),
             Some(why) => format!("not ready ({why})"),
         },
-        text(&info["config_hash"]),
-        info["in_flight"],
-        info["connections"],
+        info.config_hash.as_deref().unwrap_or("null"),
+        info.in_flight,
+        info.connections,
     );
-    if let Some(line) = overload::status_line(&info["overload"]) {
+    if let Some(line) = overload::status_line(&info.overload) {
         out.push_str(&line);
     }
-    if let Some(most) = info["auth_buffer"]["most"].as_u64() {
-        let (bytes, refused) = (
-            &info["auth_buffer"]["bytes"],
-            &info["auth_buffer"]["refused"],
-        );
+    if let Some(buffer) = &info.auth_buffer {
         out.push_str(&format!(
-            "{bytes} of {most} bytes of server.auth_buffer taken, {refused} bodies refused since the start\n"
+            "{} of {} bytes of server.auth_buffer taken, {} bodies refused since the start\n",
+            buffer.bytes, buffer.most, buffer.refused
         ));
     }
-    if let Some(line) = trial::status_line(&info["trial"]) {
+    if let Some(line) = info.trial.as_ref().and_then(trial::status_line) {
         out.push_str(&line);
     }
-    if let Some(reload) = info["last_reload"].as_object() {
-        out.push_str(&format!(
-            "last reload {} at {}\n",
-            text(&reload["result"]),
-            text(&reload["at"])
-        ));
-        if let Some(error) = reload["error"].as_str() {
+    if let Some(reload) = &info.last_reload {
+        out.push_str(&format!("last reload {} at {}\n", reload.result, reload.at));
+        if let Some(error) = &reload.error {
             out.push_str(&format!("  {}\n", error.replace('\n', "\n  ")));
         }
     }
-    for certificate in info["certificates"].as_array().into_iter().flatten() {
-        let days = certificate["days_left"].as_i64().unwrap_or_default();
-        let left = match days {
-            ..0 => format!("expired {} days ago", -days),
-            _ => format!("{days} days left"),
+    for certificate in info.certificates.iter().flatten() {
+        let left = match certificate.days_left {
+            days @ ..0 => format!("expired {} days ago", -days),
+            days => format!("{days} days left"),
         };
         out.push_str(&format!(
             "certificate {} on {}: {left}\n",
-            text(&certificate["name"]),
-            text(&certificate["listener"]),
+            certificate.name, certificate.listener,
         ));
     }
     render_upgrade(info, &mut out);
@@ -162,93 +155,97 @@ fn render(info: &Value) -> String {
 }
 
 /// Of an upgrade only a failure is left to be told: after the others another process is asked.
-fn render_upgrade(info: &Value, out: &mut String) {
-    if let Some(error) = info["last_upgrade"]["error"].as_str() {
-        let (at, error) = (
-            text(&info["last_upgrade"]["at"]),
-            error.replace('\n', "\n  "),
-        );
-        out.push_str(&format!("last upgrade failed at {at}\n  {error}\n"));
+fn render_upgrade(info: &Info, out: &mut String) {
+    let Some(upgrade) = &info.last_upgrade else {
+        return;
+    };
+    if let Some(error) = &upgrade.error {
+        let error = error.replace('\n', "\n  ");
+        out.push_str(&format!(
+            "last upgrade failed at {}\n  {error}\n",
+            upgrade.at
+        ));
     }
 }
 
-fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
+fn render_tables(routes: &[RouteStatus], upstreams: &[UpstreamStatus], out: &mut String) {
     out.push_str("\nROUTE                          IN-FLIGHT  REQ/S 10s  5xx 10s   p50 ms   p99 ms  REQ/S 5m\n");
-    for route in routes.as_array().into_iter().flatten() {
-        let (short, long) = (&route["last_10s"], &route["last_5m"]);
-        let number = |value: &Value| value.as_f64().unwrap_or_default();
+    for status in routes {
+        let (short, long) = (&status.windows.last_10s, &status.windows.last_5m);
         out.push_str(&format!(
             "{:<30} {:>9} {:>10.1} {:>7.2}% {:>8.1} {:>8.1} {:>9.1}\n",
-            text(&route["id"]),
-            route["in_flight"].as_u64().unwrap_or_default(),
-            number(&short["rate"]),
-            number(&short["error_ratio"]) * 100.0,
-            number(&short["p50_ms"]),
-            number(&short["p99_ms"]),
-            number(&long["rate"]),
+            status.route.id,
+            status.in_flight,
+            short.rate,
+            short.error_ratio * 100.0,
+            short.p50_ms,
+            short.p99_ms,
+            long.rate,
         ));
     }
-    for upstream in upstreams.as_array().into_iter().flatten() {
+    upstreams
+        .iter()
+        .for_each(|upstream| render_upstream(upstream, out));
+}
+
+fn render_upstream(upstream: &UpstreamStatus, out: &mut String) {
+    out.push_str(&format!(
+        "\nUPSTREAM {}  {}\n",
+        upstream.name, upstream.balance
+    ));
+    if let Some(places) = &upstream.concurrency {
+        out.push_str(&overload::places_line(places));
+    }
+    if let Some(after) = upstream.hedge_after_ms.flatten() {
+        out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
+    }
+    if let Some(breaker) = &upstream.breaker {
+        out.push_str(&format!("  {}\n", render_breaker(breaker)));
+    }
+    for endpoint in &upstream.endpoints {
+        let backup = if endpoint.backup { " backup" } else { "" };
+        let now = match f64::from(endpoint.weight) == endpoint.effective_weight {
+            true => String::new(),
+            false => format!(", now {:?}", endpoint.effective_weight),
+        };
         out.push_str(&format!(
-            "\nUPSTREAM {}  {}\n",
-            text(&upstream["name"]),
-            text(&upstream["balance"])
+            "  {:<28} {:<8} weight {}{now}{backup}\n",
+            endpoint.endpoint, endpoint.state, endpoint.weight
         ));
-        if let Some(line) = overload::places_line(&upstream["concurrency"]) {
-            out.push_str(&line);
-        }
-        if let Some(after) = upstream["hedge_after_ms"].as_f64() {
-            out.push_str(&format!("  asks another endpoint after {after:.1} ms\n"));
-        }
-        if let Some(breaker) = upstream.get("breaker") {
-            out.push_str(&format!("  {}\n", render_breaker(breaker)));
-        }
-        for endpoint in upstream["endpoints"].as_array().into_iter().flatten() {
-            let backup = if endpoint["backup"] == true {
-                " backup"
-            } else {
-                ""
-            };
-            let (name, state) = (text(&endpoint["endpoint"]), text(&endpoint["state"]));
-            let (weight, now) = (&endpoint["weight"], &endpoint["effective_weight"]);
-            let now = match weight.as_f64() == now.as_f64() {
-                true => String::new(),
-                false => format!(", now {now}"),
-            };
-            out.push_str(&format!(
-                "  {name:<28} {state:<8} weight {weight}{now}{backup}\n"
-            ));
-            for why in endpoint["why"].as_array().into_iter().flatten() {
-                out.push_str(&format!("    {}\n", text(why)));
-            }
+        for why in &endpoint.why {
+            out.push_str(&format!("    {why}\n"));
         }
     }
 }
 
-fn render_breaker(breaker: &Value) -> String {
-    let left = breaker["open_for_ms"].as_f64().unwrap_or_default() / 1000.0;
-    let left = if left > 0.0 {
-        format!(", {left:.1} s left")
-    } else {
-        String::new()
+fn render_breaker(breaker: &BreakerStatus) -> String {
+    let left = match breaker.open_for_ms {
+        0 => String::new(),
+        left => format!(", {:.1} s left", left as f64 / 1000.0),
     };
     format!(
         "breaker {}{left}: {} of {} calls failed, {} slow",
-        text(&breaker["state"]),
-        breaker["failed"],
-        breaker["calls"],
-        breaker["slow"]
+        breaker.state, breaker.failed, breaker.calls, breaker.slow
     )
 }
 
-/// One request to the admin socket: status and JSON body.
-pub(super) fn call(socket: &AdminSocket, method: &str, path: &str) -> anyhow::Result<(u16, Value)> {
+/// One request to the admin socket: status, and what the body says. A body that is not understood (the gateway may be of
+/// another version) is told of, and says nothing.
+pub(super) fn call<T: DeserializeOwned + Default>(
+    socket: &AdminSocket,
+    method: &str,
+    path: &str,
+) -> anyhow::Result<(u16, T)> {
     let (status, body) = exchange(socket, method, path, "")?;
     if !(200..300).contains(&status) && status != 422 {
         eprintln!("{}", body.trim());
         return Err(Shown.into());
     }
-    Ok((status, serde_json::from_str(&body).unwrap_or_default()))
+    let answer = serde_json::from_str(&body).unwrap_or_else(|error| {
+        eprintln!("the answer to {method} {path} is not understood: {error}");
+        T::default()
+    });
+    Ok((status, answer))
 }
 
 /// One request to the admin socket: status and body, whatever they are.

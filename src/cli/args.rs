@@ -74,7 +74,7 @@ pub(super) enum Command {
     },
     /// Set how much of its work a route does.
     Degrade {
-        /// Its id.
+        /// Id of the route.
         route: String,
         /// normal, lean (no copies, no further tries), fallback (nobody is asked) or off (503).
         #[arg(value_parser = level)]

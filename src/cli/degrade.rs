@@ -5,35 +5,34 @@ use std::time::Duration;
 
 use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
 
-use super::admin_client::{exchange, text};
+use super::admin_client::exchange;
 use super::running::socket_of;
 use super::write_out;
+use crate::api::{Failure, LevelSet, LevelWanted, RouteStatus};
 use crate::degrade::KnownLevel;
 use crate::server::Offline;
 
 /// `tollgate degrade`.
 pub(super) fn set(path: &Path, route: &str, level: &str, span: Option<&str>) -> anyhow::Result<()> {
-    let mut body = json!({ "level": level });
-    if let Some(span) = span {
-        body["for"] = span.into();
-    }
+    let wanted = LevelWanted {
+        level: level.to_owned(),
+        span: span.map(str::to_owned),
+    };
+    let body = serde_json::to_string(&wanted)?;
     let id = utf8_percent_encode(route, NON_ALPHANUMERIC);
     let target = format!("/api/v1/routes/{id}/level");
-    let (status, answer) = exchange(&socket_of(path)?, "PUT", &target, &body.to_string())?;
-    let answer: Value = serde_json::from_str(&answer).unwrap_or_default();
+    let (status, answer) = exchange(&socket_of(path)?, "PUT", &target, &body)?;
     if status != 200 {
-        bail!("{}", text(&answer["error"]));
+        bail!("{}", serde_json::from_str::<Failure>(&answer)?.error);
     }
-    let shown = &answer["level"];
-    let (operator, in_force) = (text(&shown["operator"]), text(&shown["level"]));
-    let mut line = format!("route {route} is set to {operator}");
-    if let Some(left) = shown["left_seconds"].as_f64() {
+    let LevelSet { level: now, .. } = serde_json::from_str(&answer)?;
+    let mut line = format!("route {route} is set to {}", now.operator);
+    if let Some(left) = now.left_seconds {
         line.push_str(&format!(" for {left:.0} s"));
     }
-    if in_force != operator {
-        line.push_str(&format!(", and is {in_force} by itself"));
+    if now.level != now.operator {
+        line.push_str(&format!(", and is {} by itself", now.level));
     }
     write_out(&format!("{line}\n"))
 }
@@ -42,33 +41,23 @@ pub(super) fn set(path: &Path, route: &str, level: &str, span: Option<&str>) -> 
 pub(super) fn learn(path: &Path, offline: &Offline) {
     let routes = socket_of(path).and_then(|socket| exchange(&socket, "GET", "/api/v1/routes", ""));
     let Ok((200, routes)) = routes else { return };
-    let routes: Value = serde_json::from_str(&routes).unwrap_or_default();
-    let routes = routes.as_array().into_iter().flatten();
+    let routes: Vec<RouteStatus> = serde_json::from_str(&routes).unwrap_or_default();
     let (mut known, now) = (Vec::new(), offline.state.clock.now());
-    for route in routes {
-        let policy = &route["policy"];
+    for RouteStatus { route, .. } in &routes {
         known.push(KnownLevel {
-            route: text(&route["id"]),
-            level: text(&policy["level"]["level"]),
+            route: route.id.clone(),
+            level: route.policy.level.level.to_string(),
             left_ms: None,
         });
         let mut named = offline.snapshot.routes.iter();
-        let named = named.find(|one| Some(one.name.as_str()) == route["id"].as_str());
+        let named = named.find(|one| one.name.as_str() == route.id);
         let Some(sides) = named.and_then(|one| one.policy.sides.as_ref()) else {
             continue;
         };
-        let seen = policy["sides"].as_array().into_iter().flatten();
-        for side in seen.filter(|side| side["stopped"].is_object()) {
-            let facts = sides
-                .split
-                .facts()
-                .side_of(side["upstream"].as_str().unwrap_or_default());
-            if let Some(facts) = facts {
-                let stopped = &side["stopped"];
-                facts.stop(
-                    &text(&stopped["reason"]),
-                    stopped["at_unix"].as_u64().unwrap_or_default(),
-                );
+        for side in route.policy.sides.iter().flatten() {
+            let facts = sides.split.facts().side_of(&side.upstream);
+            if let (Some(facts), Some(stopped)) = (facts, &side.stopped) {
+                facts.stop(&stopped.reason, stopped.at_unix);
             }
         }
     }
@@ -76,48 +65,42 @@ pub(super) fn learn(path: &Path, offline: &Offline) {
 }
 
 /// Lines for `status` about routes that do not do all of their work, and sides that were stopped.
-pub(super) fn status_lines(routes: &Value) -> String {
+pub(super) fn status_lines(routes: &[RouteStatus]) -> String {
     let mut out = String::new();
-    for route in routes.as_array().into_iter().flatten() {
-        let (id, policy) = (text(&route["id"]), &route["policy"]);
-        let level = &policy["level"];
-        if level["level"]
-            .as_str()
-            .is_some_and(|level| level != "normal")
-        {
-            let by = if level["operator"] == level["level"] {
+    for RouteStatus { route, .. } in routes {
+        let (id, level) = (&route.id, &route.policy.level);
+        // A gateway from before there were levels says none.
+        if !matches!(&*level.level, "normal" | "") {
+            let by = if level.operator == level.level {
                 "set by an operator"
             } else {
                 "by itself"
             };
-            out.push_str(&format!("\nLEVEL {} of {id}, {by}", text(&level["level"])));
-            if let Some(left) = level["left_seconds"].as_f64() {
+            out.push_str(&format!("\nLEVEL {} of {id}, {by}", level.level));
+            if let Some(left) = level.left_seconds {
                 out.push_str(&format!(", {left:.0} s left"));
             }
-            if let Some(acts_as) = level["acts_as"].as_str() {
+            if let Some(acts_as) = &level.acts_as {
                 out.push_str(&format!(
                     "; the route has no fallback, so it acts as {acts_as}"
                 ));
             }
             out.push('\n');
         }
-        let sides = policy["sides"].as_array().into_iter().flatten();
-        for (index, side) in sides.enumerate() {
+        for (index, side) in route.policy.sides.iter().flatten().enumerate() {
             if index == 0 {
                 out.push_str(&format!("\nSPLIT of {id}\n"));
             }
-            let (window, stopped) = (&side["window"], &side["stopped"]);
-            let number = |key: &str| window[key].as_f64().unwrap_or_default();
             out.push_str(&format!(
                 "  {:<28} weight {:<6} {:>8} requests {:>7.2}% 5xx {:>8.1} ms p99",
-                text(&side["upstream"]),
-                side["weight"],
-                window["requests"],
-                number("error_ratio") * 100.0,
-                number("p99_ms"),
+                side.upstream,
+                side.weight.unwrap_or_default(),
+                side.window.requests,
+                side.window.error_ratio * 100.0,
+                side.window.p99_ms,
             ));
-            if let Some(reason) = stopped["reason"].as_str() {
-                out.push_str(&format!("  stopped: {reason}"));
+            if let Some(stopped) = &side.stopped {
+                out.push_str(&format!("  stopped: {}", stopped.reason));
             }
             out.push('\n');
         }

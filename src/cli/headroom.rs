@@ -2,40 +2,34 @@
 
 use std::fmt::Write;
 
-use serde_json::Value;
+use crate::api::Headroom;
 
 /// The estimate, or why there is none.
-pub(super) fn render(headroom: &Value) -> String {
+pub(super) fn render(headroom: &Headroom) -> String {
     let mut out = String::new();
     // Writing to memory cannot fail.
     let _ = write(headroom, &mut out);
     out
 }
 
-fn write(headroom: &Value, out: &mut String) -> std::fmt::Result {
-    writeln!(
-        out,
-        "\nHEADROOM, from the last {:.0} s",
-        number(&headroom["seconds"])
-    )?;
-    let workers = headroom["workers"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+fn write(headroom: &Headroom, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\nHEADROOM, from the last {:.0} s", headroom.seconds)?;
+    let workers = &headroom.workers;
     writeln!(
         out,
         "  serving    {:.1} requests/s at {:.1} µs of CPU each, on {} workers and {:.1} processors",
-        number(&headroom["rate"]),
-        number(&headroom["cpu_us_per_request"]),
+        headroom.rate,
+        headroom.cpu_us_per_request,
         workers.len(),
-        number(&headroom["processors"]),
+        headroom.processors,
     )?;
     for (index, worker) in workers.iter().enumerate() {
         writeln!(
             out,
             "  worker {index:<3} {:.1} % busy, late by {:.1} ms at worst{}",
-            number(&worker["busy"]) * 100.0,
-            number(&worker["lag_ms"]),
-            if headroom["busiest"] == index && workers.len() > 1 {
+            worker.busy * 100.0,
+            worker.lag_ms,
+            if headroom.busiest == Some(index) && workers.len() > 1 {
                 "   (the busiest)"
             } else {
                 ""
@@ -45,51 +39,40 @@ fn write(headroom: &Value, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "  process    {:.2} processors used, {:.2} idle",
-        number(&headroom["processors_used"]),
-        number(&headroom["processors_idle"]),
+        headroom.processors_used, headroom.processors_idle,
     )?;
-    let (before, now) = (&headroom["latency"][0], &headroom["latency"][1]);
+    let [before, now] = &headroom.latency;
     writeln!(
         out,
         "  latency    p50 {:.1} ms, p99 {:.1} ms; before that {:.1} and {:.1}",
-        number(&now["p50_ms"]),
-        number(&now["p99_ms"]),
-        number(&before["p50_ms"]),
-        number(&before["p99_ms"]),
+        now.p50_ms, now.p99_ms, before.p50_ms, before.p99_ms,
     )?;
-    let estimate = &headroom["estimate"];
-    if estimate.is_null() {
-        let reasons = headroom["too_thin"].as_array().into_iter().flatten();
-        let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
-        return writeln!(out, "  estimate   too thin to say: {}", reasons.join("; "));
-    }
-    let full = number(&estimate["full"]) * 100.0;
-    let limit = match estimate["limit"].as_str() {
-        Some("worker") => format!("worker {} is {full:.0} % busy", headroom["busiest"]),
-        Some("processors") => format!("{full:.0} % of the processors it may use are busy"),
+    let Some(estimate) = &headroom.estimate else {
+        let reasons = headroom.too_thin.join("; ");
+        return writeln!(out, "  estimate   too thin to say: {reasons}");
+    };
+    let full = estimate.full * 100.0;
+    let limit = match &*estimate.limit {
+        "worker" => format!(
+            "worker {} is {full:.0} % busy",
+            headroom.busiest.unwrap_or_default()
+        ),
+        "processors" => format!("{full:.0} % of the processors it may use are busy"),
         _ => format!("{full:.0} % of the processors are busy with all that runs here"),
     };
     writeln!(
         out,
         "  estimate   about {} requests/s more until {limit}",
-        rounded(number(&estimate["more"]))
+        rounded(estimate.more)
     )?;
     if workers.len() > 1 {
         writeln!(
             out,
             "             {} if the workers had equal shares",
-            rounded(number(&estimate["more_if_even"]))
+            rounded(estimate.more_if_even)
         )?;
     }
-    writeln!(
-        out,
-        "  assumes    {}",
-        estimate["assumes"].as_str().unwrap_or_default()
-    )
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_default()
+    writeln!(out, "  assumes    {}", estimate.assumes)
 }
 
 /// Two digits that count: an estimate has no more.
@@ -107,14 +90,15 @@ mod tests {
 
     use super::*;
 
-    fn seen() -> Value {
-        json!({
+    fn seen() -> Headroom {
+        let seen = json!({
             "seconds": 60.0, "requests": 60000, "rate": 1000.0, "cpu_us_per_request": 500.0, "processors": 2.0,
             "processors_used": 0.5, "processors_idle": 1.5, "busiest": 1, "too_thin": [],
             "workers": [{ "busy": 0.1, "lag_ms": 1.0 }, { "busy": 0.4, "lag_ms": 6.0 }],
             "latency": [{ "p50_ms": 4.0, "p99_ms": 5.0 }, { "p50_ms": 4.5, "p99_ms": 9.0 }],
             "estimate": { "more": 1049.0, "more_if_even": 2200.0, "limit": "worker", "full": 0.8, "assumes": "the same" },
-        })
+        });
+        serde_json::from_value(seen).expect("headroom")
     }
 
     #[test]
@@ -135,8 +119,8 @@ mod tests {
     #[test]
     fn says_why_there_is_no_estimate() {
         let mut seen = seen();
-        seen["estimate"] = Value::Null;
-        seen["too_thin"] = json!(["one", "two"]);
+        seen.estimate = None;
+        seen.too_thin = ["one", "two"].map(str::to_owned).to_vec();
         let text = render(&seen);
         assert!(text.contains("too thin to say: one; two"), "{text}");
         assert!(!text.contains("requests/s more"), "{text}");

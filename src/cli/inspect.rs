@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use serde_json::Value;
+use serde::Serialize;
 
 use super::args;
 use super::write_out;
+use crate::api::{Explanation, Question, RouteDescription};
 use crate::config;
-use crate::gateway::{self, Question};
+use crate::gateway;
 use crate::server::{self, Offline};
 
 /// `tollgate routes`.
@@ -16,7 +17,7 @@ pub(super) fn routes(path: &Path, json: bool) -> anyhow::Result<()> {
     let offline = Offline::open(path)?;
     super::degrade::learn(path, &offline);
     let Offline { snapshot, state } = offline;
-    let routes: Vec<Value> = snapshot
+    let routes: Vec<RouteDescription> = snapshot
         .table
         .in_match_order()
         .into_iter()
@@ -26,41 +27,35 @@ pub(super) fn routes(path: &Path, json: bool) -> anyhow::Result<()> {
         })
         .collect();
     if json {
-        return write_out(&format!("{:#}\n", Value::Array(routes)));
+        return write_json(&routes);
     }
-    let list = |value: &Value| {
-        let words: Vec<&str> = value
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        if words.is_empty() {
-            "*".to_owned()
-        } else {
-            words.join(",")
-        }
+    let list = |words: &[String]| match words.is_empty() {
+        true => "*".to_owned(),
+        false => words.join(","),
     };
-    let text = |value: &Value| value.as_str().unwrap_or("(answers itself)").to_owned();
     let rows = routes.iter().map(|route| {
-        let location = text(&route["location"]);
         // A level other than normal stands with the id.
-        let level = route["policy"]["level"]["level"].as_str();
-        let level = level.filter(|level| *level != "normal");
-        let level = level.map(|level| format!(" ({level})")).unwrap_or_default();
-        let sides = route["policy"]["sides"].as_array().into_iter().flatten();
-        let sides: Vec<String> = sides.map(|side| text(&side["upstream"])).collect();
-        let upstream = match sides.is_empty() {
-            true => text(&route["upstream"]),
-            false => sides.join(","),
+        let level = match &*route.policy.level.level {
+            "normal" => String::new(),
+            level => format!(" ({level})"),
+        };
+        let upstream = match &route.policy.sides {
+            Some(sides) if !sides.is_empty() => {
+                let each = sides.iter().map(|side| side.upstream.as_str());
+                each.collect::<Vec<_>>().join(",")
+            }
+            _ => {
+                let upstream = route.upstream.as_deref();
+                upstream.unwrap_or("(answers itself)").to_owned()
+            }
         };
         [
-            list(&route["methods"]),
-            list(&route["hosts"]),
-            text(&route["path"]),
+            list(&route.methods),
+            list(&route.hosts),
+            route.path.clone(),
             upstream,
-            text(&route["id"]) + &level,
-            location,
+            route.id.clone() + &level,
+            route.location.clone(),
         ]
     });
     let header = ["METHODS", "HOSTS", "PATH", "UPSTREAM", "ID", "DEFINED AT"].map(str::to_owned);
@@ -110,70 +105,58 @@ pub(super) fn explain(path: &Path, asked: &args::Question) -> anyhow::Result<()>
     };
     let answer = gateway::explain(&question, &offline.snapshot, &offline.state);
     if asked.json {
-        return write_out(&format!("{answer:#}\n"));
+        return write_json(&answer);
     }
     write_out(&render(&answer))
 }
 
-fn render(answer: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let mut out = format!("decision  {}", text(&answer["decision"]));
-    if let Some(status) = answer["status"].as_u64() {
+/// Writes what the API answers as the API does: fields in the order of their names.
+fn write_json(answer: &impl Serialize) -> anyhow::Result<()> {
+    write_out(&format!("{:#}\n", serde_json::to_value(answer)?))
+}
+
+fn render(answer: &Explanation) -> String {
+    let text = |value: &Option<String>| value.as_deref().unwrap_or("-").to_owned();
+    let mut out = format!("decision  {}", answer.decision);
+    if let Some(status) = answer.status {
         out.push_str(&format!(" ({status})"));
     }
-    if let Some(detail) = answer["detail"].as_str() {
+    if let Some(detail) = &answer.detail {
         out.push_str(&format!(": {detail}"));
     }
-    if let Some(cause) = answer["cause"].as_str() {
+    if let Some(cause) = &answer.cause {
         out.push_str(&format!("\ncause     {cause}"));
     }
-    out.push_str(&format!("\nroute     {}", text(&answer["route"])));
-    if let Some(location) = answer["location"].as_str() {
+    out.push_str(&format!("\nroute     {}", text(&answer.route)));
+    if let Some(location) = &answer.location {
         out.push_str(&format!("  ({location})"));
     }
-    out.push_str(&format!("\npath      {}\n", text(&answer["path"])));
-    for capture in answer["captures"].as_array().into_iter().flatten() {
-        out.push_str(&format!(
-            "capture   {} = {}\n",
-            text(&capture[0]),
-            text(&capture[1])
-        ));
+    out.push_str(&format!("\npath      {}\n", text(&answer.path)));
+    for (name, value) in &answer.captures {
+        out.push_str(&format!("capture   {name} = {value}\n"));
     }
-    out.push_str(&format!("client    {}\n", text(&answer["client_ip"])));
-    if let Some(consumer) = answer["consumer"].as_str() {
+    let client = answer.client_ip.map(|client| client.to_string());
+    out.push_str(&format!("client    {}\n", text(&client)));
+    if let Some(consumer) = &answer.consumer {
         out.push_str(&format!("consumer  {consumer}\n"));
     }
-    if let Some(auth) = answer["consumer_auth"].as_str() {
+    if let Some(auth) = &answer.consumer_auth {
         out.push_str(&format!("auth      {auth}\n"));
     }
-    for step in answer["steps"].as_array().into_iter().flatten() {
+    for step in &answer.steps {
+        out.push_str(&format!("step      {:<20} {}\n", step.step, step.verdict));
+    }
+    for candidate in &answer.candidates {
+        let backup = if candidate.backup { ", backup" } else { "" };
         out.push_str(&format!(
-            "step      {:<20} {}\n",
-            text(&step["step"]),
-            text(&step["verdict"])
+            "endpoint  {:<24} weight {}{backup}, {}\n",
+            candidate.endpoint, candidate.weight, candidate.state
         ));
     }
-    for candidate in answer["candidates"].as_array().into_iter().flatten() {
-        let backup = if candidate["backup"] == true {
-            ", backup"
-        } else {
-            ""
-        };
-        let (endpoint, state) = (text(&candidate["endpoint"]), text(&candidate["state"]));
+    for near in &answer.nearest {
         out.push_str(&format!(
-            "endpoint  {endpoint:<24} weight {}{backup}, {state}\n",
-            candidate["weight"]
-        ));
-    }
-    for near in answer["nearest"].as_array().into_iter().flatten() {
-        let (route, path, place) = (
-            text(&near["route"]),
-            text(&near["path"]),
-            text(&near["location"]),
-        );
-        out.push_str(&format!(
-            "near miss {route} {path} ({place}): {}\n",
-            text(&near["why"])
+            "near miss {} {} ({}): {}\n",
+            near.route, near.path, near.location, near.why
         ));
     }
     out

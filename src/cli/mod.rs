@@ -1,4 +1,4 @@
-//! The command line (contract §2). Data goes to stdout, talk to stderr; 0 done, 1 failed, 2 wrong usage.
+//! The command line. Data goes to stdout, talk to stderr; 0 done, 1 failed, 2 wrong usage.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod admin_client;

@@ -8,6 +8,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 
 use super::admin_client::call;
+use crate::api::Info;
 use crate::server;
 
 /// The admin socket of a gateway.
@@ -43,8 +44,8 @@ impl AdminSocket {
 
     /// Whether a gateway with the file `wanted` serves it.
     fn runs(&self, wanted: &Path) -> bool {
-        let info = call(self, "GET", "/info").ok();
-        info.is_some_and(|(_, info)| info["config_file"].as_str().map(Path::new) == Some(wanted))
+        let info = call::<Info>(self, "GET", "/info");
+        info.is_ok_and(|(_, info)| Path::new(&info.config_file) == wanted)
     }
 }
 
@@ -57,8 +58,8 @@ pub(super) fn socket_of(path: &Path) -> anyhow::Result<AdminSocket> {
     }
 }
 
-/// The same where the file is broken: what can be read of it may still say where the gateway is. Otherwise every admin
-/// socket of this host is asked, as far as its owner is one to be asked.
+/// The admin socket where the file is broken: what can be read of it may still say where the gateway is. Otherwise
+/// every admin socket of this host is asked, as far as its owner is one to be asked.
 fn running(path: &Path) -> Option<AdminSocket> {
     let wanted = std::path::absolute(path).ok()?;
     let named = server::runtime_dir_of(path).map(AdminSocket::configured);

@@ -21,7 +21,7 @@ pub struct AddressList {
 /// A file that lists networks, and where the configuration names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListFile {
-    /// Its path.
+    /// Path of the file.
     pub path: PathBuf,
     key: String,
     location: Location,

@@ -118,7 +118,7 @@ struct RawApp {
     /// rfc9421: public key, "file:…pem", Ed25519 or P-256.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<String>,
-    /// Its tier, for limits that know tiers.
+    /// Tier of the app's caller, for limits that know tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<String>,
     /// Addresses it may call from.
@@ -138,7 +138,7 @@ pub enum Auth {
 /// JSON Web Tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtAuth {
-    /// Its name.
+    /// The name of the `[auth.NAME]`.
     pub name: AuthName,
     /// Accepted algorithms; at least one, all of one family.
     pub algorithms: Vec<Algorithm>,
@@ -187,7 +187,7 @@ pub enum TokenSource {
 /// Request signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureAuth {
-    /// Its name.
+    /// The name of the `[auth.NAME]`.
     pub name: AuthName,
     /// How requests are signed.
     pub scheme: SignatureScheme,
@@ -217,7 +217,7 @@ pub enum SignatureScheme {
 pub struct App {
     /// What verifies it.
     pub key: AppKey,
-    /// Its tier.
+    /// Tier of the app's caller.
     pub tier: Option<String>,
     /// Addresses it may call from; `None` = any.
     pub ips: Option<AddressRanges>,

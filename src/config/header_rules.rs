@@ -39,7 +39,7 @@ pub struct HeaderRules {
 /// A header with its value, which may be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderField {
-    /// Its name.
+    /// Name of the field.
     pub name: HeaderName,
     written: String,
     value: SecretSource,

@@ -182,8 +182,8 @@ pub fn load(sources: &[Source], env: Env<'_>) -> Result<Config, Problems> {
     load_with(sources, env, Vec::new())
 }
 
-/// The same when it is known already that some file is `missing`: whatever else is wrong is reported besides, but not that
-/// there is nothing of a name, which the missing file may define.
+/// Like [`load`], when it is known already that some file is `missing`: whatever else is wrong is reported besides, but
+/// not that there is nothing of a name, which the missing file may define.
 pub fn load_with(
     sources: &[Source],
     env: Env<'_>,

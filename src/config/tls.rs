@@ -26,7 +26,7 @@ pub(super) struct RawListenerTls {
 struct RawCertificate {
     /// Certificate, followed by those between it and the root (PEM).
     cert: String,
-    /// Its private key (PEM).
+    /// Private key of the certificate (PEM).
     key: String,
 }
 
@@ -57,9 +57,9 @@ pub struct CertificateFiles {
 /// What of a client's certificate a limit or a route can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CertificatePart {
-    /// Its subject.
+    /// Subject of the certificate.
     Subject,
-    /// Its fingerprint.
+    /// Fingerprint of the certificate.
     Fingerprint,
 }
 

@@ -34,7 +34,7 @@ pub struct KeptAnswers {
 }
 
 impl KeptAnswers {
-    /// Those of a route, kept from before while `identity` (what makes its answers) and settings are the same.
+    /// Kept answers of a route, kept from before while `identity` (what makes its answers) and settings are the same.
     pub fn route(&self, name: &RouteName, settings: &Settings, identity: &str) -> Arc<LastGood> {
         let key = (name.clone(), stamp(settings, identity));
         let mut routes = self.routes.lock();
@@ -88,9 +88,9 @@ enum What {
 /// An answer that was kept.
 #[derive(Debug)]
 pub struct Good {
-    /// Its fields, but for those of the connection.
+    /// Header fields of the answer, but for those of the connection.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Its body.
+    /// Body of the answer.
     pub body: Bytes,
     /// When it came, nanoseconds of the process clock.
     at: u64,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::api::LevelStatus;
 use crate::observe::rollouts::RouteMarks;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
@@ -39,24 +40,10 @@ struct Set {
     until: Option<u64>,
 }
 
-/// A level and where it comes from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Shown {
-    /// The level in force.
-    pub level: &'static str,
-    /// What an operator set.
-    pub operator: &'static str,
-    /// How long that still holds; absent: until it is changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_seconds: Option<f64>,
-    /// What the route took by itself.
-    pub own: &'static str,
-}
-
 /// What another process, or the one before, had been told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownLevel {
-    /// Its route.
+    /// Name of the route.
     pub route: String,
     /// The level.
     pub level: String,
@@ -144,7 +131,7 @@ impl RouteLevel {
         self.marks.level()
     }
 
-    /// Its counts.
+    /// Counts of the route, and its level in force.
     pub fn marks(&self) -> &RouteMarks {
         &self.marks
     }
@@ -182,15 +169,18 @@ impl RouteLevel {
     }
 
     /// The level and where it comes from.
-    pub fn shown(&self, now: u64) -> Shown {
+    pub fn shown(&self, now: u64) -> LevelStatus {
         let set = self.set.lock();
-        Shown {
-            level: self.now().as_str(),
-            operator: set.level.as_str(),
+        LevelStatus {
+            level: self.now().as_str().into(),
+            operator: set.level.as_str().into(),
             left_seconds: set
                 .until
                 .map(|until| Duration::from_nanos(until.saturating_sub(now)).as_secs_f64()),
-            own: Level::from_u8(self.own.load(Ordering::Relaxed)).as_str(),
+            own: Level::from_u8(self.own.load(Ordering::Relaxed))
+                .as_str()
+                .into(),
+            acts_as: None,
         }
     }
 

@@ -8,4 +8,4 @@ mod last_good;
 mod level;
 
 pub use last_good::{Asked, CarriedAnswers, Good, Keeping, KeptAnswers, LastGood, RouteAnswers};
-pub use level::{CarriedLevels, KnownLevel, Levels, RouteLevel, Shown};
+pub use level::{CarriedLevels, KnownLevel, Levels, RouteLevel};

@@ -1,4 +1,4 @@
-//! Why we say no: one closed list, the same word for the client, the log, the metric and `explain` (contract §7).
+//! Why we say no: one closed list, the same word for the client, the log, the metric and `explain`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name),+ }
 
         impl Reason {
-            /// All of them, in the order of the contract.
+            /// All of them, by status.
             pub const ALL: &'static [Reason] = &[$(Reason::$name),+];
 
             /// The HTTP status that carries it.

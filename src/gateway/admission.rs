@@ -22,7 +22,7 @@ const SHARDS: usize = 32;
 #[derive(Debug)]
 pub struct Admission {
     total: AtomicU32,
-    /// Those that are read from only so that their clients get an answer.
+    /// Connections that are read from only so that their clients get an answer.
     lingering: AtomicU32,
     /// Most that may be open, whatever the configuration says.
     ceiling: AtomicU32,

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
 use super::ctx::Ctx;
 use super::route_runtime::Target;
 use super::timers::Fault;
+use crate::api::BreakerStatus;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::Pool;
@@ -99,16 +98,16 @@ pub(super) fn told_at(ctx: &mut Ctx, ending: Ending, took: Duration, now: u64) {
 }
 
 /// A breaker for people: its state, the calls that decide about the next one, and for how long it refuses.
-pub fn describe(breaker: &Breaker, now: u64) -> Value {
+pub fn describe(breaker: &Breaker, now: u64) -> BreakerStatus {
     let standing = breaker.standing(now);
     let figures = standing.figures;
-    json!({
-        "state": standing.state.as_str(),
-        "calls": figures.calls,
-        "failed": figures.failed,
-        "slow": figures.slow,
-        "open_for_ms": u64::try_from(standing.left.as_millis()).unwrap_or(u64::MAX),
-    })
+    BreakerStatus {
+        state: standing.state.as_str().into(),
+        calls: figures.calls,
+        failed: figures.failed,
+        slow: figures.slow,
+        open_for_ms: u64::try_from(standing.left.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// The client's side ended the exchange. That is the upstream's fault only when it had the whole request and all the time

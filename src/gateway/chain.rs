@@ -18,7 +18,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of `route` (contract §5). Each step has its place for a reason.
+    /// The chain of `route`. Each step has its place for a reason.
     pub(super) fn of(route: &Route, parts: &Parts<'_>, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.
@@ -65,7 +65,7 @@ impl Chain {
         &self.filters
     }
 
-    /// Those that are asked at this level of the route.
+    /// Filters that are asked at this level of the route.
     pub(super) fn asked_at(&self, level: Level) -> &[Arc<dyn RequestFilter>] {
         match level {
             Level::Off => self.filters.get(..self.at_the_door).unwrap_or_default(),

@@ -95,7 +95,7 @@ pub(super) struct Start {
     /// Where the request's head is in memory.
     pub(super) request: usize,
     pub(super) head: Head,
-    /// It was let in at the gateway's door already.
+    /// Set when the request was let in at the gateway's door already.
     pub(super) entered: Option<Entered>,
 }
 
@@ -106,7 +106,7 @@ impl Start {
     }
 }
 
-/// The other end of a connection. Made once per connection.
+/// Peer: the other end of a connection. Made once per connection.
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The address as a header value.
@@ -157,9 +157,9 @@ pub struct Ctx {
     pub(super) outgoing: Option<String>,
     /// Why the request was refused, or failed.
     pub(super) refusal: Option<Refusal>,
-    /// It was refused, and would have been before the trial under way as well.
+    /// Whether the request was refused, and would have been before the trial under way as well.
     pub(super) refused_alike: bool,
-    /// It was refused, and would not have been before the trial under way.
+    /// Whether the request was refused, and would not have been before the trial under way.
     pub(super) refused_anew: bool,
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,

@@ -44,7 +44,7 @@ impl<'t> Target<'t> {
         Ok(Self { path, ..target })
     }
 
-    /// The same with its path as it stands.
+    /// Splits a target, with its path as it stands.
     fn split(target: &'t str) -> Self {
         let scheme = if target.starts_with('/') {
             None
@@ -314,7 +314,7 @@ fn grpc_timeout(text: &[u8]) -> Option<Duration> {
 pub(super) static X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The request's identifier and trace (contract §6); `fresh` is the identifier of a request that brings none.
+/// The request's identifier (`X-Trace-ID`) and trace (`traceparent`); `fresh` is the identifier of one that brings none.
 pub(super) fn trace(head: &RequestHeader, fresh: TraceId) -> (TraceId, TraceParent) {
     let mut given = head.headers.get_all(&X_TRACE_ID).iter();
     let id = given

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
@@ -14,105 +12,37 @@ use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
 use super::state::State;
 use super::{breaking, decide, overload, policy, slashes};
+use crate::api::{Candidate, Explanation, NearMiss, Question};
 use crate::config::ClientLimits;
 use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
 
-/// A request to be explained.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Question {
-    /// Method.
-    pub method: String,
-    /// Path with query, or a whole URL.
-    pub url: String,
-    /// Header fields in order.
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-    /// Address of the client; default 127.0.0.1.
-    #[serde(default)]
-    pub ip: Option<IpAddr>,
-    /// Body, for signatures that cover it.
-    #[serde(default)]
-    pub body: Option<String>,
-}
-
-/// What would happen.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Answer {
-    route: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<String>,
-    path: Option<String>,
-    decision: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    captures: Vec<(String, String)>,
-    /// More than the client would learn.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
-    client_ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_auth: Option<String>,
-    /// The claim that names the caller in place of `sub`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_claim: Option<&'static str>,
-    steps: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    candidates: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    nearest: Vec<Value>,
-}
-
 /// Most routes named for a miss.
 const NEAREST: usize = 5;
 
-/// Explains a request against a snapshot: one JSON object (contract §11).
-pub fn explain(question: &Question, snapshot: &Snapshot, state: &State) -> Value {
-    let mut answer = Answer::default();
+/// Explains a request against a snapshot: the answer that the API and `tollgate explain` give.
+pub fn explain(question: &Question, snapshot: &Snapshot, state: &State) -> Explanation {
+    let mut answer = Explanation::default();
     if let Err(refusal) = walk(question, snapshot, state, &mut answer) {
-        answer.refuse(&refusal);
+        refuse(&mut answer, &refusal);
     }
-    serde_json::to_value(answer).unwrap_or_default()
+    answer
 }
 
-impl Answer {
-    /// The gateway answers itself.
-    pub(super) fn respond(&mut self, status: u16) {
-        self.decision = "respond".to_owned();
-        self.status = Some(status);
-    }
-
-    fn refuse(&mut self, refusal: &Refusal) {
-        self.decision = refusal.reason.code().to_owned();
-        self.status = Some(refusal.reason.status());
-        self.detail = Some(refusal.detail.to_string());
-        self.cause = refusal.cause;
-    }
-
-    pub(super) fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
-        let mut step = json!({ "step": name, "verdict": verdict });
-        if let Some(rule) = rule {
-            step["rule"] = rule.into();
-        }
-        self.steps.push(step);
-    }
+fn refuse(answer: &mut Explanation, refusal: &Refusal) {
+    answer.decision = refusal.reason.code().to_owned();
+    answer.status = Some(refusal.reason.status());
+    answer.detail = Some(refusal.detail.to_string());
+    answer.cause = refusal.cause.map(Into::into);
 }
 
 fn walk(
     question: &Question,
     snapshot: &Snapshot,
     state: &State,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> Result<(), Refusal> {
     let (request, target) = wire(question);
     let (head, known) = match read(request, &snapshot.config.server.client) {
@@ -186,7 +116,9 @@ fn walk(
         answer.consumer_auth = Some(principal.auth.to_string());
         let caller = principal.caller();
         answer.consumer = caller.map(|caller| caller.name.to_owned());
-        answer.consumer_claim = caller.and_then(|caller| caller.named_by.stand_in());
+        answer.consumer_claim = caller
+            .and_then(|caller| caller.named_by.stand_in())
+            .map(Into::into);
     }
     if asked? {
         return Ok(());
@@ -218,7 +150,7 @@ fn tunnel(pool: &Pool) -> String {
 }
 
 /// Says what the path is read as.
-fn path_step(taken: &decide::Target<'_>, answer: &mut Answer) {
+fn path_step(taken: &decide::Target<'_>, answer: &mut Explanation) {
     answer.path = Some(with_query(&taken.path, taken.query));
     let kept = match slashes::are_doubtful(&taken.path) {
         true => ", slashes as they are",
@@ -233,7 +165,7 @@ fn miss(
     (head, target): (&RequestHeader, &str),
     snapshot: &Snapshot,
     asked: &Asked<'_>,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) {
     let taken = match decide::Target::of(head) {
         Ok(taken) if refusal.reason != Reason::PathAmbiguous => taken,
@@ -273,7 +205,7 @@ fn taken_by(
     route: &RouteRuntime,
     snapshot: &Snapshot,
     (found, path): (&Found, &str),
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> String {
     let config = &snapshot.table.routes()[found.index];
     let location = config.location.to_string();
@@ -288,7 +220,7 @@ fn taken_by(
 
 /// What listeners with rules say of the address. Which one a request comes in at is not known here, so it is refused
 /// where all of them refuse it.
-fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Answer) -> Result<(), Refusal> {
+fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Explanation) -> Result<(), Refusal> {
     let listeners = &snapshot.config.listeners;
     let mut refused = None;
     let mut refusals = 0;
@@ -313,7 +245,7 @@ fn ask(
     filters: &[Arc<dyn RequestFilter>],
     exchange: &mut Exchange<'_>,
     question: &Question,
-    answer: &mut Answer,
+    answer: &mut Explanation,
     location: &str,
 ) -> Result<bool, Refusal> {
     for filter in filters {
@@ -355,7 +287,7 @@ fn lead(
     (pool, target): (&Pool, &decide::Target<'_>),
     found: &Found,
     state: &State,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> Result<(), Refusal> {
     let Target::Forward { outgoing, .. } = &route.target else {
         return Ok(());
@@ -367,16 +299,21 @@ fn lead(
     let known = pool.endpoints();
     answer.candidates = known
         .iter()
-        .map(|(endpoint, weight, backup)| {
-            json!({ "endpoint": &*endpoint.label, "weight": weight, "backup": backup, "state": endpoint.state(now) })
+        .map(|(endpoint, weight, backup)| Candidate {
+            endpoint: endpoint.label.to_string(),
+            weight: *weight,
+            backup: *backup,
+            state: endpoint.state(now).into(),
         })
         .collect();
     if known.is_empty() {
         let named = pool.settings().endpoints.iter();
         answer.candidates = named
-            .map(|endpoint| {
-                let (address, weight) = (endpoint.address.to_string(), endpoint.weight.get());
-                json!({ "endpoint": address, "weight": weight, "backup": endpoint.backup, "state": "unresolved" })
+            .map(|endpoint| Candidate {
+                endpoint: endpoint.address.to_string(),
+                weight: endpoint.weight.get(),
+                backup: endpoint.backup,
+                state: "unresolved".into(),
             })
             .collect();
     } else if !known.iter().any(|(endpoint, ..)| endpoint.usable(now)) {
@@ -427,7 +364,7 @@ fn breakers(
     route: &RouteRuntime,
     pool: &Pool,
     now: u64,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> Result<(), Refusal> {
     let own = [
         ("breaker of the route", route.breaker.as_ref()),
@@ -444,12 +381,16 @@ fn breakers(
     Ok(())
 }
 
-fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<Value> {
+fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<NearMiss> {
     let losses = snapshot.table.nearest(asked, NEAREST).into_iter();
     let describe = |loss: crate::route::Loss| {
         let route = &snapshot.table.routes()[loss.index];
-        let location = route.location.to_string();
-        json!({ "route": route.name.as_str(), "path": route.path.to_string(), "location": location, "why": loss.why })
+        NearMiss {
+            route: route.name.to_string(),
+            path: route.path.to_string(),
+            location: route.location.to_string(),
+            why: loss.why,
+        }
     };
     losses.map(describe).collect()
 }

@@ -29,7 +29,7 @@ const NOTICED: Duration = Duration::from_millis(20);
 pub(super) enum Tells {
     /// What became of it, and how long it took.
     All,
-    /// The same, without the time for which its client was waited for.
+    /// All, but by the time without that for which the client was waited for.
     InItsOwnTime(Duration),
     /// Nothing.
     Nothing,

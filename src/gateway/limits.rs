@@ -20,7 +20,7 @@ pub(super) struct Limits {
 struct Built {
     filter: Arc<dyn RequestFilter>,
     needs_principal: bool,
-    /// It hands out turns, which cannot always be given back.
+    /// Whether the limit hands out turns, which cannot always be given back.
     queues: bool,
 }
 
@@ -49,7 +49,7 @@ impl Limits {
         }
     }
 
-    /// Those that `route` asks before or after it is known who is calling, in its order, but queues last: a turn in a
+    /// Limits that `route` asks before or after it is known who is calling, in its order, but queues last: a turn in a
     /// queue is taken when nothing else of its kind can refuse the request any more.
     pub(super) fn of(&self, route: &Route, needs_principal: bool) -> Vec<Arc<dyn RequestFilter>> {
         let built = |name: &LimitName| {

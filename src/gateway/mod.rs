@@ -63,7 +63,7 @@ pub use breaking::describe as describe_breaker;
 pub use connection::{Door, Parting, Speaks, serve};
 pub use ctx::Lane;
 pub use decide::asked_host;
-pub use explain::{Question, explain};
+pub use explain::explain;
 pub use facts::Facts;
 pub use material::Material;
 pub use overload::{Overload, ShedLevel, describe_places};

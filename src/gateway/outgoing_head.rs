@@ -109,7 +109,7 @@ fn left(ctx: &Ctx, to: &Destination<'_>) -> Option<u64> {
     Some(left.max(1))
 }
 
-/// The same as gRPC writes it: at most eight digits and a unit.
+/// Time left as gRPC writes it: at most eight digits and a unit.
 fn grpc_timeout(millis: u64) -> Bytes {
     match millis {
         0..=99_999_999 => format!("{millis}m"),
@@ -413,7 +413,7 @@ impl<'a> Own<'a> {
         }
     }
 
-    /// `X-Forwarded-*` (contract §6): behind a trusted proxy its values are kept and the address is added.
+    /// `X-Forwarded-*`: behind a trusted proxy its values are kept and the address is added.
     fn forwarded(
         &mut self,
         ctx: &'a Ctx,

@@ -12,7 +12,6 @@ use pingora::http::RequestHeader;
 use super::affinity::Elsewhere;
 use super::auth_buffer;
 use super::ctx::Ctx;
-use super::explain::Answer;
 use super::facts::Facts;
 use super::fallback::Fell;
 use super::inbound::Decision;
@@ -21,6 +20,7 @@ use super::mirror::{self, Shadow};
 use super::route_fallback::Fallback;
 use super::route_policy::Sides;
 use super::route_runtime::{RouteRuntime, Target};
+use crate::api::Explanation;
 use crate::filter::{Exchange, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
@@ -36,7 +36,7 @@ pub(super) struct Path {
     side: Option<Arc<SideStats>>,
     /// Somebody else answers.
     pub(super) fell: Option<Fell>,
-    /// Its copy waits for the whole body.
+    /// The copy that waits for the whole body.
     pub(super) shadow: Option<Box<Shadow>>,
     /// Where it belongs in the upstream of the fallback.
     pub(super) elsewhere: Option<Box<Elsewhere>>,
@@ -150,7 +150,7 @@ pub(super) fn explain(
     route: &RouteRuntime,
     exchange: &Exchange<'_>,
     facts: &Facts,
-    answer: &mut Answer,
+    answer: &mut Explanation,
 ) -> Result<Option<Arc<Pool>>, Refusal> {
     let policy = &route.policy;
     let shown = policy.level.shown(facts.clock.now());
@@ -160,7 +160,7 @@ pub(super) fn explain(
             let words = format!("{}, as {level}: the route has no fallback", shown.level);
             answer.step("level", &words, None);
         }
-        None if policy.level.now() > Level::Normal => answer.step("level", shown.level, None),
+        None if policy.level.now() > Level::Normal => answer.step("level", &shown.level, None),
         None => {}
     }
     if policy.level.now() == Level::Off {

@@ -201,8 +201,8 @@ impl Snapshot {
         }
     }
 
-    /// It comes into force in place of the first of `earlier`, or comes back, being one of them: endpoints are used, and
-    /// sides of splits judged, by its settings from now on.
+    /// Puts the snapshot in force in place of the first of `earlier`, or back, being one of them: endpoints are used,
+    /// and sides of splits judged, by its settings from now on.
     pub(super) fn begin(&self, earlier: &[Arc<Self>], now: u64) {
         let in_force = earlier.first();
         for (name, pool) in &self.pools {
@@ -225,7 +225,7 @@ impl Snapshot {
         }
     }
 
-    /// What it needs of connections that are made before any request needs them.
+    /// What the snapshot needs of connections that are made before any request needs them.
     pub(super) fn needs(&self) -> NeededConnections {
         let mut pools = self.pools.values();
         let mut routes = self.routes.iter();
@@ -235,7 +235,7 @@ impl Snapshot {
         }
     }
 
-    /// It is no longer in force; `next` is.
+    /// Takes the snapshot out of force; `next` is in force now.
     pub(super) fn end(&self, next: &Self) {
         for (name, pool) in &self.pools {
             let goes_on = next

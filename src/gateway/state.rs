@@ -78,8 +78,8 @@ impl State {
         self.publish_beside(snapshot, None);
     }
 
-    /// The same on trial: `fallback` may be in force again soon. Nothing is forgotten that it counts or knows, and where
-    /// facts are bounded the larger of both bounds holds.
+    /// Puts `snapshot` in force, on trial where there is a `fallback`, which may be in force again soon. Nothing is
+    /// forgotten that the fallback counts or knows, and where facts are bounded the larger of both bounds holds.
     ///
     /// This is where settings reach facts, and nowhere else. Before a request is served by `snapshot` there is room for
     /// what it and those still under way need, and only after that less.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
 
-/// Those of all workers.
+/// Upstream connections of all workers.
 #[derive(Default)]
 pub struct UpstreamConnections {
     workers: OnceLock<Box<[OfWorker]>>,
@@ -24,7 +24,7 @@ pub(super) struct NeededConnections {
     pub(super) mirrors: bool,
 }
 
-/// Those of one worker. Made when they are needed: each reads the system's authorities.
+/// Upstream connections of one worker. Made when they are needed: each reads the system's authorities.
 #[derive(Default)]
 struct OfWorker {
     mirrors: OnceLock<Connector>,

@@ -294,7 +294,7 @@ impl Default for LimitFacts {
 }
 
 impl Identity {
-    /// The same in every process that counts the same.
+    /// Text of the identity: alike in every process that counts the same.
     fn text(&self) -> String {
         let kind = match self.kind {
             Kind::Estimator { .. } => "estimator",

@@ -29,11 +29,11 @@ pub(super) struct KeyFinder {
 /// What a request is counted under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// This number, which is never zero.
+    /// The key as a number, which is never zero.
     Key(u64),
-    /// It has no such key and is refused.
+    /// The request has no such key and is refused.
     Deny,
-    /// It has no such key and passes uncounted.
+    /// The request has no such key and passes uncounted.
     Skip,
 }
 

@@ -26,9 +26,9 @@ pub(super) struct LeakyBucket {
 
 /// What one request is told.
 enum Turn {
-    /// Its turn comes after this many nanoseconds.
+    /// The turn comes after this many nanoseconds.
     In(u64),
-    /// It would wait this many nanoseconds too long.
+    /// The request would wait this many nanoseconds too long.
     TooLate(u64),
 }
 

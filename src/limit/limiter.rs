@@ -60,7 +60,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// This verdict, and nothing else.
+    /// A verdict, and nothing else.
     pub(super) fn only(verdict: Verdict) -> Self {
         Self {
             verdict,
@@ -70,7 +70,7 @@ impl Told {
         }
     }
 
-    /// The same with a mark.
+    /// A verdict with a mark.
     pub(super) fn marked(verdict: Verdict, mark: u64) -> Self {
         Self {
             mark,

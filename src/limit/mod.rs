@@ -57,7 +57,7 @@ pub fn build(limit: &Limit, stats: Arc<LimitStats>, facts: &LimitFacts) -> Arc<d
     charging(limit, 1, stats, facts)
 }
 
-/// The same where a request counts `cost`.
+/// Like [`build`], for a route where a request counts `cost`.
 pub fn charging(
     limit: &Limit,
     cost: u32,

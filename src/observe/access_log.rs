@@ -1,4 +1,4 @@
-//! One record per request: what the access log says about it (contract §10).
+//! One record per request: what the access log says about it.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -17,7 +17,7 @@ use crate::primitives::trace::TraceId;
 pub struct Record<'r> {
     /// Wall-clock time of the request since 1970.
     pub at: Duration,
-    /// Its identifier.
+    /// Identifier of the request.
     pub trace_id: &'r TraceId,
     /// Matched route.
     pub route: Option<&'r str>,
@@ -386,8 +386,8 @@ pub(super) fn quoted(text: &str) -> String {
         .collect()
 }
 
-/// The same, and no blank either: what stands outside of quotes in a combined line is one word, else it could pass for
-/// the fields after it.
+/// Text as [`quoted`], and no blank in it either: what stands outside of quotes in a combined line is one word, else it
+/// could pass for the fields after it.
 fn one_word(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in quoted(text).chars() {

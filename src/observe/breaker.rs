@@ -39,7 +39,7 @@ pub struct BreakerStats {
 }
 
 impl BreakerStats {
-    /// It is in this state.
+    /// Shows the state in which the breaker is.
     pub fn show(&self, state: BreakerState) {
         self.shown.store(state as u8 + 1, Ordering::Relaxed);
     }
@@ -49,7 +49,7 @@ impl BreakerStats {
         self.shown.store(0, Ordering::Relaxed);
     }
 
-    /// It went into this state.
+    /// Counts a change into a state.
     pub fn turned(&self, to: BreakerState) {
         self.turns[to as usize].up();
         self.show(to);

@@ -5,13 +5,14 @@ use super::stats::Count;
 /// What became of a second try: label `outcome` of `gateway_upstream_hedges_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeOutcome {
-    /// It answered first.
+    /// The second try answered first.
     Won,
     /// Another answered first, or the client left.
     Lost,
-    /// It failed while the other was awaited.
+    /// The second try failed while the other was awaited.
     Failed,
-    /// It was due and not begun: no other endpoint was usable, the budget was spent, or a breaker stood in the way.
+    /// A second try was due and not begun: no other endpoint was usable, the budget was spent, or a breaker stood in
+    /// the way.
     Refused,
 }
 

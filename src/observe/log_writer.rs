@@ -35,7 +35,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct LogSettings {
     log: Log,
     mask: Vec<String>,
-    /// Those of this configuration, and what is struck out: those of the one before as well, see [`LogSettings::beside`].
+    /// Secrets of this configuration, and what is struck out: those of the one before as well, see
+    /// [`LogSettings::beside`].
     known: Vec<Secret>,
     secrets: Option<Secrets>,
 }
@@ -58,7 +59,8 @@ impl LogSettings {
         }
     }
 
-    /// The same after `earlier`: lines that wait, and requests still under way, may hold secrets of before.
+    /// Settings with what `earlier` ones struck out: lines that wait, and requests still under way, may hold secrets of
+    /// before.
     fn beside(mut self, earlier: &Self) -> Self {
         self.secrets = Secrets::of(&[&self.known[..], &earlier.known].concat());
         self

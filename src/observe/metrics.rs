@@ -35,9 +35,9 @@ pub struct Metrics {
     pub rollouts: super::rollouts::Rollouts,
     /// Requests that matched no route.
     pub unmatched: Arc<RouteStats>,
-    /// Log lines dropped because a queue was full: access lines, and messages.
+    /// Access lines dropped because a queue was full.
     pub dropped_access: Arc<Count>,
-    /// The same for messages.
+    /// Messages dropped because a queue was full.
     pub dropped_messages: Arc<Count>,
     registry: Registry,
     routes_active: IntGauge,
@@ -87,9 +87,9 @@ pub struct ListenerStats {
 pub enum TrialEnd {
     /// Somebody confirmed it.
     Confirmed,
-    /// It was taken back: something got clearly worse.
+    /// The trial was taken back: something got clearly worse.
     Worse,
-    /// It was taken back: nobody confirmed it in time.
+    /// The trial was taken back: nobody confirmed it in time.
     Expired,
     /// Another configuration took its place.
     Replaced,

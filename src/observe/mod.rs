@@ -5,9 +5,7 @@
 
 mod access_log;
 mod breaker;
-mod comparison;
 mod family;
-mod headroom;
 mod hedge;
 mod line_buffers;
 mod log_writer;
@@ -20,9 +18,7 @@ mod windows;
 
 pub use access_log::{Record, Timestamp, Try, TryEnd, TunnelEnd};
 pub use breaker::{BreakerState, BreakerStats};
-pub use comparison::{Behaviour, worse};
-pub use headroom::{Headroom, Processors, Reading, Readings};
 pub use hedge::{HedgeOutcome, HedgeStats};
 pub use log_writer::{LogHandle, LogSettings, install};
 pub use metrics::{EndpointCounts, ListenerStats, Metrics, TrialEnd};
-pub use windows::{RouteWindows, Sums, Window, Windows};
+pub use windows::{Sums, Windows, quantile};

@@ -18,7 +18,7 @@ pub enum ShedCause {
     QueueFull,
     /// No place became free in time.
     QueueTimeout,
-    /// It waited for a place, and one that matters more took its turn.
+    /// The request waited for a place, and one that matters more took its turn.
     Displaced,
 }
 
@@ -33,7 +33,7 @@ impl ShedCause {
         (Self::Displaced, "displaced"),
     ];
 
-    /// Its label.
+    /// Label of the cause.
     pub fn label(self) -> &'static str {
         Self::ALL[self as usize].1
     }

@@ -134,11 +134,11 @@ impl SideStats {
 /// What became of a copy: label `outcome` of `gateway_mirror_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mirrored {
-    /// It was answered, whatever the status.
+    /// The copy was answered, whatever the status.
     Answered,
-    /// It was answered with 5xx.
+    /// The copy was answered with 5xx.
     ServerError,
-    /// It could not be sent, or was not answered in time.
+    /// The copy could not be sent, or was not answered in time.
     Failed,
     /// Left out: too many were under way.
     Full,

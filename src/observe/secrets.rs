@@ -17,7 +17,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The same for programs that leave slashes alone, and for those that leave all of Base64 but `+` alone.
+/// What is escaped by programs that leave slashes alone, and by those that leave all of Base64 but `+` alone.
 const SLASHES_LEFT: &AsciiSet = &ESCAPED.remove(b'/');
 const BASE64_LEFT: &AsciiSet = &SLASHES_LEFT.remove(b'=');
 
@@ -26,7 +26,7 @@ const BASE64_LEFT: &AsciiSet = &SLASHES_LEFT.remove(b'=');
 pub(super) struct Secrets(AhoCorasick);
 
 impl Secrets {
-    /// Those of `secrets` that are long enough; `None` when none is.
+    /// Takes those of `secrets` that are long enough; `None` when none is.
     pub(super) fn of(secrets: &[Secret]) -> Option<Self> {
         let long_enough = secrets.iter().map(Secret::expose);
         let long_enough = long_enough.filter(|secret| secret.len() >= SHORTEST);

@@ -132,7 +132,7 @@ pub struct RouteStats {
     pub in_flight: Level,
     /// Answers by exact status.
     pub statuses: StatusCounts,
-    /// Its circuit breaker.
+    /// Circuit breaker of the route.
     pub breaker: Arc<BreakerStats>,
     latency: [[OnceLock<Box<Histogram>>; 5]; METHODS.len()],
     refused: OnceLock<Box<[Count; REASONS]>>,
@@ -174,13 +174,13 @@ impl RouteStats {
             .up();
     }
 
-    /// Those among its requests that tell nothing about the route, because their clients caused what became of them, or not
+    /// Requests that tell nothing about the route, because their clients caused what became of them, or not
     /// by the time they took. They are counted here besides.
     pub fn apart(&self) -> &Self {
         self.apart.get_or_init(Box::default)
     }
 
-    /// Those counted [apart](Self::apart) that tell something by another time.
+    /// Requests counted [apart](Self::apart) that tell something by another time.
     pub fn amended(&self) -> &Self {
         self.amended.get_or_init(Box::default)
     }
@@ -223,9 +223,9 @@ pub enum TurnedAway {
     Descriptors,
     /// A PROXY header is believed only from `server.trusted_proxies`, and it came from elsewhere.
     ProxyUntrusted,
-    /// It began with no PROXY header, or with a broken one.
+    /// The connection began with no PROXY header, or with a broken one.
     ProxyHeader,
-    /// Its PROXY header took too long.
+    /// The PROXY header took too long.
     ProxyTimeout,
     /// The listener's `allow_ips` and `deny_ips` keep its address out.
     IpDenied,
@@ -276,13 +276,13 @@ impl RetryCause {
 /// Whether a client stays with its endpoint: label `result` of `gateway_sticky_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stickiness {
-    /// It came with no cookie.
+    /// The request came with no cookie.
     Fresh,
-    /// Its cookie names an endpoint that is usable.
+    /// The cookie names an endpoint that is usable.
     Kept,
-    /// Its cookie names one that is not.
+    /// The cookie names an endpoint that is not usable.
     Moved,
-    /// Its cookie is forged, broken or past its time.
+    /// The cookie is forged, broken or past its time.
     Invalid,
 }
 
@@ -301,7 +301,7 @@ impl Stickiness {
 pub struct UpstreamStats {
     /// From sending a try to its answer's head.
     pub latency: Histogram,
-    /// Its circuit breaker.
+    /// Circuit breaker of the upstream.
     pub breaker: Arc<BreakerStats>,
     /// Second tries beside the first.
     pub hedges: HedgeStats,
@@ -397,7 +397,7 @@ pub struct LimitStats {
     pub returned: Count,
     /// Passed, but would be refused if the limit did more than count.
     pub would_refuse: Count,
-    /// The same for a wait.
+    /// Requests that would have waited if the limit did more than count.
     pub would_delay: Count,
 }
 

@@ -7,10 +7,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::stats::{BUCKETS, RouteStats};
+use crate::api::{RouteWindows, TrafficWindow};
 use crate::filter::Reason;
 
 /// Answers up to one moment, by latency.
@@ -23,7 +23,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Those of one route.
+    /// Sums of one route.
     pub fn of(stats: &RouteStats) -> Self {
         let mut sums = Self {
             // A client that leaves was not refused.
@@ -44,7 +44,7 @@ impl Sums {
         sums
     }
 
-    /// Those of one route without the requests that tell nothing about it.
+    /// Sums of one route without the requests that tell nothing about it.
     pub fn judged(stats: &RouteStats) -> Self {
         let [apart, amended] = stats.seen_apart().map(|seen| seen.map(Self::of));
         let mut judged = Self::of(stats);
@@ -58,17 +58,17 @@ impl Sums {
     }
 
     /// All answers.
-    pub(super) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.total
     }
 
     /// 5xx answers.
-    pub(super) fn errors(&self) -> u64 {
+    pub fn errors(&self) -> u64 {
         self.errors
     }
 
     /// Requests that the gateway refused.
-    pub(super) fn refused(&self) -> u64 {
+    pub fn refused(&self) -> u64 {
         self.refused
     }
 
@@ -130,34 +130,6 @@ impl Rings {
             judged_now: before,
         }
     }
-}
-
-/// What a route did in one window.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Window {
-    /// Length of the window in seconds; shorter just after the start.
-    pub seconds: u64,
-    /// Answers.
-    pub requests: u64,
-    /// Answers per second.
-    pub rate: f64,
-    /// Share of 5xx answers, 0 to 1.
-    pub error_ratio: f64,
-    /// Latency in milliseconds, interpolated within a bucket: half of the answers were as fast.
-    pub p50_ms: f64,
-    /// Nine of ten.
-    pub p90_ms: f64,
-    /// 99 of 100.
-    pub p99_ms: f64,
-}
-
-/// Both windows of a route.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RouteWindows {
-    /// The last ten seconds.
-    pub last_10s: Window,
-    /// The last five minutes.
-    pub last_5m: Window,
 }
 
 /// The windows of every route that had traffic.
@@ -249,12 +221,12 @@ fn push(ring: &mut VecDeque<Reading>, reading: Reading, most: usize) {
     ring.push_back(reading);
 }
 
-fn window(ring: &VecDeque<Reading>, (tick, now): Reading) -> Window {
+fn window(ring: &VecDeque<Reading>, (tick, now): Reading) -> TrafficWindow {
     let (began, before) = ring.front().copied().unwrap_or((tick, now));
     let delta = now.since(&before);
     let seconds = (tick - began).max(1);
     let quantile = |q| quantile(&delta, q) * 1000.0;
-    Window {
+    TrafficWindow {
         seconds,
         requests: delta.total,
         rate: delta.total as f64 / seconds as f64,
@@ -270,7 +242,7 @@ fn window(ring: &VecDeque<Reading>, (tick, now): Reading) -> Window {
 }
 
 /// The value below which a share `q` lies, in seconds, linear within the bucket (as Prometheus' `histogram_quantile`).
-pub(super) fn quantile(sums: &Sums, q: f64) -> f64 {
+pub fn quantile(sums: &Sums, q: f64) -> f64 {
     let rank = q * sums.total as f64;
     let mut below = 0.0;
     for (index, count) in sums.buckets.iter().enumerate() {

@@ -29,7 +29,7 @@ pub struct Calendar {
 /// One window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
-    /// Its number: later ones have higher numbers.
+    /// Number of the period: later ones have higher numbers.
     pub number: u64,
     /// When it ends, seconds since 1970.
     pub ends: u64,

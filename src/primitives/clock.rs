@@ -55,7 +55,7 @@ impl Clock {
         self.at(Instant::now())
     }
 
-    /// The same for a moment read before.
+    /// The process clock at a moment read before.
     pub fn at(&self, moment: Instant) -> u64 {
         let nanos = moment.saturating_duration_since(self.start).as_nanos();
         u64::try_from(nanos).unwrap_or(u64::MAX).max(1)

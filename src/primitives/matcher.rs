@@ -15,7 +15,7 @@ pub enum ValueMatch {
     Veiled(Box<ValueMatch>),
 }
 
-/// Compiled size an expression may reach; keeps a hostile or careless pattern from eating memory (attacks.md §2.6).
+/// Compiled size an expression may reach; keeps a hostile or careless pattern from eating memory.
 const PATTERN_SIZE: usize = 1 << 20;
 
 impl ValueMatch {

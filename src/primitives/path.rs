@@ -37,7 +37,7 @@ pub enum Ambiguous {
     /// A byte that no path may contain.
     #[error("a character may not stand in a path")]
     IllegalCharacter,
-    /// `..` that would leave the root.
+    /// A segment `..` that would leave the root.
     #[error("the path leaves the root")]
     AboveRoot,
     /// `/..;x/` and the like.
@@ -54,11 +54,11 @@ pub enum Ambiguous {
 /// How `%2F` is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoded {
-    /// It is refused.
+    /// An encoded slash is refused.
     Refuse,
-    /// It is no slash, and stays.
+    /// An encoded slash is no slash, and stays.
     Keep,
-    /// It is a slash.
+    /// An encoded slash is a slash.
     Decode,
 }
 

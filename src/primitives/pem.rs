@@ -6,7 +6,7 @@
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block<'t> {
-    /// Its kind, as `CERTIFICATE`.
+    /// Kind of the block, as `CERTIFICATE`.
     pub label: &'t str,
     /// The line it begins on, from 1.
     pub line: usize,

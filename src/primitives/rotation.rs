@@ -39,8 +39,8 @@ impl Rotation {
         self.at(turn, admits)
     }
 
-    /// The same without taking a turn: for a second try, which must not move where the next request begins. Otherwise
-    /// of two endpoints, one of them dead, every request would meet the dead one first.
+    /// Like [`Self::next`] without taking a turn: for a second try, which must not move where the next request begins.
+    /// Otherwise of two endpoints, one of them dead, every request would meet the dead one first.
     pub fn spare(&self, admits: impl Fn(u32) -> bool) -> Option<u32> {
         self.at(self.position(), admits)
     }

@@ -1,4 +1,4 @@
-//! Request identity: `X-Trace-ID` (contract §6) and W3C `traceparent`.
+//! Request identity: `X-Trace-ID` and W3C `traceparent`.
 
 use std::fmt;
 

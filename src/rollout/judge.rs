@@ -12,9 +12,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::comparison::worse;
+use crate::api::{Behaviour, SideStopped};
 use crate::config::Split;
+use crate::observe::Sums;
 use crate::observe::rollouts::{Rollouts as Counts, SideStats};
-use crate::observe::{Behaviour, Sums, worse};
 use crate::primitives::clock;
 use crate::primitives::sections::Section;
 use crate::primitives::{RouteName, UpstreamName};
@@ -50,16 +52,7 @@ struct Watch {
     past: VecDeque<Sums>,
     /// How often in a row it was found worse.
     worse: u32,
-    why: Option<Stopped>,
-}
-
-/// Why a side was stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Stopped {
-    /// In words.
-    pub reason: String,
-    /// When, seconds since 1970.
-    pub at_unix: u64,
+    why: Option<SideStopped>,
 }
 
 /// A side that was stopped, as another process knew it.
@@ -166,7 +159,7 @@ impl RolloutFacts {
         others.find(|side| side.upstream.as_str() == upstream)
     }
 
-    /// Its sides are judged by what they answer from now on: what they did while another split was in force says nothing.
+    /// Begins anew with judging: what the sides did while another split was in force says nothing.
     pub fn begin(&self) {
         for side in &self.sides {
             let mut watch = side.watch.lock();
@@ -203,12 +196,12 @@ impl RolloutFacts {
 }
 
 impl SideFacts {
-    /// Its upstream.
+    /// Upstream of the side.
     pub fn upstream(&self) -> &UpstreamName {
         &self.upstream
     }
 
-    /// Its counts.
+    /// Counts of the side.
     pub fn stats(&self) -> &Arc<SideStats> {
         &self.stats
     }
@@ -219,7 +212,7 @@ impl SideFacts {
     }
 
     /// Why.
-    pub fn why(&self) -> Option<Stopped> {
+    pub fn why(&self) -> Option<SideStopped> {
         self.watch.lock().why.clone()
     }
 
@@ -230,9 +223,9 @@ impl SideFacts {
         Behaviour::from(&Sums::judged(&self.stats.served).since(&before))
     }
 
-    /// It takes no requests from now on.
+    /// Stops the side: it takes no requests from now on.
     pub fn stop(&self, reason: &str, at_unix: u64) {
-        self.watch.lock().why = Some(Stopped {
+        self.watch.lock().why = Some(SideStopped {
             reason: reason.to_owned(),
             at_unix,
         });
@@ -240,7 +233,7 @@ impl SideFacts {
         self.stats.set_stopped(true);
     }
 
-    /// It takes requests again, and is judged by what it answers from now on.
+    /// Starts the side again: it is judged by what it answers from now on.
     pub fn start(&self) {
         *self.watch.lock() = Watch {
             past: VecDeque::from([Sums::judged(&self.stats.served)]),

@@ -41,7 +41,7 @@ pub struct Asked<'a> {
 pub enum Why {
     /// The side names it.
     Named,
-    /// Its key falls there.
+    /// The request's key falls there.
     Key,
     /// Chance.
     Chance,

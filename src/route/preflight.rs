@@ -15,7 +15,7 @@ pub(super) enum Fit {
     Poor,
     /// Whether it takes the request hangs on what browsers do not announce.
     Open,
-    /// It takes the request if the values are right.
+    /// The route takes the request if the values are right.
     Good,
 }
 

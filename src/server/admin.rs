@@ -1,9 +1,10 @@
-//! The admin listener (contract §8): probes, info, metrics, and the API that the command line uses.
+//! The admin listener: probes, info, metrics, and the API that the command line uses.
 //!
 //! The same connection handling as for clients guards it. On the Unix socket callers are trusted, its file mode lets
 //! only the service user in; on TCP `/api/` needs the bearer token, and every request a name of this listener (see
 //! `admin_guard`).
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::admin_guard;
@@ -28,10 +29,14 @@ use super::upgrade::Upgrader;
 use super::usage::Usage;
 use super::worker::{Accepting, Gate, accept};
 use super::{COMMIT, VERSION, load, policies};
+use crate::api::{
+    AuthBufferStatus, CertificateStatus, EndpointSet, EndpointStatus, Failure, HealthStatus, Info,
+    NamedCheck, Question, RouteDescription, RouteStatus, UpstreamStatus,
+};
 use crate::config::{self, Auth};
 use crate::gateway::{
-    Admission, Door, Lane, Parting, Question, RouteRuntime, Snapshot, State, Target,
-    describe_breaker, describe_places, explain,
+    Admission, Door, Lane, Parting, RouteRuntime, Snapshot, State, Target, describe_breaker,
+    describe_places, explain,
 };
 use crate::observe::ListenerStats;
 use crate::primitives::{ListenerName, clock, units};
@@ -169,7 +174,9 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn json(status: StatusCode, body: &Value) -> Self {
+    fn json(status: StatusCode, body: &impl Serialize) -> Self {
+        // Through a value: its fields are in the order of their names.
+        let body = serde_json::to_value(body).unwrap_or_default();
         Self {
             status,
             kind: "application/json",
@@ -178,12 +185,13 @@ impl Page {
         }
     }
 
-    fn ok(body: &Value) -> Self {
+    fn ok(body: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, body)
     }
 
     pub(super) fn error(status: StatusCode, what: &str) -> Self {
-        Self::json(status, &json!({ "error": what }))
+        let error = what.to_owned();
+        Self::json(status, &Failure { error })
     }
 
     /// Asks for the token.
@@ -206,6 +214,9 @@ impl Page {
         }
     }
 }
+
+/// What there is of anything before there is a configuration.
+const NOTHING: [(); 0] = [];
 
 /// Longest body of an API call.
 const LONGEST: usize = 1 << 20;
@@ -283,7 +294,10 @@ impl Admin {
         }
         match path {
             _ if !get => Page::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here"),
-            "/livez" => Page::ok(&json!({ "status": "UP" })),
+            "/livez" => Page::ok(&HealthStatus {
+                status: "UP".into(),
+                ..HealthStatus::default()
+            }),
             "/readyz" | "/healthz" | "/health" | "/actuator/health" => {
                 self.ready(query.contains("verbose"))
             }
@@ -302,60 +316,74 @@ impl Admin {
             None => (StatusCode::OK, "UP"),
             Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "OUT_OF_SERVICE"),
         };
-        let mut body = json!({ "status": word });
-        if let Some(reason) = reason {
-            body["reason"] = reason.into();
-        }
-        if verbose {
+        let checks = verbose.then(|| {
             let snapshot = self.state.snapshot();
-            let reload = self.reloader.last().map_or("none", |report| report.result);
-            body["checks"] = json!([
-                { "name": "configuration", "ok": snapshot.is_some() },
-                { "name": "listeners", "ok": reason != Some("starting") },
-                { "name": "not stopping", "ok": snapshot.is_none() || matches!(reason, None | Some("starting")) },
-                { "name": "last reload", "ok": reload != "error", "result": reload },
-            ]);
-        }
+            let reload = self
+                .reloader
+                .last()
+                .map_or("none".into(), |report| report.result);
+            let check = |name: &'static str, ok: bool| NamedCheck {
+                name: name.into(),
+                ok,
+                result: None,
+            };
+            let going = snapshot.is_none() || matches!(reason, None | Some("starting"));
+            vec![
+                check("configuration", snapshot.is_some()),
+                check("listeners", reason != Some("starting")),
+                check("not stopping", going),
+                NamedCheck {
+                    name: "last reload".into(),
+                    ok: reload != "error",
+                    result: Some(reload),
+                },
+            ]
+        });
+        let body = HealthStatus {
+            status: word.into(),
+            reason: reason.map(Into::into),
+            checks,
+        };
         Page::json(status, &body)
     }
 
-    fn info(&self) -> Value {
+    fn info(&self) -> Info {
         let snapshot = self.state.snapshot();
         let started =
             jiff::Timestamp::from_second(self.state.started.as_secs() as i64).unwrap_or_default();
         let uptime = clock::unix_now().saturating_sub(self.state.started);
-        json!({
-            "version": VERSION,
-            "commit": COMMIT,
-            "config_file": self.reloader.path().display().to_string(),
-            "config_hash": snapshot.as_ref().map(|snapshot| snapshot.config.hash.as_str()),
-            "pid": std::process::id(),
-            "started": started.to_string(),
-            "uptime_seconds": uptime.as_secs(),
-            "last_reload": self.reloader.last(),
-            "trial": self.reloader.trial(),
-            "last_upgrade": self.upgrader.last(),
-            "in_flight": self.state.in_flight(),
-            "connections": self.state.admission.open(),
-            "ready": self.state.ready(),
-            "overload": self.state.overload.describe(),
-            "auth_buffer": self.auth_buffer(snapshot.as_deref()),
-            "certificates": snapshot.as_deref().map(certificates),
-            "not_ready": self.state.not_ready(),
-        })
+        Info {
+            version: VERSION.into(),
+            commit: COMMIT.into(),
+            config_file: self.reloader.path().display().to_string(),
+            config_hash: snapshot
+                .as_ref()
+                .map(|snapshot| snapshot.config.hash.clone()),
+            pid: std::process::id(),
+            started: started.to_string(),
+            uptime_seconds: uptime.as_secs(),
+            last_reload: self.reloader.last(),
+            trial: self.reloader.trial(),
+            last_upgrade: self.upgrader.last(),
+            in_flight: self.state.in_flight(),
+            connections: self.state.admission.open(),
+            ready: self.state.ready(),
+            overload: self.state.overload.describe(),
+            auth_buffer: self.auth_buffer(snapshot.as_deref()),
+            certificates: snapshot.as_deref().map(certificates),
+            not_ready: self.state.not_ready().map(Into::into),
+        }
     }
 
     /// Bodies that are kept until it is known who sent them; `None` while no request is signed.
-    fn auth_buffer(&self, snapshot: Option<&Snapshot>) -> Option<Value> {
+    fn auth_buffer(&self, snapshot: Option<&Snapshot>) -> Option<AuthBufferStatus> {
         let config = &snapshot?.config;
         let signed = |auth: &Auth| matches!(auth, Auth::Signature(_));
         let buffer = &self.state.auth_buffer;
-        config.auths.values().any(signed).then(|| {
-            json!({
-                "bytes": buffer.kept(),
-                "most": config.server.auth_buffer,
-                "refused": buffer.refused(),
-            })
+        config.auths.values().any(signed).then(|| AuthBufferStatus {
+            bytes: buffer.kept(),
+            most: config.server.auth_buffer,
+            refused: buffer.refused(),
         })
     }
 
@@ -367,16 +395,14 @@ impl Admin {
             ("GET", ["upstreams"]) => self.upstreams(),
             ("GET", ["limits"]) => Page::ok(&limits_page::limits(&self.state)),
             ("GET", ["config"]) => self.config(),
-            ("GET", ["headroom"]) => {
-                Page::ok(&serde_json::to_value(self.usage.headroom()).unwrap_or_default())
-            }
+            ("GET", ["headroom"]) => Page::ok(&self.usage.headroom()),
             ("POST", ["reload"]) => self.reload(query).await,
             ("POST", ["confirm"]) => match self.reloader.confirm() {
-                Some(report) => Page::ok(&serde_json::to_value(report).unwrap_or_default()),
+                Some(report) => Page::ok(&report),
                 None => Page::error(StatusCode::CONFLICT, "no configuration is on trial"),
             },
             ("GET", ["trial"]) => match self.reloader.trial() {
-                Some(report) => Page::ok(&serde_json::to_value(report).unwrap_or_default()),
+                Some(report) => Page::ok(&report),
                 None => Page::error(StatusCode::NOT_FOUND, "no configuration was on trial"),
             },
             ("POST", ["upgrade"]) => self.upgrade().await,
@@ -434,54 +460,47 @@ impl Admin {
 
     fn routes(&self) -> Page {
         let Some(snapshot) = self.state.snapshot() else {
-            return Page::ok(&json!([]));
+            return Page::ok(&NOTHING);
         };
+        let now = self.state.clock.now();
         let each = snapshot.table.in_match_order().into_iter().map(|index| {
             let (config, runtime) = (&snapshot.table.routes()[index], &*snapshot.routes[index]);
-            let mut entry = describe_route(config, runtime, self.state.clock.now());
-            if let Some(breaker) = &runtime.breaker {
-                entry["breaker"] = describe_breaker(breaker, self.state.clock.now());
+            let breaker = runtime.breaker.as_ref();
+            RouteStatus {
+                route: describe_route(config, runtime, now),
+                breaker: breaker.map(|breaker| describe_breaker(breaker, now)),
+                in_flight: runtime.stats.in_flight.value(),
+                windows: self.state.windows.of(config.name.as_str()),
             }
-            let windows = self.state.windows.of(config.name.as_str());
-            entry["in_flight"] = runtime.stats.in_flight.value().into();
-            entry["last_10s"] = serde_json::to_value(windows.last_10s).unwrap_or_default();
-            entry["last_5m"] = serde_json::to_value(windows.last_5m).unwrap_or_default();
-            entry
         });
-        Page::ok(&Value::Array(each.collect()))
+        Page::ok(&each.collect::<Vec<_>>())
     }
 
     fn upstreams(&self) -> Page {
         let Some(snapshot) = self.state.snapshot() else {
-            return Page::ok(&json!([]));
+            return Page::ok(&NOTHING);
         };
         let now = self.state.clock.now();
         let each = snapshot.pools.values().map(|pool| {
             let endpoints = pool.standings(now).into_iter();
-            let endpoints = endpoints.map(|standing| describe_endpoint(&standing, now));
-            let mut entry = json!({
-                "name": pool.settings().name.as_str(),
-                "balance": pool.settings().balance.name(),
-                "endpoints": endpoints.collect::<Vec<_>>(),
-            });
-            if let Some(places) = describe_places(pool) {
-                entry["concurrency"] = places;
+            let endpoints = endpoints.map(|standing| describe_endpoint(standing, now));
+            UpstreamStatus {
+                name: pool.settings().name.to_string(),
+                balance: pool.settings().balance.name().into(),
+                endpoints: endpoints.collect(),
+                concurrency: describe_places(pool),
+                breaker: pool.breaker().map(|breaker| describe_breaker(breaker, now)),
+                hedge_after_ms: pool
+                    .pace()
+                    .map(|pace| pace.after().map(|after| after.as_secs_f64() * 1000.0)),
             }
-            if let Some(breaker) = pool.breaker() {
-                entry["breaker"] = describe_breaker(breaker, now);
-            }
-            if let Some(pace) = pool.pace() {
-                entry["hedge_after_ms"] =
-                    json!(pace.after().map(|after| after.as_secs_f64() * 1000.0));
-            }
-            entry
         });
-        Page::ok(&Value::Array(each.collect()))
+        Page::ok(&each.collect::<Vec<_>>())
     }
 
     fn config(&self) -> Page {
         let Some(snapshot) = self.state.snapshot() else {
-            return Page::ok(&json!({}));
+            return Page::ok(&BTreeMap::<&str, ()>::new());
         };
         match config::show(&snapshot.sources, &load::environment) {
             Ok(text) => Page::text("application/toml", text),
@@ -496,12 +515,12 @@ impl Admin {
             Some(Err(why)) => return Page::error(StatusCode::BAD_REQUEST, &why),
         };
         let report = self.reloader.reload(confirm).await;
-        outcome(report.map(|report| (report.error.is_none(), serde_json::to_value(report))))
+        outcome(report.as_ref(), |report| report.error.is_none())
     }
 
     async fn upgrade(&self) -> Page {
         let report = self.upgrader.upgrade().await;
-        outcome(report.map(|report| (report.error.is_none(), serde_json::to_value(report))))
+        outcome(report.as_ref(), |report| report.error.is_none())
     }
 
     fn explain(&self, body: &[u8]) -> Page {
@@ -536,74 +555,72 @@ impl Admin {
             return Page::error(StatusCode::NOT_FOUND, "no such endpoint");
         }
         log::info!(upstream = upstream, endpoint = &*endpoint; "endpoint {}", if drained { "drained" } else { "enabled" });
-        Page::ok(
-            &json!({ "upstream": upstream, "endpoint": endpoint, "state": if drained { "drained" } else { "enabled" } }),
-        )
+        Page::ok(&EndpointSet {
+            upstream: upstream.to_owned(),
+            endpoint: endpoint.into_owned(),
+            state: if drained { "drained" } else { "enabled" }.into(),
+        })
     }
 }
 
 /// What clients are shown, and for how long it holds.
-fn certificates(snapshot: &Snapshot) -> Value {
+fn certificates(snapshot: &Snapshot) -> Vec<CertificateStatus> {
     let now = clock::unix_now().as_secs() as i64;
     let of = |(listener, tls): (&ListenerName, &ListenerConfig)| {
         let listener = listener.to_string();
         let each = tls.shown.iter().map(move |shown| {
             let end = jiff::Timestamp::from_second(shown.not_after).unwrap_or_default();
-            json!({
-                "listener": listener,
-                "name": shown.name,
-                "not_after": end.to_string(),
-                "days_left": (shown.not_after - now).div_euclid(86_400),
-            })
+            CertificateStatus {
+                listener: listener.clone(),
+                name: shown.name.clone(),
+                not_after: end.to_string(),
+                days_left: (shown.not_after - now).div_euclid(86_400),
+            }
         });
         each.collect::<Vec<_>>()
     };
-    Value::Array(snapshot.tls.iter().flat_map(of).collect())
+    snapshot.tls.iter().flat_map(of).collect()
 }
 
-fn describe_endpoint(standing: &Standing, now: u64) -> Value {
+fn describe_endpoint(standing: Standing, now: u64) -> EndpointStatus {
     let endpoint = &standing.endpoint;
-    let mut entry = json!({
-        "endpoint": &*endpoint.label,
-        "address": endpoint.address.to_string(),
-        "weight": standing.weight,
-        "effective_weight": (standing.effective * 100.0).round() / 100.0,
-        "backup": standing.backup,
-        "state": endpoint.state(now),
-        "in_flight": endpoint.in_flight.value(),
-        "why": standing.why,
-    });
-    if let Some(score) = &standing.score {
-        entry["score"] = serde_json::to_value(score).unwrap_or_default();
+    EndpointStatus {
+        endpoint: endpoint.label.to_string(),
+        address: endpoint.address.to_string(),
+        weight: standing.weight,
+        effective_weight: (standing.effective * 100.0).round() / 100.0,
+        backup: standing.backup,
+        state: endpoint.state(now).into(),
+        in_flight: endpoint.in_flight.value(),
+        why: standing.why,
+        score: standing.score,
     }
-    entry
 }
 
 /// A route for the API and for `tollgate routes --json`.
-pub fn describe_route(config: &config::Route, runtime: &RouteRuntime, now: u64) -> Value {
+pub fn describe_route(
+    config: &config::Route,
+    runtime: &RouteRuntime,
+    now: u64,
+) -> RouteDescription {
     let upstream = match &runtime.target {
         Target::Forward { pool, .. } => Some(pool.settings().name.to_string()),
         Target::Respond(_) => None,
     };
-    let filters: Vec<&str> = runtime
-        .chain
-        .filters()
-        .iter()
-        .map(|filter| filter.name())
-        .collect();
-    json!({
-        "id": config.name.as_str(),
-        "path": config.path.to_string(),
-        "methods": config.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
-        "hosts": config.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "priority": config.priority,
-        "class": config.class.as_str(),
-        "upstream": upstream,
-        "maintenance": config.maintenance.is_some(),
-        "filters": filters,
-        "location": config.location.to_string(),
-        "policy": policies::describe(runtime, now),
-    })
+    let filters = runtime.chain.filters().iter();
+    RouteDescription {
+        id: config.name.to_string(),
+        path: config.path.to_string(),
+        methods: config.methods.iter().map(ToString::to_string).collect(),
+        hosts: config.hosts.iter().map(ToString::to_string).collect(),
+        priority: config.priority,
+        class: config.class.as_str().into(),
+        upstream,
+        maintenance: config.maintenance.is_some(),
+        filters: filters.map(|filter| filter.name().to_owned()).collect(),
+        location: config.location.to_string(),
+        policy: policies::describe(runtime, now),
+    }
 }
 
 fn decoded(part: &str) -> String {
@@ -612,7 +629,7 @@ fn decoded(part: &str) -> String {
 }
 
 /// What was set, or why not.
-fn done(set: Result<Value, (StatusCode, String)>) -> Page {
+fn done(set: Result<impl Serialize, (StatusCode, String)>) -> Page {
     match set {
         Ok(now) => Page::ok(&now),
         Err((status, why)) => Page::error(status, &why),
@@ -625,15 +642,15 @@ fn confirm(text: &str) -> Result<Duration, String> {
     trial::check_span(span).map(|()| span)
 }
 
-/// How something that was asked for ended, well or not; `None` while the gateway is stopping.
-fn outcome(report: Option<(bool, serde_json::Result<Value>)>) -> Page {
-    let Some((well, report)) = report else {
+/// How something that was asked for ended, `well` or not; `None` while the gateway is stopping.
+fn outcome<R: Serialize>(report: Option<&R>, well: impl Fn(&R) -> bool) -> Page {
+    let Some(report) = report else {
         return Page::error(StatusCode::SERVICE_UNAVAILABLE, "the gateway is stopping");
     };
-    let status = if well {
+    let status = if well(report) {
         StatusCode::OK
     } else {
         StatusCode::UNPROCESSABLE_ENTITY
     };
-    Page::json(status, &report.unwrap_or_default())
+    Page::json(status, report)
 }

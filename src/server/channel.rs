@@ -34,11 +34,11 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the new process says before it serves.
 pub(super) enum Word {
-    /// It could serve.
+    /// The new process could serve.
     Ready,
-    /// It serves.
+    /// The new process serves.
     Serving,
-    /// It cannot.
+    /// The new process cannot serve.
     Failed(String),
 }
 

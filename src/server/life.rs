@@ -64,7 +64,7 @@ pub(super) struct Doors {
     pub closing: watch::Sender<Parting>,
     /// Whether clients are accepted.
     pub public: watch::Sender<Accepting>,
-    /// The same on the admin listener, which is served to the end: a drain is watched through it.
+    /// How the admin listener accepts, which is served to the end: a drain is watched through it.
     pub admin: watch::Sender<Accepting>,
 }
 

@@ -31,7 +31,7 @@ const BACKLOG: i32 = 65_535;
 pub(super) struct Listening {
     /// Name of the listener.
     pub name: ListenerName,
-    /// Its socket.
+    /// Socket of the listener.
     pub socket: BoundSocket,
     /// Connections begin with a TLS handshake.
     pub tls: bool,

@@ -17,7 +17,7 @@ const LARGEST: u64 = 64 << 20;
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Its files, the main one first.
+    /// Files of the configuration, the main one first.
     pub sources: Vec<Source>,
 }
 

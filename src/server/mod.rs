@@ -6,6 +6,7 @@ mod carried;
 mod channel;
 mod descriptors;
 mod first_format;
+mod headroom;
 mod housekeeping;
 mod include;
 mod inherited;
@@ -70,7 +71,7 @@ use upgrade::Upgrader;
 use usage::Usage;
 use worker::{Accepting, Worker};
 
-/// This build: version and commit.
+/// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Commit it was built from; `unknown` outside a repository.
 pub const COMMIT: &str = env!("TOLLGATE_COMMIT");

@@ -58,7 +58,7 @@ impl Manager {
         self.tell("STOPPING=1");
     }
 
-    /// This process is the service from now on, and ready.
+    /// Says that this process is the service from now on, and ready.
     pub(super) fn taking_over(&self) {
         self.tell(&format!("MAINPID={}\nREADY=1", std::process::id()));
     }

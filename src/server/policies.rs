@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
 
+use crate::api::{
+    FallbackStatus, LevelSet, LevelStatus, LevelWanted, MirrorStatus, PolicyStatus, SideSet,
+    SideStatus, Word,
+};
 use crate::gateway::{RouteRuntime, Snapshot, State, Target};
 use crate::primitives::level::Level;
 use crate::primitives::{clock, units};
@@ -14,22 +16,13 @@ use crate::rollout::SideFacts;
 /// Why something was not done.
 type Refused = (StatusCode, String);
 
-/// Body of a call that sets a level.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    level: String,
-    #[serde(default, rename = "for")]
-    span: Option<String>,
-}
-
 /// Longest time for which a level is set; for ever is said by saying nothing.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Sets the level of a route.
-pub(super) fn set_level(state: &State, id: &str, body: &[u8]) -> Result<Value, Refused> {
+pub(super) fn set_level(state: &State, id: &str, body: &[u8]) -> Result<LevelSet, Refused> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
+    let wanted: LevelWanted = serde_json::from_slice(body).map_err(|error| {
         bad(format!(
             "expected {{\"level\": \"lean\", \"for\": \"30m\"}}: {error}"
         ))
@@ -54,7 +47,10 @@ pub(super) fn set_level(state: &State, id: &str, body: &[u8]) -> Result<Value, R
         }
         let now = state.clock.now();
         route.policy.level.set(level, span, now);
-        Ok(json!({ "route": id, "level": route.policy.level.shown(now) }))
+        Ok(LevelSet {
+            route: id.to_owned(),
+            level: route.policy.level.shown(now),
+        })
     })
 }
 
@@ -64,7 +60,7 @@ pub(super) fn set_side(
     id: &str,
     upstream: &str,
     start: bool,
-) -> Result<Value, Refused> {
+) -> Result<SideSet, Refused> {
     with_route(state, id, |route| {
         let sides = route.policy.sides.as_ref();
         let side = sides.and_then(|sides| sides.split.facts().side_of(upstream));
@@ -79,15 +75,18 @@ pub(super) fn set_side(
             side.stop("by an operator", clock::unix_now().as_secs());
             log::warn!(route = id, upstream = upstream; "a side of the split was stopped by an operator");
         }
-        Ok(json!({ "route": id, "side": describe_side(side) }))
+        Ok(SideSet {
+            route: id.to_owned(),
+            side: describe_side(side),
+        })
     })
 }
 
-fn with_route(
+fn with_route<T>(
     state: &State,
     id: &str,
-    then: impl FnOnce(&RouteRuntime) -> Result<Value, Refused>,
-) -> Result<Value, Refused> {
+    then: impl FnOnce(&RouteRuntime) -> Result<T, Refused>,
+) -> Result<T, Refused> {
     let snapshot = state.snapshot();
     let routes = snapshot.iter().flat_map(|snapshot| &snapshot.routes);
     let mut named = routes.filter(|route| route.name.as_str() == id);
@@ -98,48 +97,52 @@ fn with_route(
 }
 
 /// What a route does in bad times and while something new is tried.
-pub(super) fn describe(route: &RouteRuntime, now: u64) -> Value {
+pub(super) fn describe(route: &RouteRuntime, now: u64) -> PolicyStatus {
     let policy = &route.policy;
     let sides = policy.sides.as_ref().map(|sides| {
         let each = sides.split.sides().iter().enumerate();
         let each = each.filter_map(|(index, settings)| {
-            let mut side = describe_side(sides.split.facts().side(index)?);
-            side["weight"] = settings.weight.into();
-            Some(side)
+            Some(SideStatus {
+                weight: Some(settings.weight),
+                ..describe_side(sides.split.facts().side(index)?)
+            })
         });
-        Value::Array(each.collect())
+        each.collect()
     });
     let fallback = policy.fallback.as_ref().map(|fallback| {
         let held = fallback.held();
-        json!({
-            "kinds": fallback.kinds(),
-            "upstream": fallback.upstream(),
-            "kept_answers": held.map(|(answers, _)| answers),
-            "kept_bytes": held.map(|(_, bytes)| bytes),
-        })
+        FallbackStatus {
+            kinds: fallback.kinds().into_iter().map(Word::from).collect(),
+            upstream: fallback.upstream().map(str::to_owned),
+            kept_answers: held.map(|(answers, _)| answers),
+            kept_bytes: held.map(|(_, bytes)| bytes),
+        }
     });
     let mirror = policy.mirror.as_ref().map(|mirror| {
         let settings = mirror.settings();
-        json!({ "upstream": settings.upstream.as_str(), "share": settings.share.fraction() })
+        MirrorStatus {
+            upstream: settings.upstream.to_string(),
+            share: settings.share.fraction(),
+        }
     });
-    let mut level = json!(policy.level.shown(now));
-    if let Some(acts_as) = policy.acts_as() {
-        level["acts_as"] = acts_as.as_str().into();
+    PolicyStatus {
+        level: LevelStatus {
+            acts_as: policy.acts_as().map(|level| level.as_str().into()),
+            ..policy.level.shown(now)
+        },
+        sides,
+        fallback,
+        mirror,
     }
-    json!({
-        "level": level,
-        "sides": sides,
-        "fallback": fallback,
-        "mirror": mirror,
-    })
 }
 
-fn describe_side(side: &SideFacts) -> Value {
-    json!({
-        "upstream": side.upstream().as_str(),
-        "stopped": side.why(),
-        "window": side.behaviour(),
-    })
+fn describe_side(side: &SideFacts) -> SideStatus {
+    SideStatus {
+        upstream: side.upstream().to_string(),
+        stopped: side.why(),
+        window: side.behaviour(),
+        weight: None,
+    }
 }
 
 /// Ends levels whose time is over, tells of those that cannot be had, and compares the sides of splits. Called once a

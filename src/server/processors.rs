@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::observe::Processors;
+use super::headroom::Processors;
 
 /// Ticks a second in which `/proc` counts CPU time: part of the kernel's interface, the same on every Linux we build for.
 const TICKS: u64 = 100;

@@ -11,7 +11,7 @@ use crate::primitives::proxy_header::{self, LONGEST, Malformed};
 /// Why a connection has no usable header.
 #[derive(Debug, Error)]
 pub(super) enum NoHeader {
-    /// It is missing or broken.
+    /// The header is missing or broken.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The connection ended before it did.

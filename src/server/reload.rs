@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use serde::Serialize;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::load::{Host, Loaded, load};
@@ -20,7 +19,8 @@ use super::log_settings_of;
 use super::notify::Manager;
 use super::processors;
 use super::signals::Signals;
-use super::trial::{Trial, TrialReport};
+use super::trial::Trial;
+use crate::api::{ReloadReport, TrialReport, Word};
 use crate::config::{Config, Problem, Problems};
 use crate::gateway::{Snapshot, State};
 use crate::observe::TrialEnd;
@@ -92,24 +92,9 @@ impl Fixed {
     }
 }
 
-/// How a reload ended.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
-    /// `ok` or `error`.
-    pub result: &'static str,
-    /// When, RFC 3339.
-    pub at: String,
-    /// Hash of the configuration in force afterwards.
-    pub config_hash: String,
-    /// Why it failed, one problem a line.
-    pub error: Option<String>,
-    /// Keys that changed but take effect only with an upgrade.
-    pub needs_upgrade: Vec<&'static str>,
-}
-
 /// Somebody who waits for a reload.
 struct Waiting {
-    sender: oneshot::Sender<Report>,
+    sender: oneshot::Sender<ReloadReport>,
     /// The configuration is on trial for so long.
     confirm: Option<Duration>,
 }
@@ -123,7 +108,7 @@ pub(super) struct Reloader {
     manager: Arc<Manager>,
     asked: Notify,
     waiting: Mutex<Vec<Waiting>>,
-    last: Mutex<Option<Report>>,
+    last: Mutex<Option<ReloadReport>>,
     trial: Mutex<Option<Trial>>,
     /// How the last trial ended.
     tried: Mutex<Option<TrialReport>>,
@@ -155,7 +140,7 @@ impl Reloader {
     }
 
     /// Asks for a reload and waits for its end. With `confirm` what is read is on trial for so long.
-    pub(super) async fn reload(&self, confirm: Option<Duration>) -> Option<Report> {
+    pub(super) async fn reload(&self, confirm: Option<Duration>) -> Option<ReloadReport> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().push(Waiting { sender, confirm });
         self.asked.notify_one();
@@ -168,7 +153,7 @@ impl Reloader {
     }
 
     /// How the last reload ended; `None` before the first.
-    pub(super) fn last(&self) -> Option<Report> {
+    pub(super) fn last(&self) -> Option<ReloadReport> {
         self.last.lock().clone()
     }
 
@@ -198,7 +183,7 @@ impl Reloader {
 
     fn end(&self, trial: &Trial, end: TrialEnd) -> TrialReport {
         let report = TrialReport {
-            state: end.label(),
+            state: end.label().into(),
             ..trial.look(&self.state.metrics)
         };
         self.state.metrics.tried(end);
@@ -282,18 +267,18 @@ impl Reloader {
     }
 
     /// Keeps how a reload, or what came of it, ended.
-    fn remember(&self, error: Option<String>, needs_upgrade: Vec<&'static str>) -> Report {
+    fn remember(&self, error: Option<String>, needs_upgrade: Vec<&'static str>) -> ReloadReport {
         let now = clock::unix_now();
         let moment = jiff::Timestamp::from_second(now.as_secs() as i64).unwrap_or_default();
         let snapshot = self.state.snapshot();
-        let report = Report {
-            result: if error.is_none() { "ok" } else { "error" },
+        let report = ReloadReport {
+            result: if error.is_none() { "ok" } else { "error" }.into(),
             at: moment.to_string(),
             config_hash: snapshot
                 .map(|snapshot| snapshot.config.hash.clone())
                 .unwrap_or_default(),
             error,
-            needs_upgrade,
+            needs_upgrade: needs_upgrade.into_iter().map(Word::from).collect(),
         };
         *self.last.lock() = Some(report.clone());
         report

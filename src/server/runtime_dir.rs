@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Name of the admin socket in the directory.
 pub(super) const ADMIN_SOCKET: &str = "admin.sock";
-/// Its name while another process still has the directory.
+/// Name of the socket while another process still has the directory.
 const NEXT: &str = "admin.sock.next";
 /// A second name for it, for the moment in which it may be replaced.
 const ASIDE: &str = "admin.sock.aside";

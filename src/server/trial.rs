@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
+use crate::api::{Behaviour, RouteComparison, TrialReport};
 use crate::gateway::{Snapshot, State};
-use crate::observe::{Behaviour, Metrics, Sums, TrialEnd, worse};
+use crate::observe::{Metrics, Sums, TrialEnd};
+use crate::rollout::worse;
 
 /// Shortest and longest trial.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -28,36 +28,6 @@ pub(super) struct Trial {
     before: HashMap<Arc<str>, Sums>,
     /// What each route had done when the trial began.
     begun: HashMap<Arc<str>, Sums>,
-}
-
-/// How a trial stands, or ended.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct TrialReport {
-    /// `running`, `confirmed`, `worse`, `expired` or `replaced`.
-    pub state: &'static str,
-    /// The configuration on trial.
-    pub config_hash: String,
-    /// The one that is in force again unless this one is confirmed.
-    pub fallback_hash: String,
-    /// Length of the trial in seconds.
-    pub span_seconds: f64,
-    /// What is left of it.
-    pub left_seconds: f64,
-    /// Routes with traffic, before and since.
-    pub routes: Vec<Compared>,
-    /// What got clearly worse, with the route's name.
-    pub worse: Vec<String>,
-}
-
-/// One route in the minute before and since the trial began.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Compared {
-    /// Its name.
-    pub route: String,
-    /// The minute before.
-    pub before: Behaviour,
-    /// Since.
-    pub since: Behaviour,
 }
 
 /// Whether a trial may take so long.
@@ -110,13 +80,15 @@ impl Trial {
             let what = worse(before, since).into_iter();
             found.extend(what.map(|what| format!("{route}: {what}")));
         }
-        let compared = routes.into_iter().map(|(route, (before, since))| Compared {
-            route: route.to_string(),
-            before: Behaviour::from(&before),
-            since: Behaviour::from(&since),
-        });
+        let compared = routes
+            .into_iter()
+            .map(|(route, (before, since))| RouteComparison {
+                route: route.to_string(),
+                before: Behaviour::from(&before),
+                since: Behaviour::from(&since),
+            });
         TrialReport {
-            state: TrialEnd::RUNNING,
+            state: TrialEnd::RUNNING.into(),
             config_hash: self.hash.clone(),
             fallback_hash: self.fallback.config.hash.clone(),
             span_seconds: self.span.as_secs_f64(),

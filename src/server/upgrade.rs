@@ -20,7 +20,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use command_fds::{CommandFdExt, FdMapping};
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -31,6 +30,7 @@ use super::inherited::CHANNEL;
 use super::life::Doors;
 use super::listeners::Shared;
 use super::runtime_dir::RuntimeDir;
+use crate::api::UpgradeReport;
 use crate::gateway::State;
 use crate::primitives::clock;
 
@@ -41,21 +41,6 @@ const CHECK: Duration = Duration::from_secs(20);
 const START: Duration = Duration::from_secs(20);
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
-/// How an upgrade ended.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
-    /// `ok` or `error`.
-    pub result: &'static str,
-    /// When, RFC 3339.
-    pub at: String,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// The process that serves now.
-    pub pid: u32,
-    /// What the new binary calls itself, once it was asked.
-    pub version: Option<String>,
-}
-
 /// Starts successors on request.
 pub(super) struct Upgrader {
     program: PathBuf,
@@ -65,9 +50,9 @@ pub(super) struct Upgrader {
     /// Emptied when accepting ends: a socket is closed only with its last descriptor.
     sockets: Mutex<Vec<Shared>>,
     asked: Notify,
-    waiting: Mutex<Vec<oneshot::Sender<Report>>>,
+    waiting: Mutex<Vec<oneshot::Sender<UpgradeReport>>>,
     answering: AtomicUsize,
-    last: Mutex<Option<Report>>,
+    last: Mutex<Option<UpgradeReport>>,
 }
 
 impl Upgrader {
@@ -92,7 +77,7 @@ impl Upgrader {
     }
 
     /// Asks for an upgrade and waits for its end. `None` when the process is stopping instead.
-    pub(super) async fn upgrade(&self) -> Option<Report> {
+    pub(super) async fn upgrade(&self) -> Option<UpgradeReport> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().push(sender);
         self.asked.notify_one();
@@ -110,7 +95,7 @@ impl Upgrader {
     }
 
     /// How the last upgrade ended; `None` before the first.
-    pub(super) fn last(&self) -> Option<Report> {
+    pub(super) fn last(&self) -> Option<UpgradeReport> {
         self.last.lock().clone()
     }
 
@@ -137,8 +122,8 @@ impl Upgrader {
         let mut version = None;
         let outcome = self.attempt(doors, &mut version).await;
         let moment = jiff::Timestamp::from_second(clock::unix_now().as_secs() as i64);
-        let report = Report {
-            result: if outcome.is_ok() { "ok" } else { "error" },
+        let report = UpgradeReport {
+            result: if outcome.is_ok() { "ok" } else { "error" }.into(),
             at: moment.unwrap_or_default().to_string(),
             error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             pid: *outcome.as_ref().unwrap_or(&std::process::id()),

@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::headroom::{Reading, Readings};
 use super::processors::{self, kernel};
+use crate::api::Headroom;
 use crate::gateway::State;
-use crate::observe::{Headroom, Reading, Readings};
 use crate::primitives::clock::{Clock, nanos};
 
 /// Between two beats of a worker: enough of them that one meets a stall that lasts.

@@ -166,7 +166,7 @@ pub(super) struct Gate {
     pub admission: Arc<Admission>,
     /// Counts.
     pub stats: Arc<ListenerStats>,
-    /// Its name in the configuration; the admin listener has none.
+    /// Name of the listener in the configuration; the admin listener has none.
     pub listener: Option<ListenerName>,
     /// Connections begin with a TLS handshake.
     pub tls: bool,

@@ -45,7 +45,7 @@ impl Chooser {
         chooser
     }
 
-    /// Those for `name`, lower case. A wildcard stands for one label (RFC 6125 §6.4.3).
+    /// Certificates for `name`, lower case. A wildcard stands for one label (RFC 6125 §6.4.3).
     fn find(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         let named = name.and_then(|name| {
             let parent = || name.split_once('.').map(|(_, parent)| parent);

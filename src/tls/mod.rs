@@ -80,9 +80,9 @@ pub const HTTP2: &[u8] = b"h2";
 /// What becomes of a certificate that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// It is a problem: something better is in force, or can still be put in place.
+    /// An expired certificate is a problem: something better is in force, or can still be put in place.
     Refused,
-    /// It is served with a warning: the alternative is no gateway at all.
+    /// An expired certificate is served with a warning: the alternative is no gateway at all.
     Served,
 }
 

@@ -44,7 +44,7 @@ pub struct CorsFilter {
 enum Origins {
     /// Every origin gets the same answer.
     Any(Grant),
-    /// These, each with its own answer. There are few, so they are simply compared.
+    /// Listed origins, each with its own answer. There are few, so they are simply compared.
     Listed(Vec<Grant>, Vec<Under>),
 }
 
@@ -62,7 +62,7 @@ struct Under {
 enum Granted<'g> {
     /// The answer is prepared.
     Listed(&'g Grant),
-    /// It names the origin that asks.
+    /// The answer names the origin that asks.
     Under(&'g Under),
 }
 

@@ -42,7 +42,7 @@ pub struct Endpoint {
 /// What is known of an endpoint that does not simply take requests, on its way to another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownEndpoint {
-    /// Its upstream.
+    /// Name of the upstream.
     pub upstream: String,
     /// As configured.
     pub label: String,

@@ -129,9 +129,9 @@ async fn check(probe: &Probe, address: &Address, limit: Duration) -> Result<(), 
 
 /// How an endpoint is checked. One for each: an answer may tell something about it beside its status.
 enum Probe {
-    /// It takes a connection.
+    /// The endpoint takes a connection.
     Connect(Box<TcpHealthCheck>),
-    /// It answers well.
+    /// The endpoint answers well.
     Ask(Box<Question>),
 }
 

@@ -130,12 +130,12 @@ impl Live {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// It joins others that are serving, and has to warm up as one that comes back.
+    /// Lets the endpoint join others that are serving: it has to warm up as one that comes back.
     pub(super) fn joins(&self) {
         self.was_out.store(true, Ordering::Relaxed);
     }
 
-    /// It is put aside as an outlier: says for the how many-th time, as far as that is not forgiven.
+    /// Counts an outlier that is put aside: says for the how many-th time, as far as that is not forgiven.
     pub(super) fn ejected(&self) -> u32 {
         self.failed_in_a_row.store(0, Ordering::Relaxed);
         let times = self.ejections.load(Ordering::Relaxed).saturating_add(1);

@@ -30,7 +30,7 @@ pub(super) struct Members {
 /// Primaries or backups, as far as they are used now.
 pub(super) struct Side {
     pub(super) rotation: Rotation,
-    /// Their places in [`Members::all`], in order.
+    /// Places of the members in [`Members::all`], in order.
     pub(super) list: Box<[u32]>,
     /// The share of each place, as a part of the mean of those in `list`; 0 for all others.
     pub(super) shares: Box<[f32]>,

@@ -33,7 +33,6 @@ pub use pace::Pace;
 pub use peer::{PeerTemplate, TlsError};
 pub use pool::{Outcome, Pool, Standing, Wish};
 pub use resolve::Names;
-pub use score::Scored;
 pub use sticky::{Stay, StickyCookie};
 
 use std::sync::Arc;

@@ -99,7 +99,7 @@ pub(super) struct Comparison {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
     pub(super) tally: Tally,
-    /// It was usable at both ends.
+    /// Whether the endpoint was usable at both ends.
     pub(super) whole: bool,
 }
 

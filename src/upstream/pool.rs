@@ -72,9 +72,9 @@ pub struct Wish<'w> {
 /// How a try ended, as far as it tells something about the endpoint. A client that leaves tells nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It answered.
+    /// The endpoint answered.
     Good,
-    /// It could not be reached, broke off, took too long, or answered with a status that is tried again.
+    /// The endpoint could not be reached, broke off, took too long, or answered with a status that is tried again.
     Bad,
 }
 
@@ -119,7 +119,7 @@ impl Pool {
         pool.with_breaker(None)
     }
 
-    /// Its breaker is that of an earlier configuration, if that had the same settings.
+    /// Keeps the breaker of an earlier configuration, if that had the same settings.
     fn with_breaker(mut self, known: Option<&Arc<Breaker>>) -> Self {
         self.breaker = self.settings.breaker.as_ref().map(|rule| {
             let guarded = Guarded::Upstream(self.settings.name.to_string());
@@ -148,8 +148,8 @@ impl Pool {
         self.with_breaker(earlier.breaker.as_ref())
     }
 
-    /// It comes into force in place of `earlier` ones, or comes back, being one of them: endpoints are used by its settings
-    /// from now on. Those that none of them had join the others, and warm up.
+    /// Puts the pool in force in place of `earlier` ones, or back, being one of them: endpoints are used by its
+    /// settings from now on. Those that none of them had join the others, and warm up.
     pub fn begin(&self, earlier: &[&Self], now: u64) {
         self.in_force.store(true, Ordering::Relaxed);
         let members = self.members.load_full();
@@ -166,7 +166,7 @@ impl Pool {
         self.reorder(now);
     }
 
-    /// It is no longer in force. What it serves still is served to its end.
+    /// Takes the pool out of force. What it serves still is served to its end.
     pub fn end(&self) {
         self.in_force.store(false, Ordering::Relaxed);
     }
@@ -179,7 +179,7 @@ impl Pool {
             .any(|host| !resolved.contains_key(*host))
     }
 
-    /// Its settings.
+    /// Settings of the upstream.
     pub fn settings(&self) -> &Upstream {
         &self.settings
     }
@@ -216,7 +216,7 @@ impl Pool {
         }
     }
 
-    /// Its circuit breaker.
+    /// Circuit breaker of the upstream.
     pub fn breaker(&self) -> Option<&Arc<Breaker>> {
         self.breaker.as_ref()
     }
@@ -226,7 +226,7 @@ impl Pool {
         self.pace.as_deref()
     }
 
-    /// Its counts.
+    /// Counts of the upstream.
     pub fn stats(&self) -> &UpstreamStats {
         &self.stats
     }

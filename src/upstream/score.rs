@@ -7,54 +7,14 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-
 use super::live::Sums;
+use crate::api::{EndpointFigures, EndpointScore, WeightReason};
 use crate::primitives::address::Address;
-
-/// What was seen of an endpoint in about the last two seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Figures {
-    /// Answers a second.
-    pub qps: f64,
-    /// Requests in flight.
-    pub in_flight: u64,
-    /// Mean time to the first byte; `None` without an answer.
-    pub first_byte_ms: Option<f64>,
-    /// Share of answers that failed.
-    pub error_ratio: f64,
-    /// Load that the endpoint reported, 1 being all it can do.
-    pub load: Option<f64>,
-}
-
-/// Why a weight is lowered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Reason {
-    /// The figure: `first_byte`, `errors`, `in_flight`, `load` or `qps`.
-    pub figure: &'static str,
-    /// By what it multiplies the weight.
-    pub factor: f64,
-    /// In words.
-    pub text: String,
-}
-
-/// What an endpoint's weight is multiplied by, and why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Scored {
-    /// In force.
-    pub factor: f64,
-    /// Where it goes.
-    pub target: f64,
-    /// What was seen.
-    pub figures: Figures,
-    /// What lowers it.
-    pub reasons: Vec<Reason>,
-}
 
 /// What is read of an endpoint each time.
 pub(super) struct Seen {
     pub(super) address: Address,
-    /// Its configured weight.
+    /// Configured weight of the endpoint.
     pub(super) weight: f64,
     pub(super) sums: Sums,
     pub(super) in_flight: u64,
@@ -76,7 +36,7 @@ struct Known {
     answered: f64,
     failed: f64,
     first_byte: f64,
-    scored: Scored,
+    scored: EndpointScore,
 }
 
 /// Most that a weight falls in one step, and most that it rises.
@@ -108,7 +68,7 @@ impl Scores {
             let known = known.or_insert_with(|| Known::at(seen));
             known.add(seen, seconds);
         }
-        let figures: Vec<(Figures, f64, f64)> = seen
+        let figures: Vec<(EndpointFigures, f64, f64)> = seen
             .iter()
             .map(|seen| {
                 let scored = &self.known[&seen.address].scored;
@@ -117,13 +77,13 @@ impl Scores {
             .collect();
         for (seen, reasons) in seen.iter().zip(judge(&figures)) {
             if let Some(known) = self.known.get_mut(&seen.address) {
-                known.scored.turn(reasons, least);
+                turn(&mut known.scored, reasons, least);
             }
         }
         true
     }
 
-    pub(super) fn of(&self, address: &Address) -> Option<&Scored> {
+    pub(super) fn of(&self, address: &Address) -> Option<&EndpointScore> {
         self.known.get(address).map(|known| &known.scored)
     }
 }
@@ -135,10 +95,10 @@ impl Known {
             answered: 0.0,
             failed: 0.0,
             first_byte: 0.0,
-            scored: Scored {
+            scored: EndpointScore {
                 factor: seen.factor,
                 target: seen.factor,
-                ..Scored::default()
+                ..EndpointScore::default()
             },
         }
     }
@@ -150,7 +110,7 @@ impl Known {
         self.failed = self.failed / 2.0 + new.failed as f64;
         self.first_byte = self.first_byte / 2.0 + new.first_byte as f64;
         let heard = self.answered >= 0.5;
-        self.scored.figures = Figures {
+        self.scored.figures = EndpointFigures {
             qps: new.answered as f64 / seconds,
             in_flight: seen.in_flight,
             first_byte_ms: heard.then(|| self.first_byte / self.answered / 1e6),
@@ -164,27 +124,27 @@ impl Known {
     }
 }
 
-impl Scored {
-    fn turn(&mut self, reasons: Vec<Reason>, least: f64) {
-        let product: f64 = reasons.iter().map(|reason| reason.factor).product();
-        self.target = product.clamp(least, 1.0);
-        self.factor = self
-            .target
-            .clamp(self.factor / FALL, self.factor * RISE)
-            .clamp(least, 1.0);
-        self.reasons = reasons;
-    }
+/// Moves a score towards what `reasons` ask for, `least` at worst.
+fn turn(score: &mut EndpointScore, reasons: Vec<WeightReason>, least: f64) {
+    let product: f64 = reasons.iter().map(|reason| reason.factor).product();
+    score.target = product.clamp(least, 1.0);
+    score.factor = score
+        .target
+        .clamp(score.factor / FALL, score.factor * RISE)
+        .clamp(least, 1.0);
+    score.reasons = reasons;
 }
 
 /// What lowers the weight of each: `(figures, weight, factor in force)`.
-fn judge(all: &[(Figures, f64, f64)]) -> Vec<Vec<Reason>> {
+fn judge(all: &[(EndpointFigures, f64, f64)]) -> Vec<Vec<WeightReason>> {
     let first_byte = middle(all.iter().filter_map(|(seen, ..)| seen.first_byte_ms));
     let errors = middle(all.iter().map(|(seen, ..)| seen.error_ratio));
     let load = middle(all.iter().filter_map(|(seen, ..)| seen.load));
     let weights: f64 = all.iter().map(|(_, weight, _)| weight).sum();
     let mean_weight = weights / all.len().max(1) as f64;
-    let per_weight =
-        |(seen, weight, _): &(Figures, f64, f64)| seen.in_flight as f64 * mean_weight / weight;
+    let per_weight = |(seen, weight, _): &(EndpointFigures, f64, f64)| {
+        seen.in_flight as f64 * mean_weight / weight
+    };
     let in_flight = middle(all.iter().map(per_weight));
     let qps: f64 = all.iter().map(|(seen, ..)| seen.qps).sum();
     let expected: f64 = all.iter().map(|(_, weight, factor)| weight * factor).sum();
@@ -212,11 +172,11 @@ fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
     Some(values[at])
 }
 
-fn slow(took: Option<f64>, middle: Option<f64>) -> Option<Reason> {
+fn slow(took: Option<f64>, middle: Option<f64>) -> Option<WeightReason> {
     let (took, middle) = (took?, middle?);
     let ratio = (middle + JITTER) / (took + JITTER);
-    (ratio * ALIKE < 1.0).then(|| Reason {
-        figure: "first_byte",
+    (ratio * ALIKE < 1.0).then(|| WeightReason {
+        figure: "first_byte".into(),
         factor: ratio * ratio,
         text: format!(
             "first byte after {took:.1} ms, the middle of the upstream is {middle:.1} ms"
@@ -224,10 +184,10 @@ fn slow(took: Option<f64>, middle: Option<f64>) -> Option<Reason> {
     })
 }
 
-fn failing(ratio: f64, middle: Option<f64>) -> Option<Reason> {
+fn failing(ratio: f64, middle: Option<f64>) -> Option<WeightReason> {
     let middle = middle?;
-    (ratio > middle + USUAL_ERRORS).then(|| Reason {
-        figure: "errors",
+    (ratio > middle + USUAL_ERRORS).then(|| WeightReason {
+        figure: "errors".into(),
         factor: (1.0 - (ratio - middle)).powi(4),
         text: format!(
             "{:.1} % of its answers fail, the middle of the upstream is {:.1} %",
@@ -237,20 +197,20 @@ fn failing(ratio: f64, middle: Option<f64>) -> Option<Reason> {
     })
 }
 
-fn crowded(waiting: f64, middle: Option<f64>) -> Option<Reason> {
+fn crowded(waiting: f64, middle: Option<f64>) -> Option<WeightReason> {
     let usual = middle? * 2.0 + USUAL_IN_FLIGHT;
-    (waiting > usual).then(|| Reason {
-        figure: "in_flight",
+    (waiting > usual).then(|| WeightReason {
+        figure: "in_flight".into(),
         factor: usual / waiting,
         text: format!("{waiting:.0} requests wait for it by its weight, {usual:.0} are usual here"),
     })
 }
 
-fn loaded(load: Option<f64>, middle: Option<f64>) -> Option<Reason> {
+fn loaded(load: Option<f64>, middle: Option<f64>) -> Option<WeightReason> {
     let (load, middle) = (load?, middle?);
     let room = |load: f64| (1.0 + LOAD_REST - load).max(LOAD_REST / 2.0);
-    (load > middle + LOAD_REST).then(|| Reason {
-        figure: "load",
+    (load > middle + LOAD_REST).then(|| WeightReason {
+        figure: "load".into(),
         factor: (room(load) / room(middle)).min(1.0),
         text: format!(
             "it reports a load of {:.0} %, the middle of the upstream is {:.0} %",
@@ -261,10 +221,10 @@ fn loaded(load: Option<f64>, middle: Option<f64>) -> Option<Reason> {
 }
 
 /// More comes to it than its weight asks for: clients that stay with it, or further tries.
-fn busy(qps: f64, expected: f64) -> Option<Reason> {
+fn busy(qps: f64, expected: f64) -> Option<WeightReason> {
     let ratio = qps / expected.max(1.0);
-    (ratio > 1.5 && qps > 5.0).then(|| Reason {
-        figure: "qps",
+    (ratio > 1.5 && qps > 5.0).then(|| WeightReason {
+        figure: "qps".into(),
         factor: (1.5 / ratio).max(0.5),
         text: format!(
             "{qps:.0} requests a second come to it, by its weight it would be {expected:.0}"
@@ -361,7 +321,7 @@ mod tests {
 
         fn why(&self, index: u8) -> String {
             let scored = self.scores.of(&address(index)).expect("known");
-            let each = scored.reasons.iter().map(|reason| reason.figure);
+            let each = scored.reasons.iter().map(|reason| &*reason.figure);
             each.collect::<Vec<_>>().join(" ")
         }
     }

@@ -62,7 +62,7 @@ impl StickyCookie {
         }
     }
 
-    /// Its name.
+    /// Name of the cookie.
     pub fn name(&self) -> &str {
         &self.settings.cookie
     }

@@ -31,7 +31,7 @@ mod request;
 mod threads;
 mod upstreams;
 
-use tollgate::{config, filter};
+use tollgate::{api, config, filter};
 
 /// Each model with its name.
 const MODELS: [(&str, fn()); 14] = [

@@ -21,7 +21,7 @@ use crate::primitives::secret::Secret;
 
 /// A set, as far as it serves.
 pub(super) struct KeySet {
-    /// Those that serve.
+    /// Keys that serve.
     pub(super) keys: Vec<Key>,
     /// What is to be said of each of the others.
     pub(super) unused: Vec<String>,

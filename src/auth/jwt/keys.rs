@@ -23,7 +23,7 @@ pub(super) struct Key {
     kid: Option<String>,
     /// The key itself.
     pub(super) decoding: DecodingKey,
-    /// Its algorithms and the claims that must be there.
+    /// Algorithms the key is good for, and the claims that must be there.
     pub(super) validation: Validation,
 }
 

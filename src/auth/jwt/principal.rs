@@ -11,7 +11,7 @@ use crate::primitives::AuthName;
 pub(super) struct Naming {
     /// The `[auth.NAME]`.
     pub(super) auth: AuthName,
-    /// The same as a header value.
+    /// The name of the `[auth.NAME]` as a header value.
     pub(super) header: Option<HeaderValue>,
     /// Claims that are headers upstream.
     pub(super) forward: Vec<(String, HeaderName)>,

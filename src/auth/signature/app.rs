@@ -21,7 +21,7 @@ use crate::primitives::ranges::AddressRanges;
 pub(super) struct App {
     /// What verifies it.
     pub(super) key: AppKey,
-    /// Its part of the nonce store.
+    /// The app's part of the nonce store.
     pub(super) share: Arc<Share>,
     /// Who it is, the same for every request.
     pub(super) principal: Arc<Principal>,

@@ -60,7 +60,7 @@ trait Proof {
     /// The application it names.
     fn app(&self) -> &str;
 
-    /// Its nonce, well formed.
+    /// The nonce of the request, well formed.
     fn nonce(&self) -> &str;
 
     /// Whether its time stamp counts now.

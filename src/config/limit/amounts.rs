@@ -46,7 +46,7 @@ pub(in crate::config) struct RawLimitUse {
     /// Amounts of its own, counted apart from other routes.
     #[serde(flatten)]
     amounts: RawAmounts,
-    /// The same for callers of a tier.
+    /// Amounts for callers of a tier, in place of the others.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tiers: BTreeMap<String, RawAmounts>,
 }
@@ -76,7 +76,7 @@ impl RawAmounts {
         self.given().iter().all(|(_, given, _)| !given)
     }
 
-    /// These, and of `base` what they leave open.
+    /// Amounts of `self`, and of `base` what they leave open.
     pub(super) fn over(&self, base: &Self) -> Self {
         Self {
             rate: self.rate.clone().or_else(|| base.rate.clone()),

@@ -186,7 +186,7 @@ pub enum Algorithm {
     Quota {
         /// Requests in a window; at least 1.
         most: u64,
-        /// Its windows.
+        /// Windows of the calendar.
         calendar: Calendar,
         /// Keys remembered.
         capacity: u32,
@@ -231,7 +231,7 @@ impl Algorithm {
 /// A limit, validated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
-    /// Its name.
+    /// The name of the `[limit.NAME]`.
     pub name: LimitName,
     /// The route that has amounts of its own, and counts apart from others.
     pub route: Option<RouteName>,
@@ -239,7 +239,7 @@ pub struct Limit {
     pub key: LimitKey,
     /// How it counts.
     pub algorithm: Algorithm,
-    /// The same for callers of a tier.
+    /// What counts for callers of a tier, in place of the others.
     pub tiers: Vec<(String, Algorithm)>,
     /// What happens to a request without the key.
     pub on_missing_key: OnMissingKey,

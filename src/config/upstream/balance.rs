@@ -29,7 +29,7 @@ pub enum Balance {
     LeastConnections,
     /// Of two the one that answers sooner.
     PeakEwma,
-    /// The same for the same key.
+    /// One endpoint for one key, as long as it is there.
     ConsistentHash {
         /// What the key is.
         on: HashOn,

@@ -98,7 +98,7 @@ pub struct Breaker {
 /// The calls that a breaker looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerWindow {
-    /// Those of the last while.
+    /// Calls of the last while.
     Time(Duration),
     /// The last so many; at least 1.
     Calls(u32),
@@ -113,7 +113,7 @@ pub struct Failures {
     pub reset: bool,
     /// The answer took too long.
     pub timeout: bool,
-    /// These statuses.
+    /// Statuses that are failures.
     pub statuses: Vec<u16>,
 }
 

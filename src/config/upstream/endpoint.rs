@@ -16,7 +16,7 @@ use crate::primitives::address::Address;
 pub(super) struct RawEndpoint {
     /// Host and port, or a Unix socket, as "unix:/run/users.sock".
     address: String,
-    /// Its share of requests.
+    /// Share of the requests that the endpoint gets.
     #[serde(default = "one")]
     weight: u32,
     /// Used only when no primary is usable.
@@ -33,7 +33,7 @@ fn one() -> u32 {
 pub struct Endpoint {
     /// Where it is.
     pub address: EndpointAddress,
-    /// Its share.
+    /// Share of the requests that the endpoint gets.
     pub weight: NonZeroU32,
     /// Whether it is used only when no primary is usable.
     pub backup: bool,

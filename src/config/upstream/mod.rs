@@ -68,7 +68,7 @@ pub(super) struct RawUpstream {
     /// A client stays with its endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     sticky: Option<RawSticky>,
-    /// Its addresses.
+    /// Addresses of the upstream.
     endpoints: Vec<RawEndpoint>,
     /// HTTP version spoken to it: "1.1", or "2", which gRPC needs; over TLS by agreement, else by prior knowledge.
     http_version: String,
@@ -144,9 +144,9 @@ impl Default for RawUpstream {
 /// How large the head of an answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Its bytes, from the status line to the empty line.
+    /// Bytes of the head, from the status line to the empty line.
     pub bytes: usize,
-    /// Its fields.
+    /// Fields of the head.
     pub fields: usize,
 }
 
@@ -157,13 +157,13 @@ const HEAD_FIELDS: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// `[upstream.NAME]`, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
-    /// Its name.
+    /// The name of the `[upstream.NAME]`.
     pub name: UpstreamName,
     /// How one of them is chosen.
     pub balance: Balance,
     /// A client stays with its endpoint.
     pub sticky: Option<Sticky>,
-    /// Its endpoints; at least one.
+    /// Endpoints of the upstream; at least one.
     pub endpoints: Vec<Endpoint>,
     /// HTTP/2 is spoken to them.
     pub http2: bool,

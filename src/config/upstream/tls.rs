@@ -19,7 +19,7 @@ pub(super) struct RawUpstreamTls {
     /// Our certificate chain, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     cert: Option<String>,
-    /// Its key, PEM.
+    /// Private key of the certificate, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! HTTP/1 towards the client, read strictly and written by ourselves.
 //!
-//! Where two parsers could disagree (attacks.md §1) a message is refused: the head is judged as raw bytes, the body is
+//! Where two parsers could disagree about where a message ends, it is refused: the head is judged as raw bytes, the body is
 //! followed byte by byte.
 
 pub(super) mod answer;

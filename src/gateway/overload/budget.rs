@@ -32,7 +32,7 @@ pub(super) struct Seen {
     pub(super) lateness: f64,
     /// Requests that came in.
     pub(super) asked: ByClass<u32>,
-    /// Those of them that were let in.
+    /// Requests among them that were let in.
     pub(super) let_in: u32,
     /// The time they came in.
     pub(super) during: Duration,
@@ -42,7 +42,7 @@ pub(super) struct Seen {
 const DOWN: (f64, f64) = (0.6, 0.95);
 const UP: f64 = 0.03;
 const MOST_UP: f64 = 1.3;
-/// This much of a storm is none any more.
+/// How much of a storm is none any more.
 const CALM: f64 = 0.7;
 /// On time, clearly.
 const ON_TIME: f64 = 0.5;

@@ -14,9 +14,9 @@ pub(super) mod shedding;
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 
 pub(super) use self::doorstep::{Met, meet};
+use self::shedding::by_class;
 pub(super) use self::shedding::Entered;
 pub use self::shedding::{Overload, ShedLevel};
 use super::auth_buffer;
@@ -24,11 +24,11 @@ use super::ctx::Ctx;
 use super::failure;
 use super::route_runtime::{RouteRuntime, Target};
 use super::session::read_error;
+use crate::api::{KeptFrom, PlacesStatus};
 use crate::config::{self, Class};
 use crate::filter::{Reason, Refusal};
 use crate::observe::overload::ShedCause;
 use crate::upstream::{Place, Pool};
-
 /// What a request holds while it is served. Dropping it gives all of it back.
 #[derive(Default)]
 pub(super) struct Held {
@@ -194,7 +194,7 @@ pub(super) fn explain(
     Some((words, cause.map(refusal)))
 }
 
-/// The same for the door of an upstream.
+/// What the door of an upstream would say, in words.
 pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
@@ -214,26 +214,25 @@ pub(super) fn explain_places(pool: &Pool, class: Class) -> Option<String> {
 }
 
 /// The places of an upstream, for people and programs who ask.
-pub fn describe_places(pool: &Pool) -> Option<Value> {
+pub fn describe_places(pool: &Pool) -> Option<PlacesStatus> {
     let gate = pool.gate()?;
     let [_, in_flight, queued] = gate.counts().now();
-    let shed = Class::ALL.map(|class| (class.as_str(), gate.counts().shed.of(class)));
     let adaptive = matches!(
         gate.settings().limit,
         config::ConcurrencyLimit::Adaptive { .. }
     );
-    Some(json!({
-        "limit": gate.limit(),
-        "adaptive": adaptive,
-        "unloaded_ms": gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
-        "in_flight": in_flight,
-        "kept_from": {
-            "normal": gate.kept_from(Class::Normal),
-            "sheddable": gate.kept_from(Class::Sheddable),
+    Some(PlacesStatus {
+        limit: gate.limit(),
+        adaptive,
+        unloaded_ms: gate.unloaded().map(|latency| latency.as_secs_f64() * 1e3),
+        in_flight,
+        kept_from: KeptFrom {
+            normal: gate.kept_from(Class::Normal),
+            sheddable: gate.kept_from(Class::Sheddable),
         },
-        "queued": queued,
-        "queue": gate.settings().queue,
-        "refusing": gate.is_shedding(),
-        "refused": shed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-    }))
+        queued,
+        queue: gate.settings().queue,
+        refusing: gate.is_shedding(),
+        refused: by_class(&gate.counts().shed),
+    })
 }

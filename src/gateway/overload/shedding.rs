@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 
 use super::budget::{Budget, ByClass, Seen};
+use crate::api::{ClassCounts, OverloadStatus};
 use crate::config::{self, Class};
-use crate::observe::overload::{OverloadStats, ShedCause};
+use crate::observe::overload::{OverloadStats, ShedCause, ShedCounts};
 use crate::primitives::clock::nanos;
 
 /// How much of what is allowed a class may use, in percent: the last tenths are kept for what matters more.
@@ -156,14 +156,13 @@ impl Overload {
     }
 
     /// For people and programs who ask.
-    pub fn describe(&self) -> Value {
-        let shed = Class::ALL.map(|class| (class.as_str(), self.stats.shed.of(class)));
-        json!({
-            "refused_now": self.level().as_str(),
-            "in_flight": self.stats.in_flight.load(Relaxed),
-            "lag_ms": self.stats.lag.load(Relaxed) as f64 / 1e6,
-            "refused": shed.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-        })
+    pub fn describe(&self) -> OverloadStatus {
+        OverloadStatus {
+            refused_now: self.level().as_str().into(),
+            in_flight: self.stats.in_flight.load(Relaxed),
+            lag_ms: self.stats.lag.load(Relaxed) as f64 / 1e6,
+            refused: by_class(&self.stats.shed),
+        }
     }
 
     fn workers(&self) -> impl Iterator<Item = &Worker> {
@@ -260,5 +259,14 @@ impl Worker {
             self.let_in.fetch_add(1, Relaxed);
         }
         let_in
+    }
+}
+
+/// What was refused, by class.
+pub(super) fn by_class(counts: &ShedCounts) -> ClassCounts {
+    ClassCounts {
+        critical: counts.of(Class::Critical),
+        normal: counts.of(Class::Normal),
+        sheddable: counts.of(Class::Sheddable),
     }
 }

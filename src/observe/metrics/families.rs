@@ -1,4 +1,4 @@
-//! Every metric family on one page: name, kind, help and labels (contract §9). Labels are configured names and enums, never
+//! Every metric family on one page: name, kind, help and labels. Labels are configured names and enums, never
 //! anything a client sent.
 
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! The same endpoint for the same key, with a bound on what one endpoint takes.
+//! One endpoint for one key, with a bound on what one endpoint takes.
 //!
 //! Keys fall into slots, and each slot belongs to the endpoint that wins it by weighted rendezvous hashing: a member that
 //! leaves gives away its own slots and moves no other, and shares are even to a hundredth, which a ring of a few hundred

@@ -58,7 +58,7 @@ pub struct Breaker {
 struct Trial {
     /// Calls that may still begin.
     left: u32,
-    /// Those that have finished.
+    /// Trial calls that have finished.
     finished: Figures,
 }
 
@@ -81,7 +81,7 @@ pub enum Ending {
 /// What a breaker is like at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Its state.
+    /// State of the breaker.
     pub state: BreakerState,
     /// The calls that decide about the next state.
     pub figures: Figures,

@@ -11,9 +11,9 @@ use crate::upstream::ring::Ring;
 pub struct Figures {
     /// All of them.
     pub calls: u64,
-    /// Those that failed.
+    /// Calls that failed.
     pub failed: u64,
-    /// Those that were slow.
+    /// Calls that were slow.
     pub slow: u64,
 }
 
@@ -62,7 +62,7 @@ impl Window {
         }
     }
 
-    /// The same, looking at each.
+    /// Figures of the window, looking at each call.
     pub(super) fn figures(&self, now: u64) -> Figures {
         match self {
             Self::Time(timed) => timed.figures(now),

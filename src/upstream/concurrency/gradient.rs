@@ -109,7 +109,7 @@ const NEAR: f64 = 0.85;
 const HERE: f64 = 0.3;
 const UP: f64 = 0.03;
 const FIRST_UP: f64 = 0.1;
-/// The same for a look.
+/// How far one window moves what is held, at least, in a look.
 const LOOKED: f64 = 0.2;
 /// Between two looks: a second when something was new, and twice as long each time when nothing was. And so many times as
 /// long as one takes.

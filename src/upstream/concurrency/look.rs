@@ -16,7 +16,7 @@ pub(super) struct Look {
     pub(super) above: Level,
     /// Where to return to.
     pub(super) top: Level,
-    /// It was slower than the floor already, and lowered further to be sure that nobody waits.
+    /// Whether the latency was above the floor already, and the limit lowered further to be sure that nobody waits.
     pub(super) again: bool,
     pub(super) since: u64,
 }
@@ -26,7 +26,7 @@ pub(super) struct Look {
 pub(super) enum Verdict {
     /// Requests wait for each other there as well.
     Waiting,
-    /// They do not, but it takes longer than it did: to be made sure of.
+    /// Nobody waits, but answers take longer than they did: to be made sure of.
     Slower,
     /// Nobody waits: that is the latency without load.
     Floor {

@@ -61,7 +61,7 @@ pub struct Places {
 pub struct Place {
     gate: Arc<Gate>,
     class: Class,
-    /// It was given back already.
+    /// Whether the place was given back already.
     void: bool,
 }
 
@@ -89,7 +89,7 @@ impl Gate {
         }
     }
 
-    /// The same, with the limit that an earlier configuration found: one and the same where that searches within the same
+    /// A gate with the limit that an earlier configuration found: one and the same where that searches within the same
     /// bounds, else a search of its own that begins there, so that it takes nothing from the other.
     #[must_use]
     pub fn following(&self, earlier: Option<&Self>) -> Self {
@@ -138,7 +138,7 @@ impl Gate {
         })
     }
 
-    /// Its settings.
+    /// Settings of the gate.
     pub fn settings(&self) -> &Concurrency {
         &self.settings
     }
@@ -170,7 +170,7 @@ impl Gate {
         self.places.demand.kept_from(class, self.limit())
     }
 
-    /// Those of them that a request of `class` may take: some are kept for what matters more.
+    /// Places that a request of `class` may take: some are kept for what matters more.
     pub fn limit_of(&self, class: Class) -> u32 {
         let limit = self.limit();
         limit - self.places.demand.kept_from(class, limit)

@@ -13,7 +13,7 @@ use crate::config::Class;
 /// Names one who waits; later ones have larger numbers.
 pub(super) type Number = u64;
 
-/// Those who wait, by class.
+/// Waiting requests, by class.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     lines: [Line<T>; Class::ALL.len()],

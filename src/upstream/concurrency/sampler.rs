@@ -18,9 +18,10 @@ const LONG: u64 = 1_000_000_000;
 const FEWER: u32 = 25;
 const LONGER: u64 = 4_000_000_000;
 const FEW: u32 = 8;
-/// It begins after the limit was set: what comes before tells about the limit before (Envoy's change 11579), and those that
-/// are fast come first. By then, what was there has gone: as long as such ones last, within so many latencies. Then every
-/// answer counts, whenever it was asked for: those asked for since would be the fast ones alone.
+/// Latencies after which a window begins once the limit was set: what comes before tells about the limit before
+/// (Envoy's change 11579), and those that are fast come first. By then, what was there has gone: as long as such ones
+/// last, within so many latencies. Then every answer counts, whenever it was asked for: those asked for since would be
+/// the fast ones alone.
 const SETTLING: f64 = 1.25;
 const SETTLED: (f64, f64) = (1.5, 6.0);
 const LONGEST: u64 = 10_000_000_000;
@@ -65,7 +66,7 @@ struct Variation {
 pub(super) struct Sample {
     /// How long its answer took, nanoseconds.
     pub(super) took: u64,
-    /// It was given up, or the upstream said that it has too much to do.
+    /// Whether the request was given up, or the upstream said that it has too much to do.
     pub(super) dropped: bool,
 }
 

@@ -24,7 +24,8 @@ pub(super) enum Work {
     /// Between half and one and a half.
     Uniform,
     Exponential,
-    /// Its logarithm varies by so much; with 1 one in a hundred takes ten times as long as the median, with 1.5 thirty times.
+    /// Work whose logarithm varies by so much; with 1 one in a hundred takes ten times as long as the median, with 1.5
+    /// thirty times.
     LogNormal(f64),
     /// A cache before something slow: one takes twenty times as long as the other, and so many are the fast ones.
     Cache(f64),
@@ -120,7 +121,7 @@ impl Simulation {
         }
     }
 
-    /// The same upstream, behind a fixed limit.
+    /// The upstream of a simulation, behind a fixed limit.
     pub(super) fn known(slots: usize, service: u64, work: Work, seed: u64, limit: u32) -> Self {
         let mut simulation = Self {
             now: SECOND,

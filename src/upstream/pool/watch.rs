@@ -7,27 +7,28 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Pool;
+use crate::api::EndpointScore;
 use crate::config::{Balance, Outlier};
 use crate::observe::stats::Ejection;
 use crate::primitives::secret::Secret;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::members::{Member, Members};
 use crate::upstream::outlier::{self, Compared, Interval, Tally};
-use crate::upstream::score::{self, Scored, Seen};
+use crate::upstream::score::{self, Seen};
 use crate::upstream::sticky::StickyCookie;
 
 /// How an endpoint stands in its pool.
 pub struct Standing {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// Its configured weight.
+    /// Configured weight of the endpoint.
     pub weight: u32,
-    /// Its weight now.
+    /// Weight of the endpoint now.
     pub effective: f64,
     /// Whether it is used only when no primary is usable.
     pub backup: bool,
     /// What its score is made of.
-    pub score: Option<Scored>,
+    pub score: Option<EndpointScore>,
     /// Why its weight is not the configured one, or why it gets nothing.
     pub why: Vec<String>,
 }

@@ -39,9 +39,9 @@ const SLOT: u64 = 4_000_000_000;
 /// What became of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// It was new, and is kept now.
+    /// The nonce was new, and is kept now.
     Fresh,
-    /// It was used before.
+    /// The nonce was used before.
     Seen,
     /// There is no room to remember it.
     Full,
@@ -346,8 +346,9 @@ impl NonceStore {
         self.claim_for(share, nonce, Duration::ZERO, now)
     }
 
-    /// The same for a request whose stamp is judged by a skew for which nonces are kept for `own`: where that is longer than
-    /// they are kept here, as for a request that was under way when a reload narrowed the skew, this one is kept for longer.
+    /// Like [`Self::claim`], for a request whose stamp is judged by a skew for which nonces are kept for `own`: where
+    /// that is longer than they are kept here, as for a request that was under way when a reload narrowed the skew,
+    /// this one is kept for longer.
     pub(super) fn claim_for(
         &self,
         share: &Arc<Share>,

@@ -3,22 +3,8 @@
 //! A new configuration is judged by this. What is called worse must be both large and beyond chance: a share of answers
 //! has to grow by some points and by three standard errors (two-proportion z-test), and a quantile has to double.
 
-use serde::Serialize;
-
-use super::windows::{Sums, quantile};
-
-/// How a route behaved in a span.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Behaviour {
-    /// Answers.
-    pub requests: u64,
-    /// Share of 5xx answers, 0 to 1.
-    pub error_ratio: f64,
-    /// Share of requests that the gateway refused, 0 to 1.
-    pub refusal_ratio: f64,
-    /// 99 of 100 answers were as fast, in milliseconds.
-    pub p99_ms: f64,
-}
+use crate::api::Behaviour;
+use crate::observe::{Sums, quantile};
 
 impl From<&Sums> for Behaviour {
     fn from(sums: &Sums) -> Self {

@@ -8,9 +8,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::windows::{Sums, quantile};
+use crate::api::{Headroom, HeadroomEstimate, HeadroomLatency, Word, WorkerLoad};
+use crate::observe::{Sums, quantile};
 
 /// Readings kept, one a second: a minute between the first and the last.
 const KEPT: usize = 61;
@@ -21,12 +20,18 @@ const LEAST_SECONDS: f64 = 10.0;
 const LEAST_REQUESTS: u64 = 1000;
 const LEAST_BUSY: f64 = 0.02;
 
+/// What is full first: the busiest worker, the processors this process may use, or the processors with what else runs on
+/// them.
+const WORKER: &str = "worker";
+const PROCESSORS: &str = "processors";
+const HOST: &str = "host";
+
 const ASSUMES: &str =
     "more of the same requests, spread over the workers as now, and upstreams that keep up";
 
 /// What was used up to one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Reading {
+pub(super) struct Reading {
     /// The moment, on a monotonic clock.
     pub at: Duration,
     /// CPU time of each worker's thread.
@@ -43,94 +48,20 @@ pub struct Reading {
 
 /// The readings of the last minute.
 #[derive(Debug, Default)]
-pub struct Readings(VecDeque<Reading>);
+pub(super) struct Readings(VecDeque<Reading>);
 
 /// What this process may run on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Processors {
+pub(super) struct Processors {
     /// Processors its affinity allows.
     pub allowed: usize,
     /// Of these, how many it may keep busy: its control group's quota, if there is one.
     pub usable: f64,
 }
 
-/// The estimate, with what it rests on.
-#[derive(Clone, Debug, Serialize)]
-pub struct Headroom {
-    /// Time between the first and the last reading.
-    pub seconds: f64,
-    /// Why there is no estimate; empty when there is one.
-    pub too_thin: Vec<String>,
-    /// Answers.
-    pub requests: u64,
-    /// Answers per second.
-    pub rate: f64,
-    /// CPU time of the process per answer, microseconds.
-    pub cpu_us_per_request: f64,
-    /// Processors it may keep busy.
-    pub processors: f64,
-    /// Processors it kept busy.
-    pub processors_used: f64,
-    /// Processors nobody used.
-    pub processors_idle: f64,
-    /// Each worker.
-    pub workers: Vec<WorkerLoad>,
-    /// The number of the worker that is the limit among its like.
-    pub busiest: Option<usize>,
-    /// Latency in the first half of the readings and in the second.
-    pub latency: [Latency; 2],
-    /// The estimate.
-    pub estimate: Option<Estimate>,
-}
-
-/// What one worker did.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct WorkerLoad {
-    /// Share of a processor, 0 to 1.
-    pub busy: f64,
-    /// By how much it was late at worst when it should have looked at the clock: how long a request may have waited.
-    pub lag_ms: f64,
-}
-
-/// Quantiles over all routes, milliseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Latency {
-    /// Half of the answers were as fast.
-    pub p50_ms: f64,
-    /// 99 of 100.
-    pub p99_ms: f64,
-}
-
-/// How much more.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Estimate {
-    /// Answers per second beyond those of now.
-    pub more: f64,
-    /// The same if the workers had equal shares.
-    pub more_if_even: f64,
-    /// What is full first.
-    pub limit: Limit,
-    /// What counts as full, 0 to 1.
-    pub full: f64,
-    /// What it takes for granted.
-    pub assumes: &'static str,
-}
-
-/// What is full first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// The busiest worker.
-    Worker,
-    /// The processors this process may use.
-    Processors,
-    /// The processors, with what else runs on them.
-    Host,
-}
-
 impl Readings {
     /// Adds one and forgets what is over a minute old.
-    pub fn push(&mut self, reading: Reading) {
+    pub(super) fn push(&mut self, reading: Reading) {
         if self.0.len() == KEPT {
             self.0.pop_front();
         }
@@ -138,7 +69,7 @@ impl Readings {
     }
 
     /// The estimate for a process that may run on these.
-    pub fn headroom(&self, on: Processors) -> Headroom {
+    pub(super) fn headroom(&self, on: Processors) -> Headroom {
         let nothing = Reading::default();
         let first = self.0.front().unwrap_or(&nothing);
         let middle = self.0.get(self.0.len() / 2).unwrap_or(&nothing);
@@ -181,82 +112,79 @@ impl Readings {
             processors_idle: share(first.idle, last.idle),
             workers,
             busiest,
-            latency: [(first, middle), (middle, last)].map(|(from, to)| Latency::between(from, to)),
+            latency: [(first, middle), (middle, last)].map(|(from, to)| latency(from, to)),
             estimate: None,
         };
-        headroom.too_thin = headroom.lacks();
+        headroom.too_thin = lacks(&headroom);
         if headroom.too_thin.is_empty() {
-            headroom.estimate = headroom.estimate(on);
+            headroom.estimate = estimate(&headroom, on);
         }
         headroom
     }
 }
 
-impl Headroom {
-    /// What would have to be more for an estimate.
-    fn lacks(&self) -> Vec<String> {
-        let busy: f64 = self.workers.iter().map(|worker| worker.busy).sum();
-        let busy = busy / self.workers.len().max(1) as f64;
-        let mut lacks = Vec::new();
-        if self.seconds < LEAST_SECONDS {
-            lacks.push(format!(
-                "only {:.0} s were seen, {LEAST_SECONDS} are needed",
-                self.seconds
-            ));
-        }
-        if self.requests < LEAST_REQUESTS {
-            lacks.push(format!(
-                "only {} requests were answered, {LEAST_REQUESTS} are needed",
-                self.requests
-            ));
-        }
-        if busy < LEAST_BUSY {
-            lacks.push(format!(
-                "the workers were busy for {:.1} % of the time, {:.0} % are needed",
-                busy * 100.0,
-                LEAST_BUSY * 100.0
-            ));
-        }
-        lacks
+/// What would have to be more for an estimate.
+fn lacks(seen: &Headroom) -> Vec<String> {
+    let busy: f64 = seen.workers.iter().map(|worker| worker.busy).sum();
+    let busy = busy / seen.workers.len().max(1) as f64;
+    let mut lacks = Vec::new();
+    if seen.seconds < LEAST_SECONDS {
+        lacks.push(format!(
+            "only {:.0} s were seen, {LEAST_SECONDS} are needed",
+            seen.seconds
+        ));
     }
-
-    /// By which factor the load may grow until something is full; the least counts.
-    fn estimate(&self, on: Processors) -> Option<Estimate> {
-        let busiest = self.workers.get(self.busiest?)?.busy;
-        let even =
-            self.workers.iter().map(|worker| worker.busy).sum::<f64>() / self.workers.len() as f64;
-        let used = self.processors_used;
-        let free = self.processors_idle - (1.0 - FULL) * on.allowed as f64;
-        let shared = [
-            (FULL * on.usable / used, Limit::Processors),
-            ((used + free.max(0.0)) / used, Limit::Host),
-        ];
-        let least = |worker: f64| {
-            let own = (FULL / worker, Limit::Worker);
-            shared.iter().fold(
-                own,
-                |least, other| if other.0 < least.0 { *other } else { least },
-            )
-        };
-        let (factor, limit) = least(busiest);
-        let more = |factor: f64| (self.rate * (factor - 1.0)).max(0.0);
-        Some(Estimate {
-            more: more(factor),
-            more_if_even: more(least(even).0),
-            limit,
-            full: FULL,
-            assumes: ASSUMES,
-        })
+    if seen.requests < LEAST_REQUESTS {
+        lacks.push(format!(
+            "only {} requests were answered, {LEAST_REQUESTS} are needed",
+            seen.requests
+        ));
     }
+    if busy < LEAST_BUSY {
+        lacks.push(format!(
+            "the workers were busy for {:.1} % of the time, {:.0} % are needed",
+            busy * 100.0,
+            LEAST_BUSY * 100.0
+        ));
+    }
+    lacks
 }
 
-impl Latency {
-    fn between(from: &Reading, to: &Reading) -> Self {
-        let sums = to.served.since(&from.served);
-        Self {
-            p50_ms: quantile(&sums, 0.5) * 1000.0,
-            p99_ms: quantile(&sums, 0.99) * 1000.0,
-        }
+/// By which factor the load may grow until something is full; the least counts.
+fn estimate(seen: &Headroom, on: Processors) -> Option<HeadroomEstimate> {
+    let busiest = seen.workers.get(seen.busiest?)?.busy;
+    let even =
+        seen.workers.iter().map(|worker| worker.busy).sum::<f64>() / seen.workers.len() as f64;
+    let used = seen.processors_used;
+    let free = seen.processors_idle - (1.0 - FULL) * on.allowed as f64;
+    let shared = [
+        (FULL * on.usable / used, PROCESSORS),
+        ((used + free.max(0.0)) / used, HOST),
+    ];
+    let least = |worker: f64| {
+        let own = (FULL / worker, WORKER);
+        shared.iter().fold(
+            own,
+            |least, other| if other.0 < least.0 { *other } else { least },
+        )
+    };
+    let (factor, limit) = least(busiest);
+    let more = |factor: f64| (seen.rate * (factor - 1.0)).max(0.0);
+    Some(HeadroomEstimate {
+        more: more(factor),
+        more_if_even: more(least(even).0),
+        limit: Word::from(limit),
+        full: FULL,
+        assumes: ASSUMES.into(),
+    })
+}
+
+/// Quantiles of what was answered between two readings.
+fn latency(from: &Reading, to: &Reading) -> HeadroomLatency {
+    let sums = to.served.since(&from.served);
+    HeadroomLatency {
+        p50_ms: quantile(&sums, 0.5) * 1000.0,
+        p99_ms: quantile(&sums, 0.99) * 1000.0,
     }
 }
 
@@ -303,7 +231,7 @@ mod tests {
         close(seen.rate, 1000.0);
         close(seen.cpu_us_per_request, 500.0);
         let estimate = seen.estimate.expect("an estimate");
-        assert_eq!(estimate.limit, Limit::Worker);
+        assert_eq!(estimate.limit, WORKER);
         close(estimate.more, 1000.0);
         close(estimate.more_if_even, 2200.0);
         assert!((seen.workers[1].lag_ms - 6.0).abs() < 1e-9);
@@ -317,7 +245,7 @@ mod tests {
         };
         let seen = minute(60_000, &[0.1, 0.1], 0.0, 1.8).headroom(half);
         let estimate = seen.estimate.expect("an estimate");
-        assert_eq!(estimate.limit, Limit::Processors);
+        assert_eq!(estimate.limit, PROCESSORS);
         close(estimate.more, 1000.0);
     }
 
@@ -327,12 +255,12 @@ mod tests {
             let seen = minute(60_000, &[0.2, 0.2], 0.1, idle).headroom(TWO);
             seen.estimate.expect("an estimate")
         };
-        assert_eq!(estimate(0.9).limit, Limit::Host);
+        assert_eq!(estimate(0.9).limit, HOST);
         close(estimate(0.9).more, 1000.0);
         assert!(estimate(0.2).more.abs() < 1e-9, "no processor is free");
         assert_ne!(
             estimate(1.5).limit,
-            Limit::Worker,
+            WORKER,
             "the other threads need some too"
         );
     }

@@ -84,7 +84,7 @@ pub(super) fn wish(ctx: &Ctx) -> Wish<'_> {
             .span
             .rotate_left(17)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .wrapping_add(u64::from(ctx.forward.attempts) << 32),
+            .wrapping_add(u64::from(ctx.forward.attempts.count()) << 32),
         key: affinity.key,
         stay: affinity.stay.map(|stay| stay.tag),
     }
@@ -99,7 +99,7 @@ pub(super) fn has_cookie(ctx: &Ctx) -> bool {
         return false;
     };
     let stay = ctx.forward.affinity.stay;
-    ctx.forward.took.is_some()
+    ctx.forward.attempts.took().is_some()
         && stay.is_none_or(|stay| stay.renew || stay.tag != sticky.tag(&endpoint.address))
 }
 

@@ -85,7 +85,7 @@ pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
         return;
     }
     let now = Instant::now();
-    let sent = ctx.forward.sent.unwrap_or(now);
+    let sent = ctx.forward.attempts.sent().unwrap_or(now);
     let took = now.duration_since(sent);
     told_at(ctx, ending, took, ctx.state.clock.at(now));
 }

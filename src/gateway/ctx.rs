@@ -14,16 +14,17 @@ use smallvec::SmallVec;
 use super::affinity::Affinity;
 use super::breaking::Permits;
 use super::client::{ClientIo, Fault};
+use super::exchange::attempts::Attempts;
+use super::exchange::h1::kept::KeptConnections;
+use super::exchange::h2::connections::StreamConnections;
 use super::http1::head::Head;
 use super::judged::Tells;
 use super::overload::{self, Entered, Held};
-use super::relay::KeptConnections;
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
-use super::streams::StreamConnections;
 use super::{decide, judged, policy};
 use crate::filter::{ClientCertificate, Principal, Quota, Reason, Refusal, Scheme, Tickets};
-use crate::observe::{Record, TunnelEnd};
+use crate::observe::{Record, Try, TunnelEnd};
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -181,12 +182,9 @@ pub(super) struct Forward {
     pub(super) pool: Option<Arc<Pool>>,
     /// The endpoint of the current try.
     pub(super) current: Option<Arc<Endpoint>>,
+    /// Addresses that its upstream was asked at.
     pub(super) tried: SmallVec<[Address; 4]>,
-    pub(super) attempts: u32,
-    /// When the current try was sent.
-    pub(super) sent: Option<Instant>,
-    /// How long its head took.
-    pub(super) took: Option<Duration>,
+    pub(super) attempts: Attempts,
     /// The endpoint of the current try was told about already.
     pub(super) reported: bool,
     /// The current failure was decided to be tried again.
@@ -247,9 +245,7 @@ impl Ctx {
                 pool: None,
                 current: None,
                 tried: SmallVec::new(),
-                attempts: 0,
-                sent: None,
-                took: None,
+                attempts: Attempts::default(),
                 reported: false,
                 retry: false,
                 stale: false,
@@ -343,6 +339,12 @@ impl Ctx {
         };
         let said = |name| headers.and_then(|headers| headers.get(name));
         let trying = self.forward.trying();
+        let attempts = &self.forward.attempts;
+        // Of a single try all is said already.
+        let tries: SmallVec<[Try<'_>; 4]> = match attempts.each().len() {
+            0 | 1 => SmallVec::new(),
+            _ => attempts.each().map(|attempt| attempt.said(now)).collect(),
+        };
         log.access(
             self.lane,
             &Record {
@@ -355,8 +357,9 @@ impl Ctx {
                 took,
                 upstream: trying.map(|(pool, _)| pool.settings().name.as_str()),
                 endpoint: trying.map(|(_, endpoint)| &*endpoint.label),
-                upstream_took: self.forward.took,
-                attempts: self.forward.attempts,
+                upstream_took: attempts.took(),
+                attempts: attempts.count(),
+                tries: &tries,
                 client_ip: self.client_ip,
                 consumer: self
                     .principal

@@ -210,9 +210,9 @@ fn walk(
 /// What becomes of a request that asks to go on as a WebSocket.
 fn tunnel(pool: &Pool) -> String {
     let silence = pool.settings().timeout.tunnel;
-    match pool.is_relayed() {
-        true => format!("a WebSocket may be silent for {silence:?}"),
-        false => "no WebSocket: the upstream speaks HTTP/2".to_owned(),
+    match pool.settings().http2 {
+        false => format!("a WebSocket may be silent for {silence:?}"),
+        true => "no WebSocket: the upstream speaks HTTP/2".to_owned(),
     }
 }
 

@@ -43,6 +43,28 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Refusal {
     }
 }
 
+/// Ends the request with `refusal`.
+pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
+    let status = refusal.reason.status();
+    ctx.refusal = Some(refusal);
+    Error::create(
+        ErrorType::HTTPStatus(status),
+        ErrorSource::Internal,
+        None,
+        None,
+    )
+}
+
+/// An answer that cannot be passed on.
+pub(super) fn invalid(why: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
+}
+
+/// A request that has no form in the endpoint's protocol.
+pub(super) fn unsendable() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "the request cannot be sent so")
+}
+
 /// What stands in records of a client that left. It is told nothing.
 pub(super) fn gone() -> Refusal {
     Refusal::new(Reason::ClientGone, "the client left")

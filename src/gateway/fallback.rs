@@ -1,13 +1,12 @@
 //! Somebody else answers where the upstream cannot: another upstream, the last good answer, or a fixed one.
 //!
-//! Another upstream takes the request over in the middle of choosing an endpoint, so both ways of forwarding need know
-//! nothing of it. The other two are answers of our own, given where a refusal would be. A request falls once; when the
+//! Another upstream takes the request over in the middle of choosing an endpoint, so that nobody else need know of
+//! it. The other two are answers of our own, given where a refusal would be. A request falls once; when the
 //! other upstream fails too, the last good answer and the fixed one remain.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
@@ -236,7 +235,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     forward.pool = Some(pool);
     forward.permits = Default::default();
     forward.tried.clear();
-    forward.attempts = 0;
+    forward.attempts.count_anew();
     forward.reported = false;
     forward.stale = false;
     forward.at_once = true;
@@ -338,16 +337,6 @@ pub(super) fn begin_keeping(head: &RequestHeader, ctx: &mut Ctx, fields: &Header
     let (_, host) = decide::host(head);
     let keeping = kept.begin(&asked(head, &host, ctx), &fields, ctx.now());
     ctx.policy.keeping = keeping.map(Box::new);
-}
-
-/// A piece of an answer that is being kept.
-pub(super) fn keep_piece(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if let (Some(keeping), Some(piece)) = (&mut ctx.policy.keeping, piece) {
-        keeping.add(piece);
-    }
-    if end {
-        keep(ctx);
-    }
 }
 
 /// The answer that was being kept is whole.

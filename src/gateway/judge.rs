@@ -1,37 +1,24 @@
 //! The head of an answer that came as fields, over HTTP/2: is it one, and what of it is passed on? Heads that came as bytes
-//! are judged where they are [read](super::relay), by the same rules.
+//! are judged where they are [read](super::exchange::h1), by the same rules.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
-use super::ctx::Ctx;
-use super::forward::{head_limits, invalid, load_header, loaded};
+use super::failure::invalid;
 use super::http1::answer::{is_ours, is_status};
 use super::http1::head::content_length;
+use crate::config::HeadLimits;
 
 /// What a line of HTTP/1 has besides name and value: a head is as long on either way.
 const LINE_REST: usize = 4;
 
-/// What a head says besides its status: whether it is one, and how much the endpoint has to do. A length that is said twice
-/// is said once from here on.
-pub(super) fn look_at(head: &mut ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
-    check(head, ctx)?;
-    if let Some(name) = load_header(ctx)
-        && let Some(value) = head.headers.get(name)
-    {
-        loaded(ctx, value.as_bytes());
-    }
-    Ok(())
-}
-
-/// Whether it is one: not, when two parsers could read it differently (RFC 9112 §6.3), when its status is none (RFC 9110
-/// §15), or when it is larger than the upstream's heads may be.
-pub(super) fn check(head: &mut ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
+/// Whether a head is one: not, when two parsers could read it differently (RFC 9112 §6.3), when its status is none (RFC 9110
+/// §15), or when it is larger than the upstream's heads may be. A length that is said twice is said once from here on.
+pub(super) fn check(head: &mut ResponseHeader, limits: HeadLimits) -> pingora::Result<()> {
     if !is_status(head.status.as_u16()) {
         return Err(invalid("the answer's status is none"));
     }
-    let limits = head_limits(ctx);
     let bytes =
         |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + LINE_REST;
     if head.headers.len() > limits.fields {
@@ -67,17 +54,6 @@ fn check_length(head: &mut ResponseHeader) -> pingora::Result<()> {
 
 fn ambiguous() -> Box<pingora::Error> {
     invalid("the answer's length is ambiguous")
-}
-
-/// Removes from trailers what only the gateway says of itself.
-pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
-    let ours = trailers
-        .keys()
-        .filter(|name| is_ours(name.as_str().as_bytes()));
-    let ours: SmallVec<[HeaderName; 1]> = ours.cloned().collect();
-    for name in &ours {
-        trailers.remove(name);
-    }
 }
 
 /// Removes what is not passed on: the fields that `Connection` names, since they concern the endpoint's connection, and those

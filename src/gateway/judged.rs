@@ -42,7 +42,7 @@ impl Tells {
         }
         if ctx.tunnel_end.is_some() {
             // How long both sides had something to say is theirs.
-            return Self::InItsOwnTime(ctx.forward.took.unwrap_or_default());
+            return Self::InItsOwnTime(ctx.forward.attempts.took().unwrap_or_default());
         }
         let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
         if reason.is_some_and(|reason| cut_short(reason, ctx)) {

@@ -18,6 +18,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::ctx::Ctx;
 use super::http1::answer::is_status;
 use super::http1::head::Framing;
+use super::outgoing_head::Destination;
 use super::state::State;
 use super::{affinity, outgoing_head, overload};
 use crate::config::{self, Class};
@@ -39,8 +40,6 @@ pub(super) struct Shadow {
     head: RequestHeader,
     /// What was seen of the body.
     body: BytesMut,
-    /// How much of it the current try was shown, where each is shown it from its beginning.
-    shown: usize,
     under_way: UnderWay,
     state: Arc<State>,
     /// The worker that sends it.
@@ -114,7 +113,6 @@ pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str
     let shadow = Box::new(Shadow {
         head,
         body: BytesMut::new(),
-        shown: 0,
         under_way: UnderWay::new(mirror, endpoint),
         state: Arc::clone(&ctx.state),
         lane: ctx.lane(),
@@ -129,55 +127,35 @@ pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str
 /// The head that goes out: what the upstream would get, and the mark.
 fn head(
     mirror: &Mirror,
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
     request: &RequestHeader,
-    ctx: &mut Ctx,
+    ctx: &Ctx,
 ) -> Option<RequestHeader> {
     let mut head = request.clone();
     head.set_version(match mirror.pool.settings().http2 {
         true => Version::HTTP_2,
         false => Version::HTTP_11,
     });
-    // For whoever writes the head, the copy's upstream is the request's for a moment.
-    let forward = &mut ctx.forward;
-    let pool = forward.pool.replace(Arc::clone(&mirror.pool));
-    let current = forward.current.replace(Arc::clone(endpoint));
-    let prepared = outgoing_head::prepare(&mut head, ctx);
-    (ctx.forward.pool, ctx.forward.current) = (pool, current);
-    prepared.ok()?;
+    let to = Destination {
+        pool: &mirror.pool,
+        endpoint,
+        sent: None,
+        number: 0,
+    };
+    outgoing_head::prepare(&mut head, ctx, &to).ok()?;
     head.insert_header(X_SHADOW.clone(), HeaderValue::from_static("true"))
         .ok()?;
     Some(head)
 }
 
-/// The body is shown from its beginning again: the request goes another way, or is tried again by the framework.
-pub(super) fn begins_again(ctx: &mut Ctx) {
-    if let Some(shadow) = &mut ctx.policy.shadow {
-        shadow.shown = 0;
-    }
-}
-
-/// A piece of the body passes through the framework, perhaps the last.
-pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if let Some(piece) = piece {
-        saw(ctx, piece);
-    }
-    if end {
-        ended(ctx);
-    }
-}
-
-/// A piece of the body passes; what was shown of it before is known already.
+/// A piece of the body passes, for the first time.
 pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
     let Some(shadow) = &mut ctx.policy.shadow else {
         return;
     };
-    let known = shadow.body.len().saturating_sub(shadow.shown);
-    shadow.shown += piece.len();
-    let new = piece.get(known..).unwrap_or_default();
     let most = shadow.under_way.mirror.settings.max_body;
-    if shadow.body.len() + new.len() <= most {
-        shadow.body.extend_from_slice(new);
+    if shadow.body.len() + piece.len() <= most {
+        shadow.body.extend_from_slice(piece);
     } else if let Some(shadow) = ctx.policy.shadow.take() {
         shadow.left_out();
     }

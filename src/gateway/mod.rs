@@ -15,19 +15,17 @@ mod breaking;
 mod chain;
 mod client;
 mod connection;
-mod contest;
 #[cfg(test)]
 mod corpus;
 mod ctx;
 mod decide;
+mod exchange;
 mod explain;
 mod failure;
 mod fallback;
-mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod hedge;
 mod hop_by_hop;
 mod http1;
 mod http2;
@@ -41,14 +39,12 @@ mod overload;
 mod policy;
 mod probe;
 mod proxy;
-mod relay;
 mod reply;
 mod session;
 mod slashes;
 mod snapshot;
 mod socket;
 mod state;
-mod streams;
 mod upstream_connections;
 
 pub use admission::{Admission, Place};

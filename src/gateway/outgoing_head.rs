@@ -1,7 +1,9 @@
 //! The request head that goes out: what the client may not say is left out, what we know is added.
 //!
 //! What we add is found once ([`Own`]) and applied in one of two ways: to the header map of the framework, or straight
-//! into the bytes of a request that is [relayed](super::relay).
+//! into the bytes of a request of [HTTP/1.1](super::exchange::h1).
+
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::request::Parts;
@@ -12,9 +14,11 @@ use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Start};
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
+use super::exchange::trailers;
 use super::http1::head::Framing;
 use super::snapshot::length_bit;
 use super::{hop_by_hop, http1};
+use crate::upstream::{Endpoint, Pool};
 
 static HOST: HeaderName = header::HOST;
 static EXPECT: HeaderName = header::EXPECT;
@@ -28,8 +32,23 @@ static X_CONSUMER_CLAIM: HeaderName = HeaderName::from_static("x-consumer-claim"
 static X_CLIENT_CERT_SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 static X_CLIENT_CERT_FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
 
-/// Changes the framework's head for the current try.
-pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
+/// The try that a head is for.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'t> {
+    pub(super) pool: &'t Pool,
+    pub(super) endpoint: &'t Endpoint,
+    /// When it begins; `None` where nobody says how much time is left.
+    pub(super) sent: Option<Instant>,
+    /// Its number among the tries of its request: each has a span of its own.
+    pub(super) number: u32,
+}
+
+/// Changes the framework's head for this try.
+pub(super) fn prepare(
+    head: &mut RequestHeader,
+    ctx: &Ctx,
+    to: &Destination<'_>,
+) -> pingora::Result<()> {
     let Some(start) = &ctx.start else {
         return Ok(());
     };
@@ -41,8 +60,8 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
     let http2 = head.version == Version::HTTP_2;
     let mut parts = take_parts(head);
     let own: Vec<_> = {
-        let made = Made::of(ctx, &client, &parts.headers);
-        let own = Own::of(ctx, &client, &parts.headers, &made);
+        let made = Made::of(ctx, to, (&client, &parts.headers));
+        let own = Own::of(ctx, to, (&client, &parts.headers, &made));
         let fields = own.fields.iter();
         fields
             .map(|(name, value)| ((*name).clone(), value.map(HeaderValue::from_bytes)))
@@ -55,7 +74,7 @@ pub(super) fn prepare(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()
             None => parts.headers.remove(name),
         };
     }
-    let left = left(ctx);
+    let left = left(ctx, to);
     if let Some(left) = left {
         parts.headers.insert(&X_REQUEST_DEADLINE, left.into());
     }
@@ -83,12 +102,9 @@ fn own_field<E>(_: E) -> Box<Error> {
     Error::explain(ErrorType::InvalidHTTPHeader, "a field of the gateway's own")
 }
 
-/// Milliseconds that are left of the exchange as the current try begins; at least one, since it does begin.
-fn left(ctx: &Ctx) -> Option<u64> {
-    let left = ctx
-        .forward
-        .deadline?
-        .checked_duration_since(ctx.forward.sent?);
+/// Milliseconds that are left of the exchange as the try begins; at least one, since it does begin.
+fn left(ctx: &Ctx, to: &Destination<'_>) -> Option<u64> {
+    let left = ctx.forward.deadline?.checked_duration_since(to.sent?);
     let left = u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     Some(left.max(1))
 }
@@ -108,8 +124,8 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| http1::head::is_grpc(kind.as_bytes()))
 }
 
-/// Writes the head of the current try as bytes. `request` is as the client sent it.
-pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
+/// Writes the head of this try as bytes. `request` is as the client sent it.
+pub(super) fn write(request: &RequestHeader, ctx: &Ctx, to: &Destination<'_>, out: &mut BytesMut) {
     let (Some(start), Some(route)) = (&ctx.start, &ctx.route) else {
         return;
     };
@@ -128,8 +144,8 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
         head
     });
     let headers = &changed.as_ref().unwrap_or(request).headers;
-    let made = Made::of(ctx, &client, headers);
-    let own = Own::of(ctx, &client, headers, &made);
+    let made = Made::of(ctx, to, (&client, headers));
+    let own = Own::of(ctx, to, (&client, headers, &made));
     for (name, value) in headers {
         if !own.names(name) && (changed.is_some() || !client.may_not_say(name)) {
             write_field(out, name, value.as_bytes());
@@ -143,7 +159,7 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, out: &mut BytesMut) {
     if hop_by_hop::asks_for_websocket(request, &start.head) {
         out.put_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
-    if let Some(left) = left(ctx) {
+    if let Some(left) = left(ctx, to) {
         out.put_slice(b"X-Request-Deadline: ");
         put_number(out, left);
         out.put_slice(b"\r\n");
@@ -163,6 +179,28 @@ fn put_number(out: &mut BytesMut, mut number: u64) {
         }
     }
     out.put_slice(&digits[first..]);
+}
+
+/// What of the client's trailers goes out: nothing that it may not say before the body either, and none of ours.
+pub(super) fn trailers(sent: HeaderMap, ctx: &Ctx) -> Option<HeaderMap> {
+    let client = Client::of(ctx.start.as_ref()?);
+    let ours = [
+        &X_CONSUMER,
+        &X_CONSUMER_AUTH,
+        &X_CONSUMER_CLAIM,
+        &X_CLIENT_CERT_SUBJECT,
+        &X_CLIENT_CERT_FINGERPRINT,
+        &X_REQUEST_DEADLINE,
+        &X_TRACE_ID,
+        &TRACEPARENT,
+        &GRPC_TIMEOUT,
+    ];
+    trailers::checked(sent, |name| {
+        let text = name.as_str();
+        // Some origins read `_` and `-` alike.
+        let twin = text.contains('_');
+        twin || ours.contains(&name) || client.may_not_say(name) || is_of_proxies(text)
+    })
 }
 
 /// Takes out what the client may not say, then applies the route's own changes.
@@ -269,8 +307,8 @@ struct Made {
 }
 
 impl Made {
-    fn of(ctx: &Ctx, client: &Client<'_>, headers: &HeaderMap) -> Self {
-        let span = ctx.span.wrapping_add(ctx.forward.attempts.into());
+    fn of(ctx: &Ctx, to: &Destination<'_>, (client, headers): (&Client<'_>, &HeaderMap)) -> Self {
+        let span = ctx.span.wrapping_add(to.number.into());
         Self {
             traceparent: ctx.parent.as_ref().map(|parent| parent.child(span)),
             chain: client.believed.then(|| {
@@ -298,13 +336,17 @@ struct Own<'a> {
 }
 
 impl<'a> Own<'a> {
-    fn of(ctx: &'a Ctx, client: &Client<'a>, headers: &'a HeaderMap, made: &'a Made) -> Self {
+    fn of(
+        ctx: &'a Ctx,
+        to: &Destination<'a>,
+        (client, headers, made): (&Client<'a>, &'a HeaderMap, &'a Made),
+    ) -> Self {
         let mut own = Self {
             fields: SmallVec::new(),
             lengths: 0,
         };
         let named = headers.get(&HOST);
-        own.host(ctx, named.is_some());
+        own.host(to, named.is_some());
         own.forwarded(ctx, client, headers, (made, named));
         if ctx.buffered {
             own.add(&EXPECT, None);
@@ -360,10 +402,8 @@ impl<'a> Own<'a> {
     }
 
     /// `Host`: the upstream's when configured, else the client's; the endpoint's for a client that named none.
-    fn host(&mut self, ctx: &'a Ctx, named: bool) {
-        let Some((pool, endpoint)) = ctx.forward.trying() else {
-            return;
-        };
+    fn host(&mut self, to: &Destination<'a>, named: bool) {
+        let (pool, endpoint) = (to.pool, to.endpoint);
         match &pool.settings().host {
             Some(host) => self.add(&HOST, Some(host.as_bytes())),
             None if named => {}

@@ -1,27 +1,20 @@
 //! The hooks of the framework in the order in which a request meets them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::StatusCode;
-use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, Result, RetryType};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::{Error, ErrorSource, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::ctx::{Ctx, Lane};
-use super::forward::{Broken, Way};
+use super::exchange::tries;
 use super::inbound::Decision;
 use super::state::State;
-use super::{
-    failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply, streams,
-};
+use super::{failure, fallback, inbound, reply};
 use crate::filter::{Reason, Refusal};
-use crate::observe::stats::RetryCause;
 
 /// The gateway as the framework sees it.
 pub struct Gateway {
@@ -55,7 +48,7 @@ impl ProxyHttp for Gateway {
             .take()
             .filter(|start| start.belongs_to(session.req_header()));
         let Some(start) = &ctx.start else {
-            return Err(forward::refused(ctx, reply::internal()));
+            return Err(failure::refused(ctx, reply::internal()));
         };
         if self.state.draining() {
             start.client.end_after();
@@ -66,25 +59,12 @@ impl ProxyHttp for Gateway {
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match inbound::decide(session, ctx).await {
-            Decision::Forward => loop {
-                let way = forward::way(ctx);
-                let forwarded = match way {
-                    Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
-                    // Boxed: few take it, and it would be a part of every request.
-                    Way::Streams => {
-                        Box::pin(streams::forward(session.req_header(), ctx, &self.lane)).await
-                    }
-                    Way::Framework => return Ok(false),
-                };
-                let Err(error) = forwarded else {
-                    return Ok(true);
-                };
-                if !forward::goes_on(ctx, way) {
+            Decision::Forward => {
+                if let Err(error) = tries::forward(session.req_header(), ctx, &self.lane).await {
                     failed(session, ctx, &error).await;
-                    return Ok(true);
                 }
-                mirror::begins_again(ctx);
-            },
+                Ok(true)
+            }
             Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
                 .await
                 .map(|()| true),
@@ -95,124 +75,13 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Copies the body on its way. One longer than the route takes ends where it is read.
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        if ctx.policy.shadow.is_some() {
-            mirror::passes(body.as_ref(), end, ctx);
-        }
-        Ok(())
-    }
-
+    /// Never asked: [`request_filter`](Self::request_filter) has answered every request by now.
     async fn upstream_peer(
         &self,
         _session: &mut Session,
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
-        let endpoint = forward::choose(ctx).await?;
-        mirror::begins_again(ctx);
-        forward::peer(&endpoint, ctx).ok_or_else(|| forward::refused(ctx, reply::internal()))
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Box<Ctx>,
-        mut e: Box<Error>,
-    ) -> Box<Error> {
-        let cause = failure::cause(&e).unwrap_or(RetryCause::Connect);
-        e.set_retry(!failure::out_of_descriptors(&e) && forward::connect_failed(ctx, cause));
-        e
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        forward::connected(ctx, reused);
-        Ok(())
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        head: &mut RequestHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        outgoing_head::prepare(head, ctx)
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        forward::answered_through_framework(session, head, ctx)?;
-        if policy::keeps(ctx, head.status.as_u16()) {
-            fallback::begin_keeping(session.req_header(), ctx, &head.headers);
-        }
-        Ok(())
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<Option<Duration>> {
-        if ctx.policy.keeping.is_some() {
-            fallback::keep_piece(body.as_ref(), end, ctx);
-        }
-        if !end {
-            forward::heard(ctx);
-        }
-        Ok(None)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        if !head.status.is_informational() {
-            reply::filter(session.req_header(), ctx, head);
-            reply::announce(ctx);
-        }
-        Ok(())
-    }
-
-    fn error_while_proxy(
-        &self,
-        peer: &HttpPeer,
-        session: &mut Session,
-        e: Box<Error>,
-        ctx: &mut Box<Ctx>,
-        reused: bool,
-    ) -> Box<Error> {
-        let mut e = e.more_context(format!("Peer: {peer}"));
-        let broken = Broken {
-            cause: failure::cause(&e),
-            downstream: *e.esource() == ErrorSource::Downstream,
-            replayable: session.response_written().is_none() && !session.retry_buffer_truncated(),
-            refused: false,
-            stale: reused && matches!(e.retry, RetryType::ReusedOnly),
-        };
-        e.set_retry(forward::try_failed(ctx, &broken));
-        e
+        Err(failure::refused(ctx, reply::internal()))
     }
 
     /// Tells the client, if it is there and nothing was sent yet.
@@ -249,17 +118,6 @@ impl ProxyHttp for Gateway {
 
     /// What went wrong is logged by [`report`], with the request's identifier.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _error: &Error) -> bool {
-        true
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _session: &Session,
-        ctx: &Box<Ctx>,
-        error: &Error,
-        _context: ProxyWarnLogContext,
-    ) -> bool {
-        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {}", describe(error));
         true
     }
 }

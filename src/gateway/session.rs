@@ -400,7 +400,7 @@ impl Session for ClientSession {
         Ok(())
     }
 
-    // What is upgraded goes another way, see [`super::relay`].
+    // What is upgraded goes another way, see [`super::exchange::h1::tunnel`].
     fn is_upgrade_req(&self) -> bool {
         false
     }

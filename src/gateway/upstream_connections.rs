@@ -5,7 +5,8 @@
 
 use std::sync::OnceLock;
 
-use pingora::connectors::http::{Connector, v2};
+use pingora::connectors::TransportConnector;
+use pingora::connectors::http::Connector;
 
 use super::snapshot::Snapshot;
 
@@ -21,7 +22,7 @@ pub struct UpstreamConnections {
 #[derive(Default)]
 struct OfWorker {
     mirrors: OnceLock<Connector>,
-    upstreams: OnceLock<v2::Connector>,
+    upstreams: OnceLock<TransportConnector>,
 }
 
 impl UpstreamConnections {
@@ -34,7 +35,7 @@ impl UpstreamConnections {
     /// Makes what this configuration needs, so that no request waits for it.
     pub(super) fn prepare(&self, snapshot: &Snapshot) {
         let mut pools = snapshot.pools.values();
-        let upstreams = pools.any(|pool| pool.is_streamed() || pool.trust() != 0);
+        let upstreams = pools.any(|pool| pool.settings().http2 || pool.trust() != 0);
         let mut routes = snapshot.routes.iter();
         let mirrors = routes.any(|route| route.policy.mirror.is_some());
         for worker in self.workers.get().into_iter().flatten() {
@@ -52,8 +53,8 @@ impl UpstreamConnections {
         self.of(lane).mirrors()
     }
 
-    /// What opens connections of worker number `lane` to upstreams where the framework does not.
-    pub(super) fn upstreams(&self, lane: usize) -> &v2::Connector {
+    /// What opens connections of worker number `lane` to upstreams over TLS, or for HTTP/2.
+    pub(super) fn upstreams(&self, lane: usize) -> &TransportConnector {
         self.of(lane).upstreams()
     }
 
@@ -68,7 +69,7 @@ impl OfWorker {
         self.mirrors.get_or_init(|| Connector::new(None))
     }
 
-    fn upstreams(&self) -> &v2::Connector {
-        self.upstreams.get_or_init(|| v2::Connector::new(None))
+    fn upstreams(&self) -> &TransportConnector {
+        self.upstreams.get_or_init(|| TransportConnector::new(None))
     }
 }

@@ -37,6 +37,8 @@ pub struct Record<'r> {
     pub upstream_took: Option<Duration>,
     /// Tries sent.
     pub attempts: u32,
+    /// Each of them, where there was more than one.
+    pub tries: &'r [Try<'r>],
     /// The client, seen through trusted proxies.
     pub client_ip: IpAddr,
     /// Who called.
@@ -61,6 +63,57 @@ pub struct Record<'r> {
     pub fallback: Option<(&'static str, FallbackCalled)>,
     /// How a tunnel ended.
     pub tunnel_end: Option<TunnelEnd>,
+}
+
+/// One of several tries of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Try<'r> {
+    /// The endpoint that was asked.
+    pub endpoint: &'r str,
+    /// How long it lasted, connecting included.
+    pub took: Duration,
+    /// Why it ended.
+    pub end: TryEnd,
+}
+
+/// Why a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryEnd {
+    /// Its answer is the client's.
+    Answered,
+    /// It was answered with a status that another try, or a fallback, may better.
+    Status,
+    /// No connection.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// The answer took too long.
+    Timeout,
+    /// The answer made no sense.
+    Invalid,
+    /// A connection that was kept had been closed: it is sent again at once, and does not count.
+    Stale,
+    /// Another try beside it was answered first.
+    Lost,
+    /// The client left, or the time of the request was over.
+    GivenUp,
+}
+
+impl TryEnd {
+    /// The word of the access log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Status => "status",
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Invalid => "invalid",
+            Self::Stale => "stale",
+            Self::Lost => "lost",
+            Self::GivenUp => "given_up",
+        }
+    }
 }
 
 /// How a tunnel ended.
@@ -123,6 +176,7 @@ impl Record<'_> {
         if self.attempts > 0 {
             put_number(out, b",\"attempts\":", self.attempts.into());
         }
+        put_tries(out, self.tries);
         put_address(out, b",\"client_ip\":\"", self.client_ip);
         let consumer = self.consumer.filter(|name| !name.is_empty());
         put_some(out, b",\"consumer\":", consumer);
@@ -206,6 +260,19 @@ fn put_some(out: &mut Vec<u8>, name: &[u8], text: Option<&str>) {
 fn put_number(out: &mut Vec<u8>, name: &[u8], number: u64) {
     out.extend_from_slice(name);
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn put_tries(out: &mut Vec<u8>, tries: &[Try<'_>]) {
+    let mut before: &[u8] = b",\"tries\":[{\"endpoint\":";
+    for attempt in tries {
+        put_text(out, before, attempt.endpoint);
+        put_millis(out, b",\"ms\":", attempt.took);
+        put_plain(out, b",\"end\":\"", attempt.end.as_str());
+        before = b"},{\"endpoint\":";
+    }
+    if !tries.is_empty() {
+        out.extend_from_slice(b"}]");
+    }
 }
 
 /// Milliseconds with three decimals.
@@ -430,6 +497,7 @@ mod tests {
             endpoint: None,
             upstream_took: None,
             attempts: 0,
+            tries: &[],
             client_ip: IpAddr::from([127, 0, 0, 1]),
             consumer: None,
             consumer_auth: None,

@@ -18,7 +18,7 @@ mod secrets;
 pub mod stats;
 mod windows;
 
-pub use access_log::{Record, Timestamp, TunnelEnd};
+pub use access_log::{Record, Timestamp, Try, TryEnd, TunnelEnd};
 pub use breaker::{BreakerState, BreakerStats};
 pub use comparison::{Behaviour, worse};
 pub use headroom::{Headroom, Processors, Reading, Readings};

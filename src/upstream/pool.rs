@@ -33,8 +33,6 @@ use crate::primitives::clock::nanos;
 /// An upstream, ready to choose from.
 pub struct Pool {
     settings: Upstream,
-    relayed: bool,
-    streamed: bool,
     trust: u64,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
@@ -93,12 +91,9 @@ impl Pool {
         let gate = settings
             .concurrency
             .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
-        let relayed = !settings.http2;
         let pool = Self {
             gate,
-            relayed,
-            streamed: settings.http2,
-            trust: if relayed && settings.tls.is_some() {
+            trust: if !settings.http2 && settings.tls.is_some() {
                 peers.trust() | 1
             } else {
                 0
@@ -204,18 +199,7 @@ impl Pool {
         self.peers.nowhere()
     }
 
-    /// Whether its endpoints are reached without the framework: in HTTP/1.
-    pub fn is_relayed(&self) -> bool {
-        self.relayed
-    }
-
-    /// Whether its endpoints are reached in streams of HTTP/2.
-    pub fn is_streamed(&self) -> bool {
-        self.streamed
-    }
-
-    /// What TLS of its own connections is like where it is [relayed](Self::is_relayed): those opened by other settings are
-    /// not used. 0 without TLS.
+    /// What TLS of its connections of HTTP/1.1 is like: those opened by other settings are not used. 0 without TLS.
     pub fn trust(&self) -> u64 {
         self.trust
     }

@@ -312,6 +312,14 @@ impl ClientIo {
         poll_fn(|cx| self.poll_body(cx)).await
     }
 
+    /// What stood behind the body, once [`Self::poll_body`] has said that it ended.
+    pub(super) fn take_trailers(&self) -> Option<HeaderMap> {
+        match &mut self.state.lock().wire {
+            Wire::Http1(_) => None,
+            Wire::Http2(wire) => wire.take_trailers(),
+        }
+    }
+
     /// The same, for whoever waits for other things besides.
     pub(super) fn poll_body(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         self.state.lock().poll_body(cx)
@@ -342,11 +350,6 @@ impl ClientIo {
         state.waits.fault = Some(Fault::Deadline);
         state.persistent = false;
         Poll::Ready(())
-    }
-
-    /// What was read of the body comes again, before what follows it: somebody else reads it from its beginning.
-    pub(super) fn put_back(&self, read: Bytes) {
-        self.state.lock().buffered = Some(read);
     }
 
     /// Reads the whole body, of about `expected` bytes and at most `most`, and keeps it for forwarding in `room`.
@@ -464,16 +467,6 @@ impl ClientIo {
         let sent = std::task::ready!(state.poll_send(cx, &mut piece.take(room)))?;
         state.spent(sent);
         Poll::Ready(Ok(sent))
-    }
-
-    /// How many of `wanted` bytes of the body may be queued now. What was queued is [`Self::spent`].
-    pub(super) fn poll_room(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.state.lock().poll_room(cx, wanted)
-    }
-
-    /// So many bytes of the body were queued.
-    pub(super) fn spent(&self, bytes: usize) {
-        self.state.lock().spent(bytes);
     }
 
     /// Queues the end of the answer. Trailers go where the protocol carries them without being asked for.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use bytes::{BufMut, BytesMut};
-use http::{Version, header};
+use http::{HeaderMap, Version, header};
 use pingora::http::{HeaderNameVariant, ResponseHeader};
 use pingora::protocols::http::date::get_cached_date;
 
@@ -263,6 +263,13 @@ fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.put_slice(b": ");
     out.put_slice(value);
     out.put_slice(b"\r\n");
+}
+
+/// Writes fields, one a line.
+pub(crate) fn put_fields(out: &mut BytesMut, fields: &HeaderMap) {
+    for (name, value) in fields {
+        write_field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
 }
 
 /// Fields between us and one neighbour (RFC 9110 §7.6.1). An upgrade is agreed upon in two of them.

@@ -130,19 +130,82 @@ impl BodyGuard {
     }
 }
 
+/// Bodies whose payload is taken where it lies, piece by piece.
 impl BodyGuard {
-    /// So many bytes of payload went past, where payload is all there is.
-    pub(crate) fn passed(&mut self, bytes: usize) {
-        if let Self::Length(left) = self {
-            *left = left.saturating_sub(bytes as u64);
-            if *left == 0 {
-                *self = Self::Done;
+    /// Follows what frames the payload at the front of `bytes`: how many of them. Ends before payload, before a trailer
+    /// section, and behind the body.
+    pub(crate) fn skip_frame(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        match self {
+            Self::Chunked(chunks) => {
+                let skipped = chunks.skip_frame(bytes);
+                if skipped.is_err() {
+                    *self = Self::Broken;
+                }
+                skipped
             }
+            Self::Broken => Err(Malformed),
+            Self::Done | Self::Length(_) | Self::Raw => Ok(0),
+        }
+    }
+
+    /// How many bytes of payload come next, as far as it is known.
+    pub(crate) fn payload(&self) -> u64 {
+        match self {
+            Self::Length(left) => *left,
+            Self::Raw => u64::MAX,
+            Self::Chunked(Chunks {
+                at: At::Data { left },
+                ..
+            }) => *left,
+            Self::Done | Self::Chunked(_) | Self::Broken => 0,
+        }
+    }
+
+    /// Whether all of the payload went past: nothing but a trailer section may follow.
+    pub(crate) fn payload_ended(&self) -> bool {
+        match self {
+            Self::Done => true,
+            Self::Chunked(chunks) => chunks.at == At::TrailerStart,
+            Self::Length(_) | Self::Raw | Self::Broken => false,
+        }
+    }
+
+    /// So many bytes of [payload](Self::payload) went past.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        match self {
+            Self::Length(left) => {
+                *left = left.saturating_sub(bytes as u64);
+                if *left == 0 {
+                    *self = Self::Done;
+                }
+            }
+            Self::Chunked(chunks) => chunks.passed(bytes),
+            Self::Done | Self::Raw | Self::Broken => {}
         }
     }
 }
 
 impl Chunks {
+    fn skip_frame(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        for (index, byte) in bytes.iter().enumerate() {
+            if let At::Data { .. } | At::TrailerStart = self.at {
+                return Ok(index);
+            }
+            // The end is behind the trailer section.
+            self.step(*byte)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        if let At::Data { left } = self.at {
+            self.at = match left.saturating_sub(bytes as u64) {
+                0 => At::DataCr,
+                left => At::Data { left },
+            };
+        }
+    }
+
     fn follow(
         &mut self,
         bytes: &[u8],
@@ -293,6 +356,30 @@ mod tests {
         }
         let long = [b"1;".to_vec(), vec![b'x'; MOST_EXTRA as usize + 1]].concat();
         assert_eq!(read(&long, 4096), Err(Malformed));
+    }
+
+    #[test]
+    fn payload_is_taken_where_it_lies_and_the_trailer_section_is_left() {
+        let body = b"4\r\nWiki\r\n5;x=\"y\"\r\npedia\r\n0\r\nTrailer: v\r\n\r\nHTTP/";
+        for step in 1..body.len() {
+            let mut guard = BodyGuard::new(Framing::Chunked);
+            let (mut payload, mut front, mut end) = (Vec::new(), 0, step);
+            while !guard.payload_ended() {
+                front += guard.skip_frame(&body[front..end]).expect("well formed");
+                let here = (end - front).min(guard.payload() as usize);
+                payload.extend_from_slice(&body[front..front + here]);
+                guard.passed(here);
+                front += here;
+                end = (end + step).min(body.len());
+            }
+            assert_eq!((payload.as_slice(), front), (&b"Wikipedia"[..], 31));
+            assert_eq!(guard.admit(&body[front..], |_| {}), Ok(14));
+            assert_eq!(guard, BodyGuard::Done);
+        }
+        let mut guard = BodyGuard::new(Framing::Chunked);
+        assert_eq!(guard.skip_frame(b"1\nx"), Err(Malformed));
+        assert_eq!(guard, BodyGuard::Broken);
+        assert!(!guard.payload_ended() && guard.payload() == 0);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct Http2Wire {
     pending: Bytes,
     /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
     malformed: bool,
+    /// What stood behind the request's body.
+    trailers: Option<HeaderMap>,
     /// The answer ends behind `pending`, perhaps with trailers.
     ending: Option<Option<HeaderMap>>,
     open: Open,
@@ -48,6 +50,7 @@ impl Http2Wire {
             left: None,
             pending: Bytes::new(),
             malformed: false,
+            trailers: None,
             ending: None,
             open,
         }
@@ -58,7 +61,12 @@ impl Http2Wire {
         self.incoming.is_none()
     }
 
-    /// The next piece of the body; `None` behind the last. Trailers are dropped: over HTTP/1 none are read either.
+    /// What stood behind the request's body, once all of it was handed on.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// The next piece of the body; `None` behind the last.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             let Some(incoming) = &mut self.incoming else {
@@ -77,14 +85,16 @@ impl Http2Wire {
                 None => {
                     let trailers = std::task::ready!(incoming.poll_trailers(cx));
                     let stream = incoming.stream_id().as_u32();
-                    if let Err(error) = trailers {
-                        return Poll::Ready(Err(gone(error)));
-                    }
+                    let trailers = match trailers {
+                        Ok(trailers) => trailers,
+                        Err(error) => return Poll::Ready(Err(gone(error))),
+                    };
                     self.incoming = None;
                     if self.open.has_malformed_trailers(stream) {
                         self.malformed = true;
                         return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                     }
+                    self.trailers = trailers;
                 }
             }
         }

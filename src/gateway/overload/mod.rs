@@ -24,7 +24,7 @@ use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
 use super::auth_buffer;
 use super::ctx::Ctx;
-use super::forward;
+use super::failure;
 use super::session::read_error;
 use super::snapshot::{RouteRuntime, Target};
 use crate::config::{self, Class};
@@ -344,7 +344,7 @@ pub(super) async fn take_place(ctx: &mut Ctx, pool: &Pool) -> pingora::Result<()
                 None => Ok(waiting.await),
             };
             let waited = waited.map_err(|gone| read_error(&gone))?;
-            waited.map_err(|_| forward::refused(ctx, refusal(ctx)))?
+            waited.map_err(|_| failure::refused(ctx, refusal(ctx)))?
         }
     };
     ctx.held.place = Some(place);
@@ -398,7 +398,7 @@ pub(super) fn gave_up(ctx: &mut Ctx) {
     if ctx.held.told {
         return;
     }
-    if let (Some(place), Some(sent)) = (&ctx.held.place, ctx.forward.sent) {
+    if let (Some(place), Some(sent)) = (&ctx.held.place, ctx.forward.attempts.sent()) {
         let now = Instant::now();
         place.gave_up(now.duration_since(sent), now);
     }

@@ -1,174 +1,35 @@
-//! The upstream side of a request: which endpoint, what head, and whether to try again.
+//! What became of a try, and what follows: told to those who judge endpoints, and decided whether it is made again.
+//!
+//! Every decision about a further try is made here, whatever carried the one that failed.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, StatusCode};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorSource, ErrorType};
-use pingora_proxy::Session;
+use http::HeaderName;
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
 
-use super::client::Fault;
-use super::ctx::Ctx;
-use super::session::read_error;
-use super::{affinity, breaking, failure, fallback, judge, judged, overload, relay, streams};
-use crate::config::HeadLimits;
-use crate::filter::{Reason, Refusal};
+use super::attempts;
+use super::transport::Head;
+use crate::gateway::client::Fault;
+use crate::gateway::ctx::Ctx;
+use crate::gateway::{breaking, failure, fallback, judged, overload};
+use crate::observe::TryEnd;
 use crate::observe::rollouts::FallbackCalled;
 use crate::observe::stats::RetryCause;
+use crate::upstream::Outcome;
 use crate::upstream::breaker::Ending;
-use crate::upstream::{Endpoint, Outcome, Pool, backoff};
-
-/// Chooses an endpoint for the next try. Called once per try.
-pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
-    loop {
-        let Some(pool) = ctx.forward.pool.take() else {
-            return Err(refused(ctx, super::reply::internal()));
-        };
-        let chosen = match overload::take_place(ctx, &pool).await {
-            Ok(()) => choose_from(&pool, ctx).await,
-            Err(error) => Err(error),
-        };
-        ctx.forward.pool = Some(pool);
-        if chosen.is_ok() {
-            return chosen;
-        }
-        let way = way(ctx);
-        let turned = fallback::turn_refused(ctx);
-        if !turned || (way != Way::Framework && way != self::way(ctx)) {
-            return chosen;
-        }
-    }
-}
-
-/// How a request gets to its upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Straight, see [`relay`].
-    Relay,
-    /// In streams, see [`streams`].
-    Streams,
-    /// Through the framework: where nothing is known of the request's connection.
-    Framework,
-}
-
-/// How this request gets to its upstream.
-pub(super) fn way(ctx: &Ctx) -> Way {
-    if relay::can(ctx) {
-        Way::Relay
-    } else if streams::can(ctx) {
-        Way::Streams
-    } else {
-        Way::Framework
-    }
-}
-
-/// Whether a request that went one way goes on another: another upstream took it over, to which that way does not lead.
-pub(super) fn goes_on(ctx: &Ctx, way: Way) -> bool {
-    ctx.policy.fell.is_some()
-        && !fallback::is_pending(ctx)
-        && ctx.refusal.is_none()
-        && ctx.forward.attempts == 0
-        && self::way(ctx) != way
-}
-
-async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
-    let mut now = Instant::now();
-    if ctx.forward.attempts > 0 {
-        let attempts = ctx.forward.attempts;
-        let random = ctx.span.wrapping_add(attempts.into());
-        let wait = backoff(&pool.settings().retry, attempts, random).min(left(ctx, now));
-        if !wait.is_zero() && !ctx.forward.at_once {
-            let waiting = tokio::time::sleep(wait);
-            if let Some(start) = &ctx.start {
-                let waited = start.client.unless_gone(waiting).await;
-                waited.map_err(|gone| read_error(&gone))?;
-            } else {
-                waiting.await;
-            }
-            now = Instant::now();
-        }
-    }
-    let clock = ctx.state.clock.at(now);
-    if ctx.forward.attempts == 0 {
-        pool.request(clock);
-    }
-    if left(ctx, now).is_zero() {
-        return Err(refused(ctx, failure::deadline()));
-    }
-    if let Err(refusal) = breaking::enter(pool, ctx, clock) {
-        return Err(refused(ctx, refusal));
-    }
-    ctx.leave_endpoint();
-    let Some(endpoint) = pool.choose(clock, &affinity::wish(ctx)) else {
-        let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
-            .retry_after(Duration::from_secs(1));
-        return Err(refused(ctx, refusal));
-    };
-    endpoint.in_flight.up();
-    if let Some(start) = &ctx.start {
-        start
-            .client
-            .bound_silence(pool.settings().timeout.read, now);
-    }
-    let forward = &mut ctx.forward;
-    forward.tried.push(endpoint.address.clone());
-    forward.current = Some(Arc::clone(&endpoint));
-    forward.attempts += 1;
-    forward.sent = Some(now);
-    forward.took = None;
-    forward.reported = false;
-    forward.retry = false;
-    forward.at_once = false;
-    Ok(endpoint)
-}
-
-/// How the framework reaches the endpoint of this try.
-pub(super) fn peer(endpoint: &Endpoint, ctx: &Ctx) -> Option<Box<HttpPeer>> {
-    let pool = ctx.forward.pool.as_ref()?;
-    let mut peer = pool.peer(endpoint)?;
-    let left = left(ctx, Instant::now());
-    for limit in [
-        &mut peer.options.connection_timeout,
-        &mut peer.options.total_connection_timeout,
-        &mut peer.options.write_timeout,
-    ] {
-        *limit = limit.map(|limit| limit.min(left));
-    }
-    if ctx
-        .start
-        .as_ref()
-        .is_some_and(|start| start.head.end_to_end)
-    {
-        // Nothing is left to strip: looking for it would cost every request.
-        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    }
-    Some(peer)
-}
-
-/// How long a connection to an endpoint may take to open.
-pub(super) fn connect_within(ctx: &Ctx, pool: &Pool) -> Duration {
-    pool.settings()
-        .timeout
-        .connect
-        .min(left(ctx, Instant::now()))
-}
 
 /// Time that is left of the exchange.
-fn left(ctx: &Ctx, now: Instant) -> Duration {
+pub(super) fn left(ctx: &Ctx, now: Instant) -> Duration {
     ctx.forward
         .deadline
         .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
 }
 
-/// A connection stands. A new one took its time, which is not the endpoint's to answer.
-pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
-    if reused {
-        return;
-    }
+/// A connection that was opened for the current try stands. It took its time, which is not the endpoint's to answer.
+pub(super) fn connected(ctx: &mut Ctx) {
     let now = Instant::now();
-    ctx.forward.sent = Some(now);
+    ctx.forward.attempts.current_connected(now);
     if let (Some(start), Some(pool)) = (&ctx.start, &ctx.forward.pool) {
         start
             .client
@@ -176,28 +37,12 @@ pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
     }
 }
 
-/// A piece of the answer's body came.
-pub(super) fn heard(ctx: &Ctx) {
-    if let Some(start) = &ctx.start {
-        start.client.heard(Instant::now());
-    }
-}
-
-/// Ends the request with `refusal`.
-pub(super) fn refused(ctx: &mut Ctx, refusal: Refusal) -> Box<Error> {
-    let status = refusal.reason.status();
-    ctx.refusal = Some(refusal);
-    Error::create(
-        ErrorType::HTTPStatus(status),
-        ErrorSource::Internal,
-        None,
-        None,
-    )
-}
-
 /// The try could not be sent: no connection. Nothing reached the endpoint, so any method may be tried again; says whether
 /// it is.
 pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
+    ctx.forward
+        .attempts
+        .end_current(attempts::failed(Some(cause)));
     // A client that gives a connection no time to open says nothing about the endpoint.
     if cause != RetryCause::Timeout || !judged::in_a_hurry(ctx) {
         report(ctx, Outcome::Bad, ctx.now());
@@ -240,6 +85,11 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let clients_fault =
         ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some() || hurried));
     if clients_fault || ctx.forward.reported {
+        let end = match clients_fault {
+            true => TryEnd::GivenUp,
+            false => attempts::failed(broken.cause),
+        };
+        ctx.forward.attempts.end_current(end);
         breaking::left(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
@@ -253,14 +103,14 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
         ctx.forward.stale = true;
         ctx.forward.at_once = true;
         ctx.forward.tried.pop();
-        ctx.forward.attempts -= 1;
+        ctx.forward.attempts.forget_current();
         return true;
     }
-    let cause = if silence {
-        Some(RetryCause::Timeout)
-    } else {
-        broken.cause
+    let cause = match silence {
+        true => Some(RetryCause::Timeout),
+        false => broken.cause,
     };
+    ctx.forward.attempts.end_current(attempts::failed(cause));
     if cause == Some(RetryCause::Timeout) {
         overload::gave_up(ctx);
     }
@@ -280,29 +130,20 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
             || fallback::turn(ctx, FallbackCalled::Refused(reason)))
 }
 
-/// How large the head of an answer may be.
-pub(super) fn head_limits(ctx: &Ctx) -> HeadLimits {
-    let pool = ctx.forward.pool.as_ref();
-    pool.map_or(NO_HEAD, |pool| pool.settings().answer_head)
-}
-
 /// How long both sides of a tunnel may be silent.
 pub(super) fn tunnel_silence(ctx: &Ctx) -> Duration {
     let pool = ctx.forward.pool.as_ref();
     pool.map_or(Duration::ZERO, |pool| pool.settings().timeout.tunnel)
 }
 
-/// Where there is no upstream, there is no head.
-const NO_HEAD: HeadLimits = HeadLimits {
-    bytes: 0,
-    fields: 0,
-};
 /// An informational answer came: a sign of life, and often sent as such (RFC 2518 §10.1).
-pub(super) fn informed(ctx: &mut Ctx) -> pingora::Result<()> {
-    heard(ctx);
+pub(super) fn informed(ctx: &mut Ctx) -> Result<(), Box<Error>> {
+    if let Some(start) = &ctx.start {
+        start.client.heard(Instant::now());
+    }
     ctx.forward.informational += 1;
     if ctx.forward.informational > MOST_INFORMATIONAL {
-        return Err(invalid("too many informational answers"));
+        return Err(failure::invalid("too many informational answers"));
     }
     Ok(())
 }
@@ -314,14 +155,12 @@ pub(super) fn answered(
     ctx: &mut Ctx,
     status: u16,
     replayable: bool,
-) -> pingora::Result<()> {
+) -> Result<(), Box<Error>> {
     let now = Instant::now();
     if let Some(start) = &ctx.start {
         start.client.heard(now);
     }
-    let took = ctx.forward.sent.map(|sent| now.duration_since(sent));
-    let took = took.unwrap_or_default();
-    ctx.forward.took = Some(took);
+    let took = ctx.forward.attempts.head_came(now);
     overload::answered(ctx, status, took, now);
     let Some((pool, endpoint)) = ctx.forward.trying() else {
         return Ok(());
@@ -350,6 +189,7 @@ pub(super) fn answered(
         return Err(tried_again(ctx, status));
     }
     if fallback::covers_status(request, ctx, status) {
+        ctx.forward.attempts.end_current(TryEnd::Status);
         return Err(Error::new_up(ErrorType::HTTPStatus(status)));
     }
     Ok(())
@@ -358,54 +198,24 @@ pub(super) fn answered(
 /// This answer is dropped, and another try made.
 fn tried_again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     ctx.forward.retry = true;
-    let mut error = Error::new_up(ErrorType::HTTPStatus(status));
-    error.set_retry(true);
-    error
+    ctx.forward.attempts.end_current(TryEnd::Status);
+    Error::new_up(ErrorType::HTTPStatus(status))
 }
 
-/// The same for an answer that comes through the framework, which speaks HTTP/2 there.
-pub(super) fn answered_through_framework(
-    session: &Session,
-    head: &mut ResponseHeader,
-    ctx: &mut Ctx,
-) -> pingora::Result<()> {
-    if head.status.is_informational() {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(invalid("an upgrade that nobody asked for"));
-        }
-        return informed(ctx);
-    }
-    judge::look_at(head, ctx)?;
-    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
-    answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
-    judge::strip(head);
-    Ok(())
-}
-
-/// The header in which the endpoint may report its load, where somebody reads it.
-pub(super) fn load_header(ctx: &Ctx) -> Option<&HeaderName> {
-    let (pool, _) = ctx.forward.trying()?;
-    pool.load_header()
-}
-
-/// The endpoint reported its load.
-pub(super) fn loaded(ctx: &Ctx, text: &[u8]) {
-    if let Some((pool, endpoint)) = ctx.forward.trying() {
+/// The endpoint may report its load in the head of its answer, where somebody reads it.
+pub(super) fn loaded(ctx: &Ctx, head: &Head<'_, '_>) {
+    let Some((pool, endpoint)) = ctx.forward.trying() else {
+        return;
+    };
+    if let Some(text) = pool
+        .load_header()
+        .and_then(|name: &HeaderName| head.value(name.as_str()))
+    {
         pool.report_load(endpoint, text, ctx.now());
     }
 }
 
-/// A request that has no form in the endpoint's protocol.
-pub(super) fn unsendable() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "the request cannot be sent so")
-}
-
-/// An answer that cannot be passed on.
-pub(super) fn invalid(why: &'static str) -> Box<Error> {
-    Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
-}
-
-/// Informational answers before the final one; more are a flood (attacks.md §2.1).
+/// Informational answers before the final one; more are a flood.
 const MOST_INFORMATIONAL: u32 = 100;
 
 /// Tells the pool how the current try ended, once.
@@ -415,9 +225,9 @@ pub(super) fn report(ctx: &mut Ctx, outcome: Outcome, now: u64) {
     }
     if let Some((pool, endpoint)) = ctx.forward.trying() {
         pool.report(endpoint, outcome, now);
-        if ctx.forward.took.is_none() {
+        if ctx.forward.attempts.took().is_none() {
             endpoint.counts.stats.errors.up();
-            let waited = ctx.forward.sent.map(|sent| sent.elapsed());
+            let waited = ctx.forward.attempts.sent().map(|sent| sent.elapsed());
             pool.observe(endpoint, waited.unwrap_or_default(), true, now);
         }
     }
@@ -440,11 +250,11 @@ pub(super) fn resendable(ctx: &Ctx) -> bool {
 
 /// The head of an answer came that is worth less than one that is still awaited.
 pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
-    let took = ctx.forward.sent.map(|sent| sent.elapsed());
-    ctx.forward.took = took;
-    overload::answered(ctx, status, took.unwrap_or_default(), Instant::now());
+    let now = Instant::now();
+    let took = ctx.forward.attempts.head_came(now);
+    ctx.forward.attempts.end_current(TryEnd::Status);
+    overload::answered(ctx, status, took, now);
     if let Some((pool, endpoint)) = ctx.forward.trying() {
-        let took = took.unwrap_or_default();
         pool.stats().latency.observe(took);
         endpoint.counts.stats.statuses.up(status);
         pool.observe(endpoint, took, true, ctx.now());
@@ -467,6 +277,13 @@ pub(super) fn hedged(ctx: &Ctx) -> bool {
     };
     let route = ctx.route.as_ref().and_then(|route| route.hedge);
     route.unwrap_or_else(|| pace.rule().methods.contains(&ctx.method))
+}
+
+/// Whether the body may have to be sent again: in another try, beside the first, or since an endpoint that speaks HTTP/2 may
+/// say that it did nothing of it.
+pub(super) fn may_repeat(ctx: &Ctx) -> bool {
+    let pool = ctx.forward.pool.as_ref();
+    pool.is_some_and(|pool| pool.settings().http2) || resendable(ctx) || hedged(ctx)
 }
 
 /// A status is tried again only where another endpoint may know better.
@@ -495,7 +312,7 @@ fn may_retry(
         .is_some_and(|deadline| Instant::now() >= deadline);
     let again = !ctx.lean()
         && wanted(retry)
-        && ctx.forward.attempts <= retry.attempts
+        && ctx.forward.attempts.count() <= retry.attempts
         && !late
         && pool.may_retry(ctx.now())
         && breaking::enter(&pool, ctx, ctx.state.clock.now()).is_ok();

@@ -24,17 +24,17 @@ const MOST_NOMINATED: usize = 32;
 const USUAL: usize = 64;
 
 /// Room for as many fields of an answer as are usual.
-pub(super) type Room<'b> = [MaybeUninit<Header<'b>>; USUAL];
+pub(in crate::gateway) type Room<'b> = [MaybeUninit<Header<'b>>; USUAL];
 /// Room for more of them, made when it is needed.
-pub(super) type MoreRoom<'b> = Vec<MaybeUninit<Header<'b>>>;
+pub(in crate::gateway) type MoreRoom<'b> = Vec<MaybeUninit<Header<'b>>>;
 
 /// Room that nothing was put into yet.
-pub(super) fn room<'b>() -> Room<'b> {
+pub(in crate::gateway) fn room<'b>() -> Room<'b> {
     [const { MaybeUninit::uninit() }; USUAL]
 }
 
 /// A head that passed.
-pub(super) struct Answer<'b> {
+pub(in crate::gateway) struct Answer<'b> {
     status: u16,
     reason: &'b str,
     fields: &'b [Header<'b>],
@@ -54,11 +54,11 @@ pub(super) struct Answer<'b> {
 
 /// Why a head is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Invalid(pub(super) &'static str);
+pub(in crate::gateway) struct Invalid(pub(in crate::gateway) &'static str);
 
 impl<'b> Answer<'b> {
     /// Reads a head and says how long it is; `None` while it is not whole. Its limits hold exactly, however it came.
-    pub(super) fn parse(
+    pub(in crate::gateway) fn parse(
         bytes: &'b [u8],
         limits: HeadLimits,
         (usual, more): (&'b mut Room<'b>, &'b mut MoreRoom<'b>),
@@ -163,7 +163,7 @@ impl<'b> Answer<'b> {
     }
 
     /// How the endpoint delimits the body, to be followed as it comes; `Raw`: by the end of the connection.
-    pub(super) fn body(&self, head_only: bool) -> BodyGuard {
+    pub(in crate::gateway) fn body(&self, head_only: bool) -> BodyGuard {
         if has_no_body(self.status, head_only) {
             return BodyGuard::Done;
         }
@@ -175,18 +175,24 @@ impl<'b> Answer<'b> {
         }
     }
 
+    /// Whether nothing but the end of the connection delimits the body.
+    pub(in crate::gateway) fn ends_with_connection(&self, head_only: bool) -> bool {
+        let delimited = self.chunked || self.length.is_some();
+        !delimited && !has_no_body(self.status, head_only)
+    }
+
     /// The length of the body where it is known before.
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(in crate::gateway) fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Whether the endpoint will take another request on this connection.
-    pub(super) fn persistent(&self) -> bool {
+    pub(in crate::gateway) fn persistent(&self) -> bool {
         self.persistent && !self.closes
     }
 
     /// The first value of a field.
-    pub(super) fn value(&self, name: &str) -> Option<&'b [u8]> {
+    pub(in crate::gateway) fn value(&self, name: &str) -> Option<&'b [u8]> {
         let mut fields = self.fields.iter();
         fields
             .find(|field| field.name.eq_ignore_ascii_case(name))
@@ -194,7 +200,7 @@ impl<'b> Answer<'b> {
     }
 
     /// Whether it agrees to go on as a WebSocket (RFC 6455 §4.1).
-    pub(super) fn opens_websocket(&self) -> bool {
+    pub(in crate::gateway) fn opens_websocket(&self) -> bool {
         let names = |name: &str, wanted: &[u8]| {
             let fields = self.fields.iter();
             fields
@@ -206,7 +212,7 @@ impl<'b> Answer<'b> {
     }
 
     /// The head as the framework knows it, for filters.
-    pub(super) fn to_header(&self) -> Result<ResponseHeader, Invalid> {
+    pub(in crate::gateway) fn to_header(&self) -> Result<ResponseHeader, Invalid> {
         let wrong = |_| Invalid("the answer's head is malformed");
         let status = StatusCode::from_u16(self.status)
             .map_err(|_| Invalid("the answer's status is none"))?;

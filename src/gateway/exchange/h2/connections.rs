@@ -18,7 +18,7 @@ use crate::primitives::address::Address;
 
 /// Connections by endpoint.
 #[derive(Default)]
-pub(crate) struct StreamConnections {
+pub(in crate::gateway) struct StreamConnections {
     known: Mutex<FxHashMap<Key, Vec<Arc<Connection>>>>,
 }
 
@@ -41,12 +41,12 @@ struct Connection {
 }
 
 /// A place for one stream on a connection. Dropped it is free for another.
-pub(super) struct Place {
+pub(in crate::gateway) struct Place {
     claim: Claim,
     /// Ready for a request.
-    pub(super) requests: SendRequest<Bytes>,
+    pub(in crate::gateway) requests: SendRequest<Bytes>,
     /// The connection served a request before.
-    pub(super) reused: bool,
+    pub(in crate::gateway) reused: bool,
 }
 
 /// A stream that counts as under way.
@@ -68,7 +68,7 @@ const PONG: Duration = Duration::from_secs(5);
 
 impl StreamConnections {
     /// A place on a connection that is there, or on a new one.
-    pub(super) async fn place(
+    pub(in crate::gateway) async fn place(
         &self,
         transport: &TransportConnector,
         address: &Address,
@@ -125,7 +125,7 @@ impl StreamConnections {
     }
 
     /// Closes what is too old, or was closed by the endpoint.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(in crate::gateway) fn sweep(&self, now: Instant) {
         self.known.lock().retain(|_, connections| {
             connections.retain(|connection| !connection.is_over(now));
             !connections.is_empty()
@@ -152,7 +152,7 @@ impl Connection {
 
 impl Place {
     /// Set, it gets no further streams.
-    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+    pub(in crate::gateway) fn closed(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.claim.0.closed)
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::origin::Origin;
+use super::connection::Connection;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_ENDPOINT, Frames};
 use crate::filter::{Reason, Refusal};
 use crate::gateway::client::{ClientIo, Fault, Rest};
@@ -18,7 +18,7 @@ use crate::gateway::ctx::Ctx;
 use crate::observe::TunnelEnd;
 
 /// An open tunnel.
-pub(super) struct Tunnel {
+pub(in crate::gateway) struct Tunnel {
     /// From the client, not yet taken by the endpoint.
     up: Bytes,
     /// The connection holds back some of what was written.
@@ -41,7 +41,7 @@ const LONGEST_FAREWELL: Duration = Duration::from_secs(30);
 
 impl Tunnel {
     /// One that was just opened.
-    pub(super) fn new(ctx: &Ctx) -> Self {
+    pub(in crate::gateway) fn new(ctx: &Ctx) -> Self {
         let pool = ctx.forward.pool.as_ref();
         Self {
             up: Bytes::new(),
@@ -55,30 +55,30 @@ impl Tunnel {
     }
 
     /// Carries what there is; ready when it is over.
-    pub(super) fn poll(
+    pub(in crate::gateway) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        origin: &mut Origin,
+        connection: &mut Connection,
         client: &ClientIo,
         ctx: &mut Ctx,
     ) -> Poll<TunnelEnd> {
         if self.draining.as_mut().poll(cx).is_ready() {
             return Poll::Ready(TunnelEnd::Draining);
         }
-        if let Poll::Ready(end) = self.poll_up(cx, origin, client) {
+        if let Poll::Ready(end) = self.poll_up(cx, connection, client) {
             return Poll::Ready(end);
         }
-        self.poll_down(cx, origin, client, ctx)
+        self.poll_down(cx, connection, client, ctx)
     }
 
     fn poll_up(
         &mut self,
         cx: &mut Context<'_>,
-        origin: &mut Origin,
+        connection: &mut Connection,
         client: &ClientIo,
     ) -> Poll<TunnelEnd> {
         loop {
-            if let Err(end) = std::task::ready!(self.poll_write(cx, origin, client)) {
+            if let Err(end) = std::task::ready!(self.poll_write(cx, connection, client)) {
                 return Poll::Ready(end);
             }
             match std::task::ready!(client.poll_body(cx)) {
@@ -92,14 +92,14 @@ impl Tunnel {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        origin: &mut Origin,
+        connection: &mut Connection,
         client: &ClientIo,
     ) -> Poll<Result<(), TunnelEnd>> {
         while !self.up.is_empty() || self.unflushed {
             let sending = if self.up.is_empty() {
-                origin.poll_flush(cx).map_ok(|()| 0)
+                connection.poll_flush(cx).map_ok(|()| 0)
             } else {
-                origin.poll_write(cx, [&self.up, &[], &[]])
+                connection.poll_write(cx, [&self.up, &[], &[]])
             };
             match sending {
                 Poll::Ready(Ok(0)) if !self.up.is_empty() => {
@@ -107,7 +107,7 @@ impl Tunnel {
                 }
                 Poll::Ready(Ok(written)) => {
                     self.blocked = None;
-                    self.unflushed = written > 0 && origin.holds_back();
+                    self.unflushed = written > 0 && connection.holds_back();
                     self.to_endpoint.passed(&self.up[..written]);
                     self.up.advance(written);
                 }
@@ -128,26 +128,26 @@ impl Tunnel {
     fn poll_down(
         &mut self,
         cx: &mut Context<'_>,
-        origin: &mut Origin,
+        connection: &mut Connection,
         client: &ClientIo,
         ctx: &mut Ctx,
     ) -> Poll<TunnelEnd> {
         loop {
-            while !origin.incoming.is_empty() {
-                let mut piece: &[u8] = &origin.incoming;
+            while !connection.incoming.is_empty() {
+                let mut piece: &[u8] = &connection.incoming;
                 let Ok(taken) = std::task::ready!(client.poll_send(cx, &mut piece)) else {
                     return Poll::Ready(clients_end(client));
                 };
-                self.to_client.passed(&origin.incoming[..taken]);
-                origin.incoming.advance(taken);
+                self.to_client.passed(&connection.incoming[..taken]);
+                connection.incoming.advance(taken);
                 ctx.bytes_out += taken as u64;
             }
-            match origin.poll_read(cx, READ) {
+            match connection.poll_read(cx, READ) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(TunnelEnd::Upstream),
                 Poll::Ready(Ok(_)) => client.heard(Instant::now()),
                 Poll::Pending => {
                     // Idle tunnels hold no buffer.
-                    origin.incoming = BytesMut::new();
+                    connection.incoming = BytesMut::new();
                     return match std::task::ready!(client.poll_flush(cx)) {
                         Ok(()) => Poll::Pending,
                         Err(_) => Poll::Ready(clients_end(client)),
@@ -158,10 +158,10 @@ impl Tunnel {
     }
 
     /// It is over: who is still there hears so.
-    pub(super) async fn part(
+    pub(in crate::gateway) async fn part(
         mut self,
         end: TunnelEnd,
-        origin: &mut Origin,
+        connection: &mut Connection,
         client: &ClientIo,
         ctx: &mut Ctx,
     ) {
@@ -170,7 +170,7 @@ impl Tunnel {
         client.end_reading();
         if let Some(refusal) = ended_here(end) {
             ctx.refusal = Some(refusal);
-            self.close_frames(origin, client);
+            self.close_frames(connection, client);
         }
         let leave_client = async {
             if end != TunnelEnd::Client && end != TunnelEnd::ClientStalled {
@@ -191,7 +191,7 @@ impl Tunnel {
         };
         let leave_endpoint = async {
             if end != TunnelEnd::Client && end != TunnelEnd::Upstream {
-                origin.part().await;
+                connection.part().await;
             }
         };
         let longest = match end {
@@ -203,14 +203,14 @@ impl Tunnel {
         let _ = tokio::join!(leave_client, leave_endpoint);
     }
 
-    fn close_frames(&mut self, origin: &mut Origin, client: &ClientIo) {
-        if self.to_client.may_close() && origin.incoming.is_empty() {
+    fn close_frames(&mut self, connection: &mut Connection, client: &ClientIo) {
+        if self.to_client.may_close() && connection.incoming.is_empty() {
             client.queue_pieces(|put| put(&CLOSE_TO_CLIENT));
         }
         if self.to_endpoint.may_close() && self.up.is_empty() {
             // A few bytes: they fit, or the endpoint takes nothing and would not hear them in time.
             let mut cx = Context::from_waker(std::task::Waker::noop());
-            let _ = origin.poll_write(&mut cx, [&CLOSE_TO_ENDPOINT, &[], &[]]);
+            let _ = connection.poll_write(&mut cx, [&CLOSE_TO_ENDPOINT, &[], &[]]);
         }
     }
 }

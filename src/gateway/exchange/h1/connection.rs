@@ -14,10 +14,11 @@ use pingora::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::gateway::exchange::attempts::Traffic;
 use crate::primitives::address::Address;
 
 /// What leads to an endpoint.
-pub(super) enum Socket {
+pub(in crate::gateway) enum Socket {
     /// TCP.
     Tcp(TcpStream),
     /// A socket in the file system.
@@ -27,26 +28,30 @@ pub(super) enum Socket {
 }
 
 /// A connection to an endpoint, and what was read from it but not passed on.
-pub(super) struct Origin {
+pub(in crate::gateway) struct Connection {
     socket: Socket,
-    pub(super) incoming: BytesMut,
+    pub(in crate::gateway) incoming: BytesMut,
     reused: bool,
     /// Something came from it during this exchange.
     heard: bool,
+    traffic: Traffic,
 }
 
 /// Bytes read at a time: of a head with a short body, and of a long body.
 const READ: usize = 4096;
 const READ_BODY: usize = 64 << 10;
 
-impl Origin {
+impl Connection {
     /// One that was kept.
-    pub(super) fn kept(socket: Socket) -> Self {
+    pub(in crate::gateway) fn kept(socket: Socket) -> Self {
         Self::new(socket, true)
     }
 
     /// Opens a new one.
-    pub(super) async fn connect(address: &Address, within: Duration) -> Result<Self, Box<Error>> {
+    pub(in crate::gateway) async fn connect(
+        address: &Address,
+        within: Duration,
+    ) -> Result<Self, Box<Error>> {
         let connecting = async {
             Ok(match address {
                 Address::Inet(address) => {
@@ -79,7 +84,7 @@ impl Origin {
     }
 
     /// Opens a new one over TLS.
-    pub(super) async fn connect_secure(
+    pub(in crate::gateway) async fn connect_secure(
         connector: &TransportConnector,
         peer: &HttpPeer,
     ) -> Result<Self, Box<Error>> {
@@ -94,26 +99,32 @@ impl Origin {
             incoming: BytesMut::new(),
             reused,
             heard: false,
+            traffic: Traffic::default(),
         }
     }
 
+    /// Bytes that went each way for this request, without those of TLS.
+    pub(in crate::gateway) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     /// Whether it served a request before.
-    pub(super) fn reused(&self) -> bool {
+    pub(in crate::gateway) fn reused(&self) -> bool {
         self.reused
     }
 
     /// Whether it was kept from before and nothing came from it: closing then tells nothing about the endpoint.
-    pub(super) fn stale(&self) -> bool {
+    pub(in crate::gateway) fn stale(&self) -> bool {
         self.reused && !self.heard
     }
 
     /// Gives the connection back to be kept, unless bytes are left that nobody asked for.
-    pub(super) fn into_socket(self) -> Option<Socket> {
+    pub(in crate::gateway) fn into_socket(self) -> Option<Socket> {
         self.incoming.is_empty().then_some(self.socket)
     }
 
     /// Reads more; `expected` is how much there is to come, as far as it is known.
-    pub(super) fn poll_read(
+    pub(in crate::gateway) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         expected: u64,
@@ -126,17 +137,20 @@ impl Origin {
             Socket::Unix(socket) => std::pin::pin!(socket.read_buf(incoming)).poll(cx),
             Socket::Tls(stream) => std::pin::pin!(stream.read_buf(incoming)).poll(cx),
         };
-        self.heard |= matches!(read, Poll::Ready(Ok(1..)));
+        if let Poll::Ready(Ok(count @ 1..)) = read {
+            self.heard = true;
+            self.traffic.received += count as u64;
+        }
         read
     }
 
     /// Writes from pieces that follow each other.
-    pub(super) fn poll_write(
+    pub(in crate::gateway) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         pieces: [&[u8]; 3],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Tcp(socket) => write_pieces(Pin::new(socket), cx, pieces),
             Socket::Unix(socket) => write_pieces(Pin::new(socket), cx, pieces),
             Socket::Tls(stream) => {
@@ -144,16 +158,20 @@ impl Origin {
                 let piece = pieces.into_iter().find(|piece| !piece.is_empty());
                 Pin::new(stream).poll_write(cx, piece.unwrap_or_default())
             }
+        };
+        if let Poll::Ready(Ok(count)) = written {
+            self.traffic.sent += count as u64;
         }
+        written
     }
 
     /// Whether what was written may be held back until it is flushed.
-    pub(super) fn holds_back(&self) -> bool {
+    pub(in crate::gateway) fn holds_back(&self) -> bool {
         matches!(self.socket, Socket::Tls(_))
     }
 
     /// Sends what was written and is held back.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::gateway) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.socket {
             Socket::Tcp(_) | Socket::Unix(_) => Poll::Ready(Ok(())),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -162,7 +180,7 @@ impl Origin {
 
     /// Says that no more will be sent, then reads and drops what still comes until the endpoint ends, too: closing at once
     /// may take from it what it was sent last. Whoever calls bounds the time.
-    pub(super) async fn part(&mut self) {
+    pub(in crate::gateway) async fn part(&mut self) {
         let ended = match &mut self.socket {
             Socket::Tcp(socket) => socket.shutdown().await,
             Socket::Unix(socket) => socket.shutdown().await,
@@ -195,7 +213,7 @@ fn write_pieces(
 impl Socket {
     /// Whether nothing came: neither an end nor bytes nobody asked for. Costs no system call while the runtime has seen no
     /// event of the socket.
-    pub(super) fn is_open(&mut self) -> bool {
+    pub(in crate::gateway) fn is_open(&mut self) -> bool {
         let mut byte = [0];
         match self {
             Self::Tcp(socket) => is_silent(socket.try_read(&mut byte)),

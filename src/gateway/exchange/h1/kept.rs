@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use super::origin::Socket;
+use super::connection::Socket;
 use crate::primitives::UpstreamName;
 use crate::primitives::address::Address;
 use crate::upstream::Pool;
 
 /// How connections of an upstream are kept.
-pub(super) struct Keeping<'u> {
+struct Keeping<'u> {
     upstream: &'u UpstreamName,
     most: usize,
     idle: Duration,
@@ -21,7 +21,7 @@ pub(super) struct Keeping<'u> {
 }
 
 /// Kept connections by upstream and address.
-pub(crate) struct KeptConnections {
+pub(in crate::gateway) struct KeptConnections {
     workers: usize,
     upstreams: Mutex<FxHashMap<UpstreamName, Kept>>,
 }
@@ -44,7 +44,7 @@ const LOOKED_AT: usize = 16;
 
 impl KeptConnections {
     /// Nothing is kept. The process has so many workers, each of which keeps its share.
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(in crate::gateway) fn new(workers: usize) -> Self {
         Self {
             workers: workers.max(1),
             upstreams: Mutex::default(),
@@ -52,7 +52,7 @@ impl KeptConnections {
     }
 
     /// How connections of this upstream are kept; `None` when they are not.
-    pub(super) fn keeping<'u>(&self, pool: &'u Pool) -> Option<Keeping<'u>> {
+    fn keeping<'u>(&self, pool: &'u Pool) -> Option<Keeping<'u>> {
         let upstream = pool.settings();
         (upstream.keepalive > 0).then_some(Keeping {
             upstream: &upstream.name,
@@ -63,12 +63,13 @@ impl KeptConnections {
     }
 
     /// A connection to `address` that is still open, as far as this side knows.
-    pub(super) fn take(
+    pub(in crate::gateway) fn take(
         &self,
-        keeping: &Keeping<'_>,
+        pool: &Pool,
         address: &Address,
         now: Instant,
     ) -> Option<Socket> {
+        let keeping = self.keeping(pool)?;
         let upstreams = &mut *self.upstreams.lock();
         let kept = upstreams.get_mut(keeping.upstream)?;
         let connections = kept.by_address.get_mut(address)?;
@@ -82,13 +83,16 @@ impl KeptConnections {
     }
 
     /// Keeps a connection; the oldest goes when there are too many.
-    pub(super) fn put(
+    pub(in crate::gateway) fn put(
         &self,
-        keeping: &Keeping<'_>,
+        pool: &Pool,
         address: &Address,
         socket: Socket,
         now: Instant,
     ) {
+        let Some(keeping) = self.keeping(pool) else {
+            return;
+        };
         let upstreams = &mut *self.upstreams.lock();
         if !upstreams.contains_key(keeping.upstream) {
             upstreams.insert(keeping.upstream.clone(), Kept::default());
@@ -114,9 +118,10 @@ impl KeptConnections {
         }
     }
 
-    /// Closes all connections to `address`.
-    pub(super) fn forget(&self, keeping: &Keeping<'_>, address: &Address) {
-        if let Some(kept) = self.upstreams.lock().get_mut(keeping.upstream)
+    /// Closes all connections of this upstream to `address`.
+    pub(in crate::gateway) fn forget(&self, pool: &Pool, address: &Address) {
+        let upstream = &pool.settings().name;
+        if let Some(kept) = self.upstreams.lock().get_mut(upstream)
             && let Some(closed) = kept.by_address.remove(address)
         {
             kept.count -= closed.len();
@@ -124,7 +129,7 @@ impl KeptConnections {
     }
 
     /// Closes what is too old, or was closed by the endpoint.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(in crate::gateway) fn sweep(&self, now: Instant) {
         self.upstreams.lock().retain(|_, kept| {
             kept.by_address.retain(|_, connections| {
                 connections.retain_mut(|idle| now < idle.until && idle.socket.is_open());

@@ -1,29 +1,34 @@
-//! A further try beside the first, before that failed: who may begin one, and what it leaves behind.
+//! What a try beside the first holds while it is under way, and what it leaves behind: a place, permits, and a word to those
+//! who judge endpoints.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::affinity;
-use super::breaking::{self, Permits};
-use super::ctx::Ctx;
-use super::{forward, judged, overload};
-use crate::observe::HedgeOutcome;
+use super::attempts::{failed, hedge_outcome};
+use super::outcome;
+use crate::gateway::breaking::{self, Permits};
+use crate::gateway::ctx::Ctx;
+use crate::gateway::{affinity, judged, overload};
 use crate::observe::stats::RetryCause;
+use crate::observe::{HedgeOutcome, TryEnd};
 use crate::upstream::breaker::Ending;
 use crate::upstream::{Endpoint, Outcome, Place, Pool};
 
-/// A further try under way. Dropped it was in vain.
-pub(super) struct Contender {
-    pool: Arc<Pool>,
-    endpoint: Arc<Endpoint>,
+/// What a try beside the first holds. Dropped it was in vain.
+pub(super) struct Holding {
+    pub(super) pool: Arc<Pool>,
+    pub(super) endpoint: Arc<Endpoint>,
     permits: Permits,
     place: Option<Place>,
+    /// Its place in the request's [`Attempts`](super::attempts::Attempts).
+    pub(super) index: usize,
+    /// When it could be sent.
     pub(super) sent: Instant,
-    outcome: HedgeOutcome,
+    end: TryEnd,
 }
 
-impl Contender {
-    /// Begins one on an endpoint that was not asked yet, if there is one, if the upstream has a place for it, if breakers
+impl Holding {
+    /// Begins a try on an endpoint that was not asked yet, if there is one, if the upstream has a place for it, if breakers
     /// let it through and the budget of retries has room.
     pub(super) fn begin(ctx: &mut Ctx) -> Option<Self> {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
@@ -41,21 +46,24 @@ impl Contender {
             return None;
         };
         endpoint.in_flight.up();
-        ctx.forward.tried.push(endpoint.address.clone());
-        ctx.forward.attempts += 1;
+        let forward = &mut ctx.forward;
+        forward.tried.push(endpoint.address.clone());
+        let index = forward.attempts.begin_beside(Arc::clone(&endpoint), sent);
         Some(Self {
             pool,
             endpoint,
             permits,
             place,
+            index,
             sent,
-            outcome: HedgeOutcome::Lost,
+            end: TryEnd::Lost,
         })
     }
 
-    /// Its endpoint.
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+    /// A connection that was opened for it stands: its time counts from here.
+    pub(super) fn connected(&mut self, ctx: &mut Ctx) {
+        self.sent = Instant::now();
+        ctx.forward.attempts.connected(self.index, self.sent);
     }
 
     /// Whether an answer of this status is worth less than one that is still awaited.
@@ -63,13 +71,17 @@ impl Contender {
         self.pool.settings().retry.on_status.contains(&status)
     }
 
-    /// It failed.
-    pub(super) fn failed(mut self, ending: Ending, ctx: &Ctx) {
+    /// The try failed.
+    pub(super) fn failed(mut self, ending: Ending, ctx: &mut Ctx) {
+        let end = match ending {
+            Ending::Answered(_) => TryEnd::Status,
+            Ending::Broken(cause) => failed(Some(cause)),
+        };
         if ending == Ending::Broken(RetryCause::Timeout) && judged::in_a_hurry(ctx) {
-            return self.in_vain();
+            return self.in_vain(end, ctx);
         }
         let now = ctx.now();
-        self.outcome = HedgeOutcome::Failed;
+        self.ended(end, ctx);
         let stats = &self.endpoint.counts.stats;
         match ending {
             Ending::Answered(status) => stats.statuses.up(status),
@@ -88,26 +100,31 @@ impl Contender {
         permits.tell(ending, took, now);
     }
 
-    /// It came to nothing, and that tells nothing about the endpoint.
-    pub(super) fn in_vain(mut self) {
-        self.outcome = HedgeOutcome::Failed;
+    /// The try came to nothing, and that tells nothing about the endpoint.
+    pub(super) fn in_vain(mut self, end: TryEnd, ctx: &mut Ctx) {
+        self.ended(end, ctx);
     }
 
-    /// It answered first and is the request's try from now on. `failed` says how the one before failed; one that was
+    fn ended(&mut self, end: TryEnd, ctx: &mut Ctx) {
+        self.end = end;
+        ctx.forward.attempts.end(self.index, end);
+    }
+
+    /// The try answered first and is the request's from now on. `before` says how the one before failed; one that was
     /// still awaited took at least so long.
-    pub(super) fn take_over(mut self, failed: Option<RetryCause>, ctx: &mut Ctx) {
-        self.outcome = HedgeOutcome::Won;
-        match failed {
+    pub(super) fn take_over(mut self, before: Option<RetryCause>, ctx: &mut Ctx) {
+        self.end = TryEnd::Answered;
+        match before {
             Some(RetryCause::Timeout) if judged::in_a_hurry(ctx) => {}
             Some(cause) => {
                 if cause == RetryCause::Timeout {
                     overload::gave_up(ctx);
                 }
-                forward::report(ctx, Outcome::Bad, ctx.now());
+                outcome::report(ctx, Outcome::Bad, ctx.now());
                 breaking::told(ctx, Ending::Broken(cause));
             }
             None => {
-                let took = ctx.forward.sent.map(|sent| sent.elapsed());
+                let took = ctx.forward.attempts.sent().map(|sent| sent.elapsed());
                 let took = took.unwrap_or_default();
                 if let Some(pace) = self.pool.pace() {
                     pace.observe(took);
@@ -121,18 +138,20 @@ impl Contender {
         overload::take_over(ctx, self.place.take());
         self.endpoint.in_flight.up();
         let forward = &mut ctx.forward;
+        if let Some(cause) = before {
+            forward.attempts.end_current(failed(Some(cause)));
+        }
+        forward.attempts.take_over(self.index);
         forward.current = Some(Arc::clone(&self.endpoint));
         forward.permits = std::mem::take(&mut self.permits);
-        forward.sent = Some(self.sent);
-        forward.took = None;
         forward.reported = false;
         forward.retry = false;
     }
 }
 
-impl Drop for Contender {
+impl Drop for Holding {
     fn drop(&mut self) {
         self.endpoint.in_flight.down();
-        self.pool.stats().hedges.up(self.outcome);
+        self.pool.stats().hedges.up(hedge_outcome(self.end));
     }
 }

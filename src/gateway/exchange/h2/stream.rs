@@ -1,0 +1,326 @@
+//! One try over HTTP/2: a stream to an endpoint, on a connection that others share. Given up it is reset; the connection
+//! goes on.
+
+use std::future::Future;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, Request, Response, Uri, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
+
+use super::connections::Place;
+use crate::config::HeadLimits;
+use crate::gateway::ctx::Ctx;
+use crate::gateway::exchange::attempts::Traffic;
+use crate::gateway::outgoing_head::{self, Destination};
+use crate::gateway::{failure, judge};
+
+/// A stream to an endpoint. Dropped before it ended it is reset, and its connection is there for others.
+pub(in crate::gateway) struct Http2 {
+    /// The way for the request's body.
+    body: Option<SendStream<Bytes>>,
+    /// What was put of it and not handed to the codec.
+    piece: Bytes,
+    /// The end of the body was put, perhaps with trailers.
+    ending: Option<Option<HeaderMap>>,
+    limits: HeadLimits,
+    /// Until the head of the answer is here.
+    awaited: Option<ResponseFuture>,
+    /// A head that is here, until it is passed.
+    head: Option<Box<ResponseHeader>>,
+    /// The body of the answer.
+    incoming: Option<RecvStream>,
+    /// A piece of it that is here.
+    payload: Bytes,
+    /// The endpoint did not begin with the request: that it ended tells nothing about the endpoint.
+    unprocessed: bool,
+    /// The endpoint said so itself.
+    refused: bool,
+    /// Something came that nobody was told about.
+    fresh: bool,
+    traffic: Traffic,
+    place: Place,
+}
+
+/// Fields that concern a connection of HTTP/1.
+static OF_CONNECTION: [HeaderName; 4] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+impl Http2 {
+    /// A try in this place of a connection, to an upstream whose heads have these limits.
+    pub(in crate::gateway) fn on(place: Place, limits: HeadLimits) -> Self {
+        Self {
+            body: None,
+            piece: Bytes::new(),
+            ending: None,
+            limits,
+            awaited: None,
+            head: None,
+            incoming: None,
+            payload: Bytes::new(),
+            unprocessed: false,
+            refused: false,
+            fresh: false,
+            traffic: Traffic::default(),
+            place,
+        }
+    }
+
+    /// Whether its connection served a request before.
+    pub(in crate::gateway) fn reused(&self) -> bool {
+        self.place.reused
+    }
+
+    /// Keeps further streams off its connection. Those under way go on.
+    pub(in crate::gateway) fn retire(&self) {
+        self.place.closed().store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the endpoint said that it did nothing of the request, so that any may be sent again (RFC 9113 §8.7).
+    pub(in crate::gateway) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether its failure tells nothing about the endpoint.
+    pub(in crate::gateway) fn is_stale(&self) -> bool {
+        self.place.reused && self.unprocessed
+    }
+
+    /// Bytes of bodies that went each way.
+    pub(in crate::gateway) fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    /// Whether something came since this was asked last.
+    pub(in crate::gateway) fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Sends the request's head, which is all there is when it `ends` the request.
+    pub(in crate::gateway) fn begin(
+        &mut self,
+        request: &RequestHeader,
+        ctx: &Ctx,
+        (to, ends): (&Destination<'_>, bool),
+    ) -> Result<(), Box<Error>> {
+        let head = head(request, ctx, to)?;
+        let request = Request::from_parts(head.into(), ());
+        let sent = self.place.requests.send_request(request, ends);
+        let (awaited, body) = sent.map_err(|error| {
+            // The connection went away meanwhile, and nothing of the request with it.
+            self.unprocessed = true;
+            self.refused = true;
+            Error::because(ErrorType::H2Error, "sending to the upstream", error).into_up()
+        })?;
+        self.awaited = Some(awaited);
+        self.body = (!ends).then_some(body);
+        Ok(())
+    }
+
+    /// Puts a piece of the request's body behind what was sent.
+    pub(in crate::gateway) fn put_body(&mut self, piece: Bytes) {
+        self.piece = piece;
+    }
+
+    /// Puts the end of the request's body behind what was sent.
+    pub(in crate::gateway) fn end_body(&mut self, trailers: Option<&HeaderMap>) {
+        self.ending = Some(trailers.cloned());
+    }
+
+    /// Hands to the codec what was put, as far as the endpoint's windows are open. An error means that the endpoint takes
+    /// no more; it may have answered all the same.
+    pub(in crate::gateway) fn poll_send_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ()>> {
+        let sent = std::task::ready!(self.poll_hand_over(cx));
+        if sent.is_err() {
+            (self.piece, self.ending) = (Bytes::new(), None);
+        }
+        Poll::Ready(sent)
+    }
+
+    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        while !self.piece.is_empty() {
+            let Some(body) = &mut self.body else {
+                return Poll::Ready(Err(()));
+            };
+            body.reserve_capacity(self.piece.len());
+            let open = match body.capacity() {
+                0 => match std::task::ready!(body.poll_capacity(cx)) {
+                    Some(Ok(open)) => open,
+                    Some(Err(_)) | None => return Poll::Ready(Err(())),
+                },
+                open => open,
+            };
+            let piece = self.piece.split_to(self.piece.len().min(open));
+            self.traffic.sent += piece.len() as u64;
+            body.send_data(piece, false).map_err(|_| ())?;
+        }
+        let ended = match (self.ending.take(), &mut self.body) {
+            (Some(Some(trailers)), Some(body)) => body.send_trailers(trailers),
+            (Some(None), Some(body)) => body.send_data(Bytes::new(), true),
+            (None, _) | (_, None) => Ok(()),
+        };
+        // An endpoint that reset the stream was heard before.
+        Poll::Ready(ended.map_err(|_| ()))
+    }
+
+    /// Shows the next head of the answer, again until it is [passed](Self::pass_head), and whether the answer ended with
+    /// it. The head is one that every parser reads alike, and holds nothing that is not passed on.
+    pub(in crate::gateway) fn poll_head<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&ResponseHeader, bool) -> R,
+    ) -> Poll<Result<R, Box<Error>>> {
+        if self.head.is_none() {
+            let mut head = std::task::ready!(self.poll_next_head(cx))?;
+            judge::check(&mut head, self.limits)?;
+            judge::strip(&mut head);
+            self.head = Some(head);
+        }
+        match &self.head {
+            Some(head) => {
+                let incoming = self.incoming.as_ref();
+                let ended = incoming.is_some_and(RecvStream::is_end_stream);
+                Poll::Ready(Ok(look(head, ended)))
+            }
+            None => Poll::Ready(Err(broken_off())),
+        }
+    }
+
+    /// The head that was shown last is done with.
+    pub(in crate::gateway) fn pass_head(&mut self) {
+        self.head = None;
+    }
+
+    fn poll_next_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Box<ResponseHeader>, Box<Error>>> {
+        let Some(awaited) = &mut self.awaited else {
+            return Poll::Ready(Err(broken_off()));
+        };
+        match awaited.poll_informational(cx) {
+            Poll::Ready(Some(Ok(head))) => {
+                let (head, ()) = head.into_parts();
+                return Poll::Ready(Ok(Box::new(head.into())));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failed(error))),
+            Poll::Ready(None) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+        let answer = std::task::ready!(std::pin::Pin::new(awaited).poll(cx));
+        self.awaited = None;
+        let answer: Response<RecvStream> = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Ready(Err(self.failed(error))),
+        };
+        let (head, incoming) = answer.into_parts();
+        self.incoming = Some(incoming);
+        Poll::Ready(Ok(Box::new(head.into())))
+    }
+
+    fn failed(&mut self, error: h2::Error) -> Box<Error> {
+        self.awaited = None;
+        self.unprocessed = is_unprocessed(&error);
+        self.refused = error.is_remote()
+            && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+        unreadable(error)
+    }
+
+    /// Whether there is [payload](Self::payload); not behind the last of it.
+    pub(in crate::gateway) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Box<Error>>> {
+        while self.payload.is_empty() {
+            let Some(incoming) = &mut self.incoming else {
+                return Poll::Ready(Err(broken_off()));
+            };
+            let piece = std::task::ready!(incoming.poll_data(cx)).transpose();
+            let Some(piece) = piece.map_err(unreadable)? else {
+                return Poll::Ready(Ok(false));
+            };
+            // The next piece is asked for when this one was sent on.
+            let _ = incoming.flow_control().release_capacity(piece.len());
+            self.traffic.received += piece.len() as u64;
+            self.fresh = true;
+            self.payload = piece;
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    /// Payload that is here.
+    pub(in crate::gateway) fn payload(&mut self) -> &mut Bytes {
+        &mut self.payload
+    }
+
+    /// What follows the body.
+    pub(in crate::gateway) fn poll_trailers(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<HeaderMap>, Box<Error>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(Err(broken_off()));
+        };
+        Poll::Ready(match std::task::ready!(incoming.poll_trailers(cx)) {
+            Ok(trailers) => Ok(trailers),
+            // The endpoint wants no more of the request, and has said all (RFC 9113 §8.1).
+            Err(error)
+                if (error.is_go_away() || error.is_reset())
+                    && error.is_remote()
+                    && error.reason() == Some(Reason::NO_ERROR) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(unreadable(error)),
+        })
+    }
+}
+
+/// The head of this try as HTTP/2 has it (RFC 9113 §8.2.2, §8.3.1).
+fn head(
+    request: &RequestHeader,
+    ctx: &Ctx,
+    to: &Destination<'_>,
+) -> pingora::Result<RequestHeader> {
+    let mut head = request.clone();
+    head.set_version(Version::HTTP_2);
+    outgoing_head::prepare(&mut head, ctx, to)?;
+    for name in &OF_CONNECTION {
+        head.remove_header(name);
+    }
+    let host = head.remove_header(&header::HOST);
+    let tls = to.pool.settings().tls.is_some();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder()
+        .scheme(if tls { "https" } else { "http" })
+        .authority(host.as_ref().map_or(&b""[..], |host| host.as_bytes()))
+        .path_and_query(path)
+        .build()
+        .map_err(|_| failure::unsendable())?;
+    head.set_uri(uri);
+    Ok(head)
+}
+
+/// Whether an endpoint says that it did not begin with a request (RFC 9113 §8.7), or the connection was gone before.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
+}
+
+fn unreadable(error: h2::Error) -> Box<Error> {
+    Error::because(ErrorType::H2Error, "reading from the upstream", error).into_up()
+}
+
+fn broken_off() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the upstream broke off").into_up()
+}

@@ -1,0 +1,161 @@
+//! Fields behind a body: which of them may pass.
+//!
+//! What frames a message, routes it, says who sent it or how to read its content means something before the body and must
+//! not be said behind it (RFC 9110 §6.5.1); a field of a connection concerns no further one (RFC 9110 §7.6.1).
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use crate::gateway::http1::answer::is_ours;
+
+/// Fields of one trailer section. More is nothing that anybody means.
+const MOST_FIELDS: usize = 64;
+
+/// Names that may not stand behind a body, sorted.
+const NEVER: [&str; 38] = [
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "warning",
+    "www-authenticate",
+    "x-http-method-override",
+];
+
+/// A trailer section that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) struct Malformed;
+
+/// Reads a trailer section of HTTP/1.1, up to and with its empty line, whose bytes were followed already. `None`: it is
+/// empty, or has more fields than anybody means.
+pub(in crate::gateway) fn read(section: &[u8]) -> Result<Option<HeaderMap>, Malformed> {
+    if section == b"\r\n" {
+        return Ok(None);
+    }
+    let mut room = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let (length, fields) = match httparse::parse_headers(section, &mut room) {
+        Ok(httparse::Status::Complete(read)) => read,
+        // The body is good without them.
+        Err(httparse::Error::TooManyHeaders) => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed),
+    };
+    if length != section.len() {
+        return Err(Malformed);
+    }
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed)?;
+        trailers.append(name, value);
+    }
+    Ok(Some(trailers))
+}
+
+/// Removes what may not stand behind a body, and what `besides` names. `None`: nothing is left, or there are more fields
+/// than anybody means.
+pub(in crate::gateway) fn checked(
+    mut trailers: HeaderMap,
+    besides: impl Fn(&HeaderName) -> bool,
+) -> Option<HeaderMap> {
+    if trailers.len() > MOST_FIELDS {
+        return None;
+    }
+    let dropped = |name: &&HeaderName| {
+        let text = name.as_str();
+        NEVER.binary_search(&text).is_ok() || is_ours(text.as_bytes()) || besides(name)
+    };
+    let dropped: SmallVec<[HeaderName; 2]> = trailers.keys().filter(dropped).cloned().collect();
+    for name in &dropped {
+        trailers.remove(name);
+    }
+    (!trailers.is_empty()).then_some(trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(trailers: Option<HeaderMap>) -> Vec<String> {
+        let trailers = trailers.unwrap_or_default();
+        let mut names: Vec<_> = trailers.keys().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_names_that_never_pass_are_sorted() {
+        assert!(NEVER.is_sorted());
+    }
+
+    #[test]
+    fn a_section_is_read_as_its_fields() {
+        assert_eq!(read(b"\r\n"), Ok(None));
+        let section = b"Grpc-Status: 0\r\nx-sum:  a b \r\nX-Sum: c\r\n\r\n";
+        let trailers = read(section).expect("a section").expect("fields");
+        assert_eq!(trailers["grpc-status"], "0");
+        let sums: Vec<_> = trailers.get_all("x-sum").iter().collect();
+        assert_eq!(sums, ["a b", "c"]);
+        for section in [
+            &b"a: b\r\n"[..],
+            b"a : b\r\n\r\n",
+            b": b\r\n\r\n",
+            b"a: b\r\n\r\nmore",
+        ] {
+            assert_eq!(read(section), Err(Malformed), "{section:?}");
+        }
+        let many = [b"a: b\r\n".repeat(MOST_FIELDS + 1), b"\r\n".to_vec()].concat();
+        assert_eq!(read(&many), Ok(None));
+    }
+
+    #[test]
+    fn what_means_something_before_the_body_does_not_stand_behind_it() {
+        let mut trailers = HeaderMap::new();
+        for name in NEVER.iter().chain(&["x-fallback", "x-kept", "x-besides"]) {
+            let name: HeaderName = name.parse().expect("a name");
+            trailers.append(name, HeaderValue::from_static("v"));
+        }
+        let left = checked(trailers, |name| *name == "x-besides");
+        assert_eq!(names(left), ["x-kept"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_flood() {
+        let mut trailers = HeaderMap::new();
+        for number in 0..=MOST_FIELDS {
+            let name: HeaderName = format!("x-{number}").parse().expect("a name");
+            trailers.append(name, HeaderValue::from_static("v"));
+        }
+        assert_eq!(checked(trailers, |_| false), None);
+    }
+}

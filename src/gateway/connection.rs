@@ -17,12 +17,13 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
 use super::admission::Place;
+use super::answer::{AnswerPlan, ResponseWriter};
 use super::client::ClientIo;
 use super::ctx::{Ctx, Lane, Peer, Start};
-use super::http1::answer::{Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::connection::Ended;
 use super::http1::head::Head;
+use super::message::GatewayHeaders;
 use super::overload::Met;
 use super::reply::Caller;
 use super::session::ClientSession;
@@ -233,11 +234,11 @@ fn fresh_trace() -> TraceId {
 }
 
 /// Answers in place of a request that is gone, unless an answer had begun. Its record is written, see [`Ctx`].
-async fn answer_for(client: &ClientIo, format: ErrorFormat, head: &Head, refusal: &Refusal) {
+async fn answer_for(client: &Arc<ClientIo>, format: ErrorFormat, head: &Head, refusal: &Refusal) {
     if !client.answered() {
         let trace = client.trace().unwrap_or_else(fresh_trace);
-        let asked = (Method::GET, Caller::of(head));
-        tell(client, refusal, format, "/", &trace, asked).await;
+        let writer = &mut ResponseWriter::new(Arc::clone(client), head.version, false);
+        tell(writer, refusal, format, ("/", &trace), Caller::of(head)).await;
     }
 }
 
@@ -266,53 +267,54 @@ pub(super) async fn refuse<A>(
         version: gist.version,
         grpc: gist.grpc,
     };
-    let asked = (gist.method.clone(), caller);
+    let mut writer = ResponseWriter::new(
+        Arc::clone(client),
+        gist.version,
+        gist.method == Method::HEAD,
+    );
+    let writer = &mut writer;
     if door.public {
         let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
         ctx.began = Instant::now();
         ctx.client_ip = peer.address;
         (ctx.method, ctx.uri, ctx.version) = (gist.method, gist.uri, gist.version);
-        let sent = tell(client, &refusal, format, ctx.uri.path(), &ctx.trace, asked).await;
-        let status = refusal.reason.status();
+        tell(
+            writer,
+            &refusal,
+            format,
+            (ctx.uri.path(), &ctx.trace),
+            caller,
+        )
+        .await;
         judged::head_refused(&mut ctx, &snapshot.config.server.client, refusal.reason);
         ctx.refusal = Some(refusal);
-        ctx.record(status, sent, None);
+        ctx.record(client.ended(Instant::now()), None);
     } else {
-        tell(client, &refusal, format, "/", &fresh_trace(), asked).await;
+        tell(writer, &refusal, format, ("/", &fresh_trace()), caller).await;
     }
 }
 
-/// Sends a refusal that no session sends; says how many bytes its body has.
+/// Sends a refusal of which no request is left; the connection ends with it.
 async fn tell(
-    client: &ClientIo,
+    writer: &mut ResponseWriter,
     refusal: &Refusal,
     format: ErrorFormat,
-    path: &str,
-    trace: &TraceId,
-    (method, caller): (Method, Caller),
-) -> u64 {
+    (path, trace): (&str, &TraceId),
+    caller: Caller,
+) {
     let Ok((head, body)) = reply::refusal(refusal, format, path, trace, caller) else {
-        return 0;
+        return;
     };
-    client.end_after();
-    client.set_extra(Extra {
-        trace: Some(*trace),
-        ..Extra::default()
-    });
-    let delimited = Delimited::of(&head, caller.version, method == Method::HEAD);
-    client.begin_answer(&head, delimited, caller.version);
-    let length = body.len() as u64;
-    let sending = async {
-        if delimited != Delimited::Absent {
-            client.send(body).await?;
-        }
-        client.end_answer(None);
-        client.flush_last().await
+    let plan = AnswerPlan {
+        ours: GatewayHeaders {
+            trace: Some(*trace),
+            ..GatewayHeaders::default()
+        },
+        last: true,
+        ..AnswerPlan::default()
     };
-    match sending.await {
-        Ok(()) if delimited != Delimited::Absent => length,
-        _ => 0,
-    }
+    // Who is not there any more is told nothing.
+    let _ = writer.send(head, body, plan).await;
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
 use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use rand::rngs::SmallRng;
@@ -12,8 +12,9 @@ use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
 use super::affinity::Affinity;
+use super::answer::Pacing;
 use super::breaking::Permits;
-use super::client::{ClientIo, Fault};
+use super::client::{ClientIo, Moved};
 use super::exchange::attempts::Attempts;
 use super::exchange::h1::kept::KeptConnections;
 use super::exchange::h2::connections::StreamConnections;
@@ -22,6 +23,7 @@ use super::judged::Tells;
 use super::overload::{self, Entered, Held};
 use super::snapshot::{RouteRuntime, Snapshot};
 use super::state::State;
+use super::timers::Fault;
 use super::{decide, judged, policy};
 use crate::filter::{ClientCertificate, Principal, Quota, Reason, Refusal, Scheme, Tickets};
 use crate::observe::{Record, Try, TunnelEnd};
@@ -160,9 +162,8 @@ pub struct Ctx {
     pub(super) refused_anew: bool,
     /// The body was read before it was forwarded.
     pub(super) buffered: bool,
-    /// Status of an answer that was relayed, and how much of its body was.
-    pub(super) relayed: Option<StatusCode>,
-    pub(super) bytes_out: u64,
+    /// How fast its answer may go out.
+    pub(super) pacing: Option<Box<Pacing>>,
     pub(super) forward: Forward,
     /// Level, side, fallback and copy.
     pub(super) policy: policy::Path,
@@ -238,8 +239,7 @@ impl Ctx {
             refused_alike: false,
             refused_anew: false,
             buffered: false,
-            relayed: None,
-            bytes_out: 0,
+            pacing: None,
             forward: Forward {
                 deadline: None,
                 pool: None,
@@ -295,15 +295,21 @@ impl Ctx {
         }
     }
 
+    /// The exchange with the client is over: what went over its wire.
+    pub(super) fn moved(&mut self) -> Moved {
+        let now = *self.ended.get_or_insert_with(Instant::now);
+        let start = self.start.as_ref();
+        start.map_or_else(Moved::default, |start| start.client.ended(now))
+    }
+
     /// Writes the request's one record: metrics and access line always agree.
-    pub(super) fn record(&mut self, status: u16, bytes_out: u64, headers: Option<&HeaderMap>) {
+    pub(super) fn record(&mut self, moved: Moved, headers: Option<&HeaderMap>) {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
-        let start = self.start.as_ref();
-        let bytes_in = start.map_or(0, |start| start.client.ended(now));
+        let status = moved.status;
         let reason = self.refusal.as_ref().map(|refusal| refusal.reason);
         let unanswered = status == 0 && reason == Some(Reason::ClientGone);
         let tells = Tells::of(self, took);
@@ -369,8 +375,8 @@ impl Ctx {
                     .principal
                     .as_ref()
                     .map(|principal| principal.auth.as_str()),
-                bytes_in,
-                bytes_out,
+                bytes_in: moved.received,
+                bytes_out: moved.sent,
                 version: self.version,
                 user_agent: said(header::USER_AGENT),
                 referer: said(header::REFERER),
@@ -398,13 +404,16 @@ impl Drop for Ctx {
             // The connection answers in place of a request that is gone.
             let status = refusal.as_ref().map(|refusal| refusal.reason.status());
             let status = status.filter(|_| !client.answered());
-            let relayed = self.relayed.map(|status| status.as_u16());
             client.note(self.trace);
             if overdue && !judged::in_a_hurry(self) {
                 overload::gave_up(self);
             }
             self.refusal = refusal.or(self.refusal.take());
-            self.record(relayed.or(status).unwrap_or(0), self.bytes_out, None);
+            let mut moved = self.moved();
+            if moved.status == 0 {
+                moved.status = status.unwrap_or(0);
+            }
+            self.record(moved, None);
         }
         self.leave_endpoint();
         if let Some(route) = &self.route {

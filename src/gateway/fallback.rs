@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
+use super::answer::KeepPlan;
 use super::ctx::Ctx;
 use super::inbound::Decision;
 use super::state::State;
@@ -321,36 +322,18 @@ pub(super) fn instead(
     Some(reply)
 }
 
-/// Begins to keep an answer that may be kept, see [`policy::keeps`].
-pub(super) fn begin_keeping(head: &RequestHeader, ctx: &mut Ctx, fields: &HeaderMap) {
-    let Some(route) = ctx.route.clone() else {
-        return;
-    };
-    let kept = route.policy.fallback.as_ref();
-    let Some(kept) = kept.and_then(|fallback| fallback.last_good.as_ref()) else {
-        return;
-    };
-    let fields = fields.iter();
-    let fields: Vec<(HeaderName, HeaderValue)> = fields
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let (_, host) = decide::host(head);
-    let keeping = kept.begin(&asked(head, &host, ctx), &fields, ctx.now());
-    ctx.policy.keeping = keeping.map(Box::new);
-}
-
-/// The answer that was being kept is whole.
-pub(super) fn keep(ctx: &mut Ctx) {
-    let Some(keeping) = ctx.policy.keeping.take() else {
-        return;
-    };
-    let kept = ctx
-        .route
-        .as_ref()
-        .and_then(|route| route.policy.fallback.as_ref());
-    if let Some(kept) = kept.and_then(|fallback| fallback.last_good.as_ref()) {
-        kept.keep(*keeping, ctx.now());
-    }
+/// How an answer of this request is kept, where its route keeps some, see [`policy::keeps`].
+pub(super) fn keep_plan<'a>(
+    head: &'a RequestHeader,
+    host: &'a str,
+    ctx: &'a Ctx,
+) -> Option<KeepPlan<'a>> {
+    let fallback = ctx.route.as_ref()?.policy.fallback.as_ref()?;
+    Some(KeepPlan {
+        store: fallback.last_good.as_ref()?,
+        asked: asked(head, host, ctx),
+        clock: ctx.state.clock,
+    })
 }
 
 fn asked<'a>(head: &'a RequestHeader, host: &'a str, ctx: &'a Ctx) -> Asked<'a> {

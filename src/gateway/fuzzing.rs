@@ -13,7 +13,7 @@ use super::http1::head::{Head, Scan, parse, scan};
 use crate::config::ClientLimits;
 use crate::primitives::ranges::AddressRanges;
 
-const LIMITS: ClientLimits = ClientLimits {
+pub(super) const LIMITS: ClientLimits = ClientLimits {
     header_timeout: Duration::from_secs(1),
     body_timeout: Duration::from_secs(1),
     write_timeout: Duration::from_secs(1),

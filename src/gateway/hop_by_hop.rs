@@ -51,6 +51,11 @@ pub(super) fn asks_for_websocket(request: &RequestHeader, head: &Head) -> bool {
         && tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
+/// Whether a client of HTTP/1.1 says that it takes trailers (RFC 9110 §10.1.4).
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+}
+
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     let values = headers.get_all(name).into_iter();
     values
@@ -61,6 +66,18 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_takes_trailers_says_so() {
+        let takes = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append(header::TE, HeaderValue::from_static(value));
+            takes_trailers(&headers)
+        };
+        assert!(takes("trailers") && takes("gzip;q=0.5, Trailers"));
+        assert!(!takes("gzip") && !takes("trailers;q=0") && !takes(""));
+        assert!(!takes_trailers(&HeaderMap::new()));
+    }
 
     #[test]
     fn what_concerns_the_connection_is_removed_and_nothing_else() {

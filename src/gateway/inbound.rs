@@ -10,7 +10,8 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::client::{Pacing, Unbuffered};
+use super::answer::Pacing;
+use super::auth_buffer::Unbuffered;
 use super::ctx::{Ctx, Peer};
 use super::snapshot::{Snapshot, Target};
 use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
@@ -231,9 +232,9 @@ async fn ask_all(
             decision = Some(Decision::Refuse(failure::gone()));
         }
     }
-    if let (None, false, Some(start)) = (&decision, exchange.paces.is_empty(), &ctx.start) {
+    if decision.is_none() && !exchange.paces.is_empty() {
         let paces = std::mem::take(&mut exchange.paces);
-        start.client.set_pace(Pacing::new(paces, ctx.state.clock));
+        ctx.pacing = Some(Box::new(Pacing::new(paces, ctx.state.clock)));
     }
     decision
 }

@@ -6,8 +6,8 @@ use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::failure::invalid;
-use super::http1::answer::{is_ours, is_status};
 use super::http1::head::content_length;
+use super::message::{is_ours, is_status};
 use crate::config::HeadLimits;
 
 /// What a line of HTTP/1 has besides name and value: a head is as long on either way.

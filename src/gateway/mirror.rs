@@ -16,8 +16,8 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::ctx::Ctx;
-use super::http1::answer::is_status;
 use super::http1::head::Framing;
+use super::message::is_status;
 use super::outgoing_head::Destination;
 use super::state::State;
 use super::{affinity, outgoing_head, overload};

@@ -8,7 +8,7 @@
 mod address_lists;
 mod admission;
 mod affinity;
-mod alarm;
+mod answer;
 mod asking;
 mod auth_buffer;
 mod breaking;
@@ -33,6 +33,7 @@ mod inbound;
 mod judge;
 mod judged;
 mod limits;
+mod message;
 mod mirror;
 mod outgoing_head;
 mod overload;
@@ -45,6 +46,7 @@ mod slashes;
 mod snapshot;
 mod socket;
 mod state;
+mod timers;
 mod upstream_connections;
 
 pub use admission::{Admission, Place};

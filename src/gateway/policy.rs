@@ -22,7 +22,7 @@ use super::mirror::{self, Mirror, Shadow};
 use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
 use crate::config::{self, Action, Auth, Degrade};
-use crate::degrade::{Keeping, RouteLevel};
+use crate::degrade::RouteLevel;
 use crate::filter::{Exchange, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
@@ -65,8 +65,6 @@ pub(super) struct Path {
     side: Option<Arc<SideStats>>,
     /// Somebody else answers.
     pub(super) fell: Option<Fell>,
-    /// Its answer is being kept.
-    pub(super) keeping: Option<Box<Keeping>>,
     /// Its copy waits for the whole body.
     pub(super) shadow: Option<Box<Shadow>>,
     /// Where it belongs in the upstream of the fallback.

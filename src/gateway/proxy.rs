@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::StatusCode;
+use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use super::answer::ResponseWriter;
+use super::client::Moved;
 use super::ctx::{Ctx, Lane};
 use super::exchange::tries;
 use super::inbound::Decision;
@@ -58,20 +60,26 @@ impl ProxyHttp for Gateway {
 
     /// Route, filters, and answers of our own.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        let request = session.req_header();
+        let Some(mut writer) = writer(request, ctx) else {
+            return Err(failure::refused(ctx, reply::internal()));
+        };
+        let writer = &mut writer;
         match inbound::decide(session, ctx).await {
             Decision::Forward => {
-                if let Err(error) = tries::forward(session.req_header(), ctx, &self.lane).await {
-                    failed(session, ctx, &error).await;
+                let forwarded = tries::forward(request, ctx, &self.lane, writer).await;
+                if let Err(error) = forwarded {
+                    failed(writer, request, ctx, &error).await;
                 }
                 Ok(true)
             }
-            Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
+            Decision::Answer(answer) => reply::answer(writer, request, ctx, &answer, true)
                 .await
                 .map(|()| true),
-            Decision::Done(answer) => reply::answer(session, ctx, &answer, false)
+            Decision::Done(answer) => reply::answer(writer, request, ctx, &answer, false)
                 .await
                 .map(|()| true),
-            Decision::Refuse(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
+            Decision::Refuse(refusal) => refuse(writer, request, ctx, refusal).await.map(|()| true),
         }
     }
 
@@ -91,19 +99,32 @@ impl ProxyHttp for Gateway {
         e: &Error,
         ctx: &mut Box<Ctx>,
     ) -> FailToProxy {
+        let error_code = match writer(session.req_header(), ctx) {
+            Some(mut writer) => failed(&mut writer, session.req_header(), ctx, e).await,
+            // Nothing is known of its client: the framework knows it.
+            None => {
+                let status = Reason::Internal.status();
+                let _ = session.respond_error(status).await;
+                let told = Moved {
+                    status,
+                    ..Moved::default()
+                };
+                ctx.record(told, None);
+                status
+            }
+        };
         // Whether the connection goes on is ours to say: the framework drops every one whose upstream failed, and with
         // an upstream down that would cost each client a new one for each request.
         FailToProxy {
-            error_code: failed(session, ctx, e).await,
+            error_code,
             can_reuse_downstream: false,
         }
     }
 
     /// One record for metrics and log.
     async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
-        let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
-        let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
-        ctx.record(status, bytes_out, Some(&session.req_header().headers));
+        let moved = ctx.moved();
+        ctx.record(moved, Some(&session.req_header().headers));
     }
 
     /// Never the query: it may hold what must not be logged.
@@ -122,23 +143,26 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Status of the final answer, if it began.
-fn answer_status(session: &Session, ctx: &Ctx) -> Option<StatusCode> {
-    let written = || session.response_written().map(|head| head.status);
-    ctx.relayed
-        .or_else(written)
-        .filter(|status| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS)
+/// The writer of the answer, where something is known of the client.
+fn writer(request: &RequestHeader, ctx: &Ctx) -> Option<ResponseWriter> {
+    let start = ctx.start.as_ref();
+    start.map(|start| reply::writer(start, request))
 }
 
 /// Forwarding failed: tells the client, if it is there and nothing was sent yet. Returns the status it would have, 0 when
 /// it is gone.
-async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
+async fn failed(
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    error: &Error,
+) -> u16 {
     if let Some(reply) = fallback::pending(ctx) {
-        let _ = reply::answer(session, ctx, &reply, true).await;
+        let _ = reply::answer(writer, request, ctx, &reply, true).await;
         return reply.status.as_u16();
     }
     let mut refusal = failure::refusal(error, ctx);
-    let unanswered = answer_status(session, ctx).is_none();
+    let unanswered = !writer.has_begun();
     // What went wrong for nobody is nobody's failure; on the client's own side it is known what did.
     let elsewhere = unanswered && *error.esource() != ErrorSource::Downstream;
     if let Some(start) = ctx.start.as_ref().filter(|_| elsewhere)
@@ -153,7 +177,7 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
     let status = refusal.reason.status();
     report(error, ctx, refusal.reason);
     if unanswered {
-        let _ = refuse(session, ctx, refusal).await;
+        let _ = refuse(writer, request, ctx, refusal).await;
     } else {
         ctx.refusal = Some(refusal);
     }
@@ -161,17 +185,22 @@ async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
 }
 
 /// Refuses, or lets the route's fallback answer. Who left is told nothing.
-async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+async fn refuse(
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    refusal: Refusal,
+) -> Result<()> {
     if refusal.reason == Reason::ClientGone {
         ctx.refusal = Some(refusal);
         return Ok(());
     }
-    match fallback::instead(session.req_header(), ctx, &refusal) {
+    match fallback::instead(request, ctx, &refusal) {
         Some(reply) => {
             ctx.refusal = Some(refusal);
-            reply::answer(session, ctx, &reply, true).await
+            reply::answer(writer, request, ctx, &reply, true).await
         }
-        None => reply::refuse(session, ctx, refusal).await,
+        None => reply::refuse(writer, request, ctx, refusal).await,
     }
 }
 

@@ -1,23 +1,38 @@
 //! Answers of our own: the one place where a refusal becomes status, headers and body.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
 use serde::Serialize;
 
-use super::affinity;
-use super::ctx::Ctx;
-use super::http1::answer::{Extra, whole_seconds};
+use super::answer::{AnswerPlan, Pacing, ResponseWriter};
+use super::ctx::{Ctx, Start};
 use super::http1::head::Head;
+use super::message::{
+    AnswerHead, BodySize, GatewayHeaders, InvalidHead, has_no_body, whole_seconds,
+};
+use super::session::unfinished;
+use super::{affinity, decide, fallback, hop_by_hop, policy};
 use crate::config::ErrorFormat;
 use crate::filter::{Reason, Refusal, Reply};
 use crate::primitives::trace::TraceId;
 
+/// The writer of the answer to a request that has just begun.
+pub(super) fn writer(start: &Start, request: &RequestHeader) -> ResponseWriter {
+    let head_only = request.method == Method::HEAD;
+    // What was stripped of nothing has no `TE`.
+    let trailers = !start.head.end_to_end && hop_by_hop::takes_trailers(&request.headers);
+    ResponseWriter::new(Arc::clone(&start.client), start.head.version, head_only)
+        .with_trailers(trailers)
+}
+
 /// Sends the refusal and remembers it for the record.
 pub(super) async fn refuse(
-    session: &mut Session,
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     refusal: Refusal,
 ) -> pingora::Result<()> {
@@ -28,7 +43,7 @@ pub(super) async fn refuse(
     let caller = caller.unwrap_or_default();
     let (head, body) = self::refusal(&refusal, format, ctx.uri.path(), &ctx.trace, caller)?;
     ctx.refusal = Some(refusal);
-    send(session, ctx, head, body, true).await
+    send(writer, request, ctx, head, body, true).await
 }
 
 /// What a refusal has to fit: what its caller speaks.
@@ -116,7 +131,8 @@ pub(super) fn grpc_fields(refusal: &Refusal) -> [String; 2] {
 /// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
 /// answer is complete as it is.
 pub(super) async fn answer(
-    session: &mut Session,
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     reply: &Reply,
     filtered: bool,
@@ -125,77 +141,82 @@ pub(super) async fn answer(
     for (name, value) in &reply.headers {
         head.append_header(name.clone(), value.clone())?;
     }
-    if !is_bodiless(head.status) {
+    if !has_no_body(reply.status.as_u16(), false) {
         head.set_content_length(reply.body.len())?;
     }
-    send(session, ctx, head, reply.body.clone(), filtered).await
-}
-
-fn is_bodiless(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    send(writer, request, ctx, head, reply.body.clone(), filtered).await
 }
 
 async fn send(
-    session: &mut Session,
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
     ctx: &mut Ctx,
-    mut head: ResponseHeader,
+    head: ResponseHeader,
     body: Bytes,
     filtered: bool,
 ) -> pingora::Result<()> {
-    let bodiless = is_bodiless(head.status);
     // A body that is here already is dropped, so that the connection can go on.
     if let Some(start) = &ctx.start {
         start.client.drop_body_here().await;
     }
-    if filtered {
-        filter(session.req_header(), ctx, &mut head);
-    }
-    announce(ctx);
-    let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
-    session
-        .write_response_header(Box::new(head), silent)
-        .await?;
-    if !silent {
-        session.write_response_body(Some(body), true).await?;
-    }
-    session.finish_body().await
+    let pacing = ctx.pacing.take();
+    let plan = plan(request, ctx, pacing, filtered);
+    let sent = writer.send(head, body, plan).await;
+    sent.map_err(unfinished)
 }
 
-/// Whether the answer is changed on its way.
-pub(super) fn has_filters(ctx: &Ctx) -> bool {
-    let route = ctx.route.as_ref();
-    route.is_some_and(|route| !route.response_filters.is_empty()) || affinity::has_cookie(ctx)
+/// Begins an answer that came from an upstream: the route's response filters see it, and it is kept where it may be.
+pub(super) fn begin(
+    writer: &mut ResponseWriter,
+    request: &RequestHeader,
+    ctx: &mut Ctx,
+    head: impl AnswerHead,
+    size: BodySize,
+) -> Result<(), InvalidHead> {
+    let pacing = ctx.pacing.take();
+    let mut plan = plan(request, ctx, pacing, true);
+    // One of which nobody can tell whether it is whole is not kept.
+    let keeps = size != BodySize::UntilClose && policy::keeps(ctx, head.status());
+    let host = keeps.then(|| decide::host(request).1);
+    plan.keep = host
+        .as_deref()
+        .and_then(|host| fallback::keep_plan(request, host, ctx));
+    writer.begin(head, size, plan)
 }
 
-/// Applies the route's changes to an answer, and gives its client the cookie by which it stays.
-pub(super) fn filter(request: &RequestHeader, ctx: &Ctx, head: &mut ResponseHeader) {
-    if let Some(cookie) = affinity::cookie(ctx) {
-        // Only memory could run out.
-        let _ = head.append_header(header::SET_COOKIE, cookie);
-    }
-    if let Some(route) = &ctx.route
-        && !route.response_filters.is_empty()
-    {
-        let origin = request.headers.get(header::ORIGIN);
-        for filter in &route.response_filters {
-            filter.apply(origin, head);
-        }
+/// What is done to the answer of this request.
+fn plan<'a>(
+    request: &'a RequestHeader,
+    ctx: &'a Ctx,
+    pacing: Option<Box<Pacing>>,
+    filtered: bool,
+) -> AnswerPlan<'a> {
+    let route = ctx.route.as_ref().filter(|_| filtered);
+    let filters = route.map_or(&[][..], |route| &route.response_filters);
+    let looks = !filters.is_empty();
+    AnswerPlan {
+        ours: gateway_headers(ctx),
+        last: ctx.state.draining(),
+        pacing,
+        cookie: filtered.then(|| affinity::cookie(ctx)).flatten(),
+        filters,
+        origin: looks.then(|| request.headers.get(header::ORIGIN)).flatten(),
+        ..AnswerPlan::default()
     }
 }
 
-/// What every answer carries, whoever made it.
-pub(super) fn announce(ctx: &Ctx) {
-    let Some(start) = &ctx.start else { return };
-    if ctx.state.draining() {
-        start.client.end_after();
-    }
-    let keep_alive = start.snapshot.config.server.client.keepalive_timeout;
-    start.client.set_extra(Extra {
+/// What every answer to a request carries, whoever made it.
+fn gateway_headers(ctx: &Ctx) -> GatewayHeaders {
+    let keep_alive = ctx.start.as_ref().map(|start| {
+        let limits = &start.snapshot.config.server.client;
+        limits.keepalive_timeout.as_secs().max(1)
+    });
+    GatewayHeaders {
         trace: Some(ctx.trace),
         quota: ctx.quota.clone(),
         fallback: ctx.policy.fell.as_ref().map(|fell| fell.kind.as_str()),
-        keep_alive: Some(keep_alive.as_secs().max(1)),
-    });
+        keep_alive,
+    }
 }
 
 /// Headers that go with the reason.

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::protocols::http::HttpTask;
@@ -22,10 +22,11 @@ use pingora::protocols::http::custom::server::Session;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 
+use super::answer::{AnswerPlan, ResponseWriter, Unfinished};
 use super::client::ClientIo;
-use super::http1::answer::Delimited;
 use super::http1::head::{Framing, Head};
 use super::http1::replay::Replay;
+use super::message::{BodySize, InvalidHead};
 
 /// Request and answer of one exchange with a client.
 pub(super) struct ClientSession {
@@ -33,23 +34,13 @@ pub(super) struct ClientSession {
     head: Head,
     client: Arc<ClientIo>,
     answer: Option<Box<ResponseHeader>>,
-    body: Body,
+    /// Made when the framework answers, which is rare.
+    writer: Option<ResponseWriter>,
     replay: Option<Replay>,
     /// Payload bytes.
     sent: usize,
     read: usize,
     drain_limit: Option<Duration>,
-}
-
-/// Where the body of the answer stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Body {
-    /// The head was not written.
-    Unsent,
-    /// Under way.
-    Sending(Delimited),
-    /// Whole.
-    Done,
 }
 
 impl ClientSession {
@@ -59,7 +50,7 @@ impl ClientSession {
             head,
             client,
             answer: None,
-            body: Body::Unsent,
+            writer: None,
             replay: None,
             sent: 0,
             read: 0,
@@ -69,71 +60,58 @@ impl ClientSession {
 
     /// Writes an informational answer at once, and queues the head of the final one, which is all there is when it `ends`.
     async fn write_head(&mut self, head: Box<ResponseHeader>, ends: bool) -> Result<()> {
-        if self.body != Body::Unsent {
+        if self.answer.is_some() {
             return Ok(());
         }
+        let (request, client) = (&self.request, &self.client);
+        let writer = self.writer.get_or_insert_with(|| {
+            let head_only = request.method == Method::HEAD;
+            ResponseWriter::new(Arc::clone(client), self.head.version, head_only)
+        });
         if head.status.is_informational() {
-            self.client.inform(&*head, self.head.version);
+            writer.inform(&*head);
             return self.flush().await;
         }
-        let head_only = self.request.method == Method::HEAD;
-        let delimited = if ends && self.head.version == Version::HTTP_2 {
-            // gRPC takes the fields of a head for trailers only where the stream ends with it.
-            Delimited::Absent
-        } else {
-            Delimited::of(&head, self.head.version, head_only)
+        let size = match ends {
+            true => BodySize::Absent,
+            false => BodySize::of(&head),
         };
-        self.client
-            .begin_answer(&*head, delimited, self.head.version);
+        let begun = writer.begin(&*head, size, AnswerPlan::default());
+        begun.map_err(|invalid| unfinished(invalid.into()))?;
         self.answer = Some(head);
-        self.body = Body::Sending(delimited);
         Ok(())
     }
 
-    /// Writes a piece of the body. More than the length that was said, or a body where none belongs, is dropped.
-    async fn write_piece(&mut self, mut data: Bytes) -> Result<()> {
-        let Body::Sending(delimited) = &mut self.body else {
+    /// Writes a piece of the body.
+    async fn write_piece(&mut self, data: Bytes) -> Result<()> {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.answer.is_some()) else {
             return Ok(());
         };
-        match delimited {
-            Delimited::Absent => return Ok(()),
-            Delimited::Length(left) => {
-                data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= data.len() as u64;
-            }
-            Delimited::Close | Delimited::Chunked => {}
-        }
         self.sent += data.len();
-        let sent = self.client.send(data).await;
+        let sent = writer.write(data).await;
         sent.map_err(|error| write_error(&error))
     }
 
-    async fn flush(&self) -> Result<()> {
-        let flushed = self.client.flush().await;
+    async fn flush(&mut self) -> Result<()> {
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
+        let flushed = writer.flush().await;
         flushed.map_err(|error| write_error(&error))
     }
 
     /// Ends the answer, if it is one.
     async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
-        let Body::Sending(delimited) = self.body else {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.answer.is_some()) else {
             return Ok(());
         };
-        if matches!(delimited, Delimited::Length(left) if left > 0) {
-            let error = Error::explain(ErrorType::WriteError, "the answer ends too early");
-            return Err(error.into_down());
-        }
-        self.client.end_answer(trailers);
-        self.body = Body::Done;
-        let flushed = self.client.flush_last().await;
-        flushed.map_err(|error| write_error(&error))
+        writer.finish(trailers).await.map_err(unfinished)
     }
 
     /// Whether all of the answer that was announced is written.
     fn ended(&self) -> bool {
-        matches!(
-            self.body,
-            Body::Done | Body::Sending(Delimited::Absent | Delimited::Length(0))
-        )
+        let writer = self.writer.as_ref();
+        writer.is_some_and(ResponseWriter::owes_nothing)
     }
 
     /// Whether nothing more is to be read of the request.
@@ -172,6 +150,20 @@ pub(super) fn write_error(error: &io::Error) -> Box<Error> {
         _ => ErrorType::WriteError,
     };
     Error::explain(kind, "writing to the client").into_down()
+}
+
+/// Why an answer is not whole, as the framework says it.
+pub(super) fn unfinished(why: Unfinished) -> Box<Error> {
+    match why {
+        Unfinished::Client(error) => write_error(&error),
+        Unfinished::CutShort => {
+            let why = "the answer is shorter than it said";
+            Error::explain(ErrorType::ConnectionClosed, why).into_up()
+        }
+        Unfinished::Head(InvalidHead(why)) => {
+            Error::explain(ErrorType::InvalidHTTPHeader, why).into_up()
+        }
+    }
 }
 
 #[async_trait]
@@ -302,9 +294,9 @@ impl Session for ClientSession {
         's: 'f,
         Self: 'f,
     {
-        match self.body {
-            Body::Sending(_) => Box::pin(self.end(None)),
-            Body::Unsent | Body::Done => Box::pin(ready(Ok(()))),
+        match self.answer {
+            Some(_) => Box::pin(self.end(None)),
+            None => Box::pin(ready(Ok(()))),
         }
     }
 

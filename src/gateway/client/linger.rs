@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::patience::Patience;
-use super::{ClientIo, LINGER, State, Wire};
+use super::io::{ClientIo, LINGER, State};
+use super::wire::Wire;
 use crate::config::ClientLimits;
 use crate::gateway::admission::Admission;
 use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::timers::Patience;
 
 /// What may still come of a request whose connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

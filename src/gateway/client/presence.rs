@@ -5,7 +5,7 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use super::ClientIo;
+use super::io::ClientIo;
 
 impl ClientIo {
     /// Whether the client has gone away, as far as that can be seen now.

@@ -16,7 +16,7 @@ use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::failure;
-use crate::gateway::http1::answer::AnswerHead;
+use crate::gateway::message::AnswerHead;
 use crate::gateway::outgoing_head::Destination;
 
 /// A try beside the first.

@@ -8,7 +8,6 @@
 //!
 //! Files import downwards: `tries`, `stages`, `race`, `hedged`, `holding`, `upload`, `transport`, `h1` and `h2`, `attempts`.
 
-pub(super) mod answering;
 pub(super) mod attempts;
 mod choose;
 pub(super) mod h1;

@@ -10,8 +10,8 @@ use pingora::{Error, ErrorType};
 
 use super::attempts;
 use super::transport::Head;
-use crate::gateway::client::Fault;
 use crate::gateway::ctx::Ctx;
+use crate::gateway::timers::Fault;
 use crate::gateway::{breaking, failure, fallback, judged, overload};
 use crate::observe::TryEnd;
 use crate::observe::rollouts::FallbackCalled;

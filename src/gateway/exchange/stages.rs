@@ -3,21 +3,21 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode};
 use pingora::Error;
 use pingora::http::RequestHeader;
 
-use super::answering::Answering;
 use super::h1::tunnel::Tunnel;
 use super::outcome;
 use super::race::Race;
 use super::transport::{Head, Transport};
 use super::upload::{Stopped, Upload};
+use crate::gateway::answer::ResponseWriter;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
-use crate::gateway::http1::answer::AnswerHead;
-use crate::gateway::session::{read_error, write_error};
-use crate::gateway::{failure, hop_by_hop, policy};
+use crate::gateway::message::{AnswerHead, InvalidHead};
+use crate::gateway::session::{read_error, unfinished, write_error};
+use crate::gateway::{failure, hop_by_hop, reply};
 use crate::observe::TunnelEnd;
 
 /// A request being sent to an endpoint, and its answer.
@@ -27,7 +27,7 @@ pub(super) struct Exchange<'e> {
     client: &'e ClientIo,
     transport: Transport,
     upload: &'e mut Upload,
-    answer: Answering<'e>,
+    writer: &'e mut ResponseWriter,
     stage: Stage,
     /// An informational answer is queued.
     informed: bool,
@@ -72,8 +72,6 @@ pub(super) struct Failed {
     pub(super) error: Box<Error>,
     /// The answer had begun.
     pub(super) began: bool,
-    /// The client must see from the end of its connection or stream that the answer is not whole.
-    pub(super) must_show: bool,
 }
 
 impl<'e> Exchange<'e> {
@@ -81,7 +79,7 @@ impl<'e> Exchange<'e> {
     pub(super) fn new(
         request: &'e RequestHeader,
         ctx: &'e mut Ctx,
-        client: &'e ClientIo,
+        (client, writer): (&'e ClientIo, &'e mut ResponseWriter),
         (transport, upload): (Transport, &'e mut Upload),
         race: Option<Box<Race>>,
     ) -> Self {
@@ -96,7 +94,7 @@ impl<'e> Exchange<'e> {
             client,
             transport,
             upload,
-            answer: Answering::to(client),
+            writer,
             stage: Stage::Head,
             informed: false,
             contested: false,
@@ -116,7 +114,8 @@ impl<'e> Exchange<'e> {
         if let Some((tunnel, end)) = self.tunnel.take().zip(self.tunnel_end)
             && let Some(connection) = self.transport.tunnel()
         {
-            tunnel.part(end, connection, self.client, self.ctx).await;
+            let answer = (self.client, &mut *self.writer);
+            tunnel.part(end, connection, answer, self.ctx).await;
         }
     }
 
@@ -133,8 +132,6 @@ impl<'e> Exchange<'e> {
         };
         outcome.map_err(|error| Failed {
             began: !self.awaits_head(),
-            must_show: !self.awaits_head()
-                && (self.answer.ends_with_connection() || self.ctx.version == Version::HTTP_2),
             error,
         })
     }
@@ -225,7 +222,7 @@ impl<'e> Exchange<'e> {
         loop {
             // No further head is looked at before the client took those it was sent.
             if self.informed {
-                std::task::ready!(self.answer.poll_flush(cx))
+                std::task::ready!(self.writer.poll_flush(cx))
                     .map_err(|error| write_error(&error))?;
                 self.informed = false;
             }
@@ -235,12 +232,12 @@ impl<'e> Exchange<'e> {
                 request: self.request,
                 ctx: &mut *self.ctx,
                 upload: &mut *self.upload,
-                answer: &mut self.answer,
+                writer: &mut *self.writer,
                 contested: self.contested,
                 head_only,
                 websocket,
             };
-            let Poll::Ready(seen) = self.transport.poll_head(cx, |head| parts.take(&head)) else {
+            let Poll::Ready(seen) = self.transport.poll_head(cx, |head| parts.take(head)) else {
                 return self.poll_client(cx);
             };
             let seen = seen??;
@@ -269,8 +266,11 @@ impl<'e> Exchange<'e> {
                 Poll::Pending => return self.poll_client(cx),
             }
             let mut piece = self.transport.piece();
-            let written = self.answer.poll_write(cx, self.ctx, &mut piece);
+            let written = self.writer.poll_write(cx, &mut piece);
             std::task::ready!(written).map_err(|error| write_error(&error))?;
+            if self.writer.wants_no_more() {
+                return Poll::Ready(self.end(None));
+            }
         }
     }
 
@@ -280,23 +280,25 @@ impl<'e> Exchange<'e> {
         let Poll::Ready(trailers) = trailers else {
             return self.poll_client(cx);
         };
-        self.answer.end(self.ctx, trailers?);
-        Poll::Ready(Ok(Stage::Flush))
+        Poll::Ready(trailers.and_then(|trailers| self.end(trailers)))
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Stage, Box<Error>> {
+        let ended = self.writer.end(trailers);
+        ended.map(|()| Stage::Flush).map_err(unfinished)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
-        let flushed = std::task::ready!(self.answer.poll_finish(cx));
-        Poll::Ready(match flushed {
-            Ok(()) => Ok(Stage::Done),
-            Err(error) => Err(write_error(&error)),
-        })
+        let finished = std::task::ready!(self.writer.poll_finish(cx));
+        Poll::Ready(finished.map(|()| Stage::Done).map_err(unfinished))
     }
 
     fn poll_tunnel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
         let Some((tunnel, connection)) = self.tunnel.as_mut().zip(self.transport.tunnel()) else {
             return Poll::Ready(Ok(Stage::Done));
         };
-        let end = tunnel.poll(cx, connection, self.client, self.ctx);
+        let answer = (self.client, &mut *self.writer);
+        let end = tunnel.poll(cx, connection, answer);
         self.tunnel_end = Some(std::task::ready!(end));
         Poll::Ready(Ok(Stage::Done))
     }
@@ -311,7 +313,7 @@ impl<'e> Exchange<'e> {
     /// The endpoint has nothing more at the moment: what is queued goes to the client, and it is watched whether it
     /// leaves.
     fn poll_client<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Box<Error>>> {
-        std::task::ready!(self.answer.poll_flush(cx)).map_err(|error| write_error(&error))?;
+        std::task::ready!(self.writer.poll_flush(cx)).map_err(|error| write_error(&error))?;
         // While its body is read, or the endpoint takes nothing, the upload is waited for.
         if self.upload.is_sent() {
             let gone = std::task::ready!(self.client.poll_idle(cx));
@@ -322,41 +324,41 @@ impl<'e> Exchange<'e> {
 }
 
 /// What a head is taken with.
-struct Parts<'p, 'c> {
+struct Parts<'p> {
     request: &'p RequestHeader,
     ctx: &'p mut Ctx,
     upload: &'p mut Upload,
-    answer: &'p mut Answering<'c>,
+    writer: &'p mut ResponseWriter,
     contested: bool,
     head_only: bool,
     /// The whole request was sent, and asked to go on as a WebSocket.
     websocket: bool,
 }
 
-impl Parts<'_, '_> {
+impl Parts<'_> {
     /// Passes the head on, or says why not: the try failed, or another is made.
-    fn take(self, head: &Head<'_, '_>) -> Result<Seen, Box<Error>> {
+    fn take(self, head: Head<'_, '_>) -> Result<Seen, Box<Error>> {
         let (status, ctx) = (head.status(), self.ctx);
         let upgraded = status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
         if status < 200 && !upgraded {
             outcome::informed(ctx)?;
             let passed_on = status != 100 || self.upload.asking.hear();
             if passed_on {
-                self.answer.inform(head, ctx.version);
+                self.writer.inform(&head);
             }
             return Ok(Seen::Informational { passed_on });
         }
         if upgraded && !(self.websocket && head.opens_websocket()) {
             return Err(failure::invalid("an upgrade that nobody asked for"));
         }
-        outcome::loaded(ctx, head);
+        outcome::loaded(ctx, &head);
         if self.contested && outcome::is_tried_again(ctx, status) {
             return Err(outcome::passed_over(ctx, status));
         }
         outcome::answered(self.request, ctx, status, self.upload.replayable())?;
-        let keep = policy::keeps(ctx, status) && !head.ends_with_connection(self.head_only);
         let size = head.size(self.head_only);
-        self.answer.begin(self.request, ctx, (head, size, keep))?;
+        let begun = reply::begin(self.writer, self.request, ctx, head, size);
+        begun.map_err(|InvalidHead(why)| failure::invalid(why))?;
         Ok(Seen::Final(match upgraded {
             true => Stage::Tunnel,
             false => Stage::Body,

@@ -23,7 +23,7 @@ use super::h1::transport::{Http1, Payload};
 use super::h2::stream::Http2;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::failure;
-use crate::gateway::http1::answer::{AnswerHead, has_no_body};
+use crate::gateway::message::{AnswerHead, BodySize, InvalidHead, to_header};
 use crate::gateway::outgoing_head::Destination;
 use crate::gateway::state::State;
 use crate::primitives::address::Address;
@@ -53,19 +53,6 @@ pub(super) enum Head<'h, 'b> {
     Bytes(&'h Answer<'b>),
     /// As fields, perhaps with the end of the stream.
     Fields(&'h ResponseHeader, bool),
-}
-
-/// How long the body of an answer is, as far as its head says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum BodySize {
-    /// There is none, whatever the fields say.
-    Absent,
-    /// There is none: the answer ended with its head.
-    Ended,
-    /// So many bytes.
-    Exactly(u64),
-    /// Nobody knows before its end.
-    Unknown,
 }
 
 /// Payload of an answer, to be taken as far as the client takes it.
@@ -299,39 +286,19 @@ impl Head<'_, '_> {
 
     /// How long the body is, in answer to a request for the head only or not.
     pub(super) fn size(&self, head_only: bool) -> BodySize {
-        let length = match self {
-            Self::Bytes(answer) => answer.length(),
-            Self::Fields(head, _) => head
-                .headers
-                .get(http::header::CONTENT_LENGTH)
-                .and_then(|value| value.to_str().ok()?.parse().ok()),
-        };
-        if has_no_body(self.status(), head_only) && self.status() != 101 {
-            return BodySize::Absent;
+        match self {
+            Self::Bytes(answer) => answer.size(head_only),
+            Self::Fields(head, ended) => match BodySize::of(head) {
+                // The stream ended with it.
+                BodySize::Unknown if *ended => BodySize::Absent,
+                size => size,
+            },
         }
-        match (length, self) {
-            (Some(length), _) => BodySize::Exactly(length),
-            (None, Self::Fields(_, true)) => BodySize::Ended,
-            (None, _) => BodySize::Unknown,
-        }
-    }
-
-    /// Whether it cannot be told from its end whether the body was whole: only the end of the connection delimits it.
-    pub(super) fn ends_with_connection(&self, head_only: bool) -> bool {
-        matches!(self, Self::Bytes(answer) if answer.ends_with_connection(head_only))
     }
 
     /// Whether the endpoint agrees to go on as a WebSocket (RFC 6455 §4.1). No stream does.
     pub(super) fn opens_websocket(&self) -> bool {
         matches!(self, Self::Bytes(answer) if answer.opens_websocket())
-    }
-
-    /// The head as filters see it.
-    pub(super) fn to_header(&self) -> Result<ResponseHeader, Box<Error>> {
-        match self {
-            Self::Bytes(answer) => answer.to_header().map_err(|why| failure::invalid(why.0)),
-            Self::Fields(head, _) => Ok((*head).clone()),
-        }
     }
 }
 
@@ -353,7 +320,14 @@ impl AnswerHead for Head<'_, '_> {
     fn each(&self, show: impl FnMut(&[u8], &[u8])) {
         match self {
             Self::Bytes(answer) => answer.each(show),
-            Self::Fields(head, _) => head.each(show),
+            Self::Fields(head, _) => AnswerHead::each(*head, show),
+        }
+    }
+
+    fn into_header(self) -> Result<ResponseHeader, InvalidHead> {
+        match self {
+            Self::Bytes(answer) => to_header(answer),
+            Self::Fields(head, _) => Ok(head.clone()),
         }
     }
 }

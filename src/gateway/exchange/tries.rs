@@ -12,11 +12,13 @@ use super::race::Race;
 use super::stages::{Exchange, Failed};
 use super::transport::{Dial, Transport};
 use super::upload::Upload;
-use crate::gateway::client::{ClientIo, Fault};
+use crate::gateway::answer::ResponseWriter;
+use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::{Ctx, Lane};
 use crate::gateway::http1::head::Framing;
 use crate::gateway::outgoing_head::Destination;
 use crate::gateway::session::read_error;
+use crate::gateway::timers::Fault;
 use crate::gateway::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
@@ -26,6 +28,7 @@ pub(in crate::gateway) async fn forward(
     request: &RequestHeader,
     ctx: &mut Ctx,
     lane: &Arc<Lane>,
+    writer: &mut ResponseWriter,
 ) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
         return Err(failure::refused(ctx, reply::internal()));
@@ -48,7 +51,8 @@ pub(in crate::gateway) async fn forward(
             }
         };
         let parts = (&pool, &endpoint, transport);
-        match exchange(request, ctx, &client, lane, parts, &mut upload).await {
+        let answer = (&*client, &mut *writer);
+        match exchange(request, ctx, answer, lane, parts, &mut upload).await {
             Ok(()) => return Ok(()),
             Err(Ended::Whole(error)) => return Err(error),
             Err(Ended::Again(error)) => {
@@ -101,7 +105,7 @@ async fn open(
 async fn exchange(
     request: &RequestHeader,
     ctx: &mut Ctx,
-    client: &ClientIo,
+    (client, writer): (&ClientIo, &mut ResponseWriter),
     lane: &Arc<Lane>,
     (pool, endpoint, mut transport): (&Arc<Pool>, &Arc<Endpoint>, Transport),
     upload: &mut Upload,
@@ -117,7 +121,8 @@ async fn exchange(
     let (outcome, transport) = match begun {
         Ok(()) => {
             let race = Race::of(ctx, lane);
-            let mut exchange = Exchange::new(request, ctx, client, (transport, upload), race);
+            let mut exchange =
+                Exchange::new(request, ctx, (client, writer), (transport, upload), race);
             let outcome = std::future::poll_fn(|cx| exchange.poll(cx)).await;
             if outcome.is_ok() && exchange.is_tunnel() {
                 // Boxed: few become one, and it would be a part of every request.
@@ -129,19 +134,12 @@ async fn exchange(
         // It has no form in the endpoint's protocol, and would have none in another try.
         Err(error) if *error.esource() != ErrorSource::Upstream => return Err(Ended::Whole(error)),
         Err(error) => {
-            let (began, must_show) = (false, false);
-            (
-                Err(Failed {
-                    error,
-                    began,
-                    must_show,
-                }),
-                transport,
-            )
+            let began = false;
+            (Err(Failed { error, began }), transport)
         }
     };
     ctx.forward.attempts.count_current(transport.traffic());
-    let failed = match outcome {
+    let Failed { error, began } = match outcome {
         Ok(()) => {
             let now = Instant::now();
             ctx.ended = Some(now);
@@ -153,11 +151,6 @@ async fn exchange(
         }
         Err(failed) => failed,
     };
-    let Failed {
-        error,
-        began,
-        must_show,
-    } = failed;
     let broken = Broken {
         cause: failure::cause(&error),
         downstream: *error.esource() == ErrorSource::Downstream,
@@ -172,13 +165,7 @@ async fn exchange(
         transport.retire();
     }
     drop(transport);
-    if began {
-        // What came of the answer belongs to the client; that it is not all must show.
-        let _ = client.flush().await;
-        if must_show {
-            client.break_off();
-        }
-    }
+    writer.abort().await;
     match outcome::try_failed(ctx, &broken) {
         true => Err(Ended::Again(error)),
         false => Err(Ended::Whole(error)),

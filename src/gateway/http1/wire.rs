@@ -5,13 +5,14 @@ use std::mem::MaybeUninit;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::Version;
+use http::{HeaderMap, Version};
 use tokio::io::ReadBuf;
 
-use super::answer::{self, AnswerHead, Delimited, Extra, put_chunk_size};
+use super::answer::{self, put_chunk_size};
 use super::body::BodyGuard;
-use crate::gateway::client::Waits;
+use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
 use crate::gateway::socket::Socket;
+use crate::gateway::timers::Waits;
 
 /// The socket, and what was read from it but not handed on.
 pub(crate) struct Http1Wire {
@@ -26,13 +27,14 @@ pub(crate) struct Http1Wire {
     /// Answer bytes not yet written.
     outgoing: BytesMut,
     /// How the body of the answer is delimited.
-    delimited: Delimited,
+    framing: BodyFraming,
     /// No more is written.
     closed: bool,
 }
 
 /// Answer bytes gathered before they are written.
 const GATHER: usize = 4096;
+const GATHER_CHUNKS: usize = 64 << 10;
 /// Bytes read at a time: of a head, and of a body.
 const READ: usize = 4096;
 const READ_BODY: usize = 32 << 10;
@@ -46,7 +48,7 @@ impl Http1Wire {
             half_close: false,
             ended: false,
             outgoing: BytesMut::new(),
-            delimited: Delimited::Absent,
+            framing: BodyFraming::Absent,
             closed: false,
         }
     }
@@ -223,23 +225,23 @@ impl Http1Wire {
     pub(crate) fn begin_answer(
         &mut self,
         head: &impl AnswerHead,
-        delimited: Delimited,
-        extra: &Extra,
+        framing: BodyFraming,
+        ours: &GatewayHeaders,
         persistent: bool,
         version: Version,
     ) {
-        self.delimited = delimited;
+        self.framing = framing;
         let out = &mut self.outgoing;
-        answer::write(head, delimited, extra, persistent, version, out);
+        answer::write(head, framing, ours, persistent, version, out);
     }
 
     /// Queues a piece of the answer's body.
     pub(crate) fn queue(&mut self, piece: &[u8]) {
-        if self.delimited == Delimited::Chunked {
+        if self.framing == BodyFraming::Chunked {
             put_chunk_size(&mut self.outgoing, piece.len());
         }
         self.outgoing.extend_from_slice(piece);
-        if self.delimited == Delimited::Chunked {
+        if self.framing == BodyFraming::Chunked {
             self.outgoing.put_slice(b"\r\n");
         }
     }
@@ -255,8 +257,11 @@ impl Http1Wire {
             self.queue(piece);
             return Poll::Ready(Ok(piece.len()));
         }
-        if self.delimited == Delimited::Chunked {
-            std::task::ready!(self.poll_flush(cx, waits))?;
+        if self.framing == BodyFraming::Chunked {
+            // Framed anew they are copied anyway, and many go out at once.
+            if self.outgoing.len() >= GATHER_CHUNKS {
+                std::task::ready!(self.poll_flush(cx, waits))?;
+            }
             self.queue(piece);
             return Poll::Ready(Ok(piece.len()));
         }
@@ -278,10 +283,10 @@ impl Http1Wire {
         }
     }
 
-    /// Queues the end of the answer.
-    pub(crate) fn end_answer(&mut self) {
-        if self.delimited == Delimited::Chunked {
-            self.outgoing.put_slice(b"0\r\n\r\n");
+    /// Queues the end of the answer, and trailers where the body's delimiter leaves room for them.
+    pub(crate) fn end_answer(&mut self, trailers: Option<&HeaderMap>) {
+        if self.framing == BodyFraming::Chunked {
+            answer::write_last_chunk(trailers, &mut self.outgoing);
         }
     }
 

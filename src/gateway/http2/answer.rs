@@ -3,7 +3,7 @@
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::gateway::http1::answer::{self, AnswerHead, Delimited, Extra};
+use crate::gateway::message::{self, AnswerHead, BodyFraming, GatewayHeaders};
 
 /// Fields of most answers, with those we add: room for them spares a later move.
 const USUAL: usize = 16;
@@ -11,18 +11,18 @@ const USUAL: usize = 16;
 /// An informational head. None of ours is in it.
 pub(super) fn informational(head: &impl AnswerHead) -> Option<Response<()>> {
     let mut headers = HeaderMap::new();
-    answer::each_informational(head, |name, value| add(&mut headers, name, value));
+    message::each_informational(head, |name, value| add(&mut headers, name, value));
     response_with(head.status(), headers)
 }
 
 /// A final head, with what an answer carries besides its own fields.
 pub(super) fn response(
     head: &impl AnswerHead,
-    delimited: Delimited,
-    extra: &Extra,
+    framing: BodyFraming,
+    ours: &GatewayHeaders,
 ) -> Option<Response<()>> {
     let mut headers = HeaderMap::with_capacity(USUAL);
-    answer::each_final(head, delimited, extra, |name, value| {
+    message::each_final(head, framing, ours, |name, value| {
         add(&mut headers, name, value);
     });
     response_with(head.status(), headers)

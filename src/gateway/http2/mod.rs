@@ -18,3 +18,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 pub(super) fn is_preface(head: &[u8]) -> bool {
     head == PREFACE
 }
+
+/// The stream of a request that a codec accepted, for tests.
+#[cfg(test)]
+pub(in crate::gateway) fn wire(
+    incoming: h2::RecvStream,
+    respond: h2::server::SendResponse<bytes::Bytes>,
+) -> wire::Http2Wire {
+    let traffic = std::sync::Arc::new(traffic::Traffic::default());
+    wire::Http2Wire::new(incoming, respond, traffic.enter())
+}

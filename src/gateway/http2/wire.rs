@@ -10,8 +10,8 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::answer;
 use super::traffic::Open;
-use crate::gateway::client::Waits;
-use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra};
+use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
+use crate::gateway::timers::Waits;
 
 /// One request's stream. Dropped before its answer is whole it is reset.
 pub(crate) struct Http2Wire {
@@ -164,8 +164,8 @@ impl Http2Wire {
     pub(crate) fn begin_answer(
         &mut self,
         head: &impl AnswerHead,
-        delimited: Delimited,
-        extra: &Extra,
+        framing: BodyFraming,
+        ours: &GatewayHeaders,
     ) {
         if self.malformed {
             return self.reset(Reason::PROTOCOL_ERROR);
@@ -173,13 +173,13 @@ impl Http2Wire {
         let Sending::Head(respond) = &mut self.sending else {
             return;
         };
-        self.left = match delimited {
-            Delimited::Absent => Some(0),
-            Delimited::Length(length) => Some(length),
-            Delimited::Chunked | Delimited::Close => None,
+        self.left = match framing {
+            BodyFraming::Absent => Some(0),
+            BodyFraming::Length(length) => Some(length),
+            BodyFraming::Chunked | BodyFraming::Close => None,
         };
         let ends = self.left == Some(0);
-        let sent = answer::response(head, delimited, extra)
+        let sent = answer::response(head, framing, ours)
             .and_then(|head| respond.send_response(head, ends).ok());
         self.sending = match sent {
             Some(_) if ends => Sending::Ended,

@@ -14,12 +14,13 @@ use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 
 use super::{Entered, turn_away};
+use crate::gateway::answer::{AnswerPlan, ResponseWriter};
 use crate::gateway::client::ClientIo;
 use crate::gateway::connection::Door;
 use crate::gateway::ctx::{Ctx, Peer};
-use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra, whole_seconds};
 use crate::gateway::http1::head::Head;
 use crate::gateway::inbound::Arrival;
+use crate::gateway::message::{AnswerHead, GatewayHeaders, whole_seconds};
 use crate::gateway::reply::{Caller, GRPC};
 use crate::gateway::snapshot::{Snapshot, Target};
 use crate::gateway::{decide, reply};
@@ -69,17 +70,9 @@ where
     ctx.learn(request, peer, snapshot);
     ctx.enter(Arc::clone(route));
     let refusal = turn_away(&ctx, route, cause);
-    if door.state.draining() {
-        client.end_after();
-    }
     // A body that is here already is dropped, so that the connection can go on.
     client.drop_body_here().await;
     let keep_alive = snapshot.config.server.client.keepalive_timeout;
-    client.set_extra(Extra {
-        trace: Some(ctx.trace),
-        keep_alive: Some(keep_alive.as_secs().max(1)),
-        ..Extra::default()
-    });
     let format = snapshot.config.server.error_format;
     let caller = Caller::of(head);
     let (content_type, body) = if caller.reads_head_alone() {
@@ -94,24 +87,21 @@ where
         grpc: caller.grpc.then(|| reply::grpc_fields(&refusal)),
         retry_after: whole_seconds(refusal.retry_after.unwrap_or_default()).max(1),
     };
-    let delimited = if request.method == Method::HEAD {
-        Delimited::Absent
-    } else {
-        Delimited::with(Some(told.length), head.version)
+    let plan = AnswerPlan {
+        ours: GatewayHeaders {
+            trace: Some(ctx.trace),
+            keep_alive: Some(keep_alive.as_secs().max(1)),
+            ..GatewayHeaders::default()
+        },
+        last: door.state.draining(),
+        ..AnswerPlan::default()
     };
-    client.begin_answer(&told, delimited, head.version);
-    let sent = async {
-        if delimited != Delimited::Absent {
-            client.send(Bytes::from(body)).await?;
-        }
-        client.end_answer(None);
-        client.flush_last().await
-    };
-    let whole = sent.await.is_ok() && delimited != Delimited::Absent;
-    client.ended(Instant::now());
+    let head_only = request.method == Method::HEAD;
+    let mut writer = ResponseWriter::new(Arc::clone(client), head.version, head_only);
+    // Whether it was taken is the client's.
+    let _ = writer.send(told, Bytes::from(body), plan).await;
     ctx.refusal = Some(refusal);
-    let bytes = if whole { told.length } else { 0 };
-    ctx.record(told.status, bytes, Some(&request.headers));
+    ctx.record(client.ended(Instant::now()), Some(&request.headers));
     Met::Refusal
 }
 

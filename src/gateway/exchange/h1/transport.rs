@@ -3,21 +3,22 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
 use super::connection::{Connection, Socket};
-use super::head::{self, Answer, Invalid};
+use super::head::{self, Answer};
 use crate::config::HeadLimits;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::exchange::attempts::Traffic;
 use crate::gateway::exchange::trailers;
 use crate::gateway::failure;
-use crate::gateway::http1::answer::{AnswerHead, put_chunk_size, put_fields};
+use crate::gateway::http1::answer::{put_chunk_size, write_last_chunk};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::head::Framing;
+use crate::gateway::message::{AnswerHead, InvalidHead};
 use crate::gateway::outgoing_head::{self, Destination};
 
 /// A connection of HTTP/1.1 that serves one request.
@@ -130,12 +131,7 @@ impl Http1 {
     /// Puts the end of the request's body behind what was sent.
     pub(in crate::gateway) fn end_body(&mut self, trailers: Option<&HeaderMap>) {
         if self.outgoing.chunked {
-            let out = &mut self.outgoing.framed;
-            out.put_slice(b"0\r\n");
-            if let Some(trailers) = trailers {
-                put_fields(out, trailers);
-            }
-            out.put_slice(b"\r\n");
+            write_last_chunk(trailers, &mut self.outgoing.framed);
         }
     }
 
@@ -250,7 +246,7 @@ impl Http1 {
 
     /// The connection, if it can serve another request.
     pub(in crate::gateway) fn into_reusable(self) -> Option<Socket> {
-        let clean = self.persistent && self.unsent.is_none();
+        let clean = self.persistent && self.unsent.is_none() && self.body == BodyGuard::Done;
         clean.then(|| self.connection.into_socket()).flatten()
     }
 
@@ -382,6 +378,6 @@ fn malformed_chunks() -> Box<Error> {
 }
 
 /// An answer that cannot be passed on.
-fn invalid(why: Invalid) -> Box<Error> {
+fn invalid(why: InvalidHead) -> Box<Error> {
     failure::invalid(why.0)
 }

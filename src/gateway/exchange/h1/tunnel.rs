@@ -13,8 +13,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::connection::Connection;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_ENDPOINT, Frames};
 use crate::filter::{Reason, Refusal};
-use crate::gateway::client::{ClientIo, Fault, Rest};
+use crate::gateway::answer::ResponseWriter;
+use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::ctx::Ctx;
+use crate::gateway::timers::Fault;
 use crate::observe::TunnelEnd;
 
 /// An open tunnel.
@@ -59,8 +61,7 @@ impl Tunnel {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-        client: &ClientIo,
-        ctx: &mut Ctx,
+        (client, writer): (&ClientIo, &mut ResponseWriter),
     ) -> Poll<TunnelEnd> {
         if self.draining.as_mut().poll(cx).is_ready() {
             return Poll::Ready(TunnelEnd::Draining);
@@ -68,7 +69,7 @@ impl Tunnel {
         if let Poll::Ready(end) = self.poll_up(cx, connection, client) {
             return Poll::Ready(end);
         }
-        self.poll_down(cx, connection, client, ctx)
+        self.poll_down(cx, connection, (client, writer))
     }
 
     fn poll_up(
@@ -129,18 +130,18 @@ impl Tunnel {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-        client: &ClientIo,
-        ctx: &mut Ctx,
+        (client, writer): (&ClientIo, &mut ResponseWriter),
     ) -> Poll<TunnelEnd> {
         loop {
             while !connection.incoming.is_empty() {
                 let mut piece: &[u8] = &connection.incoming;
-                let Ok(taken) = std::task::ready!(client.poll_send(cx, &mut piece)) else {
-                    return Poll::Ready(clients_end(client));
-                };
+                let written = writer.poll_write(cx, &mut piece);
+                let taken = connection.incoming.len() - piece.len();
                 self.to_client.passed(&connection.incoming[..taken]);
                 connection.incoming.advance(taken);
-                ctx.bytes_out += taken as u64;
+                if std::task::ready!(written).is_err() {
+                    return Poll::Ready(clients_end(client));
+                }
             }
             match connection.poll_read(cx, READ) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(TunnelEnd::Upstream),
@@ -148,7 +149,7 @@ impl Tunnel {
                 Poll::Pending => {
                     // Idle tunnels hold no buffer.
                     connection.incoming = BytesMut::new();
-                    return match std::task::ready!(client.poll_flush(cx)) {
+                    return match std::task::ready!(writer.poll_flush(cx)) {
                         Ok(()) => Poll::Pending,
                         Err(_) => Poll::Ready(clients_end(client)),
                     };
@@ -162,7 +163,7 @@ impl Tunnel {
         mut self,
         end: TunnelEnd,
         connection: &mut Connection,
-        client: &ClientIo,
+        (client, writer): (&ClientIo, &mut ResponseWriter),
         ctx: &mut Ctx,
     ) {
         ctx.tunnel_end = Some(end);
@@ -170,12 +171,11 @@ impl Tunnel {
         client.end_reading();
         if let Some(refusal) = ended_here(end) {
             ctx.refusal = Some(refusal);
-            self.close_frames(connection, client);
+            self.close_frames(connection, writer);
         }
         let leave_client = async {
             if end != TunnelEnd::Client && end != TunnelEnd::ClientStalled {
-                client.end_answer(None);
-                let _ = client.flush_last().await;
+                let _ = writer.finish(None).await;
                 match &ctx.start {
                     // Much may still be on its way to a client that sends meanwhile: closing before it has it would take it
                     // from the client.
@@ -203,9 +203,9 @@ impl Tunnel {
         let _ = tokio::join!(leave_client, leave_endpoint);
     }
 
-    fn close_frames(&mut self, connection: &mut Connection, client: &ClientIo) {
+    fn close_frames(&mut self, connection: &mut Connection, writer: &mut ResponseWriter) {
         if self.to_client.may_close() && connection.incoming.is_empty() {
-            client.queue_pieces(|put| put(&CLOSE_TO_CLIENT));
+            writer.queue(&CLOSE_TO_CLIENT);
         }
         if self.to_endpoint.may_close() && self.up.is_empty() {
             // A few bytes: they fit, or the endpoint takes nothing and would not hear them in time.

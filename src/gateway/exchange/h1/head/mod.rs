@@ -7,16 +7,13 @@ mod tests;
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
 use httparse::Header;
-use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use crate::config::HeadLimits;
-use crate::gateway::http1::answer::{AnswerHead, has_no_body, is_ours, is_status};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::head::{Framing, content_length};
+use crate::gateway::message::{AnswerHead, BodySize, InvalidHead, has_no_body, is_ours, is_status};
 
 /// Most fields that its `Connection` may name.
 const MOST_NOMINATED: usize = 32;
@@ -52,17 +49,13 @@ pub(in crate::gateway) struct Answer<'b> {
     closes: bool,
 }
 
-/// Why a head is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) struct Invalid(pub(in crate::gateway) &'static str);
-
 impl<'b> Answer<'b> {
     /// Reads a head and says how long it is; `None` while it is not whole. Its limits hold exactly, however it came.
     pub(in crate::gateway) fn parse(
         bytes: &'b [u8],
         limits: HeadLimits,
         (usual, more): (&'b mut Room<'b>, &'b mut MoreRoom<'b>),
-    ) -> Result<Option<(Self, usize)>, Invalid> {
+    ) -> Result<Option<(Self, usize)>, InvalidHead> {
         let usual = &mut usual[..limits.fields.min(USUAL)];
         let mut parsed = httparse::Response::new(&mut []);
         let mut outcome = rules().parse_response_with_uninit_headers(&mut parsed, bytes, usual);
@@ -74,11 +67,11 @@ impl<'b> Answer<'b> {
         let length = match outcome {
             Ok(httparse::Status::Complete(length)) if length <= limits.bytes => length,
             Ok(httparse::Status::Partial) if bytes.len() < limits.bytes => return Ok(None),
-            Ok(_) => return Err(Invalid("the answer's head is too long")),
+            Ok(_) => return Err(InvalidHead("the answer's head is too long")),
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(Invalid("the answer's head has too many fields"));
+                return Err(InvalidHead("the answer's head has too many fields"));
             }
-            Err(_) => return Err(Invalid("the answer's head is malformed")),
+            Err(_) => return Err(InvalidHead("the answer's head is malformed")),
         };
         let mut answer = Self {
             status: parsed.code.unwrap_or_default(),
@@ -96,9 +89,9 @@ impl<'b> Answer<'b> {
         Ok(Some((answer, length)))
     }
 
-    fn judge(&mut self, version_11: bool) -> Result<(), Invalid> {
+    fn judge(&mut self, version_11: bool) -> Result<(), InvalidHead> {
         if !is_status(self.status) {
-            return Err(Invalid("the answer's status is none"));
+            return Err(InvalidHead("the answer's status is none"));
         }
         for field in self.fields {
             let (name, value) = (field.name.as_bytes(), field.value);
@@ -118,7 +111,7 @@ impl<'b> Answer<'b> {
     }
 
     /// A length that is said again means the same (RFC 9110 §8.6); two lengths mean nothing.
-    fn take_length(&mut self, value: &'b [u8]) -> Result<(), Invalid> {
+    fn take_length(&mut self, value: &'b [u8]) -> Result<(), InvalidHead> {
         for value in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let length = content_length(value).ok_or(AMBIGUOUS)?;
             if self.length.is_some_and(|known| known != length) {
@@ -132,7 +125,7 @@ impl<'b> Answer<'b> {
     }
 
     /// `chunked`, once; or `identity`, which is no coding (RFC 2616 §3.6). What other codings are within we cannot say.
-    fn take_coding(&mut self, value: &[u8]) -> Result<(), Invalid> {
+    fn take_coding(&mut self, value: &[u8]) -> Result<(), InvalidHead> {
         let codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         for coding in codings.filter(|coding| !coding.is_empty()) {
             if coding.eq_ignore_ascii_case(b"chunked") && !self.chunked {
@@ -146,7 +139,7 @@ impl<'b> Answer<'b> {
         Ok(())
     }
 
-    fn connection(&mut self, value: &'b [u8]) -> Result<(), Invalid> {
+    fn connection(&mut self, value: &'b [u8]) -> Result<(), InvalidHead> {
         for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             if token.eq_ignore_ascii_case(b"close") {
                 self.closes = true;
@@ -157,7 +150,7 @@ impl<'b> Answer<'b> {
             }
         }
         if self.nominated.len() > MOST_NOMINATED {
-            return Err(Invalid("the answer's Connection names too many fields"));
+            return Err(InvalidHead("the answer's Connection names too many fields"));
         }
         Ok(())
     }
@@ -175,15 +168,14 @@ impl<'b> Answer<'b> {
         }
     }
 
-    /// Whether nothing but the end of the connection delimits the body.
-    pub(in crate::gateway) fn ends_with_connection(&self, head_only: bool) -> bool {
-        let delimited = self.chunked || self.length.is_some();
-        !delimited && !has_no_body(self.status, head_only)
-    }
-
-    /// The length of the body where it is known before.
-    pub(in crate::gateway) fn length(&self) -> Option<u64> {
-        self.length
+    /// The same as a size.
+    pub(in crate::gateway) fn size(&self, head_only: bool) -> BodySize {
+        match (self.chunked, self.length) {
+            _ if has_no_body(self.status, head_only) => BodySize::Absent,
+            (true, _) => BodySize::Unknown,
+            (false, Some(length)) => BodySize::Exactly(length),
+            (false, None) => BodySize::UntilClose,
+        }
     }
 
     /// Whether the endpoint will take another request on this connection.
@@ -209,26 +201,6 @@ impl<'b> Answer<'b> {
                 .any(|token| token.trim_ascii().eq_ignore_ascii_case(wanted))
         };
         self.status == 101 && names("upgrade", b"websocket") && names("connection", b"upgrade")
-    }
-
-    /// The head as the framework knows it, for filters.
-    pub(in crate::gateway) fn to_header(&self) -> Result<ResponseHeader, Invalid> {
-        let wrong = |_| Invalid("the answer's head is malformed");
-        let status = StatusCode::from_u16(self.status)
-            .map_err(|_| Invalid("the answer's status is none"))?;
-        let mut head = ResponseHeader::build(status, Some(self.fields.len())).map_err(wrong)?;
-        head.set_reason_phrase(Some(self.reason)).map_err(wrong)?;
-        let mut result = Ok(());
-        self.each(|name, value| {
-            let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(value));
-            let name = String::from_utf8_lossy(name).into_owned();
-            let added = match (HeaderName::from_bytes(name.as_bytes()), value) {
-                (Ok(_), Ok(value)) => head.append_header(name, value).map_err(wrong),
-                _ => Err(Invalid("the answer's head is malformed")),
-            };
-            result = result.and(added.map(|_| ()));
-        });
-        result.map(|()| head)
     }
 }
 
@@ -263,7 +235,7 @@ impl AnswerHead for Answer<'_> {
     }
 }
 
-const AMBIGUOUS: Invalid = Invalid("the answer's length is ambiguous");
+const AMBIGUOUS: InvalidHead = InvalidHead("the answer's length is ambiguous");
 
 fn rules() -> httparse::ParserConfig {
     let mut rules = httparse::ParserConfig::default();

@@ -5,14 +5,14 @@ const LIMITS: HeadLimits = HeadLimits {
     fields: 256,
 };
 
-fn parsed<T>(bytes: &[u8], look: impl FnOnce(&Answer<'_>) -> T) -> Result<T, Invalid> {
+fn parsed<T>(bytes: &[u8], look: impl FnOnce(&Answer<'_>) -> T) -> Result<T, InvalidHead> {
     let (mut room, mut more) = (room(), Vec::new());
     let (answer, length) = Answer::parse(bytes, LIMITS, (&mut room, &mut more))?.expect("whole");
     assert_eq!(length, bytes.len());
     Ok(look(&answer))
 }
 
-fn body(head: &[u8]) -> Result<BodyGuard, Invalid> {
+fn body(head: &[u8]) -> Result<BodyGuard, InvalidHead> {
     parsed(head, |answer| answer.body(false))
 }
 

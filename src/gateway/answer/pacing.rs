@@ -1,7 +1,8 @@
 //! Answers that go out no faster than they may.
 //!
-//! Whoever sends a piece of a body asks for room first. While there is none, what was queued before goes out, the deadline
-//! of the exchange holds, and nothing is read from the upstream: an answer waits where it is made, not here.
+//! [`ResponseWriter`](super::ResponseWriter) asks for room before a piece goes. While there is none, what was queued before
+//! goes out, the deadline of the exchange holds, and nothing is read from the upstream: an answer waits where it is made,
+//! not here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,0 +1,356 @@
+//! The writer of one answer.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Buf;
+use http::{HeaderMap, Version};
+
+use super::pacing::Pacing;
+use super::plan::AnswerPlan;
+use super::stage::Stages;
+use crate::gateway::client::ClientIo;
+use crate::gateway::message::{AnswerHead, BodyFraming, BodySize, InvalidHead, strip_trailers};
+
+/// The one way of an answer to its client: `begin`, then `poll_write` for each piece, `end`, and `poll_finish`. Made when a
+/// request is known and owned by it; whoever gives the answer borrows it.
+///
+/// The source says how long the body is ([`BodySize`]) and the writer decides how the client is told ([`BodyFraming`]),
+/// after filters and stages. More than the source said is dropped; less is an answer that was cut short, and does not end.
+/// What went is counted where it goes, in [`ClientIo`], which knows status and bytes also when the writer is gone.
+pub(in crate::gateway) struct ResponseWriter {
+    client: Arc<ClientIo>,
+    version: Version,
+    /// Only the head is asked for.
+    head_only: bool,
+    /// The client takes trailers.
+    takes_trailers: bool,
+    phase: Phase,
+    framing: BodyFraming,
+    /// Bytes that the source said and did not give yet; `None`: nobody said.
+    promised: Option<u64>,
+    /// Bytes that the client was told of and that did not go yet.
+    announced: Option<u64>,
+    pacing: Option<Box<Pacing>>,
+    stages: Stages,
+    trailers: Option<HeaderMap>,
+}
+
+/// Where the answer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its head was not queued.
+    Unbegun,
+    /// Its body is under way.
+    Body,
+    /// Its body is whole, and may be held by the writer.
+    Ending,
+    /// Its end is queued.
+    Flushing,
+    /// The client has it.
+    Done,
+}
+
+/// Why an answer is not whole.
+#[derive(Debug)]
+pub(in crate::gateway) enum Unfinished {
+    /// The client did not take it.
+    Client(io::Error),
+    /// Its source ended before the length it had said.
+    CutShort,
+    /// Its head could not be sent.
+    Head(InvalidHead),
+}
+
+impl From<io::Error> for Unfinished {
+    fn from(error: io::Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<InvalidHead> for Unfinished {
+    fn from(invalid: InvalidHead) -> Self {
+        Self::Head(invalid)
+    }
+}
+
+impl ResponseWriter {
+    /// A writer for the request that `client` carries: what it speaks, and whether it asks for the head only. Trailers are
+    /// for clients of HTTP/2, and others that [say so](Self::with_trailers).
+    pub(in crate::gateway) fn new(
+        client: Arc<ClientIo>,
+        version: Version,
+        head_only: bool,
+    ) -> Self {
+        Self {
+            client,
+            version,
+            head_only,
+            takes_trailers: version == Version::HTTP_2,
+            phase: Phase::Unbegun,
+            framing: BodyFraming::Absent,
+            promised: None,
+            announced: None,
+            pacing: None,
+            stages: Stages::default(),
+            trailers: None,
+        }
+    }
+
+    /// The client said that it takes trailers (`TE: trailers`, RFC 9110 §10.1.4), or did not.
+    pub(in crate::gateway) fn with_trailers(mut self, takes: bool) -> Self {
+        self.takes_trailers |= takes && self.version == Version::HTTP_11;
+        self
+    }
+
+    /// Queues an informational head. Clients of HTTP/1.0 do not know them (RFC 9110 §15.2).
+    pub(in crate::gateway) fn inform(&mut self, head: &impl AnswerHead) {
+        if self.phase == Phase::Unbegun {
+            self.client.inform(head, self.version);
+        }
+    }
+
+    /// Queues the head of the answer, changed as `plan` says. An error: the head is malformed and nothing was queued, or
+    /// an answer had begun.
+    pub(in crate::gateway) fn begin<H: AnswerHead>(
+        &mut self,
+        head: H,
+        size: BodySize,
+        mut plan: AnswerPlan<'_>,
+    ) -> Result<(), InvalidHead> {
+        if self.has_begun() {
+            return Err(InvalidHead("an answer has begun already"));
+        }
+        let ours = std::mem::take(&mut plan.ours);
+        let (last, pacing) = (plan.last, plan.pacing.take());
+        if plan.needs_map() {
+            let mut head = head.into_header()?;
+            self.stages = plan.apply(&mut head)?;
+            self.start(last, pacing);
+            self.frame(head.status(), size);
+            self.client
+                .begin_answer(&head, self.framing, &ours, self.version);
+        } else {
+            self.start(last, pacing);
+            self.frame(head.status(), size);
+            self.client
+                .begin_answer(&head, self.framing, &ours, self.version);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, last: bool, pacing: Option<Box<Pacing>>) {
+        if last {
+            self.client.end_after();
+        }
+        self.pacing = pacing;
+        self.phase = Phase::Body;
+    }
+
+    /// Decides how the end of the body is told.
+    fn frame(&mut self, status: u16, size: BodySize) {
+        let told = if self.stages.is_empty() {
+            size
+        } else {
+            self.stages.size(size)
+        };
+        self.framing = BodyFraming::of(status, told, self.version, self.head_only);
+        self.promised = match size {
+            BodySize::Exactly(length) if self.framing != BodyFraming::Absent => Some(length),
+            _ => None,
+        };
+        self.announced = match self.framing {
+            BodyFraming::Length(length) => Some(length),
+            _ => None,
+        };
+    }
+
+    /// Takes `piece` of the body, which is left with what was not taken yet. Little is only queued, and written by the next
+    /// [`Self::poll_flush`]. More than the source said, a body where none belongs, and what comes behind a stage that ended
+    /// it are taken and dropped.
+    pub(in crate::gateway) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &mut impl Buf,
+    ) -> Poll<io::Result<()>> {
+        while piece.has_remaining() {
+            let wanted = self.wanted(piece.remaining());
+            if wanted == 0 {
+                piece.advance(piece.remaining());
+            } else if self.stages.changing() {
+                ready!(self.poll_drain(cx))?;
+                let front = &piece.chunk()[..piece.chunk().len().min(wanted)];
+                self.stages.push(front);
+                let taken = front.len();
+                piece.advance(taken);
+                take_off(&mut self.promised, taken);
+            } else {
+                let room = ready!(self.poll_room(cx, wanted))?;
+                if !self.stages.is_empty() {
+                    self.stages
+                        .look(&piece.chunk()[..piece.chunk().len().min(room)]);
+                }
+                let sent = ready!(self.client.poll_send(cx, &mut piece.take(room)))?;
+                self.passed(sent);
+                take_off(&mut self.promised, sent);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Queues a few bytes behind what is queued, whether or not the client takes them: the farewell of a tunnel.
+    pub(in crate::gateway) fn queue(&mut self, bytes: &[u8]) {
+        self.client.queue_pieces(|put| put(bytes));
+    }
+
+    /// Writes what is queued, and what stages need not hold back: nothing more comes at the moment. Costs a look when
+    /// nothing came since the last time.
+    pub(in crate::gateway) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stages.changing() {
+            self.stages.flush();
+            ready!(self.poll_drain(cx))?;
+        }
+        self.client.poll_flush(cx)
+    }
+
+    /// The body is whole. Trailers go to a client that takes them, where the body's delimiter leaves room for them. An error:
+    /// the body is shorter than was said, and the answer does not end.
+    pub(in crate::gateway) fn end(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(), Unfinished> {
+        if self.phase != Phase::Body {
+            return Ok(());
+        }
+        let ended = self.stages.ended();
+        if self.promised.is_some_and(|left| left > 0) && !ended {
+            return Err(Unfinished::CutShort);
+        }
+        if !self.stages.is_empty() {
+            self.stages.finish();
+        }
+        self.trailers = trailers.filter(|_| self.takes_trailers && !ended);
+        if let Some(trailers) = &mut self.trailers {
+            strip_trailers(trailers);
+        }
+        self.trailers.take_if(|trailers| trailers.is_empty());
+        self.phase = Phase::Ending;
+        Ok(())
+    }
+
+    /// Ready when the client has all of an answer that was [ended](Self::end).
+    pub(in crate::gateway) fn poll_finish(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Unfinished>> {
+        loop {
+            match self.phase {
+                Phase::Unbegun | Phase::Body => return Poll::Ready(Err(Unfinished::CutShort)),
+                Phase::Ending => {
+                    ready!(self.poll_drain(cx))?;
+                    if self.announced.is_some_and(|left| left > 0) {
+                        return Poll::Ready(Err(Unfinished::CutShort));
+                    }
+                    self.client.end_answer(self.trailers.take());
+                    self.phase = Phase::Flushing;
+                }
+                Phase::Flushing => {
+                    ready!(self.client.poll_flush_last(cx))?;
+                    self.phase = Phase::Done;
+                }
+                Phase::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Gives up an answer that had begun. What came of it belongs to the client; that it is not all must show, and where
+    /// nothing else shows it the connection is broken off.
+    pub(in crate::gateway) async fn abort(&mut self) {
+        if !self.has_begun() || self.phase == Phase::Done {
+            return;
+        }
+        let _ = std::future::poll_fn(|cx| self.poll_flush(cx)).await;
+        if self.framing == BodyFraming::Close || self.version == Version::HTTP_2 {
+            self.client.break_off();
+        }
+    }
+
+    /// Whether the head of an answer was queued, by this writer or by another one of the same request.
+    pub(in crate::gateway) fn has_begun(&self) -> bool {
+        self.phase != Phase::Unbegun || self.client.status().is_some()
+    }
+
+    /// Whether nothing of the body is missing: it was ended, there is none, or all that was said came.
+    pub(in crate::gateway) fn owes_nothing(&self) -> bool {
+        match self.phase {
+            Phase::Unbegun => false,
+            Phase::Body => self.framing == BodyFraming::Absent || self.promised == Some(0),
+            Phase::Ending | Phase::Flushing | Phase::Done => true,
+        }
+    }
+
+    /// Whether nothing more of the body is wanted: a stage ended it.
+    pub(in crate::gateway) fn wants_no_more(&self) -> bool {
+        self.stages.ended()
+    }
+
+    /// How many of so many bytes are sent on; the rest is dropped.
+    fn wanted(&self, bytes: usize) -> usize {
+        if self.framing == BodyFraming::Absent || self.stages.ended() {
+            return 0;
+        }
+        let most = self.promised.unwrap_or(u64::MAX);
+        bytes.min(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
+    /// So many bytes of the body went.
+    fn passed(&mut self, bytes: usize) {
+        take_off(&mut self.announced, bytes);
+        if let Some(pacing) = &mut self.pacing {
+            pacing.spent(bytes);
+        }
+        if !self.stages.is_empty() {
+            self.stages.sent(bytes);
+        }
+    }
+
+    /// How many of `wanted` bytes may go now.
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let Some(pacing) = &mut self.pacing else {
+            return Poll::Ready(Ok(wanted));
+        };
+        if let Poll::Ready(room) = pacing.poll(cx, wanted) {
+            self.client.listens_again();
+            return Poll::Ready(Ok(room));
+        }
+        self.client.poll_paced(cx).map(Err)
+    }
+
+    /// Sends what came out of stages.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.stages.out.is_empty() {
+            let room = ready!(self.poll_room(cx, self.stages.out.len()))?;
+            let most = self.announced.unwrap_or(u64::MAX);
+            let room = room.min(usize::try_from(most).unwrap_or(usize::MAX));
+            if room == 0 || self.framing == BodyFraming::Absent {
+                self.stages.out.clear();
+                break;
+            }
+            let piece = &mut Buf::take(&mut self.stages.out, room);
+            let sent = ready!(self.client.poll_send(cx, piece))?;
+            take_off(&mut self.announced, sent);
+            if let Some(pacing) = &mut self.pacing {
+                pacing.spent(sent);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Takes so many bytes off what is left, where that is known.
+fn take_off(left: &mut Option<u64>, bytes: usize) {
+    if let Some(left) = left {
+        *left = left.saturating_sub(bytes as u64);
+    }
+}

@@ -3,7 +3,6 @@
 mod shout;
 mod wires;
 
-use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;

@@ -181,7 +181,7 @@ fn many(fields: usize) -> Response<()> {
 
 #[test]
 fn a_head_is_bounded() {
-    fn speech(fields: usize, respond: &mut h2::server::SendResponse<bytes::Bytes>) {
+    fn speech(fields: usize, respond: &mut SendResponse<Bytes>) {
         let _ = respond.send_response(many(fields), true);
     }
     let fits = says(|mut respond| Box::pin(async move { speech(256, &mut respond) }));

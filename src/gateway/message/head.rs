@@ -53,7 +53,7 @@ fn to_header(head: &impl AnswerHead) -> Result<ResponseHeader, InvalidHead> {
 
 impl AnswerHead for &ResponseHeader {
     fn status(&self) -> u16 {
-        (**self).status.as_u16()
+        AnswerHead::status(*self)
     }
 
     fn reason(&self) -> &str {

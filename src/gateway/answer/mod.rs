@@ -14,10 +14,12 @@ mod shout;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 mod whole;
 mod writer;
 
 pub(super) use self::keep::KeepPlan;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::plan::AnswerPlan;
-pub(super) use self::writer::{ResponseWriter, Unfinished};
+pub(super) use self::unfinished::Unfinished;
+pub(super) use self::writer::ResponseWriter;

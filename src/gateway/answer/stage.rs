@@ -160,7 +160,7 @@ impl Stages {
     }
 
     /// Shows stages that change nothing a piece that goes as it is.
-    pub(super) fn push_past(&mut self, piece: &[u8]) {
+    pub(super) fn see(&mut self, piece: &[u8]) {
         for stage in &mut self.list {
             match stage {
                 Stage::Keep(keep) => keep.add(piece),

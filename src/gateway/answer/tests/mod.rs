@@ -249,6 +249,19 @@ async fn a_stage_may_end_the_body() {
 }
 
 #[tokio::test]
+async fn a_body_where_none_belongs_is_dropped() {
+    for asks in ALL {
+        let given = asks.given().await;
+        let source = (head(200, &[]), BodySize::Absent);
+        let plan = AnswerPlan::default();
+        let read = given.answer(source, &["stray"], None, plan).await;
+        assert_eq!((&*read.body, read.whole), ("", true), "{asks:?}");
+        let length = (asks != HTTP_2).then_some("0");
+        assert_eq!(read.field("content-length"), length, "{asks:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_source_is_held_to_the_length_it_said() {
     for asks in ALL {
         let more = asks.given().await;

@@ -55,7 +55,7 @@ fn every_kind_of_method_works() {
 fn a_client_of_http_1_reaches_an_upstream_of_http_2() {
     let server = RpcServer::start();
     let gateway = before(&server, "");
-    // No trailers over HTTP/1: the head is all that tells.
+    // Who says that it takes trailers gets them.
     let answer = gateway
         .client()
         .post("/t.T/unary")
@@ -66,6 +66,8 @@ fn a_client_of_http_1_reaches_an_upstream_of_http_2() {
         .expect(200);
     assert_eq!(answer.header("content-type"), Some("application/grpc"));
     assert_eq!(answer.body.bytes, b"\0\0\0\0\x06hello|");
+    let status = ("grpc-status".to_owned(), "0".to_owned());
+    assert!(answer.body.trailers.contains(&status), "{answer:?}");
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use bytes::Bytes;
+use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::endpoint;
@@ -182,7 +184,7 @@ fn many(fields: usize) -> Response<()> {
 
 #[test]
 fn a_head_is_bounded() {
-    fn speech(fields: usize, respond: &mut h2::server::SendResponse<bytes::Bytes>) {
+    fn speech(fields: usize, respond: &mut SendResponse<Bytes>) {
         let _ = respond.send_response(many(fields), true);
     }
     let fits = says(|mut respond| Box::pin(async move { speech(256, &mut respond) }));
@@ -411,5 +413,53 @@ fn what_the_endpoint_refused_is_sent_again_whatever_the_method() {
         let answer = connection.response("POST").unwrap().expect(200);
         assert_eq!(answer.text(), "ok");
         assert_eq!(origin.begun(), 2 * count - 1);
+    }
+}
+
+/// Answers `ok` behind this head, and says something behind that.
+async fn say_more(mut respond: SendResponse<Bytes>, head: http::response::Builder) {
+    let mut body = respond
+        .send_response(head.body(()).unwrap(), false)
+        .unwrap();
+    body.send_data("ok".into(), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    for name in ["x-sum", "x-fallback", "content-length"] {
+        trailers.insert(name, HeaderValue::from_static("2"));
+    }
+    body.send_trailers(trailers).unwrap();
+}
+
+#[test]
+fn trailers_pass_to_every_client_that_takes_them() {
+    let sum = ("x-sum".to_owned(), "2".to_owned());
+    let unknown: Speech = |respond| Box::pin(say_more(respond, Response::builder()));
+    let known: Speech = |respond| {
+        let head = Response::builder().header("content-length", "2");
+        Box::pin(say_more(respond, head))
+    };
+    for (speech, known) in [(unknown, false), (known, true)] {
+        let origin = says(speech);
+        let gateway = before(&origin, "");
+        for way in WAYS {
+            let path = format!("/{way}/");
+            let client = gateway.client();
+            let takes = client.get(&path).header("TE", "trailers").send();
+            let takes = takes.expect(200);
+            assert_eq!(takes.text(), "ok", "{way}");
+            // A length leaves no room for them in HTTP/1.
+            let expected = if known { vec![] } else { vec![sum.clone()] };
+            assert_eq!(takes.body.trailers, expected, "{way} {known}");
+            let other = client.get(&path).send().expect(200);
+            assert_eq!(
+                (&*other.text(), other.body.trailers.len()),
+                ("ok", 0),
+                "{way}"
+            );
+            let answer = Http2::connect(gateway.listen()).get(&path).expect(200);
+            assert_eq!(answer.text(), "ok");
+            let trailers = answer.trailers.expect("trailers");
+            assert_eq!(trailers["x-sum"], "2", "{way} {known}");
+            assert_eq!(trailers.len(), 1, "{way}: {trailers:?}");
+        }
     }
 }

@@ -235,8 +235,11 @@ impl Http1Wire {
         answer::write(head, framing, ours, persistent, version, out);
     }
 
-    /// Queues a piece of the answer's body.
+    /// Queues a piece of the answer's body. A chunk of nothing would end it.
     pub(crate) fn queue(&mut self, piece: &[u8]) {
+        if piece.is_empty() {
+            return;
+        }
         if self.framing == BodyFraming::Chunked {
             put_chunk_size(&mut self.outgoing, piece.len());
         }

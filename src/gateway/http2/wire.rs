@@ -20,7 +20,7 @@ pub(crate) struct Http2Wire {
     sending: Sending,
     /// Bytes of the answer's body that were announced and not sent yet; `None`: nobody knows.
     left: Option<u64>,
-    /// Of the body, not yet handed to the codec: the client's window is not open for it.
+    /// Of the body, not yet handed to the codec: the client's window is not open for it, or what follows it is not known.
     pending: Bytes,
     /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
     malformed: bool,
@@ -201,6 +201,13 @@ impl Http2Wire {
         waits: &mut Waits,
     ) -> Poll<io::Result<usize>> {
         std::task::ready!(self.poll_flush(cx, waits))?;
+        let length = piece.remaining();
+        if self.left == Some(length as u64) {
+            // The last frame says that the stream ends, unless trailers do: it waits for one of them, or a flush.
+            self.left = Some(0);
+            self.pending = piece.copy_to_bytes(length);
+            return Poll::Ready(Ok(length));
+        }
         self.poll_piece_out(cx, piece, waits)
     }
 
@@ -261,8 +268,7 @@ impl Http2Wire {
         waits.unstalled(length);
         self.open.goes_on();
         self.left = self.left.map(|left| left.saturating_sub(length as u64));
-        let whole = self.left == Some(0)
-            || (matches!(self.ending, Some(None)) && length == piece.remaining());
+        let whole = matches!(self.ending, Some(None)) && length == piece.remaining();
         match stream.send_data(piece.copy_to_bytes(length), whole) {
             Ok(()) if whole => self.sending = Sending::Ended,
             Ok(()) => {}
@@ -273,7 +279,7 @@ impl Http2Wire {
 
     /// The answer ends behind what is queued, with trailers or without. One that is shorter than was said does not end.
     pub(crate) fn end_answer(&mut self, trailers: Option<HeaderMap>) {
-        if self.left.is_none() || trailers.is_some() {
+        if self.left.is_none_or(|left| left == 0) {
             self.ending = Some(trailers);
         }
     }

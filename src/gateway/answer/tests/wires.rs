@@ -71,7 +71,8 @@ pub(super) struct Given {
 }
 
 enum Kept {
-    Http1(UnixStream),
+    /// Its bytes are there as soon as they are written.
+    Http1(std::os::unix::net::UnixStream),
     Http2(tokio::task::JoinHandle<Read>),
 }
 
@@ -83,6 +84,7 @@ impl Asks {
             (client, Kept::Http2(reading))
         } else {
             let (ours, theirs) = UnixStream::pair().expect("pair");
+            let theirs = theirs.into_std().expect("a socket");
             (ClientIo::new(Socket::Unix(ours)), Kept::Http1(theirs))
         };
         client.begin(BodyGuard::Done, true, &LIMITS);
@@ -114,8 +116,9 @@ impl Given {
         let Kept::Http1(theirs) = &self.wire else {
             return String::new();
         };
+        let mut theirs = theirs;
         let mut bytes = vec![0; 4096];
-        let read = theirs.try_read(&mut bytes).unwrap_or(0);
+        let read = std::io::Read::read(&mut theirs, &mut bytes).unwrap_or(0);
         bytes.truncate(read);
         String::from_utf8(bytes).expect("text")
     }
@@ -128,10 +131,13 @@ impl Given {
             head_only,
             wire,
         } = self;
-        drop((writer, client));
+        drop(writer);
+        client.shutdown().await;
+        drop(client);
         let reading = async {
             match wire {
-                Kept::Http1(mut theirs) => {
+                Kept::Http1(theirs) => {
+                    let mut theirs = UnixStream::from_std(theirs).expect("a socket");
                     let mut bytes = Vec::new();
                     theirs.read_to_end(&mut bytes).await.expect("read");
                     read_bytes(&String::from_utf8(bytes).expect("text"), head_only)
@@ -170,7 +176,11 @@ async fn read_stream(theirs: DuplexStream, method: &str) -> Read {
     let (answer, _) = requests
         .send_request(request.expect("request"), true)
         .expect("sent");
-    let (head, mut body) = answer.await.expect("answer").into_parts();
+    // A reset may overtake what came before it.
+    let Ok(answer) = answer.await else {
+        return Read::default();
+    };
+    let (head, mut body) = answer.into_parts();
     let mut read = Read {
         status: head.status.as_u16(),
         fields: pairs(&head.headers),

@@ -2,8 +2,9 @@
 //!
 //! A connection ([`serve`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
 //! hooks are in [`proxy`](self): the route is found, its chain of filters asked, an endpoint chosen, head and body
-//! forwarded, one record written. What a request needs of the configuration it takes from one [`Snapshot`], loaded when
-//! it begins and kept to its end; what outlives a configuration is in [`State`].
+//! forwarded, one record kept. Whoever gives the answer writes it with the `ResponseWriter` of `answer`. What a request needs
+//! of the configuration it takes from one [`Snapshot`], loaded when it begins and kept to its end; what outlives a
+//! configuration is in [`State`].
 
 mod address_lists;
 mod admission;
@@ -44,6 +45,7 @@ mod policy;
 mod probe;
 mod protected_names;
 mod proxy;
+mod refusal;
 mod reply;
 mod route_fallback;
 mod route_mirror;

@@ -60,8 +60,8 @@ pub(super) fn prepare(
     let http2 = head.version == Version::HTTP_2;
     let mut parts = take_parts(head);
     let own: Vec<_> = {
-        let made = Made::of(ctx, to, (&client, &parts.headers));
-        let own = Own::of(ctx, to, (&client, &parts.headers, &made));
+        let made = Made::of(ctx, to, &client, &parts.headers);
+        let own = Own::of(ctx, to, &client, &parts.headers, &made);
         let fields = own.fields.iter();
         fields
             .map(|(name, value)| ((*name).clone(), value.map(HeaderValue::from_bytes)))
@@ -144,8 +144,8 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, to: &Destination<'_>, ou
         head
     });
     let headers = &changed.as_ref().unwrap_or(request).headers;
-    let made = Made::of(ctx, to, (&client, headers));
-    let own = Own::of(ctx, to, (&client, headers, &made));
+    let made = Made::of(ctx, to, &client, headers);
+    let own = Own::of(ctx, to, &client, headers, &made);
     for (name, value) in headers {
         if !own.names(name) && (changed.is_some() || !client.may_not_say(name)) {
             write_field(out, name, value.as_bytes());
@@ -307,7 +307,7 @@ struct Made {
 }
 
 impl Made {
-    fn of(ctx: &Ctx, to: &Destination<'_>, (client, headers): (&Client<'_>, &HeaderMap)) -> Self {
+    fn of(ctx: &Ctx, to: &Destination<'_>, client: &Client<'_>, headers: &HeaderMap) -> Self {
         let span = ctx.span.wrapping_add(to.number.into());
         Self {
             traceparent: ctx.parent.as_ref().map(|parent| parent.child(span)),
@@ -339,7 +339,9 @@ impl<'a> Own<'a> {
     fn of(
         ctx: &'a Ctx,
         to: &Destination<'a>,
-        (client, headers, made): (&Client<'a>, &'a HeaderMap, &'a Made),
+        client: &Client<'a>,
+        headers: &'a HeaderMap,
+        made: &'a Made,
     ) -> Self {
         let mut own = Self {
             fields: SmallVec::new(),

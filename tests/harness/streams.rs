@@ -11,7 +11,11 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 
 /// What it does with a request, once it has all of it.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,8 @@ struct Counts {
     open: AtomicUsize,
     /// Path and body of each request that came whole.
     bodies: Mutex<Vec<(String, Vec<u8>)>>,
+    /// What stood behind each of these bodies.
+    trailers: Mutex<Vec<HeaderMap>>,
 }
 
 /// A running origin.
@@ -62,6 +68,34 @@ impl StreamOrigin {
         name: &'static str,
         script: impl Fn(&str) -> Does + Send + Sync + 'static,
     ) -> Self {
+        Self::behind(name, None, script)
+    }
+
+    /// One over TLS, with a certificate chain and its key.
+    pub(crate) fn secure(
+        name: &'static str,
+        (cert, key): (&str, &str),
+        script: impl Fn(&str) -> Does + Send + Sync + 'static,
+    ) -> Self {
+        let chain = CertificateDer::pem_slice_iter(cert.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut settings = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        settings.alpn_protocols = vec![b"h2".to_vec()];
+        Self::behind(name, Some(Arc::new(settings).into()), script)
+    }
+
+    fn behind(
+        name: &'static str,
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&str) -> Does + Send + Sync + 'static,
+    ) -> Self {
         let script: Script = Arc::new(script);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -77,14 +111,16 @@ impl StreamOrigin {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             while let Ok((socket, _)) = listener.accept().await {
                 let (counts, script) = (Arc::clone(&shared), Arc::clone(&script));
+                let tls = tls.clone();
                 tokio::spawn(async move {
                     counts.connections.fetch_add(1, Ordering::SeqCst);
                     counts.open.fetch_add(1, Ordering::SeqCst);
-                    if let Ok(mut connection) = h2::server::handshake(socket).await {
-                        while let Some(Ok((request, respond))) = connection.accept().await {
-                            let does = script(request.uri().path());
-                            let counts = Arc::clone(&counts);
-                            tokio::spawn(serve(name, does, request, respond, counts));
+                    match tls {
+                        None => accept(name, socket, &script, &counts).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(socket).await {
+                                accept(name, stream, &script, &counts).await;
+                            }
                         }
                     }
                     counts.open.fetch_sub(1, Ordering::SeqCst);
@@ -117,6 +153,11 @@ impl StreamOrigin {
         self.counts.bodies.lock().unwrap().clone()
     }
 
+    /// What stood behind each of these bodies.
+    pub(crate) fn trailers(&self) -> Vec<HeaderMap> {
+        self.counts.trailers.lock().unwrap().clone()
+    }
+
     /// Streams that were reset before they were answered.
     pub(crate) fn given_up(&self) -> usize {
         self.counts.given_up.load(Ordering::SeqCst)
@@ -129,6 +170,20 @@ impl StreamOrigin {
             counts.connections.load(Ordering::SeqCst),
             counts.open.load(Ordering::SeqCst),
         )
+    }
+}
+
+async fn accept(
+    name: &'static str,
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    script: &Script,
+    counts: &Arc<Counts>,
+) {
+    if let Ok(mut connection) = h2::server::handshake(socket).await {
+        while let Some(Ok((request, respond))) = connection.accept().await {
+            let does = script(request.uri().path());
+            tokio::spawn(serve(name, does, request, respond, Arc::clone(counts)));
+        }
     }
 }
 
@@ -163,6 +218,12 @@ async fn serve(
         let _ = body.flow_control().release_capacity(piece.len());
     }
     let length = bytes.len();
+    let trailers = body.trailers().await.ok().flatten();
+    counts
+        .trailers
+        .lock()
+        .unwrap()
+        .push(trailers.unwrap_or_default());
     counts.bodies.lock().unwrap().push((path, bytes));
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let pause = match does {

@@ -1,6 +1,9 @@
 //! Answers of origins that speak HTTP/2, hedged or not: judged and passed on as those of HTTP/1 are.
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::endpoint;
 use crate::harness::{
-    Does, Gateway, Http2, Speech, StreamOrigin, always, asking, eventually, millis, reserve,
+    Does, Gateway, Http2, Speech, StreamOrigin, always, asking, eventually, kind, millis, reserve,
     seconds,
 };
 
@@ -181,7 +184,7 @@ fn many(fields: usize) -> Response<()> {
 
 #[test]
 fn a_head_is_bounded() {
-    fn speech(fields: usize, respond: &mut h2::server::SendResponse<bytes::Bytes>) {
+    fn speech(fields: usize, respond: &mut SendResponse<Bytes>) {
         let _ = respond.send_response(many(fields), true);
     }
     let fits = says(|mut respond| Box::pin(async move { speech(256, &mut respond) }));
@@ -253,6 +256,62 @@ fn a_connection_is_shared() {
         assert_eq!(trailers["x-trailer"], "seen");
     }
     assert_eq!(origin.connections(), (1, 1));
+}
+
+/// Counts the heads of requests on one connection, whose settings it never says.
+fn count_heads(mut socket: std::net::TcpStream, heads: &AtomicUsize) {
+    let mut preface = [0; 24];
+    let mut read = socket.read_exact(&mut preface);
+    while read.is_ok() {
+        let mut head = [0; 9];
+        read = socket.read_exact(&mut head);
+        if read.is_err() {
+            return;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        if head[3] == kind::HEADERS {
+            heads.fetch_add(1, Ordering::SeqCst);
+        }
+        read = socket.read_exact(&mut vec![0; length as usize]);
+    }
+}
+
+#[test]
+fn one_stream_at_most_goes_to_an_endpoint_that_did_not_say_how_many_it_takes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections: Arc<Mutex<Vec<Arc<AtomicUsize>>>> = Arc::default();
+    let known = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let heads = Arc::new(AtomicUsize::new(0));
+            known.lock().unwrap().push(Arc::clone(&heads));
+            std::thread::spawn(move || count_heads(socket, &heads));
+        }
+    });
+    let first = endpoint(address, "");
+    let gateway = Gateway::with(&format!(
+        "[server]\nthreads = 1\n[[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
+         [upstream.api]\nendpoints = [{first}]\nhttp_version = \"2\"\n\
+         [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n"
+    ))
+    .start();
+    let client = Http2::connect(gateway.listen());
+    let mut asked = Vec::new();
+    for number in 1..=5 {
+        asked.push(client.begin(asking("GET", "/").body(()).unwrap(), false));
+        let each = || -> Vec<usize> {
+            let known = connections.lock().unwrap();
+            known
+                .iter()
+                .map(|heads| heads.load(Ordering::SeqCst))
+                .collect()
+        };
+        eventually(seconds(5), "it arrives", || {
+            each().iter().sum::<usize>() == number
+        });
+        assert_eq!(each(), vec![1; number]);
+    }
 }
 
 /// A route to `first`, which is not there, and from there to `spare`.

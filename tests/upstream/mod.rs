@@ -22,6 +22,8 @@ mod relay;
 mod retry;
 mod sticky;
 mod tls;
+mod trailers;
+mod tries;
 mod unix;
 mod workers;
 

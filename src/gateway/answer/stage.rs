@@ -8,9 +8,10 @@ use bytes::BytesMut;
 use http::header;
 use pingora::http::ResponseHeader;
 
+use super::event::{Event, Flow};
 use super::keep::Keep;
 #[cfg(test)]
-use super::tests::Shout;
+use super::shout::Shout;
 use crate::gateway::message::{BodySize, has_no_body};
 
 /// One thing that happens to a body.
@@ -20,26 +21,6 @@ pub(in crate::gateway) enum Stage {
     /// Changes length, holds back and flushes, as a test wants it.
     #[cfg(test)]
     Shout(Shout),
-}
-
-/// What a stage is told.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Event<'p> {
-    /// A piece of the body.
-    Piece(&'p [u8]),
-    /// Nothing more comes at the moment: what need not be held back goes.
-    Flush,
-    /// The body is whole: all that is held back goes.
-    Finish,
-}
-
-/// What a stage says to a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flow {
-    /// More may come.
-    On,
-    /// The body ends here, whatever follows.
-    Ended,
 }
 
 /// The stages of one answer, in the order in which a piece meets them.

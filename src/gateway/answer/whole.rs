@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::plan::AnswerPlan;
-use super::writer::{ResponseWriter, Unfinished};
+use super::unfinished::Unfinished;
+use super::writer::ResponseWriter;
 use crate::gateway::message::{AnswerHead, BodySize};
 
 impl ResponseWriter {

@@ -10,8 +10,11 @@ use http::{HeaderMap, Version};
 use super::pacing::Pacing;
 use super::plan::AnswerPlan;
 use super::stage::Stages;
+use super::unfinished::Unfinished;
 use crate::gateway::client::ClientIo;
-use crate::gateway::message::{AnswerHead, BodyFraming, BodySize, InvalidHead, strip_trailers};
+use crate::gateway::message::{
+    AnswerHead, BodyFraming, BodySize, GatewayHeaders, InvalidHead, strip_trailers,
+};
 
 /// The one way of an answer to its client: `begin`, then `poll_write` for each piece, `end`, and `poll_finish`. Made when a
 /// request is known and owned by it; whoever gives the answer borrows it.
@@ -50,29 +53,6 @@ enum Phase {
     Flushing,
     /// The client has it.
     Done,
-}
-
-/// Why an answer is not whole.
-#[derive(Debug)]
-pub(in crate::gateway) enum Unfinished {
-    /// The client did not take it.
-    Client(io::Error),
-    /// Its source ended before the length it had said.
-    CutShort,
-    /// Its head could not be sent.
-    Head(InvalidHead),
-}
-
-impl From<io::Error> for Unfinished {
-    fn from(error: io::Error) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl From<InvalidHead> for Unfinished {
-    fn from(invalid: InvalidHead) -> Self {
-        Self::Head(invalid)
-    }
 }
 
 impl ResponseWriter {
@@ -123,29 +103,25 @@ impl ResponseWriter {
             return Err(InvalidHead("an answer has begun already"));
         }
         let ours = std::mem::take(&mut plan.ours);
-        let (last, pacing) = (plan.last, plan.pacing.take());
+        self.pacing = plan.pacing.take();
+        if plan.last {
+            self.client.end_after();
+        }
         if plan.needs_map() {
             let mut head = head.into_header()?;
             self.stages = plan.apply(&mut head)?;
-            self.start(last, pacing);
-            self.frame(head.status(), size);
-            self.client
-                .begin_answer(&head, self.framing, &ours, self.version);
+            self.queue_head(&head, size, &ours);
         } else {
-            self.start(last, pacing);
-            self.frame(head.status(), size);
-            self.client
-                .begin_answer(&head, self.framing, &ours, self.version);
+            self.queue_head(&head, size, &ours);
         }
         Ok(())
     }
 
-    fn start(&mut self, last: bool, pacing: Option<Box<Pacing>>) {
-        if last {
-            self.client.end_after();
-        }
-        self.pacing = pacing;
+    fn queue_head(&mut self, head: &impl AnswerHead, size: BodySize, ours: &GatewayHeaders) {
         self.phase = Phase::Body;
+        self.frame(head.status(), size);
+        self.client
+            .begin_answer(head, self.framing, ours, self.version);
     }
 
     /// Decides how the end of the body is told.
@@ -158,6 +134,7 @@ impl ResponseWriter {
         self.framing = BodyFraming::of(status, told, self.version, self.head_only);
         self.promised = match size {
             BodySize::Exactly(length) if self.framing != BodyFraming::Absent => Some(length),
+            BodySize::Absent => Some(0),
             _ => None,
         };
         self.announced = match self.framing {
@@ -185,6 +162,7 @@ impl ResponseWriter {
                 let taken = front.len();
                 piece.advance(taken);
                 take_off(&mut self.promised, taken);
+                self.drain_now(cx)?;
             } else {
                 let room = ready!(self.poll_room(cx, wanted))?;
                 if !self.stages.is_empty() {
@@ -325,6 +303,14 @@ impl ResponseWriter {
             return Poll::Ready(Ok(room));
         }
         self.client.poll_paced(cx).map(Err)
+    }
+
+    /// Sends what came out of stages as far as the client takes it; the rest goes before the next piece.
+    fn drain_now(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.poll_drain(cx) {
+            Poll::Ready(drained) => drained,
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// Sends what came out of stages.

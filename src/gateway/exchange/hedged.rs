@@ -90,14 +90,15 @@ impl HedgedAttempt {
             number: self.number,
         };
         let ends = self.upload.begin(ctx, pool.settings().timeout.write, true);
-        transport.begin(request, ctx, (&to, ends))
+        transport.begin(request, ctx, &to, ends)
     }
 
     /// Goes on; ready with the status once the head of its answer is here.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        (request, client): (&RequestHeader, &ClientIo),
+        request: &RequestHeader,
+        client: &ClientIo,
         ctx: &mut Ctx,
     ) -> Poll<Result<u16, Box<Error>>> {
         if let Way::Opening(opening) = &mut self.way {

@@ -103,12 +103,13 @@ impl Race {
     pub(super) fn poll_others(
         &mut self,
         cx: &mut Context<'_>,
-        to: (&RequestHeader, &ClientIo),
+        request: &RequestHeader,
+        client: &ClientIo,
         ctx: &mut Ctx,
     ) -> Option<HedgedAttempt> {
         let mut index = 0;
         while index < self.others.len() {
-            let Poll::Ready(outcome) = self.others[index].poll(cx, to, ctx) else {
+            let Poll::Ready(outcome) = self.others[index].poll(cx, request, client, ctx) else {
                 index += 1;
                 continue;
             };

@@ -79,8 +79,10 @@ impl<'e> Exchange<'e> {
     pub(super) fn new(
         request: &'e RequestHeader,
         ctx: &'e mut Ctx,
-        (client, writer): (&'e ClientIo, &'e mut ResponseWriter),
-        (transport, upload): (Transport, &'e mut Upload),
+        client: &'e ClientIo,
+        writer: &'e mut ResponseWriter,
+        transport: Transport,
+        upload: &'e mut Upload,
         race: Option<Box<Race>>,
     ) -> Self {
         let start = ctx.start.as_ref();
@@ -114,8 +116,8 @@ impl<'e> Exchange<'e> {
         if let Some((tunnel, end)) = self.tunnel.take().zip(self.tunnel_end)
             && let Some(connection) = self.transport.tunnel()
         {
-            let answer = (self.client, &mut *self.writer);
-            tunnel.part(end, connection, answer, self.ctx).await;
+            let (client, writer) = (self.client, &mut *self.writer);
+            tunnel.part(end, connection, client, writer, self.ctx).await;
         }
     }
 
@@ -163,7 +165,7 @@ impl<'e> Exchange<'e> {
         if self.upload.is_sent() {
             race.poll_begin(cx, self.request, self.upload, self.ctx);
         }
-        if let Some(winner) = race.poll_others(cx, (self.request, self.client), self.ctx) {
+        if let Some(winner) = race.poll_others(cx, self.request, self.client, self.ctx) {
             let traffic = self.transport.traffic();
             self.ctx.forward.attempts.count_current(traffic);
             let Some((transport, upload)) = race.won(winner, self.ctx) else {
@@ -297,8 +299,7 @@ impl<'e> Exchange<'e> {
         let Some((tunnel, connection)) = self.tunnel.as_mut().zip(self.transport.tunnel()) else {
             return Poll::Ready(Ok(Stage::Done));
         };
-        let answer = (self.client, &mut *self.writer);
-        let end = tunnel.poll(cx, connection, answer);
+        let end = tunnel.poll(cx, connection, self.client, self.writer);
         self.tunnel_end = Some(std::task::ready!(end));
         Poll::Ready(Ok(Stage::Done))
     }

@@ -173,14 +173,15 @@ impl Transport {
         &mut self,
         request: &RequestHeader,
         ctx: &Ctx,
-        (to, ends): (&Destination<'_>, bool),
+        to: &Destination<'_>,
+        ends: bool,
     ) -> Result<(), Box<Error>> {
         match self {
             Self::Http1(http1) => {
                 http1.begin(request, ctx, to);
                 Ok(())
             }
-            Self::Http2(http2) => http2.begin(request, ctx, (to, ends)),
+            Self::Http2(http2) => http2.begin(request, ctx, to, ends),
         }
     }
 
@@ -265,8 +266,8 @@ impl Transport {
         }
     }
 
-    /// The exchange is over, with all of the request `sent` or not: what another can use is kept for it.
-    pub(super) fn reuse(self, lane: &Lane, (pool, address): (&Pool, &Address), now: Instant) {
+    /// The exchange is over, and all of the request was sent: what another can use is kept for it.
+    pub(super) fn reuse(self, lane: &Lane, pool: &Pool, address: &Address, now: Instant) {
         if let Self::Http1(http1) = self
             && let Some(socket) = http1.into_reusable()
         {

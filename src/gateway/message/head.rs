@@ -53,7 +53,7 @@ pub(crate) fn to_header(head: &impl AnswerHead) -> Result<ResponseHeader, Invali
 
 impl AnswerHead for &ResponseHeader {
     fn status(&self) -> u16 {
-        (**self).status.as_u16()
+        AnswerHead::status(*self)
     }
 
     fn reason(&self) -> &str {

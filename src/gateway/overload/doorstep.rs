@@ -18,13 +18,13 @@ use crate::gateway::answer::{AnswerPlan, ResponseWriter};
 use crate::gateway::client::ClientIo;
 use crate::gateway::connection::Door;
 use crate::gateway::ctx::{Ctx, Peer};
+use crate::gateway::decide;
 use crate::gateway::http1::head::Head;
 use crate::gateway::inbound::Arrival;
 use crate::gateway::message::{AnswerHead, GatewayHeaders, whole_seconds};
-use crate::gateway::reply::{Caller, GRPC};
+use crate::gateway::refusal::{self, Caller, GRPC};
 use crate::gateway::route_runtime::Target;
 use crate::gateway::snapshot::Snapshot;
-use crate::gateway::{decide, reply};
 
 /// What a request met at the door.
 pub(in crate::gateway) enum Met {
@@ -79,13 +79,13 @@ where
     let (content_type, body) = if caller.reads_head_alone() {
         (GRPC, String::new())
     } else {
-        reply::body(&refusal, format, ctx.uri.path(), &ctx.trace)
+        refusal::body(&refusal, format, ctx.uri.path(), &ctx.trace)
     };
     let told = Told {
         status: refusal.reason.status(),
         content_type,
         length: body.len() as u64,
-        grpc: caller.grpc.then(|| reply::grpc_fields(&refusal)),
+        grpc: caller.grpc.then(|| refusal::grpc_fields(&refusal)),
         retry_after: whole_seconds(refusal.retry_after.unwrap_or_default()).max(1),
     };
     let plan = AnswerPlan {

@@ -61,7 +61,8 @@ impl Tunnel {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-        (client, writer): (&ClientIo, &mut ResponseWriter),
+        client: &ClientIo,
+        writer: &mut ResponseWriter,
     ) -> Poll<TunnelEnd> {
         if self.draining.as_mut().poll(cx).is_ready() {
             return Poll::Ready(TunnelEnd::Draining);
@@ -69,7 +70,7 @@ impl Tunnel {
         if let Poll::Ready(end) = self.poll_up(cx, connection, client) {
             return Poll::Ready(end);
         }
-        self.poll_down(cx, connection, (client, writer))
+        self.poll_down(cx, connection, client, writer)
     }
 
     fn poll_up(
@@ -130,7 +131,8 @@ impl Tunnel {
         &mut self,
         cx: &mut Context<'_>,
         connection: &mut Connection,
-        (client, writer): (&ClientIo, &mut ResponseWriter),
+        client: &ClientIo,
+        writer: &mut ResponseWriter,
     ) -> Poll<TunnelEnd> {
         loop {
             while !connection.incoming.is_empty() {
@@ -163,7 +165,8 @@ impl Tunnel {
         mut self,
         end: TunnelEnd,
         connection: &mut Connection,
-        (client, writer): (&ClientIo, &mut ResponseWriter),
+        client: &ClientIo,
+        writer: &mut ResponseWriter,
         ctx: &mut Ctx,
     ) {
         ctx.tunnel_end = Some(end);

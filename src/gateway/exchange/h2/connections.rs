@@ -54,6 +54,9 @@ struct Claim(Arc<Connection>);
 
 /// Streams at once on a connection, as far as the endpoint allows.
 const MOST_STREAMS: usize = 100;
+/// Streams at once while the endpoint has not said how many it takes (RFC 9113 §6.5.2): what it had to refuse would be
+/// taken for a failure. Further requests open connections meanwhile.
+const UNTIL_TOLD: usize = 1;
 /// What an endpoint may send of one body before it is read, and of all: as much as all together may, so that no client who
 /// does not read holds up the answers of others.
 const WINDOW: u32 = 512 << 10;
@@ -182,7 +185,7 @@ async fn open(transport: &TransportConnector, peer: &HttpPeer) -> Result<Claim, 
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
-        .initial_max_send_streams(MOST_STREAMS)
+        .initial_max_send_streams(UNTIL_TOLD)
         .max_concurrent_streams(1)
         .max_frame_size(FRAME)
         .max_header_list_size(FIELDS)

@@ -109,7 +109,8 @@ impl Http2 {
         &mut self,
         request: &RequestHeader,
         ctx: &Ctx,
-        (to, ends): (&Destination<'_>, bool),
+        to: &Destination<'_>,
+        ends: bool,
     ) -> Result<(), Box<Error>> {
         let head = head(request, ctx, to)?;
         let request = Request::from_parts(head.into(), ());

@@ -1,9 +1,9 @@
-//! A stage that does all that stages may do.
+//! A stage that does all that stages may do, for tests.
 
 use bytes::BytesMut;
 use pingora::http::ResponseHeader;
 
-use crate::gateway::answer::stage::{Event, Flow};
+use super::event::{Event, Flow};
 use crate::gateway::message::BodySize;
 
 /// Says each line in capitals with a `!` behind it. Holds back what is no line yet, until it is flushed; says `.` behind
@@ -24,7 +24,7 @@ impl Shout {
         }
     }
 
-    pub(in crate::gateway::answer) fn size(&self, size: BodySize) -> BodySize {
+    pub(super) fn size(&self, size: BodySize) -> BodySize {
         match (size, self.exactly) {
             (BodySize::Absent, _) => BodySize::Absent,
             (_, Some(bytes)) => BodySize::Exactly(bytes),
@@ -32,11 +32,11 @@ impl Shout {
         }
     }
 
-    pub(in crate::gateway::answer) fn change_head(&self, head: &mut ResponseHeader) {
+    pub(super) fn change_head(&self, head: &mut ResponseHeader) {
         let _ = head.insert_header("x-shouted", "1");
     }
 
-    pub(in crate::gateway::answer) fn take(
+    pub(super) fn take(
         &mut self,
         event: Event<'_>,
         next: &mut dyn FnMut(Event<'_>) -> Flow,

@@ -1,0 +1,207 @@
+//! Fields behind a body pass from every kind of upstream to every client that takes them, and from a client to an upstream
+//! of its kind; never those that mean something before a body.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use http::{HeaderMap, Response};
+
+use super::endpoint;
+use crate::harness::{
+    Does, Gateway, Http2, Peer, RawOrigin, Says, Speech, StreamOrigin, WAYS, asking, reserve,
+    seconds,
+};
+
+const SPEAKS: Speech = |mut respond| {
+    Box::pin(async move {
+        let mut answer = respond.send_response(Response::new(()), false).unwrap();
+        answer.send_data("hello".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        for (name, value) in [
+            ("x-sum", "7"),
+            ("authorization", "Basic bm8="),
+            ("set-cookie", "a=b"),
+            ("x-fallback", "fixed"),
+            ("x-sum", "8"),
+        ] {
+            trailers.append(name, value.parse().unwrap());
+        }
+        let _ = answer.send_trailers(trailers);
+    })
+};
+
+const CHUNKED: &str =
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n";
+
+/// Origins of HTTP/1.1 on every way, and of HTTP/2 with and without TLS, each behind a route's first segment.
+struct Origins {
+    raw: RawOrigin,
+    plain: StreamOrigin,
+    secure: StreamOrigin,
+    ca: String,
+}
+
+impl Origins {
+    /// Those of HTTP/1.1 say `section` behind the body.
+    fn saying(section: &'static str, does: Does) -> Self {
+        let certificates = Peer::certificates("streams.internal");
+        let pem = |name: &str| certificates[name].as_str().unwrap();
+        let identity = (pem("server"), pem("server_key"));
+        Self {
+            raw: RawOrigin::saying(move |_| Says::text(&format!("{CHUNKED}{section}\r\n"))),
+            plain: StreamOrigin::start("plain", does),
+            secure: StreamOrigin::secure("secure", identity, move |_| does),
+            ca: pem("ca").to_owned(),
+        }
+    }
+
+    fn gateway(&self) -> Gateway {
+        let tls = "tls = { sni = \"streams.internal\", ca = \"{dir}/streams.pem\" }\n";
+        let hedge = "hedge = { after = \"10s\" }\n";
+        let backup = endpoint(reserve(), ", backup = true");
+        let upstreams = [
+            ("h2", &self.plain, "", ""),
+            ("h2-hedged", &self.plain, hedge, &*backup),
+            ("h2-tls", &self.secure, tls, ""),
+        ]
+        .map(|(name, origin, keys, more)| {
+            let endpoints = endpoint(origin.address(), "") + more;
+            format!(
+                "[upstream.{name}]\nendpoints = [{endpoints}]\nhttp_version = \"2\"\n{keys}\
+                 [[route]]\nid = \"{name}\"\npath = \"/{name}/**\"\nupstream = \"{name}\"\n"
+            )
+        });
+        let listener = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
+        let config = format!("{listener}{}{}", self.raw.config(""), upstreams.concat());
+        Gateway::with(&config)
+            .file("ca.pem", self.raw.ca())
+            .file("streams.pem", &self.ca)
+            .start()
+    }
+}
+
+const STREAMS: [&str; 3] = ["h2", "h2-hedged", "h2-tls"];
+
+fn ways() -> impl Iterator<Item = &'static str> {
+    WAYS.into_iter().chain(STREAMS)
+}
+
+/// All that a client of HTTP/1.1 reads until the connection ends.
+fn read(gateway: &Gateway, way: &str, more: &str) -> String {
+    let mut socket = TcpStream::connect(gateway.listen()).unwrap();
+    socket.set_read_timeout(Some(seconds(20))).unwrap();
+    let head = format!("GET /{way}/ HTTP/1.1\r\nHost: a\r\nConnection: close{more}\r\n\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer);
+    answer
+}
+
+const SECTION: &str = "X-Sum: 7\r\nAuthorization: no\r\nHost: other\r\nContent-Length: 5\r\nX-Fallback: fixed\r\nx-sum: 8\r\n";
+
+#[test]
+fn of_an_answer_pass_to_clients_of_http2_from_every_upstream() {
+    let origins = Origins::saying(SECTION, Does::Speaks(SPEAKS));
+    let gateway = origins.gateway();
+    let client = Http2::connect(gateway.listen());
+    for way in ways() {
+        // Twice: over a connection that was kept, too.
+        for _ in 0..2 {
+            let answer = client.get(&format!("/{way}/")).expect(200);
+            assert_eq!(answer.text(), "hello", "{way}");
+            let trailers = answer.trailers.expect(way);
+            assert_eq!(trailers.keys_len(), 1, "{way}: {trailers:?}");
+            let sums: Vec<_> = trailers.get_all("x-sum").iter().collect();
+            assert_eq!(sums, ["7", "8"], "{way}");
+        }
+    }
+}
+
+#[test]
+fn of_an_answer_pass_to_clients_of_http1_that_take_them() {
+    let origins = Origins::saying(SECTION, Does::Speaks(SPEAKS));
+    let gateway = origins.gateway();
+    for way in ways() {
+        let taken = read(&gateway, way, ", TE\r\nTE: trailers");
+        let (_, body) = taken.split_once("\r\n\r\n").expect("a head");
+        let (body, section) = body.split_once("\r\n0\r\n").expect(way);
+        assert!(
+            body.ends_with("hello") || body.ends_with("lo"),
+            "{way}: {taken}"
+        );
+        let section = section.to_ascii_lowercase();
+        assert_eq!(section, "x-sum: 7\r\nx-sum: 8\r\n\r\n", "{way}: {taken}");
+        let without = read(&gateway, way, "");
+        assert!(without.ends_with("\r\n0\r\n\r\n"), "{way}: {without}");
+        assert!(
+            !without.to_ascii_lowercase().contains("x-sum"),
+            "{way}: {without}"
+        );
+    }
+}
+
+#[test]
+fn a_section_that_is_none_breaks_the_answer_off() {
+    for section in ["no colon\r\n", " fold\r\n", ": v\r\n", "a b: v\r\n"] {
+        let origins = Origins::saying(section, Does::Speaks(SPEAKS));
+        let gateway = origins.gateway();
+        let client = Http2::connect(gateway.listen());
+        for way in WAYS {
+            let answer = client.get(&format!("/{way}/"));
+            assert!(answer.reset.is_some(), "{way} {section:?}: {answer:?}");
+            assert_eq!(answer.text(), "hello", "{way} {section:?}");
+        }
+    }
+}
+
+#[test]
+fn more_fields_than_anybody_means_are_dropped_and_the_answer_is_whole() {
+    let many: String = (0..65).map(|number| format!("x-{number}: v\r\n")).collect();
+    let origins = Origins::saying(many.leak(), Does::Speaks(SPEAKS));
+    let gateway = origins.gateway();
+    let client = Http2::connect(gateway.listen());
+    for way in WAYS {
+        let answer = client.get(&format!("/{way}/")).expect(200);
+        assert_eq!((answer.text(), answer.trailers), ("hello", None), "{way}");
+    }
+}
+
+#[test]
+fn of_a_request_pass_between_clients_and_upstreams_of_http2() {
+    let does = Does::Answers(seconds(0));
+    let origins = Origins::saying("", does);
+    let gateway = origins.gateway();
+    let client = Http2::connect(gateway.listen());
+    for (way, origin) in [("h2", &origins.plain), ("h2-tls", &origins.secure)] {
+        let request = asking("POST", &format!("/{way}/")).body(()).unwrap();
+        let mut asked = client.begin(request, true);
+        asked.body.send_data("body".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        for (name, value) in [
+            ("x-sum", "7"),
+            ("host", "other"),
+            ("authorization", "Basic bm8="),
+            ("x-consumer", "root"),
+            ("x_consumer", "root"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-trace-id", "theirs"),
+            ("grpc-timeout", "1H"),
+        ] {
+            trailers.append(name, value.parse().unwrap());
+        }
+        asked.body.send_trailers(trailers).unwrap();
+        assert_eq!(asked.wait().unwrap().status, 200, "{way}");
+        let (path, body) = origin.bodies().pop().unwrap();
+        assert_eq!(
+            (path.as_str(), body.as_slice()),
+            (&*format!("/{way}/"), &b"body"[..])
+        );
+        let seen = origin.trailers().pop().unwrap();
+        assert_eq!(seen.keys_len(), 1, "{way}: {seen:?}");
+        assert_eq!(seen["x-sum"], "7", "{way}");
+    }
+    // An upstream of HTTP/1.1 is sent a length or chunks, and reads the same body.
+    client
+        .send(asking("POST", "/tcp/"), Some(b"body"))
+        .expect(200);
+}

@@ -205,7 +205,7 @@ impl Sections {
             .ok_or(SectionsError::Unknown)?;
         let mut from = place;
         let kept = list.sections.into_iter().map(|listed| {
-            let range = from.clone().and_then(|from| range(from, listed.length));
+            let range = from.and_then(|from| range(from, listed.length));
             from = range.as_ref().map(|range| range.end);
             let found = range.and_then(|range| bytes.get(range));
             let found = found.filter(|found| sha256(found) == listed.checksum);

@@ -464,6 +464,9 @@ impl Admin {
                 "balance": pool.settings().balance.name(),
                 "endpoints": endpoints.collect::<Vec<_>>(),
             });
+            if let Some(why) = pool.failure() {
+                entry["discovery_error"] = why.into();
+            }
             if let Some(places) = describe_places(pool) {
                 entry["concurrency"] = places;
             }

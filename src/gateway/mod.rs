@@ -3,7 +3,7 @@
 //! A connection ([`serve`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
 //! hooks are in [`proxy`](self): the route is found, its chain of filters asked, an endpoint chosen, head and body
 //! forwarded, one record written. What a request needs of the configuration it takes from one [`Snapshot`], loaded when
-//! it begins and kept to its end; what outlives a configuration is in [`State`].
+//! it begins and kept to its end; what outlives a configuration is in [`Facts`], below it; [`State`] holds both.
 
 mod address_lists;
 mod admission;

@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use crate::primitives::clock::Clock;
 
-/// Keeps one pool's knowledge fresh: active checks and the [source](source::EndpointSource) of its endpoints. Runs until dropped.
+/// Keeps one pool's knowledge fresh: active checks and what the source of its endpoints finds. Runs until dropped.
 pub async fn keep(pool: Arc<Pool>, names: Arc<Names>, clock: Clock) {
     let resolving = resolve::keep(Arc::clone(&pool), names, clock);
     let checking = health::keep(pool, clock);

@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use crate::config::{Endpoint, EndpointAddress};
 use crate::primitives::address::Address;
 
-/// One endpoint that a source found.
+/// An endpoint that a source found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Discovered {
     /// Where it is.
     pub address: Address,
-    /// Its share, at least 1.
+    /// Weight, at least 1.
     pub weight: u32,
     /// Whether it is used only when no primary is usable.
     pub backup: bool,

@@ -194,6 +194,9 @@ fn render_tables(routes: &Value, upstreams: &Value, out: &mut String) {
             text(&upstream["name"]),
             text(&upstream["balance"])
         ));
+        if let Some(why) = upstream["discovery_error"].as_str() {
+            out.push_str(&format!("  endpoints as known before: {why}\n"));
+        }
         if let Some(line) = overload::places_line(&upstream["concurrency"]) {
             out.push_str(&line);
         }

@@ -94,6 +94,8 @@ fn a_host_name_that_does_not_resolve_leaves_no_endpoint() {
     eventually(seconds(15), "the reason is shown", || {
         shown().contains("\"discovery_error\": \"no-such-host.invalid cannot be resolved: ")
     });
+    let status = gateway.run_cli(&["status"], &[]).expect(0);
+    status.says("endpoints as known before: no-such-host.invalid cannot be resolved: ");
 }
 
 #[test]

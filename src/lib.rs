@@ -30,7 +30,9 @@
 //! # One way for data
 //!
 //! TOML text → raw → validated [`config::Config`] → [`gateway::Snapshot`] → context of one request. Settings come that
-//! way; facts (counts, health, nonces, connections) live in [`gateway::State`] and outlive every snapshot.
+//! way; facts (counts, health, nonces, connections) are [`gateway::Facts`]: they lie below every snapshot and outlive it.
+//! Building a snapshot changes none that there is; [`gateway::State`] holds them and the snapshot in force, and is where
+//! settings reach facts. What has to outlive the process is written in [sections](primitives::sections).
 //!
 //! # Words
 //!

@@ -14,6 +14,9 @@ pub struct UpstreamStatus {
     pub balance: Word,
     /// Every endpoint.
     pub endpoints: Vec<EndpointStatus>,
+    /// Why its endpoints are those of before; absent while their source says who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery_error: Option<String>,
     /// How many requests it has at a time; absent without a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<PlacesStatus>,

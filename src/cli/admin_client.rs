@@ -193,6 +193,9 @@ fn render_upstream(upstream: &UpstreamStatus, out: &mut String) {
         "\nUPSTREAM {}  {}\n",
         upstream.name, upstream.balance
     ));
+    if let Some(why) = &upstream.discovery_error {
+        out.push_str(&format!("  endpoints as known before: {why}\n"));
+    }
     if let Some(places) = &upstream.concurrency {
         out.push_str(&overload::places_line(places));
     }

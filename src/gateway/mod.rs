@@ -4,7 +4,7 @@
 //! hooks are in [`proxy`](self): the route is found, its chain of filters asked, an endpoint chosen, head and body
 //! forwarded, one record kept. Whoever gives the answer writes it with the `ResponseWriter` of `answer`. What a request needs
 //! of the configuration it takes from one [`Snapshot`], loaded when it begins and kept to its end; what outlives a
-//! configuration is in [`State`].
+//! configuration is in [`Facts`], below it; [`State`] holds both.
 
 mod address_lists;
 mod admission;

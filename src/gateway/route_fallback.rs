@@ -14,7 +14,7 @@ use crate::observe::rollouts::{FallbackCalled, FallbackKind};
 use crate::transform;
 use crate::upstream::Pool;
 
-/// Who answers when the upstream cannot.
+/// Fallback of a route: who answers when the upstream cannot.
 pub struct Fallback {
     on: FallbackOn,
     pub(super) upstream: Option<Arc<Pool>>,

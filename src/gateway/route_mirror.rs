@@ -7,7 +7,7 @@ use crate::config;
 use crate::observe::rollouts::MirrorStats;
 use crate::upstream::Pool;
 
-/// Who gets copies of a route's requests.
+/// Mirror of a route: who gets copies of its requests.
 pub struct Mirror {
     pub(super) settings: config::Mirror,
     pub(super) pool: Arc<Pool>,

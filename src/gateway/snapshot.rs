@@ -69,8 +69,8 @@ impl Snapshot {
     /// the same goes on.
     ///
     /// Facts are looked up, never changed: what the snapshot wants of them holds from
-    /// [`State::publish`](super::State::publish) on. Facts that nobody knew are made; [`Facts::prune`] forgets them after a
-    /// build that fails.
+    /// [`State::publish`](super::State::publish) on. Facts that nobody knew are made; [`State::prune`](super::State::prune)
+    /// forgets them after a build that fails.
     pub fn build(
         config: Config,
         sources: Vec<Source>,

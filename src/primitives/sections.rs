@@ -78,21 +78,21 @@ struct Listed {
 /// Why one section is not used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SectionError {
-    /// Its checksum is another, or part of it is missing.
+    /// The checksum is another, or part of the section is missing.
     #[error("damaged")]
     Damaged,
     /// A later version of this program wrote it.
     #[error("of version {found}, and this program knows versions up to {known}")]
     Later {
-        /// Its version.
+        /// Version of the section.
         found: u16,
         /// The version of this program.
         known: u16,
     },
-    /// It is longer than it may be.
+    /// The section is longer than it may be.
     #[error("{0} bytes are too many")]
     Large(usize),
-    /// Its bytes are not what its version says.
+    /// The bytes are not what the version says.
     #[error("its bytes make no sense")]
     Senseless,
 }
@@ -205,7 +205,7 @@ impl Sections {
             .ok_or(SectionsError::Unknown)?;
         let mut from = place;
         let kept = list.sections.into_iter().map(|listed| {
-            let range = from.clone().and_then(|from| range(from, listed.length));
+            let range = from.and_then(|from| range(from, listed.length));
             from = range.as_ref().map(|range| range.end);
             let found = range.and_then(|range| bytes.get(range));
             let found = found.filter(|found| sha256(found) == listed.checksum);

@@ -488,6 +488,7 @@ impl Admin {
                 name: pool.settings().name.to_string(),
                 balance: pool.settings().balance.name().into(),
                 endpoints: endpoints.collect(),
+                discovery_error: pool.failure(),
                 concurrency: describe_places(pool),
                 breaker: pool.breaker().map(|breaker| describe_breaker(breaker, now)),
                 hedge_after_ms: pool

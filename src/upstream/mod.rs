@@ -13,6 +13,7 @@ pub mod breaker;
 mod budget;
 mod concurrency;
 mod endpoint;
+mod follow;
 mod health;
 mod live;
 mod members;
@@ -23,6 +24,7 @@ mod pool;
 mod resolve;
 mod ring;
 mod score;
+mod source;
 mod sticky;
 
 pub use backoff::backoff;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 
 use crate::primitives::clock::Clock;
 
-/// Keeps one pool's knowledge fresh: active checks and name resolution. Runs until dropped.
+/// Keeps one pool's knowledge fresh: active checks and what the source of its endpoints finds. Runs until dropped.
 pub async fn keep(pool: Arc<Pool>, names: Arc<Names>, clock: Clock) {
     let resolving = resolve::keep(Arc::clone(&pool), names, clock);
     let checking = health::keep(pool, clock);

@@ -1,11 +1,11 @@
 //! One upstream of one configuration: its endpoints in the order of use.
 
+mod discovery;
 mod watch;
 
 pub use watch::Standing;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,8 +24,9 @@ use super::outlier::Comparison;
 use super::pace::Pace;
 use super::peer::PeerTemplate;
 use super::score::Scores;
+use super::source::{self, Discovered};
 use super::sticky::StickyCookie;
-use crate::config::{EndpointAddress, Upstream};
+use crate::config::Upstream;
 use crate::observe::stats::{Ejection, UpstreamStats};
 use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
@@ -43,8 +44,10 @@ pub struct Pool {
     comparison: Mutex<Comparison>,
     /// Held while an outlier is put aside: two at once could be the last two.
     ejecting: Mutex<()>,
-    /// Addresses of endpoints that were configured by name.
-    resolved: Mutex<HashMap<String, Vec<IpAddr>>>,
+    /// What its source found last, of what was believed.
+    discovered: Mutex<Arc<[Discovered]>>,
+    /// Why its source failed when it looked last.
+    failure: Mutex<Option<String>>,
     /// Whether its configuration is. Before it is and after it was, what it computes is its own and is told nobody.
     in_force: AtomicBool,
     /// When the order must be computed again, since an ejection runs out or a slow start goes on; 0 = nothing to wait for.
@@ -79,7 +82,7 @@ pub enum Outcome {
 }
 
 impl Pool {
-    /// Builds the pool. Named endpoints have no address until [`Pool::learn`] is told one. Endpoints that are known already
+    /// Builds the pool. Named endpoints have no address until its [source](super::source) found one. Endpoints that are known already
     /// are looked up and left as they are, until [`begin`](Self::begin).
     pub fn new(
         settings: Upstream,
@@ -91,6 +94,7 @@ impl Pool {
         let gate = settings
             .concurrency
             .map(|concurrency| Arc::new(Gate::new(concurrency, facts.places(&settings.name))));
+        let discovered = source::configured(&settings.endpoints, &HashMap::new());
         let pool = Self {
             gate,
             trust: if !settings.http2 && settings.tls.is_some() {
@@ -108,7 +112,8 @@ impl Pool {
             scores: Mutex::default(),
             comparison: Mutex::default(),
             ejecting: Mutex::default(),
-            resolved: Mutex::default(),
+            discovered: Mutex::new(discovered),
+            failure: Mutex::default(),
             in_force: AtomicBool::new(false),
             recheck_at: AtomicU64::new(0),
             budget: RetryBudget::default(),
@@ -135,13 +140,8 @@ impl Pool {
         if self.settings.hedge == earlier.settings.hedge {
             self.pace.clone_from(&earlier.pace);
         }
-        let known = earlier.resolved.lock().clone();
-        let names = self.names();
-        self.resolved.lock().extend(
-            known
-                .into_iter()
-                .filter(|(host, _)| names.contains(&host.as_str())),
-        );
+        let known = source::configured(&self.settings.endpoints, &earlier.resolved());
+        *self.discovered.lock() = known;
         let places = |gate: &Arc<Gate>| Arc::new(gate.following(earlier.gate.as_deref()));
         self.gate = self.gate.as_ref().map(places);
         self.gather(now);
@@ -169,14 +169,6 @@ impl Pool {
     /// Takes the pool out of force. What it serves still is served to its end.
     pub fn end(&self) {
         self.in_force.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether a name is still without an address.
-    pub fn unresolved(&self) -> bool {
-        let resolved = self.resolved.lock();
-        self.names()
-            .iter()
-            .any(|host| !resolved.contains_key(*host))
     }
 
     /// Settings of the upstream.
@@ -381,37 +373,6 @@ impl Pool {
         self.reorder(now);
     }
 
-    /// Takes over the addresses of a name. Says whether they changed. An empty list is never taken: it would empty the
-    /// pool on a resolver's bad day.
-    pub fn learn(&self, host: &str, mut addresses: Vec<IpAddr>, now: u64) -> bool {
-        addresses.sort_unstable();
-        addresses.dedup();
-        let mut resolved = self.resolved.lock();
-        if addresses.is_empty() || resolved.get(host) == Some(&addresses) {
-            return false;
-        }
-        resolved.insert(host.to_owned(), addresses);
-        drop(resolved);
-        self.gather(now);
-        true
-    }
-
-    /// Names that stand for endpoints.
-    pub fn names(&self) -> Vec<&str> {
-        let named = self
-            .settings
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| match &endpoint.address {
-                EndpointAddress::Named(host, _) => Some(host.as_str()),
-                EndpointAddress::Fixed(_) => None,
-            });
-        let mut names: Vec<&str> = named.collect();
-        names.sort_unstable();
-        names.dedup();
-        names
-    }
-
     /// Current endpoints with weight and backup flag.
     pub fn endpoints(&self) -> Vec<(Arc<Endpoint>, u32, bool)> {
         self.members
@@ -422,31 +383,18 @@ impl Pool {
             .collect()
     }
 
-    /// Collects the members anew from settings and resolved names.
+    /// Collects the members anew from what its source found.
     fn gather(&self, now: u64) {
-        let resolved = self.resolved.lock();
-        let mut all: Vec<Member> = Vec::with_capacity(self.settings.endpoints.len());
-        for endpoint in &self.settings.endpoints {
-            let label = endpoint.address.to_string();
-            let addresses: Vec<Address> = match &endpoint.address {
-                EndpointAddress::Fixed(address) => vec![address.clone()],
-                EndpointAddress::Named(host, port) => {
-                    let known = resolved.get(host).map(Vec::as_slice).unwrap_or_default();
-                    let known = known.iter();
-                    known
-                        .map(|ip| Address::Inet(SocketAddr::new(*ip, *port)))
-                        .collect()
-                }
-            };
-            for address in addresses {
-                all.push(Member {
-                    endpoint: self.facts.endpoint(&self.settings.name, &label, address),
-                    weight: endpoint.weight.get(),
-                    backup: endpoint.backup,
-                    named: matches!(endpoint.address, EndpointAddress::Named(..)),
-                });
-            }
-        }
+        let discovered = self.discovered.lock();
+        let member = |one: &Discovered| Member {
+            endpoint: self
+                .facts
+                .endpoint(&self.settings.name, &one.label, one.address.clone()),
+            weight: one.weight,
+            backup: one.backup,
+            named: one.is_named(),
+        };
+        let all: Vec<Member> = discovered.iter().map(member).collect();
         if self.in_force.load(Ordering::Relaxed) {
             self.welcome(&all);
         }
@@ -471,7 +419,7 @@ impl Pool {
 
     /// Computes the order anew after health changed.
     fn reorder(&self, now: u64) {
-        let _one_at_a_time = self.resolved.lock();
+        let _one_at_a_time = self.discovered.lock();
         let (all, tags) = {
             let members = self.members.load();
             (Arc::clone(&members.all), Arc::clone(&members.tags))
@@ -479,7 +427,7 @@ impl Pool {
         self.order(all, tags, now);
     }
 
-    /// Called with `resolved` locked, so that a slower computation never overwrites a newer one.
+    /// Called with `discovered` locked, so that a slower computation never overwrites a newer one.
     fn order(&self, all: Arc<[Member]>, tags: Arc<HashMap<u64, u32>>, now: u64) {
         let rules = &self.settings.passive;
         let old = self.members.load();

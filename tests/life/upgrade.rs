@@ -271,6 +271,26 @@ fn a_file_that_is_none_is_as_good_as_no_file() {
     client.get("/limited").send().expect(200);
 }
 
+/// Levels that operators had set, and among the rest sections of rooms that know nothing of them here.
+#[test]
+fn what_0_1_0_left_is_taken_over() {
+    let left = include_bytes!("../fixtures/carried/0.1.0.carried");
+    let route = |name: &str| {
+        format!("[[route]]\nid = \"{name}\"\npath = \"/{name}\"\nrespond = {{ status = 200 }}\n")
+    };
+    let gateway = Gateway::with(&[route("a"), route("b")].concat())
+        .own_program()
+        .start();
+    changed(&gateway, |bytes| *bytes = left.to_vec());
+    let client = gateway.client();
+    client.get("/b").send().refused(503, "route_off");
+    // This one was set for a while that is over.
+    client.get("/a").send().expect(200);
+    // And it is handed on as it would be today.
+    upgraded(&gateway);
+    gateway.client().get("/b").send().refused(503, "route_off");
+}
+
 #[test]
 fn damaged_nonces_cost_the_nonces_alone() {
     let (origin, other) = (Origin::start(), Origin::named("other"));

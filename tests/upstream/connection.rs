@@ -90,6 +90,12 @@ fn a_host_name_that_does_not_resolve_leaves_no_endpoint() {
         ),
         "{response:?}"
     );
+    let shown = || gateway.admin_get("/api/v1/upstreams").expect(200).text();
+    eventually(seconds(15), "the reason is shown", || {
+        shown().contains("\"discovery_error\": \"no-such-host.invalid cannot be resolved: ")
+    });
+    let status = gateway.run_cli(&["status"], &[]).expect(0);
+    status.says("endpoints as known before: no-such-host.invalid cannot be resolved: ");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub struct RouteAnswers {
     pub(super) entries: Vec<(u128, CarriedEntry)>,
 }
 
-/// One entry of a route's answers.
+/// An entry of a route's answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum CarriedEntry {
     /// Names of the request headers by which answers differ.
@@ -43,14 +43,14 @@ pub(super) enum CarriedEntry {
     Answer(CarriedAnswer),
 }
 
-/// One answer.
+/// A kept answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CarriedAnswer {
     /// Nanoseconds since the upstream gave it.
     pub(super) age: u64,
     /// Names and values of its fields.
     pub(super) headers: Vec<(String, Bytes)>,
-    /// Its body.
+    /// The body.
     pub(super) body: Bytes,
 }
 

@@ -17,7 +17,7 @@ use crate::primitives::clock::nanos;
 
 /// How much of what is allowed a class may use, in percent: the last tenths are kept for what matters more.
 const SHARES: ByClass<u64> = [100, 80, 60];
-/// The same for memory. It begins later: what is taken once is seldom given back to the system soon.
+/// Shares of memory, as [`SHARES`]. They begin later: what is taken once is seldom given back to the system soon.
 const MEMORY_SHARES: ByClass<u64> = [100, 95, 90];
 /// With fewer requests than that in flight, memory is not filled by requests, and to refuse them frees none.
 const FEW: u64 = 64;

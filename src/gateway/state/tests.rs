@@ -309,11 +309,14 @@ proptest! {
         let (state, _snapshot) = experienced(&in_force);
         let before = picture(&state);
         let waiting = built(&wanted, &state);
-        let after: HashSet<String> = picture(&state).into_iter().collect();
+        let after = picture(&state);
+        // Of a store of nonces what it has of its applications is left out: new ones join the list.
+        let own = |line: &String| line.split(", {").next().unwrap_or_default().to_owned();
+        let after: HashSet<String> = after.iter().map(own).collect();
         // All kept answers are one line.
         let before = before.iter().filter(|line| !line.starts_with("KeptAnswers"));
-        for line in before {
-            prop_assert!(after.contains(line), "{line}");
+        for line in before.map(own) {
+            prop_assert!(after.contains(&line), "{line}");
         }
         drop(waiting);
     }

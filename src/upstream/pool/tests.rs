@@ -1,6 +1,11 @@
+use std::net::IpAddr;
+
 use super::*;
 use crate::config::{self, Source};
 use crate::primitives::UpstreamName;
+use crate::upstream::Names;
+use crate::upstream::resolve::Dns;
+use crate::upstream::source::EndpointSource;
 
 fn pool(upstream: &str) -> Pool {
     let text = format!("[[listener]]\naddress = \"127.0.0.1:8080\"\n[upstream.u]\n{upstream}");
@@ -17,6 +22,15 @@ fn pool(upstream: &str) -> Pool {
     let pool = Pool::new(settings, peers, facts, Arc::default(), 1);
     pool.begin(&[], 1);
     pool
+}
+
+/// A name is at these addresses now. Says whether that changed anything.
+fn learn(pool: &Pool, host: &str, addresses: Vec<IpAddr>, now: u64) -> bool {
+    let names = Names::nowhere();
+    let dns = Dns::of(pool, &names);
+    dns.learn(host, addresses);
+    let found = dns.watch().borrow().clone();
+    pool.follow(&found, 0.0, now)
 }
 
 fn port(endpoint: &Endpoint) -> u16 {
@@ -153,8 +167,13 @@ fn what_another_process_knew_is_gone_on_from() {
 fn an_empty_answer_never_empties_a_pool() {
     let pool = pool("endpoints = [{ address = \"origin.internal:80\" }]");
     assert!(pool.pick(1, &[]).is_none());
-    assert!(pool.learn("origin.internal", vec![IpAddr::from([10, 0, 0, 1])], 2));
-    assert!(!pool.learn("origin.internal", Vec::new(), 3));
+    assert!(learn(
+        &pool,
+        "origin.internal",
+        vec![IpAddr::from([10, 0, 0, 1])],
+        2
+    ));
+    assert!(!learn(&pool, "origin.internal", Vec::new(), 3));
     assert_eq!(
         pool.pick(3, &[])
             .map(|endpoint| endpoint.address.to_string())
@@ -164,10 +183,34 @@ fn an_empty_answer_never_empties_a_pool() {
 }
 
 #[test]
+fn a_name_with_another_port_goes_on_with_its_addresses() {
+    let old = pool("endpoints = [{ address = \"origin.internal:80\" }]");
+    assert!(learn(
+        &old,
+        "origin.internal",
+        vec![[10, 0, 0, 1].into()],
+        2
+    ));
+    let new = pool(
+        "endpoints = [{ address = \"origin.internal:81\" }, { address = \"other.internal:81\" }]",
+    );
+    let new = new.inherit(&old, 3);
+    let endpoints = new.endpoints();
+    let addresses = endpoints.iter().map(|(one, ..)| one.address.to_string());
+    assert_eq!(addresses.collect::<Vec<_>>(), ["10.0.0.1:81"]);
+    assert!(new.unresolved(), "the other one");
+}
+
+#[test]
 fn names_that_change_their_addresses_leave_nothing_behind() {
     let pool = pool("endpoints = [{ address = \"elsewhere.test:80\" }]");
     for last in 1..=50 {
-        assert!(pool.learn("elsewhere.test", vec![[192, 0, 2, last].into()], 1));
+        assert!(learn(
+            &pool,
+            "elsewhere.test",
+            vec![[192, 0, 2, last].into()],
+            1
+        ));
         pool.facts.prune();
         assert_eq!(pool.facts.dump().len(), 1);
     }
@@ -206,7 +249,7 @@ fn two_names_of_one_address_are_two_endpoints() {
     let pool = pool("endpoints = [{ address = \"one.test:80\" }, { address = \"two.test:80\" }]");
     let address = vec![[192, 0, 2, 1].into()];
     for host in ["one.test", "two.test"] {
-        pool.learn(host, address.clone(), 1);
+        learn(&pool, host, address.clone(), 1);
     }
     assert!(pool.set_drained("one.test:80", true, 1));
     pool.gather(1);

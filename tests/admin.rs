@@ -546,7 +546,7 @@ endpoints = [{ address = "{origin}" }, { address = "127.0.0.1:9", backup = true 
 balance = "score"
 [upstream.api.breaker]
 [upstream.api.concurrency]
-limit = 50
+max = 50
 [upstream.api.hedge]
 [upstream.next]
 endpoints = [{ address = "{origin}" }]

@@ -546,7 +546,7 @@ endpoints = [{ address = "{origin}" }, { address = "127.0.0.1:9", backup = true 
 balance = "score"
 [upstream.api.breaker]
 [upstream.api.concurrency]
-limit = 50
+max = 50
 [upstream.api.hedge]
 [upstream.next]
 endpoints = [{ address = "{origin}" }]
@@ -577,7 +577,7 @@ fn whole<T: Serialize + DeserializeOwned>(answer: &Value) -> T {
 #[test]
 fn every_answer_is_read_whole_into_its_type() {
     let origin = Origin::start();
-    let gateway = Gateway::with(EVERYTHING).to(&origin).start();
+    let gateway = Gateway::with(EVERYTHING).own_program().to(&origin).start();
     gateway.client().get("/api/x").send().expect(200);
     gateway.reload_ok();
     let get = |path: &str| gateway.admin_get(path).json();
@@ -650,6 +650,18 @@ fn every_answer_is_read_whole_into_its_type() {
     whole::<api::Info>(&get("/info"));
 }
 
+/// The file of a gateway that answers in [`pretends`] alone.
+const PRETENDED: &str = r#"
+[server]
+runtime_dir = "{dir}"
+[[listener]]
+name = "public"
+address = "127.0.0.1:1"
+[[route]]
+path = "/"
+respond = { status = 200 }
+"#;
+
 /// A gateway that answers from a table, one connection at a time, until it is dropped.
 fn pretends(folder: &Folder, answer: impl Fn(&str) -> Value + Send + 'static) {
     let listener =
@@ -669,7 +681,7 @@ fn pretends(folder: &Folder, answer: impl Fn(&str) -> Value + Send + 'static) {
 
 #[test]
 fn answers_of_a_newer_gateway_and_of_an_older_one_are_read() {
-    let folder = Folder::with("[server]\nruntime_dir = \"{dir}\"\n");
+    let folder = Folder::with(PRETENDED);
     pretends(&folder, |path| match path {
         "/info" => json!({
             "version": "9.0.0", "commit": "abc", "pid": 7, "news": { "of": ["a", "later", "version"] },
@@ -708,7 +720,7 @@ fn answers_of_a_newer_gateway_and_of_an_older_one_are_read() {
 
 #[test]
 fn an_answer_that_is_not_understood_is_told_of_and_the_rest_is_shown() {
-    let folder = Folder::with("[server]\nruntime_dir = \"{dir}\"\n");
+    let folder = Folder::with(PRETENDED);
     pretends(&folder, |path| match path {
         "/info" => json!({ "version": "9.0.0" }),
         "/api/v1/routes" => json!({ "by_name": {} }),

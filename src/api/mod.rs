@@ -14,6 +14,7 @@ mod limits;
 mod policy;
 mod reports;
 mod routes;
+mod traffic;
 mod upstreams;
 
 use std::borrow::Cow;
@@ -29,7 +30,8 @@ pub use policy::{
     FallbackStatus, LevelStatus, MirrorStatus, PolicyStatus, SideStatus, SideStopped,
 };
 pub use reports::{ReloadReport, RouteComparison, TrialReport, UpgradeReport};
-pub use routes::{Behaviour, RouteDescription, RouteStatus, RouteWindows, TrafficWindow};
+pub use routes::{RouteDescription, RouteStatus};
+pub use traffic::{Behaviour, RouteWindows, TrafficWindow};
 pub use upstreams::{
     BreakerStatus, ClassCounts, EndpointFigures, EndpointScore, EndpointStatus, KeptFrom,
     PlacesStatus, UpstreamStatus, WeightReason,

@@ -5,6 +5,7 @@
 //! what must outlive a reload lives in [`AuthFacts`]. A client is told which step failed and never why: the sentences
 //! are constants, so an attacker who varies a request learns nothing from the answer.
 
+mod authenticator;
 mod claims;
 mod error;
 mod facts;
@@ -18,6 +19,7 @@ mod testing;
 
 use std::sync::Arc;
 
+pub use authenticator::{Authenticator, Warning};
 pub use claims::ClaimsFilter;
 pub use error::BuildError;
 pub use facts::{AuthFacts, CarriedNonces, UsedNonces};
@@ -26,50 +28,7 @@ pub use ip_rules::IpRules;
 pub use signature::{Claim, NonceOwner};
 
 use crate::config;
-use crate::filter::{Exchange, Refusal, Verdict};
 pub use crate::primitives::secret::ReadSecret;
-
-/// What an operator should know although nothing is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// TOML path.
-    pub place: String,
-    /// What is to be known.
-    pub text: String,
-}
-
-/// A way to find out who is calling, ready for requests.
-pub trait Authenticator: Send + Sync {
-    /// The name of its `[auth.NAME]`.
-    fn name(&self) -> &str;
-
-    /// What an operator should know of its keys although it serves.
-    fn warnings(&self) -> &[Warning] {
-        &[]
-    }
-
-    /// Whether the request brings credentials of this kind, good or bad.
-    fn presented(&self, exchange: &Exchange<'_>) -> bool;
-
-    /// Decides by the head, or asks for the body. Sets the principal when it continues.
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
-
-    /// Decides if the request brings credentials of this kind.
-    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
-        self.presented(exchange).then(|| self.check(exchange))
-    }
-
-    /// Decides once the body is there; only after [`Verdict::NeedBody`].
-    fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict;
-
-    /// What a request without credentials is told.
-    fn missing(&self) -> Refusal;
-
-    /// Whether the credentials sign the request itself; two such schemes in one request contradict each other.
-    fn signs(&self) -> bool {
-        false
-    }
-}
 
 /// Makes an authenticator ready: reads its keys, attaches the stores that `facts` keeps for it.
 pub fn build(

@@ -7,8 +7,8 @@ use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::admin_client::exchange;
+use super::output::write_out;
 use super::running::socket_of;
-use super::write_out;
 use crate::api::{Failure, LevelSet, LevelWanted, RouteStatus};
 use crate::degrade::KnownLevel;
 use crate::server::Offline;

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use serde::Serialize;
 
 use super::args;
-use super::write_out;
+use super::output::write_out;
 use crate::api::{Explanation, Question, RouteDescription};
 use crate::config;
 use crate::gateway;

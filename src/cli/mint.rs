@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value};
 
 use super::args::{Scheme, Sign, Token};
-use super::write_out;
+use super::output::write_out;
 use crate::auth::{self, signature};
 use crate::primitives::{clock, digest, units};
 

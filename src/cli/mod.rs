@@ -11,11 +11,14 @@ mod inspect;
 mod limits;
 mod man;
 mod mint;
+mod output;
 mod overload;
+mod reload;
 mod running;
+mod status;
 mod trial;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,6 +27,7 @@ use clap::{CommandFactory, Parser};
 use crate::config::{self, Problems};
 use crate::server;
 use args::{Cli, Command, ConfigCommand, Format};
+use output::{Shown, write_out};
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -48,10 +52,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => server::run(&path),
         Command::Check { format } => check(&path, format),
-        Command::Reload { confirm } => admin_client::reload(&path, confirm.as_deref()),
+        Command::Reload { confirm } => reload::reload(&path, confirm.as_deref()),
         Command::Confirm => trial::confirm(&path),
-        Command::Upgrade => admin_client::upgrade(&path),
-        Command::Status { headroom, json } => admin_client::status(&path, headroom, json),
+        Command::Upgrade => reload::upgrade(&path),
+        Command::Status { headroom, json } => status::status(&path, headroom, json),
         Command::Degrade { route, level, span } => {
             degrade::set(&path, &route, &level, span.as_deref())
         }
@@ -92,21 +96,8 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// A failure whose explanation was printed already.
-#[derive(Debug, thiserror::Error)]
-#[error("failed")]
-struct Shown;
-
 fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-/// Writes to stdout; a reader that closed early is no failure.
-fn write_out(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// `1 problem`, `2 problems`.

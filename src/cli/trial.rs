@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::admin_client::call;
-use super::running::{AdminSocket, socket_of};
-use super::write_out;
+use super::admin_client::{AdminSocket, call};
+use super::output::write_out;
+use super::running::socket_of;
 use crate::api::TrialReport;
 use anyhow::bail;
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::document::At;
 use super::header_rules::header_name;
+use super::method::method;
 use super::scope::Scope;
-use super::upstream::method;
 
 /// Cross-origin requests.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]

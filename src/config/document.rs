@@ -7,9 +7,8 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Env;
 use super::error::{Location, Problem};
-use super::expand::{self, Expanded};
+use super::expand::{self, Env, Expanded};
 use crate::primitives::secret::Secret;
 
 /// A configuration file and its text.

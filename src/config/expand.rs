@@ -7,7 +7,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Env;
+/// Reads the environment: the one thing a configuration may ask for while it is read. An error says why a variable that is
+/// there cannot be used.
+pub type Env<'e> = &'e dyn Fn(&str) -> Result<Option<String>, String>;
 
 /// A value that holds text of the environment.
 pub(super) struct Expanded {

@@ -10,11 +10,13 @@ mod cors;
 mod document;
 mod error;
 mod expand;
+mod file;
 mod header_rules;
 mod limit;
 mod listener;
 mod log;
 mod maintenance;
+mod method;
 mod overload;
 mod raw;
 mod respond;
@@ -38,6 +40,7 @@ pub use auth::{
 pub use cors::Cors;
 pub use document::Source;
 pub use error::{Location, Problem, Problems, did_you_mean};
+pub use expand::Env;
 pub use header_rules::{HeaderField, HeaderRules};
 pub use limit::{Algorithm, Limit, LimitHeaders, LimitKey, LimitUse, OnMissingKey};
 pub use listener::Listener;
@@ -62,13 +65,9 @@ use crate::primitives::address::Address;
 use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
 use document::{At, Document, Wound};
-use raw::RawFile;
+use file::RawFile;
 use route::Known;
 use scope::Scope;
-
-/// Reads the environment: the one thing a configuration may ask for while it is read. An error says why a variable that is
-/// there cannot be used.
-pub type Env<'e> = &'e dyn Fn(&str) -> Result<Option<String>, String>;
 
 /// The whole configuration, validated.
 #[derive(Clone, Debug)]
@@ -331,21 +330,21 @@ fn assemble(files: &[(Document<'_>, RawFile)], problems: &mut Vec<Problem>) -> C
         files,
         "server",
         |raw| raw.server.as_ref(),
-        raw::RawServer::validate,
+        file::RawServer::validate,
         problems,
     );
     let admin = single(
         files,
         "admin",
         |raw| raw.admin.as_ref(),
-        raw::RawAdmin::validate,
+        file::RawAdmin::validate,
         problems,
     );
     let log = single(
         files,
         "log",
         |raw| raw.log.as_ref(),
-        raw::RawLog::validate,
+        file::RawLog::validate,
         problems,
     );
     let mut config = Config {
@@ -580,11 +579,11 @@ fn routes(
     config: &Config,
     problems: &mut Vec<Problem>,
 ) -> Vec<Route> {
-    let raw_limits: HashMap<&str, &raw::RawLimit> = files
+    let raw_limits: HashMap<&str, &file::RawLimit> = files
         .iter()
         .flat_map(|(_, raw)| raw.limit.iter().map(|(name, limit)| (name.as_str(), limit)))
         .collect();
-    let groups: HashMap<&str, &raw::RawGroup> = files
+    let groups: HashMap<&str, &file::RawGroup> = files
         .iter()
         .flat_map(|(_, raw)| raw.group.iter().map(|(name, group)| (name.as_str(), group)))
         .collect();

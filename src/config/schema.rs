@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{At, Document, Mend, Wound};
 use super::error::{Problem, did_you_mean};
-use super::raw::RawFile;
+use super::file::RawFile;
 
 /// JSON Schema (2020-12) of a configuration file.
 pub fn json_schema() -> Value {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sfv::{ItemSerializer, StringRef};
+
 use super::LimitFacts;
 use super::key::{Found, KeyFinder};
 use crate::config::{Algorithm, Limit, LimitHeaders};
@@ -285,15 +287,12 @@ fn policy(limit: &Limit, promise: Option<(u64, u64)>) -> Option<Arc<Policy>> {
 
 /// A text as structured fields write it (RFC 9651 §3.3.3), without what they cannot hold.
 fn sf_string(text: &str) -> String {
-    let mut out = String::from("\"");
-    for byte in text.bytes().filter(|b| (0x20..0x7f).contains(b)) {
-        if matches!(byte, b'"' | b'\\') {
-            out.push('\\');
-        }
-        out.push(char::from(byte));
-    }
-    out.push('"');
-    out
+    let held: String = text.chars().filter(|c| matches!(c, ' '..='~')).collect();
+    let string = StringRef::from_str(&held);
+    string.map_or_else(
+        |_| String::new(),
+        |string| ItemSerializer::new().bare_item(string).finish(),
+    )
 }
 
 /// The refusal of a rate: come back after `wait`.

@@ -20,28 +20,23 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::admin_guard;
+use super::describe;
 use super::limits_page;
 use super::listeners::BoundSocket;
+use super::page::Page;
 use super::reload::Reloader;
 use super::stream::Listener;
 use super::trial;
 use super::upgrade::Upgrader;
 use super::usage::Usage;
+use super::version::{COMMIT, VERSION};
 use super::worker::{Accepting, Gate, accept};
-use super::{COMMIT, VERSION, load, policies};
-use crate::api::{
-    AuthBufferStatus, CertificateStatus, EndpointSet, EndpointStatus, Failure, HealthStatus, Info,
-    NamedCheck, Question, RouteDescription, RouteStatus, UpstreamStatus,
-};
+use super::{load, policies};
+use crate::api::{AuthBufferStatus, EndpointSet, HealthStatus, Info, NamedCheck, Question};
 use crate::config::{self, Auth};
-use crate::gateway::{
-    Admission, Door, Lane, Parting, RouteRuntime, Snapshot, State, Target, describe_breaker,
-    describe_places, explain,
-};
+use crate::gateway::{Admission, Door, Lane, Parting, Snapshot, State, explain};
 use crate::observe::ListenerStats;
-use crate::primitives::{ListenerName, clock, units};
-use crate::tls::ListenerConfig;
-use crate::upstream::Standing;
+use crate::primitives::{clock, units};
 
 /// Serves the admin listener on a thread of its own.
 pub(super) struct AdminWorker {
@@ -164,59 +159,6 @@ pub(super) struct Admin {
     upgrader: Arc<Upgrader>,
     trusted: bool,
 }
-
-/// An answer.
-pub(super) struct Page {
-    status: StatusCode,
-    kind: &'static str,
-    body: String,
-    challenge: bool,
-}
-
-impl Page {
-    fn json(status: StatusCode, body: &impl Serialize) -> Self {
-        // Through a value: its fields are in the order of their names.
-        let body = serde_json::to_value(body).unwrap_or_default();
-        Self {
-            status,
-            kind: "application/json",
-            body: format!("{body:#}\n"),
-            challenge: false,
-        }
-    }
-
-    fn ok(body: &impl Serialize) -> Self {
-        Self::json(StatusCode::OK, body)
-    }
-
-    pub(super) fn error(status: StatusCode, what: &str) -> Self {
-        let error = what.to_owned();
-        Self::json(status, &Failure { error })
-    }
-
-    /// Asks for the token.
-    pub(super) fn challenge() -> Self {
-        Self {
-            challenge: true,
-            ..Self::error(
-                StatusCode::UNAUTHORIZED,
-                "the bearer token is missing or wrong",
-            )
-        }
-    }
-
-    fn text(kind: &'static str, body: String) -> Self {
-        Self {
-            status: StatusCode::OK,
-            kind,
-            body,
-            challenge: false,
-        }
-    }
-}
-
-/// What there is of anything before there is a configuration.
-const NOTHING: [(); 0] = [];
 
 /// Longest body of an API call.
 const LONGEST: usize = 1 << 20;
@@ -370,7 +312,7 @@ impl Admin {
             ready: self.state.ready(),
             overload: self.state.overload.describe(),
             auth_buffer: self.auth_buffer(snapshot.as_deref()),
-            certificates: snapshot.as_deref().map(certificates),
+            certificates: snapshot.as_deref().map(describe::certificates),
             not_ready: self.state.not_ready().map(Into::into),
         }
     }
@@ -391,8 +333,8 @@ impl Admin {
         let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
         let parts: Vec<&str> = rest.split('/').collect();
         match (method.as_str(), parts.as_slice()) {
-            ("GET", ["routes"]) => self.routes(),
-            ("GET", ["upstreams"]) => self.upstreams(),
+            ("GET", ["routes"]) => Page::ok(&describe::routes(&self.state)),
+            ("GET", ["upstreams"]) => Page::ok(&describe::upstreams(&self.state)),
             ("GET", ["limits"]) => Page::ok(&limits_page::limits(&self.state)),
             ("GET", ["config"]) => self.config(),
             ("GET", ["headroom"]) => Page::ok(&self.usage.headroom()),
@@ -458,47 +400,6 @@ impl Admin {
         }
     }
 
-    fn routes(&self) -> Page {
-        let Some(snapshot) = self.state.snapshot() else {
-            return Page::ok(&NOTHING);
-        };
-        let now = self.state.clock.now();
-        let each = snapshot.table.in_match_order().into_iter().map(|index| {
-            let (config, runtime) = (&snapshot.table.routes()[index], &*snapshot.routes[index]);
-            let breaker = runtime.breaker.as_ref();
-            RouteStatus {
-                route: describe_route(config, runtime, now),
-                breaker: breaker.map(|breaker| describe_breaker(breaker, now)),
-                in_flight: runtime.stats.in_flight.value(),
-                windows: self.state.windows.of(config.name.as_str()),
-            }
-        });
-        Page::ok(&each.collect::<Vec<_>>())
-    }
-
-    fn upstreams(&self) -> Page {
-        let Some(snapshot) = self.state.snapshot() else {
-            return Page::ok(&NOTHING);
-        };
-        let now = self.state.clock.now();
-        let each = snapshot.pools.values().map(|pool| {
-            let endpoints = pool.standings(now).into_iter();
-            let endpoints = endpoints.map(|standing| describe_endpoint(standing, now));
-            UpstreamStatus {
-                name: pool.settings().name.to_string(),
-                balance: pool.settings().balance.name().into(),
-                endpoints: endpoints.collect(),
-                discovery_error: pool.failure(),
-                concurrency: describe_places(pool),
-                breaker: pool.breaker().map(|breaker| describe_breaker(breaker, now)),
-                hedge_after_ms: pool
-                    .pace()
-                    .map(|pace| pace.after().map(|after| after.as_secs_f64() * 1000.0)),
-            }
-        });
-        Page::ok(&each.collect::<Vec<_>>())
-    }
-
     fn config(&self) -> Page {
         let Some(snapshot) = self.state.snapshot() else {
             return Page::ok(&BTreeMap::<&str, ()>::new());
@@ -561,66 +462,6 @@ impl Admin {
             endpoint: endpoint.into_owned(),
             state: if drained { "drained" } else { "enabled" }.into(),
         })
-    }
-}
-
-/// What clients are shown, and for how long it holds.
-fn certificates(snapshot: &Snapshot) -> Vec<CertificateStatus> {
-    let now = clock::unix_now().as_secs() as i64;
-    let of = |(listener, tls): (&ListenerName, &ListenerConfig)| {
-        let listener = listener.to_string();
-        let each = tls.shown.iter().map(move |shown| {
-            let end = jiff::Timestamp::from_second(shown.not_after).unwrap_or_default();
-            CertificateStatus {
-                listener: listener.clone(),
-                name: shown.name.clone(),
-                not_after: end.to_string(),
-                days_left: (shown.not_after - now).div_euclid(86_400),
-            }
-        });
-        each.collect::<Vec<_>>()
-    };
-    snapshot.tls.iter().flat_map(of).collect()
-}
-
-fn describe_endpoint(standing: Standing, now: u64) -> EndpointStatus {
-    let endpoint = &standing.endpoint;
-    EndpointStatus {
-        endpoint: endpoint.label.to_string(),
-        address: endpoint.address.to_string(),
-        weight: standing.weight,
-        effective_weight: (standing.effective * 100.0).round() / 100.0,
-        backup: standing.backup,
-        state: endpoint.state(now).into(),
-        in_flight: endpoint.in_flight.value(),
-        why: standing.why,
-        score: standing.score,
-    }
-}
-
-/// A route for the API and for `tollgate routes --json`.
-pub fn describe_route(
-    config: &config::Route,
-    runtime: &RouteRuntime,
-    now: u64,
-) -> RouteDescription {
-    let upstream = match &runtime.target {
-        Target::Forward { pool, .. } => Some(pool.settings().name.to_string()),
-        Target::Respond(_) => None,
-    };
-    let filters = runtime.chain.filters().iter();
-    RouteDescription {
-        id: config.name.to_string(),
-        path: config.path.to_string(),
-        methods: config.methods.iter().map(ToString::to_string).collect(),
-        hosts: config.hosts.iter().map(ToString::to_string).collect(),
-        priority: config.priority,
-        class: config.class.as_str().into(),
-        upstream,
-        maintenance: config.maintenance.is_some(),
-        filters: filters.map(|filter| filter.name().to_owned()).collect(),
-        location: config.location.to_string(),
-        policy: policies::describe(runtime, now),
     }
 }
 

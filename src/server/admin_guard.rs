@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
-use super::admin::Page;
+use super::page::Page;
 use crate::config::HostPattern;
 use crate::gateway::{Snapshot, asked_host};
 use crate::primitives::address;

@@ -19,13 +19,13 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::doors::Doors;
 use super::notify::Manager;
 use super::runtime_dir::RuntimeDir;
 use super::signals::{Signals, Stop};
 use super::upgrade::Upgrader;
-use super::worker::Accepting;
 use super::{channel, probe};
-use crate::gateway::{Parting, Phase, State};
+use crate::gateway::{Phase, State};
 
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(10);
@@ -56,47 +56,6 @@ pub(super) struct Life {
     pub directory: Arc<RuntimeDir>,
     /// Words from outside.
     pub signals: Signals,
-}
-
-/// The ends of the accept loops.
-pub(super) struct Doors {
-    /// Says from when on connections end that wait for a request.
-    pub closing: watch::Sender<Parting>,
-    /// Whether clients are accepted.
-    pub public: watch::Sender<Accepting>,
-    /// How the admin listener accepts, which is served to the end: a drain is watched through it.
-    pub admin: watch::Sender<Accepting>,
-}
-
-impl Doors {
-    /// Lets nobody in for the moment.
-    pub(super) fn hold(&self) {
-        self.public.send_replace(Accepting::Held);
-        self.admin.send_replace(Accepting::Held);
-    }
-
-    /// Lets everybody in.
-    pub(super) fn open(&self) {
-        self.public.send_replace(Accepting::Open);
-        self.admin.send_replace(Accepting::Open);
-    }
-
-    /// Lets nobody in any more who comes to the public listeners.
-    fn close(&self) {
-        self.public.send_replace(Accepting::Closing);
-        self.end_idle(Instant::now());
-    }
-
-    /// Ends connections that wait for a request, those that can be told of it at once, the others at `moment`.
-    fn end_idle(&self, moment: Instant) {
-        self.closing.send_replace(Some(moment.into_std()));
-    }
-
-    /// Leaves everybody who comes to another process.
-    fn give_away(&self) {
-        self.public.send_replace(Accepting::Over);
-        self.admin.send_replace(Accepting::Over);
-    }
 }
 
 /// How serving ended.

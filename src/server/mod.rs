@@ -4,7 +4,9 @@ mod admin;
 mod admin_guard;
 mod carried;
 mod channel;
+mod describe;
 mod descriptors;
+mod doors;
 mod first_format;
 mod headroom;
 mod housekeeping;
@@ -14,8 +16,10 @@ mod life;
 mod limits_page;
 mod listeners;
 mod load;
+mod logging;
 mod notify;
 mod offline;
+mod page;
 mod policies;
 mod pressure;
 mod probe;
@@ -31,13 +35,13 @@ mod supervision;
 mod trial;
 mod upgrade;
 mod usage;
+mod version;
 mod worker;
 
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
@@ -46,10 +50,11 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use tokio::sync::watch;
 
-pub use admin::describe_route;
+pub use describe::describe_route;
 pub use descriptors::check_here as check_descriptors;
 pub use load::{Loaded, environment, load, runtime_dir_of};
 pub use offline::Offline;
+pub use version::{COMMIT, VERSION};
 
 use crate::config::Config;
 use crate::gateway::{Snapshot, State};
@@ -57,11 +62,13 @@ use crate::observe::{self, LogHandle, LogSettings, Metrics};
 use crate::upstream::Names;
 use admin::AdminWorker;
 use carried::Carried;
+use doors::Doors;
 use housekeeping::Housekeeping;
 use inherited::Inherited;
-use life::{Doors, Life};
+use life::Life;
 use listeners::Bound;
 use load::Host;
+use logging::{LAST_LINES, log_settings_of};
 use notify::Manager;
 use quota_file::QuotaFile;
 use reload::{Fixed, Reloader};
@@ -70,14 +77,6 @@ use supervision::Supervision;
 use upgrade::Upgrader;
 use usage::Usage;
 use worker::{Accepting, Worker};
-
-/// Version of this build.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Commit it was built from; `unknown` outside a repository.
-pub const COMMIT: &str = env!("TOLLGATE_COMMIT");
-
-/// How long the last lines of the log may take to be written.
-const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Runs the gateway in the foreground until it is told to stop.
 ///
@@ -319,15 +318,6 @@ fn framework_settings(config: &Config, workers: usize) -> ServerConf {
         upstream_keepalive_pool_size: (kept as usize).div_ceil(workers).max(1),
         ..ServerConf::default()
     }
-}
-
-/// Log settings with the snapshot's secrets in them.
-fn log_settings_of(snapshot: &Snapshot) -> LogSettings {
-    LogSettings::new(
-        snapshot.config.log.clone(),
-        snapshot.token_parameters.iter().cloned(),
-        &snapshot.secrets,
-    )
 }
 
 /// Panics go to the log like everything else. The request that met one is answered by its connection.

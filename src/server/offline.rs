@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::load::{Host, Loaded, load};
-use super::{COMMIT, VERSION};
+use super::version::{COMMIT, VERSION};
 use crate::gateway::{Snapshot, State};
 use crate::observe::Metrics;
 

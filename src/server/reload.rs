@@ -15,7 +15,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::load::{Host, Loaded, load};
-use super::log_settings_of;
+use super::logging::log_settings_of;
 use super::notify::Manager;
 use super::processors;
 use super::signals::Signals;

@@ -26,8 +26,8 @@ use tokio::time::timeout;
 
 use super::carried::Carried;
 use super::channel::{self, Remote, Word};
+use super::doors::Doors;
 use super::inherited::CHANNEL;
-use super::life::Doors;
 use super::listeners::Shared;
 use super::runtime_dir::RuntimeDir;
 use crate::api::UpgradeReport;

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use super::LAST_LINES;
 use super::listeners::Listening;
+use super::logging::LAST_LINES;
 use super::pressure;
 use super::proxy_protocol::{NoHeader, announced};
 use super::stream::{Listener, Stream};

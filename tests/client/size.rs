@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use super::strict;
-use crate::harness::{Gateway, Origin, Response, seconds};
+use crate::harness::{Gateway, Origin, Response, fragment, seconds};
 
 #[test]
 fn heads_are_bounded_in_bytes() {
@@ -128,8 +128,6 @@ fn a_route_may_raise_or_lower_the_limit() {
         r#"
         [server.client]
         max_body = "1KiB"
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "more"
         path = "/more"
@@ -142,6 +140,7 @@ fn a_route_may_raise_or_lower_the_limit() {
         max_body = "100B"
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let send = |target: &str, n: usize| -> Response {

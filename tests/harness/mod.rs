@@ -3,6 +3,7 @@
 mod binary;
 mod client;
 mod exposition;
+pub(crate) mod fragment;
 mod gateway;
 mod haproxy;
 mod http2;

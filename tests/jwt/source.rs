@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{hs256, token};
-use crate::harness::{Gateway, Origin, eventually, seconds};
+use crate::harness::{Gateway, Origin, eventually, fragment, seconds};
 
 #[test]
 fn cookies_and_queries_carry_tokens_only_where_configured() {
@@ -115,8 +115,6 @@ fn a_token_in_the_query_is_not_written_to_the_log() {
         algorithms = ["HS256"]
         secret = "0123456789abcdef0123456789abcdef"
         from = ["query:token"]
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "g"
         path = "/**"
@@ -124,6 +122,7 @@ fn a_token_in_the_query_is_not_written_to_the_log() {
         upstream = "api"
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let good = token(&json!({}));

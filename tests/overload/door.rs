@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{classes, slow};
-use crate::harness::{Connection, Gateway, Origin, eventually, seconds};
+use crate::harness::{Connection, Gateway, Origin, eventually, fragment, seconds};
 
 fn ten_at_once(origin: &Origin) -> Gateway {
     classes("", "[server.overload]\nmax_in_flight = 10\n")
@@ -129,8 +129,6 @@ fn a_refused_request_used_up_no_quota() {
         algorithm = "token_bucket"
         rate = "1/h"
         burst = 2
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "limited"
         path = "/limited"
@@ -142,6 +140,7 @@ fn a_refused_request_used_up_no_quota() {
         upstream = "api"
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let held = gateway.client().get("/never").begin();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::slow;
-use crate::harness::{Gateway, Http2, Origin, asking, eventually, seconds};
+use crate::harness::{Gateway, Http2, Origin, asking, eventually, fragment, seconds};
 
 /// Full as soon as one request is in flight, but for critical ones; the routes differ in what a refusal takes.
 fn full(origin: &Origin) -> Gateway {
@@ -15,8 +15,6 @@ fn full(origin: &Origin) -> Gateway {
         name = "public"
         address = "{listen}"
         http2 = true
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "held"
         path = "/held/**"
@@ -40,7 +38,8 @@ fn full(origin: &Origin) -> Gateway {
         upstream = "api"
         fallback = { on = ["overloaded"], text = "later" }
         "#,
-    );
+    )
+    .append(&fragment::upstream("api"));
     gateway.to(origin).start()
 }
 

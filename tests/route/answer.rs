@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::named;
-use crate::harness::{Client, Gateway};
+use crate::harness::{Client, Gateway, fragment};
 
 #[test]
 fn respond_sends_text_json_or_a_redirect() {
@@ -142,10 +142,6 @@ fn address_rules_admit_and_refuse() {
 fn cross_origin_requests_are_answered_by_the_rules() {
     let gateway = Gateway::with(
         r#"
-        [auth.app]
-        type = "jwt"
-        algorithms = ["HS256"]
-        secret = "0123456789abcdef0123456789abcdef"
         [[route]]
         id = "cors"
         path = "/c"
@@ -159,6 +155,7 @@ fn cross_origin_requests_are_answered_by_the_rules() {
         max_age = "10m"
         "#,
     )
+    .append(&fragment::callers("app"))
     .start();
     let client = gateway.client();
     let preflight = |origin: &str| {

@@ -1,23 +1,17 @@
 //! What routes share through their group.
 
-use crate::harness::{Gateway, Origin};
+use crate::harness::{Gateway, Origin, fragment};
 
 #[test]
 fn a_group_lends_prefix_auth_and_limits_and_a_route_keeps_its_own() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [auth.app]
-        type = "jwt"
-        algorithms = ["HS256"]
-        secret = "0123456789abcdef0123456789abcdef"
         [limit.few]
         key = "client_ip"
         algorithm = "token_bucket"
         rate = "1/m"
         burst = 2
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [group.api]
         prefix = "/api"
         auth = ["app"]
@@ -42,6 +36,8 @@ fn a_group_lends_prefix_auth_and_limits_and_a_route_keeps_its_own() {
         upstream = "api"
         "#,
     )
+    .append(&fragment::upstream("api"))
+    .append(&fragment::callers("app"))
     .to(&origin)
     .start();
     let client = gateway.client();

@@ -1,6 +1,6 @@
 //! One normal form of a path: for matching, for permission and for the upstream.
 
-use crate::harness::{Fate, Frames, Gateway, Origin};
+use crate::harness::{Fate, Frames, Gateway, Origin, fragment};
 
 const EVERYTHING: &str = r#"
 [upstream.api]
@@ -112,12 +112,6 @@ fn a_guarded_path_has_no_unguarded_spelling() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [auth.app]
-        type = "jwt"
-        algorithms = ["HS256"]
-        secret = "0123456789abcdef0123456789abcdef"
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "open"
         path = "/**"
@@ -129,6 +123,8 @@ fn a_guarded_path_has_no_unguarded_spelling() {
         upstream = "api"
         "#,
     )
+    .append(&fragment::upstream("api"))
+    .append(&fragment::callers("app"))
     .to(&origin)
     .start();
     for spelling in [
@@ -161,14 +157,13 @@ fn routes_match_the_normal_form() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         path = "/users/{id}"
         upstream = "api"
         rewrite = "/u/{id}"
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let target = |sent: &str| gateway.client().get(sent).send().seen().target;
@@ -251,8 +246,6 @@ fn what_stands_raw_matches_like_its_escaped_form() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         id = "brackets"
         path = "/a[1]"
@@ -273,6 +266,7 @@ fn what_stands_raw_matches_like_its_escaped_form() {
         rewrite = "/d[/{x}"
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let target = |sent: &str| gateway.client().get(sent).send().seen().target;

@@ -1,14 +1,12 @@
 //! What changes on the way: path, upstream, headers.
 
-use crate::harness::{Gateway, Origin};
+use crate::harness::{Gateway, Origin, fragment};
 
 #[test]
 fn strip_prefix_cuts_leading_segments() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [upstream.users]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         path = "/api/users/**"
         uri = "lb://users"
@@ -19,6 +17,7 @@ fn strip_prefix_cuts_leading_segments() {
         strip_prefix = 3
         "#,
     )
+    .append(&fragment::upstream("users"))
     .to(&origin)
     .start();
     let client = gateway.client();
@@ -36,8 +35,6 @@ fn rewrite_uses_what_the_path_captured() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [upstream.items]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         path = "/product/{id}"
         upstream = "items"
@@ -56,6 +53,7 @@ fn rewrite_uses_what_the_path_captured() {
         rewrite = "/one/place"
         "#,
     )
+    .append(&fragment::upstream("items"))
     .to(&origin)
     .start();
     let client = gateway.client();
@@ -95,8 +93,6 @@ fn request_headers_are_set_added_and_removed() {
     let origin = Origin::start();
     let gateway = Gateway::with(
         r#"
-        [upstream.api]
-        endpoints = [{ address = "{origin}" }]
         [[route]]
         path = "/**"
         upstream = "api"
@@ -109,6 +105,7 @@ fn request_headers_are_set_added_and_removed() {
         remove = ["X-Origin"]
         "#,
     )
+    .append(&fragment::upstream("api"))
     .to(&origin)
     .start();
     let client = gateway.client();

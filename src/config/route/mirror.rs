@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Known;
 use crate::config::document::At;
+use crate::config::method::method;
 use crate::config::scope::Scope;
-use crate::config::upstream::method;
 use crate::primitives::UpstreamName;
 use crate::primitives::units::{self, Percent};
 

@@ -6,8 +6,8 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::method;
 use crate::config::document::At;
+use crate::config::method::method;
 use crate::config::scope::Scope;
 use crate::primitives::units::{self, Percent};
 

@@ -4,7 +4,7 @@
 //! rotation's turn that is chosen, so that without load shares are exact; but not an endpoint that is clearly slower than
 //! another of these: with few requests at once all would be idle each time, the slow one too.
 
-use super::{CLEARLY, Choice, mix};
+use super::choice::{CLEARLY, Choice, mix};
 
 /// Up to so many endpoints are all looked at; of more, two are.
 const ALL: usize = 32;

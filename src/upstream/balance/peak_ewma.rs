@@ -5,7 +5,7 @@
 //! that of endpoints which are alike each gets its share by weight. Only when a third would answer clearly sooner it is
 //! not kept, or of five endpoints a slow one would meet itself in every twenty-fifth choice.
 
-use super::{CLEARLY, Choice, mix};
+use super::choice::{CLEARLY, Choice, mix};
 
 /// What each request that waits at an endpoint nobody has heard of counts: it is asked once, and then left alone until it
 /// answers.

@@ -51,6 +51,14 @@ static OF_CONNECTION: [HeaderName; 4] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// Fields that have another value in each request. Kept for later requests to refer to (RFC 7541 §6.2), such values would fill
+/// the codec's table, drive out those that come again, and each be compared with all of them before.
+static TOLD_ONCE: [HeaderName; 3] = [
+    HeaderName::from_static("x-trace-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("x-request-deadline"),
+];
+
 impl Stream {
     /// Opens one, on a connection that is there or on a new one.
     pub(super) async fn open(
@@ -93,7 +101,13 @@ impl Stream {
 
     /// Sends the head, which is all there is when it `ends` the request.
     pub(super) fn begin(&mut self, head: Box<RequestHeader>, ends: bool) -> Result<(), Box<Error>> {
-        let request = Request::from_parts((*head).into(), ());
+        let mut parts: http::request::Parts = (*head).into();
+        for name in &TOLD_ONCE {
+            if let Some(value) = parts.headers.get_mut(name) {
+                value.set_sensitive(true);
+            }
+        }
+        let request = Request::from_parts(parts, ());
         let sent = self.place.requests.send_request(request, ends);
         let (awaited, body) = sent.map_err(|error| {
             // The connection went away meanwhile.

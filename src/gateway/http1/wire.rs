@@ -31,8 +31,9 @@ pub(crate) struct Http1Wire {
     closed: bool,
 }
 
-/// Answer bytes gathered before they are written.
-const GATHER: usize = 4096;
+/// Answer bytes gathered before they are written: a head, and what was read of the body with it, so that both go with
+/// what is read next.
+const GATHER: usize = 8192;
 /// Bytes read at a time: of a head, and of a body.
 const READ: usize = 4096;
 const READ_BODY: usize = 32 << 10;

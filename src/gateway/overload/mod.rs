@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
-pub(super) use self::doorstep::{Met, meet};
+pub(super) use self::doorstep::{Met, meet, refuses_some};
 use super::auth_buffer;
 use super::ctx::Ctx;
 use super::forward;

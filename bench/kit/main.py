@@ -29,6 +29,7 @@ MEASURES = {
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures the gateway beside other proxies. The method is in bench/README.md.")
     parser.add_argument("--quick", action="store_true", help="the main scenarios and peers, short: two minutes")
+    parser.add_argument("--goals", action="store_true", help="every scenario with a goal, beside the programs that goals name")
     parser.add_argument("--only", action="append", metavar="SCENARIO", help="this scenario, with all it is compared with; may be repeated")
     parser.add_argument("--peers", help="these peers only, as nginx,envoy; none: the gateway and the bare proxy alone")
     parser.add_argument("--rounds", type=int, help="rounds in a scenario (7; quick: 3)")
@@ -43,9 +44,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings_of(given: argparse.Namespace) -> Settings:
+def settings_of(given: argparse.Namespace, known: list[Scenario]) -> Settings:
     short = given.quick or given.training
     named = None if given.peers is None else tuple(given.peers.replace("none", "").split(","))
+    if named is None and given.goals:
+        named = tuple(sorted({goal.against for one in wanted(given, known) for goal in one.goals if goal.against}))
     return Settings(
         rounds=given.rounds or (1 if given.training else 3 if given.quick else 7),
         seconds=given.seconds or (1 if given.quick else 3), warm_up=1 if short else 2,
@@ -59,6 +62,8 @@ def wanted(given: argparse.Namespace, known: list[Scenario]) -> list[Scenario]:
         if unknown:
             sys.exit(f"no such scenario: {', '.join(sorted(unknown))}; bench/run --list names them")
         return [one for one in known if one.name in given.only]
+    if given.goals:
+        return [one for one in known if one.goals]
     if given.training:
         return [one for one in known if one.kind == "load" and one.pinned]
     return [one for one in known if one.quick or not given.quick]
@@ -73,12 +78,12 @@ def main() -> None:
         print("\n".join(f"{one.name:18} {one.title}: {', '.join(one.without)}" for one in known))
         return
     if given.check:
-        found = check.problems(known, peer.load_all(), settings_of(given).programs)
+        found = check.problems(known, peer.load_all(), settings_of(given, known).programs)
         sys.exit("\n".join(found) or 0)
     if given.report:
         show(record.load(given.report), given.report)
         return
-    settings, peers, chosen = settings_of(given), peer.load_all(), wanted(given, known)
+    settings, peers, chosen = settings_of(given, known), peer.load_all(), wanted(given, known)
     commit_note = build(given, settings)
     commit = record.commit_of(settings.programs) + commit_note
     kept = {key: value for key, value in vars(given).items() if value and key != "programs"}

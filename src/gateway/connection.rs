@@ -114,18 +114,27 @@ pub async fn serve<A>(
         }),
         waker: Waker::noop().clone(),
     };
+    // Each boxed: an idle connection would hold room for the larger.
     let upgraded = match speaks {
         Speaks::Http2 => Some((socket, bytes::Bytes::new())),
         Speaks::Http1 | Speaks::Either => {
             let either = speaks == Speaks::Either;
-            match http1::connection::serve(socket, &peer, either, &door, &mut closing).await {
+            let served = http1::connection::serve(socket, &peer, either, &door, &mut closing);
+            match Box::pin(served).await {
                 Ended::Preface(socket, read) => Some((socket, read)),
                 Ended::Over => None,
             }
         }
     };
     if let Some((socket, read)) = upgraded {
-        http2::connection::serve(socket, read, &peer, &door, &mut closing).await;
+        Box::pin(http2::connection::serve(
+            socket,
+            read,
+            &peer,
+            &door,
+            &mut closing,
+        ))
+        .await;
     }
     drop(place);
 }
@@ -180,11 +189,14 @@ pub(super) async fn exchange<A>(
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let met = overload::meet(client, peer, &snapshot, (&request, &head), door).await;
-    let entered = match met {
-        Met::In(entered) => entered,
-        Met::Refusal => return Outcome::Served,
-    };
+    let mut entered = None;
+    if overload::refuses_some(&snapshot, door) {
+        let met = overload::meet(client, peer, &snapshot, (&request, &head), door);
+        match Box::pin(met).await {
+            Met::In(through) => entered = through,
+            Met::Refusal => return Outcome::Served,
+        }
+    }
     let format = snapshot.config.server.error_format;
     let mut start = Some(Start {
         snapshot,
@@ -219,11 +231,15 @@ where
             }
             return Outcome::Served;
         }
-        Ok(false) => answer_for(client, format, &head, &failure::deadline()).await,
+        Ok(false) => {
+            let refusal = failure::deadline();
+            Box::pin(answer_for(client, format, &head, &refusal)).await;
+        }
         Err(_) => {
             let trace = client.trace().unwrap_or_else(fresh_trace);
             log::error!(trace_id = trace.as_str(); "a request ended in a panic");
-            answer_for(client, format, &head, &reply::internal()).await;
+            let refusal = reply::internal();
+            Box::pin(answer_for(client, format, &head, &refusal)).await;
         }
     }
     Outcome::Abandoned

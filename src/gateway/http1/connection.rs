@@ -67,11 +67,11 @@ where
             }
             Next::Refused(refusal, bytes, rest) => {
                 let gist = gist(&bytes);
-                refuse(&client, peer, &snapshot, refusal, gist, door).await;
+                Box::pin(refuse(&client, peer, &snapshot, refusal, gist, door)).await;
                 After::Lingers(rest)
             }
             Next::Idle => {
-                client.part().await;
+                Box::pin(client.part()).await;
                 After::Ends
             }
             Next::Closed => break,

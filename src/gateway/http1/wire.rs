@@ -32,8 +32,9 @@ pub(crate) struct Http1Wire {
     closed: bool,
 }
 
-/// Answer bytes gathered before they are written.
-const GATHER: usize = 4096;
+/// Answer bytes gathered before they are written: a head, and what was read of the body with it, so that both go with
+/// what is read next.
+const GATHER: usize = 8192;
 const GATHER_CHUNKS: usize = 64 << 10;
 /// Bytes read at a time: of a head, and of a body.
 const READ: usize = 4096;

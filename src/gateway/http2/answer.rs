@@ -35,8 +35,20 @@ fn response_with(status: u16, headers: HeaderMap) -> Option<Response<()>> {
     Some(response)
 }
 
+/// Whether a field has another value in each answer. Kept for later answers to refer to (RFC 7541 §6.2), such values would
+/// fill the codec's table, drive out those that come again, and each be compared with all of them before.
+fn is_told_once(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "x-trace-id" | "x-ratelimit-remaining" | "x-ratelimit-reset" | "ratelimit"
+    )
+}
+
 fn add(headers: &mut HeaderMap, name: &[u8], value: &[u8]) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+    if let (Ok(name), Ok(mut value)) =
+        (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+    {
+        value.set_sensitive(is_told_once(&name));
         // More fields than a map can hold were refused where the answer was read.
         let _ = headers.try_append(name, value);
     }

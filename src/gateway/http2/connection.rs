@@ -240,11 +240,10 @@ async fn stream<A>(
                 client.break_off();
             }
         }
-        Err(refusal) => refuse(client, peer, &snapshot, refusal, gist, door).await,
+        // Boxed, as is lingering: every stream would hold room for it.
+        Err(refusal) => Box::pin(refuse(client, peer, &snapshot, refusal, gist, door)).await,
     }
     if client.complete() && !client.body_done() {
-        client
-            .linger(Rest::Body, &limits, &door.state.admission)
-            .await;
+        Box::pin(client.linger(Rest::Body, &limits, &door.state.admission)).await;
     }
 }

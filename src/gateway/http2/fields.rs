@@ -22,9 +22,18 @@ pub(super) struct Lost;
 /// Fields that later blocks may refer to, the newest first.
 #[derive(Debug)]
 pub(super) struct Table {
-    fields: VecDeque<Field>,
+    fields: VecDeque<Kept>,
     size: usize,
     limit: usize,
+}
+
+/// A field as the table keeps it, small, since every connection may keep a hundred: lengths of what fits in there.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    kind: Kind,
+    hash: bool,
+    name: u16,
+    value: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +129,7 @@ impl Table {
         let index = index.checked_sub(1).ok_or(Lost)?;
         let Some(length) = STATIC.get(index) else {
             let field = self.fields.get(index - STATIC.len());
-            return field.copied().ok_or(Lost);
+            return field.map(Kept::field).ok_or(Lost);
         };
         let kind = match index {
             3 | 4 => Kind::Path,
@@ -137,9 +146,11 @@ impl Table {
     fn keep(&mut self, field: Field) {
         let size = field.size();
         self.make_room(size);
-        if size <= self.limit {
+        if size <= self.limit
+            && let Some(kept) = Kept::of(field)
+        {
             self.size += size;
-            self.fields.push_front(field);
+            self.fields.push_front(kept);
         }
     }
 
@@ -148,7 +159,32 @@ impl Table {
             let Some(oldest) = self.fields.pop_back() else {
                 return;
             };
-            self.size -= oldest.size();
+            self.size -= oldest.field().size();
+        }
+    }
+}
+
+impl Kept {
+    /// `None` for a field that is longer than any table.
+    fn of(Field { name, value }: Field) -> Option<Self> {
+        Some(Self {
+            kind: name.kind,
+            hash: value.hash,
+            name: name.length.try_into().ok()?,
+            value: value.length.try_into().ok()?,
+        })
+    }
+
+    fn field(&self) -> Field {
+        Field {
+            name: Name {
+                kind: self.kind,
+                length: self.name.into(),
+            },
+            value: Value {
+                length: self.value.into(),
+                hash: self.hash,
+            },
         }
     }
 }

@@ -33,8 +33,13 @@ pub(super) fn judge(
     if headers.len() > limits.max_headers || size > limits.max_header_bytes {
         return Err(headers_too_large(limits));
     }
+    let (mut blank_ends, mut underscores) = (false, false);
+    for (name, value) in &headers {
+        blank_ends |= has_blank_ends(value);
+        underscores |= name.as_str().contains('_');
+    }
     // RFC 9113 §8.2.1; over HTTP/1 they are no part of a value.
-    if headers.values().any(has_blank_ends) {
+    if blank_ends {
         return Err(bad("a header field value begins or ends with a blank"));
     }
     check_method(parts.method.as_str().as_bytes())?;
@@ -61,7 +66,7 @@ pub(super) fn judge(
     let framing = framing(&headers, bodiless)?;
     let expects_continue = expects_continue(&headers)?;
     let ambiguous = ["content_length", "transfer_encoding"];
-    if ambiguous.iter().any(|name| headers.contains_key(*name)) {
+    if underscores && ambiguous.iter().any(|name| headers.contains_key(*name)) {
         return Err(bad("a header field name is ambiguous"));
     }
     host(&parts.uri, &mut headers)?;
@@ -77,7 +82,7 @@ pub(super) fn judge(
     let head = Head {
         framing,
         expects_continue: expects_continue && framing != Framing::None,
-        underscores: headers.keys().any(|name| name.as_str().contains('_')),
+        underscores,
         version: Version::HTTP_2,
         persistent: true,
         end_to_end: true,

@@ -34,7 +34,14 @@ pub(in crate::gateway) enum Met {
     Refusal,
 }
 
-/// Asks the door before the framework does, while the door refuses some. `begin` was called on `client`.
+/// Whether the door refuses some requests at the moment: only then is it asked before the framework does.
+pub(in crate::gateway) fn refuses_some<A>(snapshot: &Snapshot, door: &Door<A>) -> bool {
+    let watched = snapshot.config.server.overload.as_ref();
+    let (overload, lane) = (&door.state.overload, door.lane.index());
+    door.public && watched.is_some_and(|watched| overload.refuses_some(lane, watched))
+}
+
+/// Asks the door, which [`refuses_some`]. `begin` was called on `client`.
 pub(in crate::gateway) async fn meet<A>(
     client: &Arc<ClientIo>,
     peer: &Peer,
@@ -49,9 +56,6 @@ where
         return Met::In(None);
     };
     let (overload, lane) = (&door.state.overload, door.lane.index());
-    if !door.public || !overload.refuses_some(lane, watched) {
-        return Met::In(None);
-    }
     let trusted = &snapshot.config.server.trusted_proxies;
     let client_ip = decide::client_ip(peer.address, trusted, request);
     // What is wrong with it is told where everything is.

@@ -14,9 +14,9 @@ pub(super) mod shedding;
 
 use std::time::{Duration, Instant};
 
-pub(super) use self::doorstep::{Met, meet};
-pub(super) use self::shedding::Entered;
+pub(super) use self::doorstep::{Met, meet, refuses_some};
 use self::shedding::by_class;
+pub(super) use self::shedding::Entered;
 pub use self::shedding::{Overload, ShedLevel};
 use super::auth_buffer;
 use super::ctx::Ctx;

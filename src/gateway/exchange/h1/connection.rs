@@ -130,7 +130,10 @@ impl Connection {
         expected: u64,
     ) -> Poll<io::Result<usize>> {
         let expected = usize::try_from(expected).unwrap_or(READ_BODY);
-        self.incoming.reserve(expected.clamp(READ, READ_BODY));
+        // With room to spare: a read that fills what it is given leaves the runtime to believe that more is there, and asking
+        // the kernel is a call.
+        let room = expected.saturating_add(1).clamp(READ, READ_BODY);
+        self.incoming.reserve(room);
         let incoming = &mut self.incoming;
         let read = match &mut self.socket {
             Socket::Tcp(socket) => std::pin::pin!(socket.read_buf(incoming)).poll(cx),

@@ -54,6 +54,14 @@ static OF_CONNECTION: [HeaderName; 4] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// Fields that have another value in each request. Kept for later requests to refer to (RFC 7541 §6.2), such values would fill
+/// the codec's table, drive out those that come again, and each be compared with all of them before.
+static TOLD_ONCE: [HeaderName; 3] = [
+    HeaderName::from_static("x-trace-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("x-request-deadline"),
+];
+
 impl Http2 {
     /// A try in this place of a connection, to an upstream whose heads have these limits.
     pub(in crate::gateway) fn on(place: Place, limits: HeadLimits) -> Self {
@@ -113,7 +121,13 @@ impl Http2 {
         ends: bool,
     ) -> Result<(), Box<Error>> {
         let head = head(request, ctx, to)?;
-        let request = Request::from_parts(head.into(), ());
+        let mut parts: http::request::Parts = head.into();
+        for name in &TOLD_ONCE {
+            if let Some(value) = parts.headers.get_mut(name) {
+                value.set_sensitive(true);
+            }
+        }
+        let request = Request::from_parts(parts, ());
         let sent = self.place.requests.send_request(request, ends);
         let (awaited, body) = sent.map_err(|error| {
             // The connection went away meanwhile, and nothing of the request with it.

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,10 +20,6 @@ pub(crate) enum Does {
     Answers(Duration),
     /// Resets the stream after so long.
     Resets(Duration),
-    /// Answers at once with this status.
-    Says(u16),
-    /// Resets the stream once more than so many bytes of the body came.
-    Cuts(usize),
     /// Says what this says, at once.
     Speaks(Speech),
 }
@@ -40,8 +36,6 @@ struct Counts {
     given_up: AtomicUsize,
     connections: AtomicUsize,
     open: AtomicUsize,
-    /// Path and body of each request that came whole.
-    bodies: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 /// A running origin.
@@ -112,11 +106,6 @@ impl StreamOrigin {
         self.counts.requests.load(Ordering::SeqCst)
     }
 
-    /// Path and body of each of them.
-    pub(crate) fn bodies(&self) -> Vec<(String, Vec<u8>)> {
-        self.counts.bodies.lock().unwrap().clone()
-    }
-
     /// Streams that were reset before they were answered.
     pub(crate) fn given_up(&self) -> usize {
         self.counts.given_up.load(Ordering::SeqCst)
@@ -140,7 +129,6 @@ async fn serve(
     counts: Arc<Counts>,
 ) {
     counts.begun.fetch_add(1, Ordering::SeqCst);
-    let path = request.uri().path().to_owned();
     let mut body = request.into_body();
     if let Does::Speaks(speech) = does {
         let said = tokio::spawn(speech(respond));
@@ -151,23 +139,16 @@ async fn serve(
         let _ = said.await;
         return;
     }
-    let mut bytes = Vec::new();
+    let mut length = 0;
     while let Some(piece) = body.data().await {
         let Ok(piece) = piece else { return };
-        bytes.extend_from_slice(&piece);
-        if let Does::Cuts(after) = does
-            && bytes.len() > after
-        {
-            return respond.send_reset(Reason::INTERNAL_ERROR);
-        }
+        length += piece.len();
         let _ = body.flow_control().release_capacity(piece.len());
     }
-    let length = bytes.len();
-    counts.bodies.lock().unwrap().push((path, bytes));
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let pause = match does {
         Does::Answers(pause) | Does::Resets(pause) => pause,
-        Does::Says(_) | Does::Cuts(_) | Does::Speaks(_) => Duration::ZERO,
+        Does::Speaks(_) => Duration::ZERO,
     };
     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
     if tokio::time::timeout(pause, reset).await.is_ok() {
@@ -178,11 +159,7 @@ async fn serve(
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     }
-    let status = match does {
-        Does::Says(status) => status,
-        _ => 200,
-    };
-    let head = Response::builder().status(status).header("x-origin", name);
+    let head = Response::builder().header("x-origin", name);
     let Ok(mut answer) = respond.send_response(head.body(()).unwrap(), false) else {
         return;
     };

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::{
     Answer, Connection, Gateway, Origin, Peer, RawOrigin, Says, Speaks, eventually, millis,
-    seconds, unix_now, ways_of,
+    on_each, seconds, unix_now, ways_of,
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -198,7 +198,7 @@ fn one_side_that_speaks_keeps_a_tunnel_open() {
         says
     });
     let gateway = chatty.behind("timeout = { tunnel = \"800ms\" }").start();
-    for way in ways_of(Speaks::Http1) {
+    on_each(ways_of(Speaks::Http1), |way| {
         let mut connection = gateway.client().connect();
         connection
             .write(handshake(&format!("/{way}/"), ""))
@@ -210,7 +210,7 @@ fn one_side_that_speaks_keeps_a_tunnel_open() {
             "{way}"
         );
         assert_eq!(connection.bytes(4).unwrap(), AWAY_TO_CLIENT, "{way}");
-    }
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Falls, get};
-use crate::harness::{Answer, Origin, eventually, millis, on_each_way, seconds, ways};
+use crate::harness::{Answer, Origin, eventually, millis, on_each, seconds, ways};
 
 const FIXED: &str =
     "status = 200\njson = { items = [], degraded = true }\nheaders = { X-Why = \"sorry\" }\n";
@@ -61,7 +61,7 @@ fn the_deadline_is_answered_for_on_every_way() {
         ));
     }
     let gateway = gateway.start();
-    on_each_way(|way| {
+    on_each(ways(), |way| {
         // The read timeout of the upstream is none of the usual causes.
         get(&gateway.client(), way, "/long")
             .send()

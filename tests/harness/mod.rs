@@ -40,5 +40,5 @@ pub(crate) use rpc::{RpcServer, rpc};
 pub(crate) use streams::{Does, Speech, StreamOrigin};
 pub(crate) use tls::{TlsClient, TlsOrigin};
 pub(crate) use wait::{always, eventually, holds_within, millis, seconds, unix_millis, unix_now};
-pub(crate) use ways::{Caller, LATE, Speaks, Way, clients, crossings, on_each_way, ways, ways_of};
+pub(crate) use ways::{Caller, LATE, Speaks, Way, clients, crossings, on_each, ways, ways_of};
 pub(crate) use wire::Head;

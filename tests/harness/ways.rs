@@ -51,10 +51,10 @@ pub(crate) fn ways_of(speaks: Speaks) -> Vec<Way> {
     ways
 }
 
-/// Runs `claim` for every way, each in a thread of its own.
-pub(crate) fn on_each_way(claim: impl Fn(Way) + Sync) {
+/// Runs `claim` for each of `ways`, in a thread of its own: for claims that wait.
+pub(crate) fn on_each(ways: Vec<Way>, claim: impl Fn(Way) + Sync) {
     std::thread::scope(|scope| {
-        for way in ways() {
+        for way in ways {
             let claim = &claim;
             scope.spawn(move || claim(way));
         }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use crate::harness::{
     Does, Faces, Gateway, Http2, Speaks, Speech, StreamOrigin, always, asking, eventually, millis,
-    reserve, seconds, ways_of,
+    on_each, reserve, seconds, ways_of,
 };
 
 fn before(origin: &StreamOrigin, more: &str) -> Gateway {
@@ -89,7 +89,7 @@ fn a_client_is_asked_for_its_body_though_the_origin_never_asks() {
         })
     });
     let gateway = before(&origin, "");
-    for way in ways_of(Speaks::Http2) {
+    on_each(ways_of(Speaks::Http2), |way| {
         let mut connection = gateway.client().connect();
         let head = format!(
             "PUT /{way}/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
@@ -106,7 +106,7 @@ fn a_client_is_asked_for_its_body_though_the_origin_never_asks() {
         connection.write("hello").unwrap();
         let answer = connection.response("PUT").unwrap().expect(200);
         assert_eq!(answer.interim, [] as [u16; 0], "{way}");
-    }
+    });
 }
 
 #[test]

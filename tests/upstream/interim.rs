@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{before, to};
 use crate::harness::{
     Answer, END_HEADERS, END_STREAM, Frames, Gateway, Origin, RawOrigin, Says, Speaks, always,
-    eventually, get, kind, millis, seconds, ways_of,
+    eventually, get, kind, millis, on_each, seconds, ways_of,
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -62,13 +62,13 @@ fn waits_to_be_asked(gateway: &Gateway, target: &str) -> Duration {
 fn a_client_is_asked_for_its_body_though_the_origin_never_asks_on_any_way() {
     let origin = RawOrigin::saying(|_| vec![Says::Pause(millis(1200)), Says::Bytes(HEAD.into())]);
     let gateway = over(&origin);
-    for way in ways_of(Speaks::Http1) {
+    on_each(ways_of(Speaks::Http1), |way| {
         let took = waits_to_be_asked(&gateway, &format!("/{way}/"));
         assert!(
             (millis(450)..millis(1150)).contains(&took),
             "{way}: {took:?}"
         );
-    }
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{World, body};
-use crate::harness::{asking, on_each_way, seconds, ways};
+use crate::harness::{asking, on_each, seconds, ways};
 
 #[test]
 fn one_that_outgrows_what_its_route_takes_is_refused_at_once_on_every_way() {
@@ -55,7 +55,7 @@ fn half(world: &World, protocol: &str, path: &str) -> (u16, Option<String>) {
 #[test]
 fn the_deadline_ends_one_that_stalls_on_every_way() {
     let world = World::new(600);
-    on_each_way(|way| {
+    on_each(ways(), |way| {
         for protocol in ["1", "2"] {
             let path = format!("/{way}/plain/half-{protocol}");
             let told = (504, Some("deadline_exceeded".to_owned()));

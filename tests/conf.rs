@@ -275,3 +275,33 @@ fn properties(schema: &serde_json::Value, listed: &mut BTreeSet<String>) {
         _ => {}
     }
 }
+
+/// Rows of `docs/failures.md` are as true as what holds them: a test that is named has to be there.
+#[test]
+fn what_the_page_of_failures_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = read(&root.join("docs/failures.md"));
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let rows: Vec<&str> = rows.filter(|row| !row.contains("| Held by |")).collect();
+    assert!(rows.len() > 30, "{} rows", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_end_matches([' ', '|']).split(" | ").collect();
+        let (mut folder, mut source, mut names) = ("tests", String::new(), 0);
+        for (index, text) in cells.last().unwrap().split('`').enumerate() {
+            if index % 2 == 0 {
+                folder = if text.contains("read:") {
+                    "src"
+                } else {
+                    folder
+                };
+            } else if text.ends_with(".rs") {
+                source = read(&root.join(folder).join(text));
+                names += 1;
+            } else {
+                let claim = format!("fn {text}(");
+                assert!(source.contains(&claim), "no {text} where {row:?} has it");
+            }
+        }
+        assert!(names > 0, "nothing holds {row:?}");
+    }
+}

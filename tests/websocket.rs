@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::harness::{
-    Answer, Connection, Gateway, Origin, Peer, RawOrigin, Says, WAYS, eventually, millis, seconds,
-    unix_now,
+    Answer, Connection, Gateway, Origin, Peer, RawOrigin, Says, Speaks, eventually, millis,
+    on_each, seconds, unix_now, ways_of,
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -197,10 +197,8 @@ fn one_side_that_speaks_keeps_a_tunnel_open() {
         }
         says
     });
-    let gateway = Gateway::with(&chatty.config("timeout = { tunnel = \"800ms\" }"))
-        .file("ca.pem", chatty.ca())
-        .start();
-    for way in WAYS {
+    let gateway = chatty.behind("timeout = { tunnel = \"800ms\" }").start();
+    on_each(ways_of(Speaks::Http1), |way| {
         let mut connection = gateway.client().connect();
         connection
             .write(handshake(&format!("/{way}/"), ""))
@@ -212,7 +210,7 @@ fn one_side_that_speaks_keeps_a_tunnel_open() {
             "{way}"
         );
         assert_eq!(connection.bytes(4).unwrap(), AWAY_TO_CLIENT, "{way}");
-    }
+    });
 }
 
 #[test]
@@ -303,10 +301,8 @@ fn tunnels_open_on_every_way_to_an_origin() {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\nhello",
         )
     });
-    let gateway = Gateway::with(&origin.config(""))
-        .file("ca.pem", origin.ca())
-        .start();
-    for way in WAYS {
+    let gateway = origin.behind("").start();
+    for way in ways_of(Speaks::Http1) {
         let mut connection = gateway.client().connect();
         connection
             .write(handshake(&format!("/{way}/"), ""))
@@ -326,10 +322,8 @@ fn an_upgrade_to_something_else_than_was_asked_for_is_not_passed_on() {
     ] {
         let answer = format!("HTTP/1.1 101 Switching Protocols\r\n{head}\r\n");
         let origin = RawOrigin::saying(move |_| Says::text(&answer));
-        let gateway = Gateway::with(&origin.config(""))
-            .file("ca.pem", origin.ca())
-            .start();
-        for way in WAYS {
+        let gateway = origin.behind("").start();
+        for way in ways_of(Speaks::Http1) {
             let mut connection = gateway.client().connect();
             connection
                 .write(handshake(&format!("/{way}/"), ""))

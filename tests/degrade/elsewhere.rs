@@ -2,24 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use super::{WAYS, get};
-use crate::harness::{Gateway, Origin, reserve};
+use super::get;
+use crate::harness::{Faces, Gateway, LATE, Origin, ways};
 
-/// A dead upstream, and one with these keys that takes over, which may also be asked as it is.
+/// For each way a dead upstream, and one with these keys that takes over, which may also be asked as it is.
 fn gateway(origins: &[Origin], keys: &str) -> Gateway {
-    let endpoints = origins.iter().map(|origin| {
-        let address = origin.address();
-        format!("{{ address = \"{address}\" }}, ")
-    });
-    let endpoints: String = endpoints.collect();
-    Gateway::with(&format!(
-        "[upstream.dead]\nendpoints = [{{ address = \"{{dead}}\" }}]\n\
-         [upstream.spare]\nendpoints = [{endpoints}]\n{keys}\n\
-         [[route]]\npath = \"/fallen/**\"\nupstream = \"dead\"\nfallback = {{ upstream = \"spare\" }}\n\
-         [[route]]\npath = \"/direct/**\"\nupstream = \"spare\"\n"
-    ))
-    .fill("dead", reserve())
-    .start()
+    let faces: Vec<Faces> = origins
+        .iter()
+        .map(|origin| Faces::of(origin.address()))
+        .collect();
+    let mut text = String::new();
+    for way in ways() {
+        let endpoints = faces.iter().map(|faces| {
+            let address = faces.over(way);
+            format!("{{ address = \"{address}\" }}, ")
+        });
+        let endpoints: String = endpoints.collect();
+        let own = way.keys(LATE);
+        text += &way.upstream(&format!("dead-{way}"), &[way.nowhere()], LATE, "");
+        text += &format!(
+            "[upstream.spare-{way}]\nendpoints = [{endpoints}]\n{own}{keys}\n\
+             [[route]]\npath = \"/{way}/fallen/**\"\nupstream = \"dead-{way}\"\nfallback = {{ upstream = \"spare-{way}\" }}\n\
+             [[route]]\npath = \"/{way}/direct/**\"\nupstream = \"spare-{way}\"\n"
+        );
+    }
+    let gateway = Gateway::with(&text).file("face.pem", Faces::ca());
+    gateway.keeps(faces).start()
 }
 
 fn four() -> [Origin; 4] {
@@ -32,9 +40,9 @@ fn by_a_hash_of_what_it_is_hashed_on() {
     let keys = "balance = \"consistent_hash\"\nhash_on = \"header:X-User\"";
     let gateway = gateway(&origins, keys);
     let client = gateway.client();
-    for way in WAYS {
+    for way in ways() {
         let mut met = BTreeSet::new();
-        for user in 0..20 {
+        for user in 0..10 {
             let ask = |target: &str| {
                 let request = get(&client, way, target).header("X-User", user);
                 request.send().seen().origin
@@ -55,7 +63,7 @@ fn by_its_cookie() {
     let keys = "sticky = { secret = \"a secret of at least 32 bytes, for a test\" }";
     let gateway = gateway(&origins, keys);
     let client = gateway.client();
-    for way in WAYS {
+    for way in ways() {
         let first = get(&client, way, "/fallen/x").send().expect(200);
         let cookie = first.header("set-cookie").expect("a cookie");
         let cookie = cookie.split(';').next().unwrap().to_owned();
@@ -66,10 +74,11 @@ fn by_its_cookie() {
             assert_eq!(again.header("set-cookie"), None, "{way}");
             assert_eq!(again.seen().origin, origin, "{way}");
         }
+        let spare = format!("spare-{way}");
+        gateway.wait_for_metric(
+            "gateway_sticky_requests_total",
+            &[("upstream", &*spare), ("result", "kept")],
+            8.0,
+        );
     }
-    gateway.wait_for_metric(
-        "gateway_sticky_requests_total",
-        &[("upstream", "spare"), ("result", "kept")],
-        16.0,
-    );
 }

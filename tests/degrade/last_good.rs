@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
 
-use super::{WAYS, get};
-use crate::harness::{Answer, Gateway, Origin, Seen, Setup, tollgate};
+use super::{Falls, get};
+use crate::harness::{Answer, Gateway, Origin, Seen, Setup, tollgate, ways};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -44,6 +44,16 @@ fn with(origin: &Origin, fallback: &str) -> Setup {
     .to(origin)
 }
 
+/// A route for each way that keeps its last good answer.
+fn on_every_way(origin: &Origin) -> Gateway {
+    Falls {
+        api: Some(origin),
+        fallback: "on = [\"503\", \"no_endpoint\"]\nlast_good = {}\n",
+        ..Falls::default()
+    }
+    .start()
+}
+
 const KEPT: &str = "fallback = { on = [\"503\", \"no_endpoint\"], last_good = {} }\n";
 
 fn token(subject: &str) -> String {
@@ -67,25 +77,27 @@ fn token_of(issuer: &str, subject: &str) -> String {
 }
 
 #[test]
-fn comes_back_on_both_ways_however_the_body_came() {
-    for way in WAYS {
-        let failing = Failing::after(|seen| match seen.target.as_str() {
-            "/chunked" => Answer::chunked(&["one ", "two"]),
-            "/large" => Answer::text(vec![b'x'; 60_000]),
-            _ => Answer::text("one two")
-                .header("X-Kept", "yes")
-                .header("Content-Type", "text/plain"),
-        });
-        let gateway = with(&failing.origin, KEPT).start();
+fn comes_back_on_every_way_however_the_body_came() {
+    let failing = Failing::after(|seen| match seen.target.as_str() {
+        "/chunked" => Answer::chunked(&["one ", "two"]),
+        "/large" => Answer::text(vec![b'x'; 60_000]),
+        _ => Answer::text("one two")
+            .header("X-Kept", "yes")
+            .header("Content-Type", "text/plain"),
+    });
+    let gateway = on_every_way(&failing.origin);
+    let client = gateway.client();
+    for way in ways() {
         for target in ["/sized?a=1", "/chunked", "/large"] {
-            let good = get(&gateway.client(), way, target).send().expect(200);
+            let good = get(&client, way, target).send().expect(200);
             assert_eq!(good.header("X-Fallback"), None);
         }
-        failing.fail();
-        let kept = get(&gateway.client(), way, "/sized?a=1")
-            .header("X-Trace-ID", "kept")
-            .send()
-            .expect(200);
+    }
+    failing.fail();
+    for way in ways() {
+        let trace = format!("kept-{way}");
+        let kept = get(&client, way, "/sized?a=1").header("X-Trace-ID", &trace);
+        let kept = kept.send().expect(200);
         assert_eq!(kept.text(), "one two");
         assert_eq!(kept.header("X-Fallback"), Some("last_good"));
         assert_eq!(
@@ -93,40 +105,21 @@ fn comes_back_on_both_ways_however_the_body_came() {
             (Some("yes"), Some("text/plain"))
         );
         assert!(kept.number("Age") < 20);
-        assert_eq!(
-            get(&gateway.client(), way, "/chunked")
-                .send()
-                .expect(200)
-                .text(),
-            "one two"
-        );
-        assert_eq!(
-            get(&gateway.client(), way, "/large")
-                .send()
-                .expect(200)
-                .text()
-                .len(),
-            60_000
-        );
+        let text = |target: &str| get(&client, way, target).send().expect(200).text();
+        assert_eq!(text("/chunked"), "one two", "{way}");
+        assert_eq!(text("/large").len(), 60_000, "{way}");
         // Another question has no answer yet.
-        get(&gateway.client(), way, "/sized?a=2").send().expect(503);
-        let line = gateway.access_line("kept");
+        get(&client, way, "/sized?a=2").send().expect(503);
+        let line = gateway.access_line(&trace);
         assert_eq!(line["fallback"], "last_good", "{line}");
-        let head = gateway
-            .client()
-            .request("HEAD", "/sized?a=1")
-            .send()
-            .expect(200);
+        let head = client.request("HEAD", &format!("/{way}/sized?a=1"));
+        let head = head.send().expect(200);
         assert_eq!(
             (head.header("X-Fallback"), head.number("Content-Length")),
             (Some("last_good"), 7)
         );
-        gateway
-            .client()
-            .post("/sized?a=1")
-            .body("x")
-            .send()
-            .expect(503);
+        let post = client.post(&format!("/{way}/sized?a=1"));
+        post.body("x").send().expect(503);
     }
 }
 
@@ -144,50 +137,35 @@ fn what_belongs_to_somebody_is_not_kept() {
             _ => answer,
         }
     });
-    let gateway = with(&failing.origin, KEPT).start();
+    let gateway = on_every_way(&failing.origin);
     let client = gateway.client();
-    let ways = || WAYS.into_iter();
     let theirs = ["/cookie", "/private", "/no-store", "/star"];
-    for (way, target) in ways().flat_map(|way| theirs.map(|target| (way, target))) {
-        get(&client, way, target).send().expect(200);
-    }
+    let mut german = Vec::new();
     for way in ways() {
-        get(&client, way, "/authorized")
-            .bearer("secret-of-anna")
-            .send()
-            .expect(200);
-        get(&client, way, "/with-cookie")
-            .header("Cookie", "session=anna")
-            .send()
-            .expect(200);
+        for target in theirs {
+            get(&client, way, target).send().expect(200);
+        }
+        let authorized = get(&client, way, "/authorized").bearer("secret-of-anna");
+        authorized.send().expect(200);
+        let cookie = get(&client, way, "/with-cookie").header("Cookie", "session=anna");
+        cookie.send().expect(200);
+        let answer = get(&client, way, "/language").header("Accept-Language", "de");
+        german.push(answer.send().expect(200).text());
     }
-    let german = client
-        .get("/language")
-        .header("Accept-Language", "de")
-        .send()
-        .expect(200)
-        .text();
     failing.fail();
-    for (way, target) in ways().flat_map(|way| theirs.map(|target| (way, target))) {
-        get(&client, way, target).send().expect(503);
-    }
-    for way in ways() {
+    for (way, german) in ways().into_iter().zip(german) {
+        for target in theirs {
+            get(&client, way, target).send().expect(503);
+        }
         get(&client, way, "/authorized").send().expect(503);
-        get(&client, way, "/authorized")
-            .bearer("secret-of-anna")
-            .send()
-            .expect(503);
+        let authorized = get(&client, way, "/authorized").bearer("secret-of-anna");
+        authorized.send().expect(503);
         get(&client, way, "/with-cookie").send().expect(503);
-        get(&client, way, "/language")
-            .header("Accept-Language", "fr")
-            .send()
-            .expect(503);
+        let french = get(&client, way, "/language").header("Accept-Language", "fr");
+        french.send().expect(503);
         get(&client, way, "/language").send().expect(503);
-        let again = get(&client, way, "/language")
-            .header("Accept-Language", "de")
-            .send()
-            .expect(200);
-        assert_eq!(again.text(), german);
+        let again = get(&client, way, "/language").header("Accept-Language", "de");
+        assert_eq!(again.send().expect(200).text(), german, "{way}");
     }
 }
 

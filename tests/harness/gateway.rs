@@ -1,5 +1,6 @@
 //! The gateway as its operators run it: a process of its own, with a folder, ports and a log of its own.
 
+use std::any::Any;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     open_files: Option<u32>,
     inherited: Vec<(String, OwnedFd)>,
     own_program: bool,
+    kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Setup {
@@ -80,6 +82,12 @@ impl Setup {
     /// Lets it open so many files and no more.
     pub(crate) fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
+        self
+    }
+
+    /// Keeps this for as long as the gateway runs.
+    pub(crate) fn keeps(mut self, what: impl Any + Send + Sync) -> Self {
+        self.kept.push(Box::new(what));
         self
     }
 
@@ -174,6 +182,7 @@ impl Setup {
             env: self.env,
             dir,
             _pipe: pipe,
+            _kept: self.kept,
         }
     }
 }
@@ -261,6 +270,7 @@ pub(crate) struct Gateway {
     env: Vec<(String, String)>,
     dir: TempDir,
     _pipe: Option<File>,
+    _kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Gateway {
@@ -275,6 +285,7 @@ impl Gateway {
             open_files: None,
             inherited: Vec::new(),
             own_program: false,
+            kept: Vec::new(),
         }
     }
 

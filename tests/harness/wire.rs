@@ -25,7 +25,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    fn parse(raw: &[u8]) -> Self {
+    pub(crate) fn parse(raw: &[u8]) -> Self {
         let text = String::from_utf8_lossy(raw);
         let mut lines = text.split("\r\n");
         let line = lines.next().unwrap_or_default().to_owned();

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::with;
-use crate::harness::{Answer, Gateway, Origin, eventually, millis, reserve, seconds};
+use crate::harness::{
+    Answer, Faces, Gateway, LATE, Origin, crossings, eventually, millis, reserve, seconds, ways,
+};
 
 #[test]
 fn a_copy_is_what_the_upstream_gets_with_a_mark() {
@@ -66,6 +68,49 @@ fn a_copy_is_what_the_upstream_gets_with_a_mark() {
     ];
     gateway.wait_for_metric("gateway_mirror_requests_total", &labels, 3.0);
     gateway.wait_for_metric("gateway_mirror_in_flight", &[("route", "r")], 0.0);
+}
+
+#[test]
+fn a_copy_is_made_whatever_the_way_to_either() {
+    let (main, shadow) = (Origin::named("main"), Origin::named("shadow"));
+    let faces = [&main, &shadow].map(|origin| Faces::of(origin.address()));
+    let mut text = String::new();
+    for way in ways() {
+        for (name, faces) in ["main", "shadow"].iter().zip(&faces) {
+            text += &way.upstream(&format!("{name}-{way}"), &[faces.over(way)], LATE, "");
+        }
+    }
+    let pairs = crossings(&ways(), 4);
+    for (way, other) in &pairs {
+        text += &format!(
+            "[[route]]\npath = \"/{way}/{other}/**\"\nupstream = \"main-{way}\"\n\
+             mirror = {{ upstream = \"shadow-{other}\", methods = [\"GET\", \"PUT\"], in_flight = 1000 }}\n"
+        );
+    }
+    let gateway = Gateway::with(&text).file("face.pem", Faces::ca()).start();
+    let client = gateway.client();
+    for (way, other) in &pairs {
+        let path = format!("/{way}/{other}/x?y=1");
+        client.get(&path).send().expect(200);
+        client
+            .request("PUT", &path)
+            .body("sized")
+            .send()
+            .expect(200);
+        let chunked = client.request("PUT", &path).chunked(&["chun", "ked"]);
+        chunked.send().expect(200);
+        let bodies = |origin: &Origin| {
+            let seen = origin.seen().into_iter().filter(|seen| seen.target == path);
+            let mut bodies: Vec<_> = seen.map(|seen| seen.body).collect();
+            bodies.sort();
+            bodies
+        };
+        let sent = [b"".to_vec(), b"chunked".to_vec(), b"sized".to_vec()];
+        assert_eq!(bodies(&main), sent, "{path}");
+        eventually(seconds(5), &format!("copies of {path} came"), || {
+            bodies(&shadow) == sent
+        });
+    }
 }
 
 #[test]

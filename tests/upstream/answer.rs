@@ -1,6 +1,6 @@
 //! The head of an answer, on every way to an origin: what has two meanings is refused, what has one is read.
 
-use crate::harness::{Folder, Gateway, RawOrigin, Response, Says, WAYS};
+use crate::harness::{Folder, Gateway, RawOrigin, Response, Says, Speaks, ways_of};
 
 /// Asks for each answer on each way; the answer's number is the target.
 fn each<A: Clone + Send + Sync + 'static>(
@@ -14,10 +14,8 @@ fn each<A: Clone + Send + Sync + 'static>(
         let number: usize = target.trim_matches('/').parse().unwrap();
         says(&known[number])
     });
-    let gateway = Gateway::with(&origin.config(more))
-        .file("ca.pem", origin.ca())
-        .start();
-    for way in WAYS {
+    let gateway = origin.behind(more).start();
+    for way in ways_of(Speaks::Http1) {
         for (number, answer) in answers.iter().enumerate() {
             for field in [("Accept", "*/*"), ("TE", "trailers")] {
                 let client = gateway.client();
@@ -115,10 +113,8 @@ fn blanks_before_a_chunk_size_or_inside_it_break_the_answer_off_on_every_way() {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         Says::last(&format!("{head}{}", bodies[number]))
     });
-    let gateway = Gateway::with(&origin.config(""))
-        .file("ca.pem", origin.ca())
-        .start();
-    for way in WAYS {
+    let gateway = origin.behind("").start();
+    for way in ways_of(Speaks::Http1) {
         for number in [0, 1] {
             let answer = gateway.client().get(&format!("/{way}/{number}")).try_send();
             let whole = answer.is_ok_and(|answer| answer.status == 200 && answer.body.complete);

@@ -12,32 +12,15 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::endpoint;
 use crate::harness::{
-    Does, Gateway, Http2, Speech, StreamOrigin, always, asking, eventually, kind, millis, reserve,
-    seconds,
+    Does, Faces, Gateway, Http2, Speaks, Speech, StreamOrigin, always, asking, eventually, kind,
+    millis, on_each, reserve, seconds, ways_of,
 };
 
-/// Ways to an origin of HTTP/2; each is a route's first segment.
-const WAYS: [&str; 2] = ["plain", "hedged"];
-
 fn before(origin: &StreamOrigin, more: &str) -> Gateway {
-    let upstreams = WAYS.map(|way| {
-        let address = origin.address();
-        let (backup, hedge) = match way {
-            "hedged" => (
-                endpoint(reserve(), ", backup = true"),
-                "hedge = { after = \"10s\", methods = [\"GET\", \"PUT\"] }\n",
-            ),
-            _ => (String::new(), ""),
-        };
-        let first = endpoint(address, "");
-        format!(
-            "[upstream.{way}]\nendpoints = [{first}{backup}]\nhttp_version = \"2\"\npassive = {{ max_fails = 0 }}\n\
-             retry = {{ attempts = 0 }}\n{hedge}{more}\n\
-             [[route]]\nid = \"{way}\"\npath = \"/{way}/**\"\nupstream = \"{way}\"\n"
-        )
-    });
+    let faces = Faces::of_streams(origin.address());
     let listener = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
-    Gateway::with(&format!("{listener}{}", upstreams.concat())).start()
+    let gateway = faces.behind(&ways_of(Speaks::Http2), more).append(listener);
+    gateway.keeps(faces).start()
 }
 
 fn says(speech: Speech) -> StreamOrigin {
@@ -70,7 +53,7 @@ fn early_hints_pass_to_clients_of_both_protocols() {
         })
     });
     let gateway = before(&origin, "");
-    for way in WAYS {
+    for way in ways_of(Speaks::Http2) {
         let answer = gateway.client().get(&format!("/{way}/")).send().expect(200);
         assert_eq!(answer.interim, [103, 103, 102], "{way}");
         assert_eq!(answer.text(), "ok");
@@ -96,7 +79,7 @@ fn a_flood_of_interim_answers_ends() {
         })
     });
     let gateway = before(&origin, "");
-    for way in WAYS {
+    for way in ways_of(Speaks::Http2) {
         let answer = gateway.client().get(&format!("/{way}/")).send();
         assert_eq!(answer.status, 502, "{way}");
     }
@@ -112,7 +95,7 @@ fn a_client_is_asked_for_its_body_though_the_origin_never_asks() {
         })
     });
     let gateway = before(&origin, "");
-    for way in WAYS {
+    on_each(ways_of(Speaks::Http2), |way| {
         let mut connection = gateway.client().connect();
         let head = format!(
             "PUT /{way}/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
@@ -129,7 +112,7 @@ fn a_client_is_asked_for_its_body_though_the_origin_never_asks() {
         connection.write("hello").unwrap();
         let answer = connection.response("PUT").unwrap().expect(200);
         assert_eq!(answer.interim, [] as [u16; 0], "{way}");
-    }
+    });
 }
 
 #[test]
@@ -145,8 +128,7 @@ fn an_origin_that_asks_is_heard_at_once() {
     });
     let gateway = before(&origin, "");
     let mut connection = gateway.client().connect();
-    let head =
-        "PUT /plain/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let head = "PUT /h2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     let began = Instant::now();
     connection.write(head).unwrap();
     let word = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -166,7 +148,7 @@ fn statuses_that_are_none_are_refused() {
         })
     });
     let gateway = before(&origin, "");
-    for way in WAYS {
+    for way in ways_of(Speaks::Http2) {
         let answer = gateway.client().get(&format!("/{way}/")).send();
         answer.refused(502, "upstream_invalid");
     }
@@ -205,7 +187,7 @@ fn a_head_is_bounded() {
         (&long, "max_response_header = \"128KiB\"", 200),
     ] {
         let gateway = before(origin, bounds);
-        for way in WAYS {
+        for way in ways_of(Speaks::Http2) {
             let answer = gateway.client().get(&format!("/{way}/")).send();
             assert_eq!(
                 answer.status,
@@ -234,7 +216,7 @@ fn a_check_over_http_2_does_not_take_an_interim_answer_for_the_answer() {
     let healthy = || {
         gateway.metric(
             "gateway_endpoint_healthy",
-            &[("upstream", "plain"), ("endpoint", &label)],
+            &[("upstream", "h2"), ("endpoint", &label)],
         )
     };
     always(millis(300), "the endpoint is healthy", || healthy() == 1.0);
@@ -245,9 +227,9 @@ fn a_connection_is_shared() {
     let origin = StreamOrigin::start("shared", Does::Answers(millis(200)));
     let gateway = before(&origin, "");
     let client = Http2::connect(gateway.listen());
-    client.get("/plain/").expect(200);
+    client.get("/h2/").expect(200);
     let asked: Vec<_> = (0..20)
-        .map(|_| client.begin(asking("GET", "/plain/").body(()).unwrap(), false))
+        .map(|_| client.begin(asking("GET", "/h2/").body(()).unwrap(), false))
         .collect();
     for one in asked {
         let answer = one.wait().unwrap();
@@ -327,11 +309,11 @@ fn falls(first: &str, spare: &str) -> Gateway {
 
 #[test]
 fn another_upstream_that_takes_over_is_judged_as_any() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = Read::read(&mut stream, &mut [0; 4096]);
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
             let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
         }
@@ -366,7 +348,7 @@ fn another_upstream_that_takes_over_is_judged_as_any() {
 #[test]
 fn who_does_not_read_holds_up_nobody_else() {
     let origin = StreamOrigin::scripted("large", |path| match path {
-        "/plain/large" => Does::Speaks(|mut respond| {
+        "/large" => Does::Speaks(|mut respond| {
             Box::pin(async move {
                 let mut body = respond.send_response(Response::new(()), false).unwrap();
                 for _ in 0..512 {
@@ -378,12 +360,12 @@ fn who_does_not_read_holds_up_nobody_else() {
         _ => Does::Answers(millis(0)),
     });
     let gateway = before(&origin, "");
-    let asked = gateway.client().get("/plain/large").begin();
+    let asked = gateway.client().get("/h2/large").begin();
     eventually(seconds(5), "it is asked", || origin.begun() == 1);
     // All that is taken without being read was taken.
     std::thread::sleep(millis(500));
     for _ in 0..20 {
-        let answer = gateway.client().get("/plain/small").send().expect(200);
+        let answer = gateway.client().get("/h2/small").send().expect(200);
         assert_eq!(answer.text(), "large 0");
     }
     drop(asked);
@@ -408,7 +390,7 @@ fn what_the_endpoint_refused_is_sent_again_whatever_the_method() {
     // One connection is served by one worker, which has one to the origin.
     let mut connection = gateway.client().connect();
     for count in 1..4 {
-        let head = "POST /plain/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        let head = "POST /h2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
         connection.write(head).unwrap();
         let answer = connection.response("POST").unwrap().expect(200);
         assert_eq!(answer.text(), "ok");
@@ -440,7 +422,7 @@ fn trailers_pass_to_every_client_that_takes_them() {
     for (speech, known) in [(unknown, false), (known, true)] {
         let origin = says(speech);
         let gateway = before(&origin, "");
-        for way in WAYS {
+        for way in ways_of(Speaks::Http2) {
             let path = format!("/{way}/");
             let client = gateway.client();
             let takes = client.get(&path).header("TE", "trailers").send();

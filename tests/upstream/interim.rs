@@ -4,16 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::{before, to};
 use crate::harness::{
-    Answer, END_HEADERS, END_STREAM, Frames, Gateway, Origin, RawOrigin, Says, WAYS, always,
-    eventually, get, kind, millis, seconds,
+    Answer, END_HEADERS, END_STREAM, Frames, Gateway, Origin, RawOrigin, Says, Speaks, always,
+    eventually, get, kind, millis, on_each, seconds, ways_of,
 };
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn over(origin: &RawOrigin) -> Gateway {
-    Gateway::with(&origin.config(""))
-        .file("ca.pem", origin.ca())
-        .start()
+    origin.behind("").start()
 }
 
 #[test]
@@ -21,7 +19,7 @@ fn early_hints_pass_on_every_way() {
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nX-Fallback: fixed\r\n\r\n";
     let origin = RawOrigin::saying(move |_| Says::text(&format!("{hints}{hints}{HEAD}")));
     let gateway = over(&origin);
-    for way in WAYS {
+    for way in ways_of(Speaks::Http1) {
         let answer = gateway.client().get(&format!("/{way}/")).send().expect(200);
         assert_eq!(answer.interim, [103, 103], "{way}");
     }
@@ -38,10 +36,8 @@ fn an_origin_that_sends_interim_answers_is_not_silent() {
         says.push(Says::Bytes(HEAD.into()));
         says
     });
-    let gateway = Gateway::with(&origin.config("timeout = { read = \"600ms\" }"))
-        .file("ca.pem", origin.ca())
-        .start();
-    let answer = gateway.client().get("/tcp/").send().expect(200);
+    let gateway = origin.behind("timeout = { read = \"600ms\" }").start();
+    let answer = gateway.client().get("/h1/").send().expect(200);
     assert_eq!(answer.interim, [102; 8]);
 }
 
@@ -66,13 +62,13 @@ fn waits_to_be_asked(gateway: &Gateway, target: &str) -> Duration {
 fn a_client_is_asked_for_its_body_though_the_origin_never_asks_on_any_way() {
     let origin = RawOrigin::saying(|_| vec![Says::Pause(millis(1200)), Says::Bytes(HEAD.into())]);
     let gateway = over(&origin);
-    for way in WAYS {
+    on_each(ways_of(Speaks::Http1), |way| {
         let took = waits_to_be_asked(&gateway, &format!("/{way}/"));
         assert!(
             (millis(450)..millis(1150)).contains(&took),
             "{way}: {took:?}"
         );
-    }
+    });
 }
 
 #[test]
@@ -84,7 +80,7 @@ fn an_origin_that_asks_late_is_not_heard_twice() {
             Says::Bytes(format!("{asks}{HEAD}").into_bytes()),
         ]
     });
-    waits_to_be_asked(&over(&origin), "/tcp/");
+    waits_to_be_asked(&over(&origin), "/h1/");
 }
 
 #[test]
@@ -97,7 +93,7 @@ fn an_origin_that_asks_is_heard_at_once() {
             Says::Bytes(HEAD.into()),
         ]
     });
-    let took = waits_to_be_asked(&over(&origin), "/tcp/");
+    let took = waits_to_be_asked(&over(&origin), "/h1/");
     assert!(took < millis(450), "{took:?}");
 }
 
@@ -108,7 +104,7 @@ fn who_is_refused_is_not_asked() {
     let gateway = over(&raw);
     let mut connection = gateway.client().connect();
     connection
-        .write("PUT /tcp/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        .write("PUT /h1/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         .unwrap();
     let answer = connection.response("PUT").unwrap().expect(403);
     assert_eq!(answer.interim, [] as [u16; 0]);
@@ -145,11 +141,9 @@ fn a_check_reads_the_answer_behind_interim_ones() {
 fn a_client_of_http_2_is_asked_for_its_body_too() {
     let origin = RawOrigin::saying(|_| vec![Says::Pause(millis(1200)), Says::Bytes(HEAD.into())]);
     let listener = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
-    let gateway = Gateway::with(&format!("{listener}{}", origin.config("")))
-        .file("ca.pem", origin.ca())
-        .start();
+    let gateway = origin.behind("").append(listener).start();
     let mut frames = Frames::open(gateway.listen());
-    let mut fields = get("/tcp/").to_vec();
+    let mut fields = get("/h1/").to_vec();
     fields[0] = (":method", "PUT");
     fields.extend([("content-length", "5"), ("expect", "100-continue")]);
     let began = Instant::now();

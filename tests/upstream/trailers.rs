@@ -8,8 +8,8 @@ use http::{HeaderMap, Response};
 
 use super::endpoint;
 use crate::harness::{
-    Does, Gateway, Http2, Peer, RawOrigin, Says, Speech, StreamOrigin, WAYS, asking, reserve,
-    seconds,
+    Does, Gateway, Http2, Peer, RawOrigin, Says, Speaks, Speech, StreamOrigin, asking, reserve,
+    seconds, ways_of,
 };
 
 const SPEAKS: Speech = |mut respond| {
@@ -72,18 +72,20 @@ impl Origins {
             )
         });
         let listener = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
-        let config = format!("{listener}{}{}", self.raw.config(""), upstreams.concat());
-        Gateway::with(&config)
-            .file("ca.pem", self.raw.ca())
-            .file("streams.pem", &self.ca)
-            .start()
+        let config = format!("{listener}{}", upstreams.concat());
+        let raw = self.raw.behind("").append(&config);
+        raw.file("streams.pem", &self.ca).start()
     }
 }
 
 const STREAMS: [&str; 3] = ["h2", "h2-hedged", "h2-tls"];
 
-fn ways() -> impl Iterator<Item = &'static str> {
-    WAYS.into_iter().chain(STREAMS)
+fn raw_ways() -> impl Iterator<Item = &'static str> {
+    ways_of(Speaks::Http1).into_iter().map(|way| way.name())
+}
+
+fn all_ways() -> impl Iterator<Item = &'static str> {
+    raw_ways().chain(STREAMS)
 }
 
 /// All that a client of HTTP/1.1 reads until the connection ends.
@@ -104,7 +106,7 @@ fn of_an_answer_pass_to_clients_of_http2_from_every_upstream() {
     let origins = Origins::saying(SECTION, Does::Speaks(SPEAKS));
     let gateway = origins.gateway();
     let client = Http2::connect(gateway.listen());
-    for way in ways() {
+    for way in all_ways() {
         // Twice: over a connection that was kept, too.
         for _ in 0..2 {
             let answer = client.get(&format!("/{way}/")).expect(200);
@@ -121,7 +123,7 @@ fn of_an_answer_pass_to_clients_of_http2_from_every_upstream() {
 fn of_an_answer_pass_to_clients_of_http1_that_take_them() {
     let origins = Origins::saying(SECTION, Does::Speaks(SPEAKS));
     let gateway = origins.gateway();
-    for way in ways() {
+    for way in all_ways() {
         let taken = read(&gateway, way, ", TE\r\nTE: trailers");
         let (_, body) = taken.split_once("\r\n\r\n").expect("a head");
         let (body, section) = body.split_once("\r\n0\r\n").expect(way);
@@ -146,7 +148,7 @@ fn a_section_that_is_none_breaks_the_answer_off() {
         let origins = Origins::saying(section, Does::Speaks(SPEAKS));
         let gateway = origins.gateway();
         let client = Http2::connect(gateway.listen());
-        for way in WAYS {
+        for way in raw_ways() {
             let answer = client.get(&format!("/{way}/"));
             assert!(answer.reset.is_some(), "{way} {section:?}: {answer:?}");
             assert_eq!(answer.text(), "hello", "{way} {section:?}");
@@ -160,9 +162,9 @@ fn more_fields_than_anybody_means_are_dropped_and_the_answer_is_whole() {
     let origins = Origins::saying(many.leak(), Does::Speaks(SPEAKS));
     let gateway = origins.gateway();
     let client = Http2::connect(gateway.listen());
-    for way in WAYS {
+    for way in raw_ways() {
         let answer = client.get(&format!("/{way}/")).expect(200);
-        assert_eq!((answer.text(), answer.trailers), ("hello", None), "{way}");
+        assert_eq!((answer.text(), &answer.trailers), ("hello", &None), "{way}");
     }
 }
 
@@ -202,6 +204,6 @@ fn of_a_request_pass_between_clients_and_upstreams_of_http2() {
     }
     // An upstream of HTTP/1.1 is sent a length or chunks, and reads the same body.
     client
-        .send(asking("POST", "/tcp/"), Some(b"body"))
+        .send(asking("POST", "/h1/"), Some(b"body"))
         .expect(200);
 }

@@ -15,8 +15,8 @@ pub(super) mod shedding;
 use std::time::{Duration, Instant};
 
 pub(super) use self::doorstep::{Met, meet, refuses_some};
-use self::shedding::by_class;
 pub(super) use self::shedding::Entered;
+use self::shedding::by_class;
 pub use self::shedding::{Overload, ShedLevel};
 use super::auth_buffer;
 use super::ctx::Ctx;

@@ -2,15 +2,13 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::WAYS;
+use super::elsewhere;
 use crate::harness::{
-    Answer, Does, Gateway, Http2, Origin, StreamOrigin, asking, holds_within, leads_to, millis,
-    reserve, seconds,
+    Answer, Faces, Gateway, Http2, LATE, Origin, Way, asking, holds_within, seconds, ways,
 };
 use crate::upstream::endpoint;
 
@@ -59,27 +57,26 @@ impl Cutter {
     }
 }
 
-/// One that cuts at once, one that cuts in the second piece, and one that answers: of HTTP/1 and of HTTP/2.
+/// One that cuts at once, one that cuts in the second piece, and one that answers.
 struct World {
-    early: (Cutter, StreamOrigin),
-    late: (Cutter, StreamOrigin),
-    good: (Origin, StreamOrigin),
+    early: Cutter,
+    late: Cutter,
+    good: Origin,
     shadow: Origin,
 }
 
 impl World {
     fn new() -> Self {
-        let streams = |does| StreamOrigin::start("good", does);
         let well = |name| Origin::scripted(name, |_| Answer::text("well"));
         Self {
-            early: (Cutter::after(0), streams(Does::Cuts(0))),
-            late: (Cutter::after(PIECE * 3 / 2), streams(Does::Cuts(PIECE))),
-            good: (well("good"), streams(Does::Answers(millis(0)))),
+            early: Cutter::after(0),
+            late: Cutter::after(PIECE * 3 / 2),
+            good: well("good"),
             shadow: well("shadow"),
         }
     }
 
-    fn config(&self, sockets: &Path) -> String {
+    fn start(&self) -> Gateway {
         let mut text = format!(
             "[server]\nthreads = 1\n[server.client]\nmax_body = \"{}B\"\n\
              [[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
@@ -87,87 +84,48 @@ impl World {
             3 * PIECE,
             endpoint(self.shadow.address(), "")
         );
-        let unix = ["early", "late", "good"].map(|name| sockets.join(name));
-        leads_to(&unix[0], self.early.0.address);
-        leads_to(&unix[1], self.late.0.address);
-        leads_to(&unix[2], self.good.0.address());
-        for way in WAYS {
-            let [early, late, good] = match way {
-                "relay" => [
-                    self.early.0.address,
-                    self.late.0.address,
-                    self.good.0.address(),
-                ]
-                .map(|a| a.to_string()),
-                "unix" => unix
-                    .each_ref()
-                    .map(|path| format!("unix:{}", path.display())),
-                _ => [&self.early, &self.late]
-                    .map(|pair| pair.1.address().to_string())
-                    .into_iter()
-                    .chain([self.good.1.address().to_string()])
-                    .collect::<Vec<_>>()
-                    .try_into()
-                    .unwrap(),
-            };
-            text += &upstreams(way, [&early, &late, &good]);
+        let addresses = [self.early.address, self.late.address, self.good.address()];
+        let faces = addresses.map(Faces::of);
+        for way in ways() {
+            text += &upstreams(way, faces.each_ref().map(|faces| faces.over(way)));
         }
-        text
+        for (way, other) in elsewhere() {
+            text += &format!(
+                "[[route]]\npath = \"/{way}/{other}/**\"\nupstream = \"{way}_early\"\n\
+                 fallback = {{ upstream = \"{other}_late\", on = [\"reset\"] }}\n\
+                 mirror = {{ upstream = \"shadow\", methods = [\"PUT\"], in_flight = 1000 }}\n"
+            );
+        }
+        let gateway = Gateway::with(&text).file("face.pem", Faces::ca());
+        gateway.keeps(faces).start()
     }
 
-    /// How many requests began at those that cut in the second piece, and at those that answer.
+    /// How many requests began at the one that cuts in the second piece, and at the one that answers.
     fn begun(&self) -> [usize; 2] {
-        let good = self.good.0.bytes();
+        let good = self.good.bytes();
         let heads = good.windows(5).filter(|five| *five == b"PUT /").count();
-        [
-            self.late.0.begun() + self.late.1.begun(),
-            heads + self.good.1.begun(),
-        ]
+        [self.late.begun(), heads]
     }
 
-    /// The bodies with which `path` reached those that answer, and the one that gets copies.
+    /// The bodies with which `path` reached the one that answers, and the one that gets copies.
     fn reached(&self, path: &str) -> [Vec<Vec<u8>>; 2] {
-        let of = |origin: &Origin| {
+        [&self.good, &self.shadow].map(|origin| {
             let seen = origin.seen().into_iter().filter(|seen| seen.target == path);
-            seen.map(|seen| seen.body).collect::<Vec<_>>()
-        };
-        let streams = self.good.1.bodies().into_iter();
-        let streams = streams.filter(|(seen, _)| seen == path);
-        let good = of(&self.good.0)
-            .into_iter()
-            .chain(streams.map(|(_, body)| body));
-        [good.collect(), of(&self.shadow)]
+            seen.map(|seen| seen.body).collect()
+        })
     }
 }
 
 /// The first upstream of one way, whose endpoint cuts at once, and the one that takes over: it cuts later, and retries.
-fn upstreams(way: &str, [early, late, good]: [&str; 3]) -> String {
-    let http2 = match way {
-        "streams" | "frames" => "http_version = \"2\"\n",
-        _ => "",
-    };
-    let hedge = match way {
-        "relay" | "streams" => "hedge = { after = \"10s\", methods = [\"PUT\"] }\n",
-        _ => "",
-    };
-    let one = |name: &str, endpoint: &str, backup: &str, attempts: u32| {
-        format!(
-            "[upstream.{way}_{name}]\n\
-             endpoints = [{{ address = \"{endpoint}\" }}, {{ address = \"{backup}\", backup = true }}]\n\
-             {http2}{hedge}passive = {{ max_fails = 0 }}\ntimeout = {{ request = \"8s\" }}\n\
-             retry = {{ attempts = {attempts}, methods = [\"PUT\"], backoff = \"1ms\", budget = \"100%\" }}\n"
-        )
-    };
-    let dead = reserve().to_string();
-    let mut text = one("early", early, &dead, 0) + &one("late", late, good, 2);
-    for other in WAYS {
-        text += &format!(
-            "[[route]]\npath = \"/{way}/{other}/**\"\nupstream = \"{way}_early\"\n\
-             fallback = {{ upstream = \"{other}_late\", on = [\"reset\"] }}\n\
-             mirror = {{ upstream = \"shadow\", methods = [\"PUT\"], in_flight = 1000 }}\n"
+fn upstreams(way: Way, [early, late, good]: [String; 3]) -> String {
+    let one = |name: &str, endpoints: [String; 2], attempts: u32| {
+        let more = format!(
+            "passive = {{ max_fails = 0 }}\ntimeout = {{ request = \"8s\" }}\n\
+             retry = {{ attempts = {attempts}, methods = [\"PUT\"], backoff = \"1ms\", budget = \"100%\" }}"
         );
-    }
-    text
+        way.upstream(&format!("{way}_{name}"), &endpoints, LATE, &more)
+    };
+    one("early", [early, way.nowhere()], 0) + &one("late", [late, good], 2)
 }
 
 /// Sends each piece once whoever is to begin with the request before has begun, or after a while: then the answer tells.
@@ -215,15 +173,11 @@ fn over_http2(client: &Http2, world: &World, path: &str, chunked: bool, body: &[
 #[test]
 fn goes_on_from_one_endpoint_and_one_upstream_to_the_next() {
     let world = World::new();
-    let sockets = tempfile::Builder::new().prefix("tc").tempdir().unwrap();
-    let gateway = Gateway::with(&world.config(sockets.path())).start();
+    let gateway = world.start();
     let client = Http2::connect(gateway.listen());
     let body: Vec<u8> = (0..3 * PIECE).map(|at| (at * 7 % 251) as u8).collect();
     let mut wrong = Vec::new();
-    for (way, other) in WAYS
-        .into_iter()
-        .flat_map(|way| WAYS.map(|other| (way, other)))
-    {
+    for (way, other) in elsewhere() {
         for (protocol, chunked) in [(1, true), (1, false), (2, true), (2, false)] {
             let path = format!("/{way}/{other}/{protocol}/{chunked}");
             let status = match protocol {

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use super::{WAYS, World, body};
-use crate::harness::{asking, seconds};
+use super::{World, body};
+use crate::harness::{asking, on_each, seconds, ways};
 
 #[test]
 fn one_that_outgrows_what_its_route_takes_is_refused_at_once_on_every_way() {
     let (world, long) = (World::new(600), body(601));
-    for (way, event) in WAYS
+    for (way, event) in ways()
         .into_iter()
         .flat_map(|way| ["plain", "hedge"].map(|event| (way, event)))
     {
@@ -55,13 +55,12 @@ fn half(world: &World, protocol: &str, path: &str) -> (u16, Option<String>) {
 #[test]
 fn the_deadline_ends_one_that_stalls_on_every_way() {
     let world = World::new(600);
-    for (way, protocol) in WAYS
-        .into_iter()
-        .flat_map(|way| ["1", "2"].map(|protocol| (way, protocol)))
-    {
-        let path = format!("/{way}/plain/half-{protocol}");
-        let told = (504, Some("deadline_exceeded".to_owned()));
-        assert_eq!(half(&world, protocol, &path), told, "{path}");
-        assert_eq!(world.reached(&path), [], "{path}");
-    }
+    on_each(ways(), |way| {
+        for protocol in ["1", "2"] {
+            let path = format!("/{way}/plain/half-{protocol}");
+            let told = (504, Some("deadline_exceeded".to_owned()));
+            assert_eq!(half(&world, protocol, &path), told, "{path}");
+            assert_eq!(world.reached(&path), [], "{path}");
+        }
+    });
 }

@@ -6,31 +6,34 @@ mod ends;
 mod reach;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::endpoint;
 use crate::harness::{
-    Answer, Does, Gateway, Http2, Origin, Seen, Signed, StreamOrigin, asking, holds_within,
-    leads_to, millis, reserve, seconds,
+    Answer, Faces, Gateway, Http2, Origin, Seen, Signed, Way, asking, crossings, holds_within,
+    seconds, ways,
 };
 
-/// Ways to an upstream: HTTP/1 and HTTP/2 where one endpoint may be asked beside the other, and both through the framework.
-const WAYS: [&str; 4] = ["relay", "streams", "unix", "frames"];
 /// Those on which one endpoint is asked beside the other.
-const HEDGED: [&str; 2] = ["relay", "streams"];
+fn hedged() -> impl Iterator<Item = Way> {
+    ways().into_iter().filter(|way| way.hedged)
+}
+
+/// From which way to which other a fallback leads: every one is left, and every one is taken.
+fn elsewhere() -> Vec<(Way, Way)> {
+    crossings(&ways(), 4)
+}
+
 /// What may happen to the first endpoint that is asked.
 const RETRIED: [&str; 2] = ["reset", "status"];
 
 /// Endpoints that fail as the path says, endpoints that answer, and one that gets copies.
 struct World {
-    http1: [Origin; 2],
-    http2: [StreamOrigin; 2],
+    origins: [Origin; 2],
     shadow: Origin,
     gateway: Gateway,
     http2_client: Http2,
-    _sockets: tempfile::TempDir,
     served: AtomicUsize,
     /// Its routes ask for signatures of bodies, which are read before they are sent on.
     signed: bool,
@@ -57,49 +60,28 @@ fn failing() -> Origin {
     })
 }
 
-fn failing_streams() -> StreamOrigin {
-    StreamOrigin::scripted("bad", |path| match event(path) {
-        "hedge" => Does::Answers(seconds(30)),
-        "reset" => Does::Resets(millis(0)),
-        "status" | "elsewhere" => Does::Says(503),
-        _ => Does::Answers(millis(0)),
-    })
-}
-
 /// The upstreams of one way: all of its endpoints, the same with a second try soon, and each kind of endpoint alone.
-fn upstreams(way: &str, bad: &str, good: &str, dead: [&str; 2]) -> String {
-    let http2 = match way {
-        "streams" | "frames" => "http_version = \"2\"\n",
-        _ => "",
+fn upstreams(way: Way, bad: &str, good: &str) -> String {
+    let one = |name: &str, [first, second]: [&str; 2], after: &str, attempts: u32| {
+        let hedge = format!("after = \"{after}\", methods = [\"PUT\"]");
+        let more = format!(
+            "passive = {{ max_fails = 0 }}\ntimeout = {{ request = \"4s\" }}\n\
+             retry = {{ attempts = {attempts}, methods = [\"PUT\"], backoff = \"1ms\", budget = \"100%\" }}"
+        );
+        let endpoints = [first.to_owned(), second.to_owned()];
+        way.upstream(&format!("{way}{name}"), &endpoints, &hedge, &more)
     };
-    let hedged = HEDGED.contains(&way);
-    let one = |name: &str, endpoints: &str, after: &str, attempts: u32| {
-        let hedge = if hedged {
-            format!("hedge = {{ after = \"{after}\", methods = [\"PUT\"] }}\n")
-        } else {
-            String::new()
-        };
-        format!(
-            "[upstream.{way}{name}]\nendpoints = [{endpoints}]\n{http2}{hedge}passive = {{ max_fails = 0 }}\n\
-             timeout = {{ request = \"4s\" }}\n\
-             retry = {{ attempts = {attempts}, methods = [\"PUT\"], backoff = \"1ms\", budget = \"100%\" }}\n"
-        )
-    };
-    let backup = |address: &str| format!("{{ address = \"{address}\", backup = true }}");
-    // A second try needs a second endpoint.
-    let with =
-        |address: &str, other: &str| format!("{{ address = \"{address}\" }}, ") + &backup(other);
-    let both = with(bad, good);
-    one("", &both, "5s", 2)
-        + &one("_slow", &both, "50ms", 2)
-        + &one("_bad", &with(bad, dead[1]), "5s", 0)
-        + &one("_dead", &with(dead[0], dead[1]), "5s", 0)
-        + &one("_good", &with(good, dead[1]), "5s", 0)
+    let [dead, deader] = [way.nowhere(), way.nowhere()];
+    one("", [bad, good], "5s", 2)
+        + &one("_slow", [bad, good], "50ms", 2)
+        + &one("_bad", [bad, &deader], "5s", 0)
+        + &one("_dead", [&dead, &deader], "5s", 0)
+        + &one("_good", [good, &deader], "5s", 0)
 }
 
 const SECRET: &str = "a secret of an app";
 
-fn routes(way: &str, signed: bool) -> String {
+fn routes(way: Way, signed: bool) -> String {
     let auth = if signed { "auth = [\"partner\"]" } else { "" };
     let mirror = "mirror = { upstream = \"shadow\", methods = [\"PUT\"], max_body = \"64KiB\", in_flight = 1000 }";
     let route = |event: &str, upstream: &str, more: &str| {
@@ -111,7 +93,7 @@ fn routes(way: &str, signed: bool) -> String {
     for event in RETRIED.into_iter().chain(["stale"]) {
         text += &route(event, "", "");
     }
-    for other in WAYS {
+    for (_, other) in elsewhere().into_iter().filter(|(first, _)| *first == way) {
         let there = format!(
             "fallback = {{ upstream = \"{other}_good\", on = [\"503\", \"no_endpoint\"] }}"
         );
@@ -133,18 +115,12 @@ impl World {
     }
 
     fn of(max_body: usize, signed: bool) -> Self {
-        let http1 = [
+        let origins = [
             failing(),
             Origin::scripted("good", |_| Answer::text("well")),
         ];
-        let quick = StreamOrigin::start("good", Does::Answers(millis(0)));
-        let http2 = [failing_streams(), quick];
         let shadow = Origin::scripted("shadow", |_| Answer::text("well"));
-        let sockets = tempfile::Builder::new().prefix("tb").tempdir().unwrap();
-        let sockets_of = ["bad", "good"].map(|name| sockets.path().join(name));
-        for (path, origin) in sockets_of.iter().zip(&http1) {
-            leads_to(path, origin.address());
-        }
+        let faces = origins.each_ref().map(|origin| Faces::of(origin.address()));
         let mut text = format!(
             "[server]\nthreads = 1\n[server.client]\nmax_body = \"{max_body}B\"\n\
              [[listener]]\nname = \"public\"\naddress = \"{{listen}}\"\nhttp2 = true\n\
@@ -152,28 +128,18 @@ impl World {
              [upstream.shadow]\nendpoints = [{}]\n",
             endpoint(shadow.address(), "")
         );
-        for way in WAYS {
-            let unix = |path: &Path| format!("unix:{}", path.display());
-            let [bad, good] = match way {
-                "relay" => http1.each_ref().map(|origin| origin.address().to_string()),
-                "unix" => sockets_of.each_ref().map(|path| unix(path)),
-                _ => http2.each_ref().map(|origin| origin.address().to_string()),
-            };
-            let dead = match way {
-                "unix" => ["/nowhere/a", "/nowhere/b"].map(|path| unix(Path::new(path))),
-                _ => [reserve(), reserve()].map(|address| address.to_string()),
-            };
-            text += &upstreams(way, &bad, &good, dead.each_ref().map(String::as_str));
+        for way in ways() {
+            let [bad, good] = faces.each_ref().map(|faces| faces.over(way));
+            text += &upstreams(way, &bad, &good);
             text += &routes(way, signed);
         }
-        let gateway = Gateway::with(&text).start();
+        let gateway = Gateway::with(&text).file("face.pem", Faces::ca());
+        let gateway = gateway.keeps(faces).start();
         Self {
             http2_client: Http2::connect(gateway.listen()),
-            http1,
-            http2,
+            origins,
             shadow,
             gateway,
-            _sockets: sockets,
             served: AtomicUsize::new(0),
             signed,
         }
@@ -182,13 +148,9 @@ impl World {
     /// Who got a request with this path, and what body, in the order of their names.
     fn reached(&self, path: &str) -> Vec<(&str, Vec<u8>)> {
         let mut reached = Vec::new();
-        for (origin, name) in self.http1.iter().zip(["bad", "good"]) {
+        for (origin, name) in self.origins.iter().zip(["bad", "good"]) {
             let seen = origin.seen().into_iter().filter(|seen| seen.target == path);
             reached.extend(seen.map(|seen| (name, seen.body)));
-        }
-        for (origin, name) in self.http2.iter().zip(["bad", "good"]) {
-            let seen = origin.bodies().into_iter().filter(|(seen, _)| seen == path);
-            reached.extend(seen.map(|(_, body)| (name, body)));
         }
         let copies = self.shadow.seen().into_iter();
         let copies = copies.filter(|seen| seen.target == path);

@@ -327,11 +327,11 @@ fn falls(first: &str, spare: &str) -> Gateway {
 
 #[test]
 fn another_upstream_that_takes_over_is_judged_as_any() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = Read::read(&mut stream, &mut [0; 4096]);
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
             let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
         }

@@ -116,8 +116,8 @@ fn decisions_about_tries_are_the_same_over_every_transport() {
         Origin::scripted("bad", |_| Answer::silence()),
         StreamOrigin::start("bad", Does::Answers(seconds(60))),
     );
-    let status = "retry = { on_status = [503] }\n";
-    let timeout = "retry = { on_timeout = true }\ntimeout = { read = \"300ms\" }\n";
+    let status = "retry = { on = [\"503\"] }\n";
+    let timeout = "retry = { on = [\"timeout\"] }\ntimeout = { read = \"300ms\" }\n";
     for ((http1, http2), more, end, method, status) in [
         (&resets, "", "reset", "GET", 200),
         (&resets, "", "", "POST", 502),

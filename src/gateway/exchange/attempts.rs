@@ -203,3 +203,91 @@ pub(super) fn hedge_outcome(end: TryEnd) -> HedgeOutcome {
         _ => HedgeOutcome::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Metrics;
+    use crate::primitives::UpstreamName;
+    use crate::primitives::address::Address;
+    use crate::upstream::EndpointFacts;
+
+    fn endpoints() -> [Arc<Endpoint>; 2] {
+        let metrics = Metrics::new("0", "0").expect("metrics");
+        let facts = EndpointFacts::new(Arc::new(metrics));
+        ["127.0.0.1:1", "127.0.0.1:2"].map(|label| {
+            let address = Address::Inet(label.parse().expect("an address"));
+            facts.endpoint(&UpstreamName::new("u"), label, address)
+        })
+    }
+
+    fn ends(attempts: &Attempts, now: Instant) -> Vec<(String, TryEnd, u128)> {
+        let said = attempts.each().map(|attempt| attempt.said(now));
+        said.map(|one| (one.endpoint.to_owned(), one.end, one.took.as_millis()))
+            .collect()
+    }
+
+    #[test]
+    fn a_try_counts_from_when_it_could_be_sent() {
+        let [one, _] = endpoints();
+        let (mut attempts, began) = (Attempts::default(), Instant::now());
+        let later = |millis| began + Duration::from_millis(millis);
+        assert_eq!(
+            (attempts.count(), attempts.sent(), attempts.took()),
+            (0, None, None)
+        );
+        attempts.begin(one, began);
+        assert_eq!((attempts.count(), attempts.sent()), (1, Some(began)));
+        attempts.current_connected(later(5));
+        assert_eq!(attempts.sent(), Some(later(5)));
+        assert_eq!(attempts.head_came(later(12)), Duration::from_millis(7));
+        assert_eq!(attempts.took(), Some(Duration::from_millis(7)));
+        // How long it lasted counts connecting in.
+        let label = "127.0.0.1:1".to_owned();
+        assert_eq!(ends(&attempts, later(20)), [(label, TryEnd::Answered, 20)]);
+    }
+
+    #[test]
+    fn a_try_that_told_nothing_does_not_count_and_is_listed() {
+        let [one, two] = endpoints();
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        attempts.begin(one, now);
+        attempts.forget_current();
+        assert_eq!((attempts.count(), attempts.each().len()), (0, 1));
+        attempts.begin(two, now);
+        // It had ended already: the first word stands.
+        attempts.end(0, TryEnd::Reset);
+        let told: Vec<_> = ends(&attempts, now)
+            .into_iter()
+            .map(|(_, end, _)| end)
+            .collect();
+        assert_eq!(told, [TryEnd::Stale, TryEnd::GivenUp]);
+        assert_eq!(attempts.count(), 1);
+        attempts.count_anew();
+        assert_eq!((attempts.count(), attempts.each().len()), (0, 2));
+    }
+
+    #[test]
+    fn the_winner_of_a_race_is_the_request_s_try() {
+        let [one, two] = endpoints();
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        let later = now + Duration::from_millis(60);
+        attempts.begin(one, now);
+        let index = attempts.begin_beside(two, later);
+        assert_eq!((attempts.sent(), attempts.count()), (Some(now), 2));
+        attempts.take_over(index);
+        assert_eq!(attempts.sent(), Some(later));
+        attempts.head_came(later);
+        let traffic = Traffic {
+            sent: 3,
+            received: 4,
+        };
+        attempts.count_current(traffic);
+        assert_eq!(attempts.traffic(), traffic);
+        let told: Vec<_> = ends(&attempts, later)
+            .into_iter()
+            .map(|(_, end, _)| end)
+            .collect();
+        assert_eq!(told, [TryEnd::Lost, TryEnd::Answered]);
+    }
+}

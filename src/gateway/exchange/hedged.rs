@@ -31,7 +31,7 @@ pub(super) struct HedgedAttempt {
 
 enum Way {
     Opening(Opening),
-    Open(Transport),
+    Open(Box<Transport>),
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Transport, Box<Error>>> + Send>>;
@@ -62,7 +62,7 @@ impl HedgedAttempt {
             }));
             Way::Opening(opening)
         });
-        let way = kept.map(Way::Open).or(opening)?;
+        let way = kept.map(Box::new).map(Way::Open).or(opening)?;
         let mut attempt = Self {
             holding,
             upload,
@@ -106,7 +106,7 @@ impl HedgedAttempt {
             if !transport.reused() {
                 self.holding.connected(ctx);
             }
-            self.way = Way::Open(transport);
+            self.way = Way::Open(Box::new(transport));
             self.send(request, ctx)?;
         }
         let Way::Open(transport) = &mut self.way else {
@@ -152,7 +152,7 @@ impl HedgedAttempt {
     /// What it holds, and what carries it, if that stands.
     pub(super) fn into_parts(self) -> (Holding, Option<(Transport, Upload)>) {
         let carried = match self.way {
-            Way::Open(transport) => Some((transport, self.upload)),
+            Way::Open(transport) => Some((*transport, self.upload)),
             Way::Opening(_) => None,
         };
         (self.holding, carried)

@@ -30,6 +30,10 @@ use crate::primitives::address::Address;
 use crate::upstream::{Endpoint, Pool};
 
 /// What carries one try.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box for each request of HTTP/1.1 would be an allocation more"
+)]
 pub(super) enum Transport {
     /// A connection of HTTP/1.1.
     Http1(Http1),

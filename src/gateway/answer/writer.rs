@@ -133,6 +133,8 @@ impl ResponseWriter {
         };
         self.framing = BodyFraming::of(status, told, self.version, self.head_only);
         self.promised = match size {
+            // What follows is no body.
+            _ if status == 101 => None,
             BodySize::Exactly(length) if self.framing != BodyFraming::Absent => Some(length),
             BodySize::Absent => Some(0),
             _ => None,

@@ -261,6 +261,17 @@ async fn a_body_where_none_belongs_is_dropped() {
 }
 
 #[tokio::test]
+async fn what_follows_an_upgrade_goes_as_it_comes() {
+    for size in [BodySize::Absent, BodySize::UntilClose] {
+        let given = HTTP_11.given().await;
+        let plan = shouted(Shout::default());
+        let read = given.answer((head(101, &[]), size), &["any\n", "bytes"], None, plan);
+        let read = read.await;
+        assert_eq!((read.status, &*read.body), (101, "any\nbytes"), "{size:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_source_is_held_to_the_length_it_said() {
     for asks in ALL {
         let more = asks.given().await;

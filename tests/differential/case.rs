@@ -9,7 +9,7 @@ pub(super) enum Act {
     Says(Vec<u8>),
     /// Reads the body, and gives it back in one piece.
     Echo,
-    /// The same in chunks of so many bytes.
+    /// Reads the body, and gives it back in chunks of so many bytes.
     EchoChunks(usize),
     /// Waits so many milliseconds.
     Pause(u64),
@@ -26,7 +26,7 @@ pub(super) const ALL: usize = usize::MAX;
 /// How a request says where its body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framed {
-    /// It has none.
+    /// There is no body.
     Without,
     Length,
     /// In HTTP/2: without a length.
@@ -68,15 +68,15 @@ pub(super) struct Ask {
 pub(super) enum Asked {
     /// One endpoint, no further try.
     One,
-    /// The same, over a new connection each time: one that was kept and is found closed is replaced without a word.
+    /// One endpoint, over a new connection each time: one that was kept and is found closed is replaced without a word.
     Fresh,
     /// One that waits 400 ms for a piece of an answer.
     Impatient,
     /// Two endpoints, and a further try.
     Two,
-    /// The same, the first of them dead.
+    /// Two endpoints, the first of them dead, and a further try.
     Dead,
-    /// Both are dead; no further try.
+    /// Two dead endpoints, no further try.
     Nobody,
     /// Two endpoints; the second is asked after 60 ms where the way is hedged.
     Soon,

@@ -8,7 +8,7 @@ use super::{Mismatch, Run};
 /// Why a row stands in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It stays, for its reason.
+    /// The difference stays, for its reason.
     Stays,
     /// A matter of moments: it need not show.
     Moments,

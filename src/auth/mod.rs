@@ -26,7 +26,7 @@ pub use ip_rules::IpRules;
 pub use signature::{Claim, NonceOwner};
 
 use crate::config;
-use crate::filter::{Exchange, Refusal, Verdict};
+use crate::filter::{FilterContext, Refusal, RequestView, Verdict};
 pub use crate::primitives::secret::ReadSecret;
 
 /// What an operator should know although nothing is wrong with it.
@@ -49,18 +49,19 @@ pub trait Authenticator: Send + Sync {
     }
 
     /// Whether the request brings credentials of this kind, good or bad.
-    fn presented(&self, exchange: &Exchange<'_>) -> bool;
+    fn presented(&self, request: &RequestView<'_>) -> bool;
 
     /// Decides by the head, or asks for the body. Sets the principal when it continues.
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict;
 
     /// Decides if the request brings credentials of this kind.
-    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
-        self.presented(exchange).then(|| self.check(exchange))
+    fn check_presented(&self, context: &mut FilterContext<'_>) -> Option<Verdict> {
+        self.presented(&context.request)
+            .then(|| self.check(context))
     }
 
     /// Decides once the body is there; only after [`Verdict::NeedBody`].
-    fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict;
+    fn check_body(&self, context: &mut FilterContext<'_>, body: &[u8]) -> Verdict;
 
     /// What a request without credentials is told.
     fn missing(&self) -> Refusal;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::address_lists::AddressLists;
+use super::refusals;
 use super::snapshot::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{FilterContext, RequestFilter, Verdict};
 use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, MaintenanceFilter};
 
@@ -83,14 +84,6 @@ impl Chain {
     }
 }
 
-/// A limit refuses the request: none of those asked before counts it, and what it held is free.
-pub(super) fn give_back(asked: &[Arc<dyn RequestFilter>], exchange: &mut Exchange<'_>) {
-    for filter in asked.iter().rev() {
-        filter.give_back(exchange);
-    }
-    exchange.tickets.clear();
-}
-
 /// Refuses a body that says it is longer than the route takes. Bodies of unknown length are counted on their way.
 struct BodyLimit;
 
@@ -99,20 +92,12 @@ impl RequestFilter for BodyLimit {
         "body_limit"
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        match exchange.body_length {
-            Some(length) if length > exchange.max_body => {
-                Verdict::Refuse(too_large(exchange.max_body))
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        match context.request.body_length {
+            Some(length) if length > context.request.max_body => {
+                Verdict::Refuse(refusals::too_large(context.request.max_body))
             }
             _ => Verdict::Continue,
         }
     }
-}
-
-/// The refusal of a body that is longer than `most`.
-pub(super) fn too_large(most: u64) -> Refusal {
-    Refusal::new(
-        Reason::BodyTooLarge,
-        format!("the body may have {most} bytes"),
-    )
 }

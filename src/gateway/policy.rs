@@ -23,7 +23,7 @@ use super::snapshot::{RouteRuntime, Target};
 use super::state::State;
 use crate::config::{self, Action, Auth, Degrade};
 use crate::degrade::{Keeping, RouteLevel};
-use crate::filter::{Exchange, Reason, Refusal};
+use crate::filter::{FilterContext, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
 use crate::primitives::{AuthName, RouteName, UpstreamName};
@@ -260,7 +260,7 @@ pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
 /// What these policies would do with a request, step by step: the pool it goes to, or `None` when the gateway answers.
 pub(super) fn explain(
     route: &RouteRuntime,
-    exchange: &Exchange<'_>,
+    context: &FilterContext<'_>,
     state: &State,
     answer: &mut Answer,
 ) -> Result<Option<Arc<Pool>>, Refusal> {
@@ -298,9 +298,9 @@ pub(super) fn explain(
     let mut pool = Arc::clone(pool);
     if let Some(sides) = &policy.sides {
         let (index, why) = sides.split.pick(&rollout::Asked {
-            headers: &exchange.head.headers,
-            client_ip: exchange.client_ip,
-            principal: exchange.principal.as_deref(),
+            headers: &context.request.head.headers,
+            client_ip: context.request.client_ip,
+            principal: context.principal.as_deref(),
             random: 0,
         });
         let each = sides.split.sides().iter().enumerate();
@@ -330,7 +330,7 @@ pub(super) fn explain(
     }
     if let Some(mirror) = &policy.mirror {
         let settings = mirror.settings();
-        let copied = settings.methods.contains(&exchange.head.method);
+        let copied = settings.methods.contains(&context.request.head.method);
         let verdict = match (copied, policy.level.now()) {
             (false, _) => "no copy of this method".to_owned(),
             (true, Level::Normal) => {

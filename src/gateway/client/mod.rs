@@ -5,6 +5,7 @@
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
+mod body_hooks;
 mod linger;
 mod pacing;
 mod patience;
@@ -25,6 +26,7 @@ pub(super) use self::linger::Rest;
 pub(super) use self::pacing::Pacing;
 pub(super) use self::waits::Waits;
 
+use self::body_hooks::BodyHooks;
 use super::auth_buffer::{Gathered, Room};
 use super::http1::answer::{AnswerHead, Delimited, Extra};
 use super::http1::body::BodyGuard;
@@ -51,6 +53,8 @@ pub(super) enum Fault {
     Silence,
     /// The body is longer than its route takes.
     TooLarge,
+    /// A filter that sees the body on its way has something against it.
+    Refused,
 }
 
 /// Why a body could not be buffered.
@@ -108,6 +112,8 @@ struct State {
     received: u64,
     /// Most of them that a body may have.
     most: u64,
+    /// Who sees the body on its way.
+    hooks: BodyHooks,
     /// An answer began.
     answered: bool,
     /// The connection may go on after this answer.
@@ -152,6 +158,7 @@ impl ClientIo {
             buffered: None,
             received: 0,
             most: u64::MAX,
+            hooks: BodyHooks::default(),
             answered: false,
             persistent: false,
             complete: false,
@@ -176,6 +183,7 @@ impl ClientIo {
         state.buffered = None;
         state.received = 0;
         state.most = u64::MAX;
+        state.hooks = BodyHooks::default();
         state.answered = false;
         state.persistent = persistent;
         state.complete = false;
@@ -668,6 +676,10 @@ impl State {
         };
         if let Poll::Ready(Ok(Some(piece))) = &read {
             self.received += piece.len() as u64;
+        }
+        if !tunnel && self.received <= self.most && !self.hooks.admit(&read) {
+            self.waits.fault = Some(Fault::Refused);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),

@@ -22,9 +22,9 @@ use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
-use super::auth_buffer;
 use super::ctx::Ctx;
 use super::forward;
+use super::refusals;
 use super::session::read_error;
 use super::snapshot::{RouteRuntime, Target};
 use crate::config::{self, Class};
@@ -406,21 +406,8 @@ pub(super) fn gave_up(ctx: &mut Ctx) {
 
 /// Clients that are all told the same would all come again at the same moment.
 fn refusal(ctx: &Ctx) -> Refusal {
-    let wait = Duration::from_secs(1 + ctx.span % RETRY_AFTER);
-    Refusal::new(
-        Reason::Overloaded,
-        "more is asked for than can be served now",
-    )
-    .retry_after(wait)
+    refusals::overloaded(ctx.span)
 }
-
-/// The refusal of a body for which `server.auth_buffer` has no room.
-pub(super) fn auth_buffer_full(ctx: &Ctx) -> Refusal {
-    refusal(ctx).cause(auth_buffer::FULL)
-}
-
-/// Told to come again after one to so many seconds.
-const RETRY_AFTER: u64 = 3;
 
 /// What a request of this route would meet at the gateway's door now; `None` when nothing is watched.
 pub(super) fn explain(

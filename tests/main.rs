@@ -15,6 +15,7 @@ mod client;
 mod clock;
 mod config;
 mod degrade;
+mod docs;
 mod explain;
 mod harness;
 mod headroom;

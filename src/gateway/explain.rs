@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::explanation::{Answer, Candidate, NearMiss, Question};
 use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
 use super::inbound::{Arrival, ClientView};
@@ -20,59 +20,6 @@ use crate::primitives::clock;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
 
-/// A request to be explained.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Question {
-    /// Method.
-    pub method: String,
-    /// Path with query, or a whole URL.
-    pub url: String,
-    /// Header fields in order.
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-    /// Address of the client; default 127.0.0.1.
-    #[serde(default)]
-    pub ip: Option<IpAddr>,
-    /// Body, for signatures that cover it.
-    #[serde(default)]
-    pub body: Option<String>,
-}
-
-/// What would happen.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Answer {
-    route: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<String>,
-    path: Option<String>,
-    decision: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    captures: Vec<(String, String)>,
-    /// More than the client would learn.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cause: Option<&'static str>,
-    client_ip: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_auth: Option<String>,
-    /// The claim that names the caller in place of `sub`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consumer_claim: Option<&'static str>,
-    steps: Vec<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    candidates: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    nearest: Vec<Value>,
-}
-
 /// Most routes named for a miss.
 const NEAREST: usize = 5;
 
@@ -83,29 +30,6 @@ pub fn explain(question: &Question, snapshot: &Snapshot, state: &State) -> Value
         answer.refuse(&refusal);
     }
     serde_json::to_value(answer).unwrap_or_default()
-}
-
-impl Answer {
-    /// The gateway answers itself.
-    pub(super) fn respond(&mut self, status: u16) {
-        self.decision = "respond".to_owned();
-        self.status = Some(status);
-    }
-
-    fn refuse(&mut self, refusal: &Refusal) {
-        self.decision = refusal.reason.code().to_owned();
-        self.status = Some(refusal.reason.status());
-        self.detail = Some(refusal.detail.to_string());
-        self.cause = refusal.cause;
-    }
-
-    pub(super) fn step(&mut self, name: &str, verdict: &str, rule: Option<&str>) {
-        let mut step = json!({ "step": name, "verdict": verdict });
-        if let Some(rule) = rule {
-            step["rule"] = rule.into();
-        }
-        self.steps.push(step);
-    }
 }
 
 fn walk(
@@ -275,7 +199,7 @@ fn taken_by(
     let location = config.location.to_string();
     answer.route = Some(route.name.to_string());
     answer.location = Some(location.clone());
-    let names = config.path.captures().map(str::to_owned);
+    let names = config.matching.path.captures().map(str::to_owned);
     answer.captures = names.zip(found.captures(path).map(str::to_owned)).collect();
     let verdict = format!("{} takes it", route.name);
     answer.step("route", &verdict, Some(&location));
@@ -345,6 +269,13 @@ fn ask(
             }
         }
     }
+    let body = question.body.as_deref().unwrap_or_default();
+    for hook in &mut context.body_hooks {
+        if let Err(refusal) = hook.on_body(body.as_bytes(), true) {
+            answer.step("body", refusal.reason.code(), Some(location));
+            return Err(refusal);
+        }
+    }
     Ok(false)
 }
 
@@ -367,16 +298,21 @@ fn lead(
     let known = pool.endpoints();
     answer.candidates = known
         .iter()
-        .map(|(endpoint, weight, backup)| {
-            json!({ "endpoint": &*endpoint.label, "weight": weight, "backup": backup, "state": endpoint.state(now) })
+        .map(|(endpoint, weight, backup)| Candidate {
+            endpoint: endpoint.label.to_string(),
+            weight: *weight,
+            backup: *backup,
+            state: endpoint.state(now),
         })
         .collect();
     if known.is_empty() {
         let named = pool.settings().endpoints.iter();
         answer.candidates = named
-            .map(|endpoint| {
-                let (address, weight) = (endpoint.address.to_string(), endpoint.weight.get());
-                json!({ "endpoint": address, "weight": weight, "backup": endpoint.backup, "state": "unresolved" })
+            .map(|endpoint| Candidate {
+                endpoint: endpoint.address.to_string(),
+                weight: endpoint.weight.get(),
+                backup: endpoint.backup,
+                state: "unresolved",
             })
             .collect();
     } else if !known.iter().any(|(endpoint, ..)| endpoint.usable(now)) {
@@ -444,12 +380,16 @@ fn breakers(
     Ok(())
 }
 
-fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<Value> {
+fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<NearMiss> {
     let losses = snapshot.table.nearest(asked, NEAREST).into_iter();
     let describe = |loss: crate::route::Loss| {
         let route = &snapshot.table.routes()[loss.index];
-        let location = route.location.to_string();
-        json!({ "route": route.name.as_str(), "path": route.path.to_string(), "location": location, "why": loss.why })
+        NearMiss {
+            route: route.name.to_string(),
+            path: route.matching.path.to_string(),
+            location: route.location.to_string(),
+            why: loss.why,
+        }
     };
     losses.map(describe).collect()
 }

@@ -148,7 +148,7 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         return false;
     };
     let route = &before.routes[arrival.found.index];
-    let limits = &before.config.routes[arrival.found.index].limits;
+    let limits = &before.config.routes[arrival.found.index].limits.names;
     let now = &start.snapshot.config.limits;
     let unchanged = || {
         limits

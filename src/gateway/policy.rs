@@ -14,7 +14,7 @@ use pingora::http::RequestHeader;
 use super::affinity::Elsewhere;
 use super::auth_buffer;
 use super::ctx::Ctx;
-use super::explain::Answer;
+use super::explanation::Answer;
 use super::fallback::{Fallback, Fell};
 use super::inbound::Decision;
 use super::judged::Tells;
@@ -105,13 +105,13 @@ impl Policy {
                     .collect(),
             })
         });
-        let fallback = route.fallback.as_ref();
-        let mirror = route.mirror.as_ref();
+        let fallback = route.policies.fallback.as_ref();
+        let mirror = route.policies.mirror.as_ref();
         Self {
             plain: sides.is_none() && fallback.is_none() && mirror.is_none(),
             level,
             told: AtomicBool::new(false),
-            degrade: route.degrade,
+            degrade: route.policies.degrade,
             sides,
             fallback: fallback.map(|settings| {
                 let settings = (&**settings, fallback_headers);

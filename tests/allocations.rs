@@ -11,7 +11,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use pingora::http::RequestHeader;
 use tollgate::auth::{self, AuthFacts, Authenticator};
 use tollgate::config::{self, Config, Scheme, Source};
-use tollgate::filter::{Exchange, RequestFilter, Verdict};
+use tollgate::filter::{FilterContext, Moment, RequestFilter, RequestView, Verdict};
 use tollgate::limit::{self, LimitFacts};
 use tollgate::observe::stats::{
     EndpointStats, LimitStats, RetryCause, RouteStats, StatusCounts, UpstreamStats,
@@ -49,31 +49,15 @@ fn head(fields: &[(&'static str, &str)]) -> RequestHeader {
     head
 }
 
-fn exchange<'e>(head: &'e RequestHeader, route: &'e RouteName, now: u64) -> Exchange<'e> {
-    Exchange {
-        head,
-        raw_target: "/",
-        path: "/",
-        query: None,
+fn context<'e>(head: &'e RequestHeader, route: &'e RouteName, now: u64) -> FilterContext<'e> {
+    let request = RequestView {
         host: "api.example.com",
         authority: "api.example.com",
-        scheme: Scheme::Http,
         client_ip: [192, 0, 2, 1].into(),
-        certificate: None,
-        route,
-        max_body: 0,
-        body_length: None,
-        address_number: None,
-        now,
-        unix_time: NOW,
-        principal: None,
-        quota: None,
-        tickets: Default::default(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: false,
-    }
+        ..RequestView::bare(head, "/", route)
+    };
+    let unix_time = NOW;
+    FilterContext::new(request, Moment { now, unix_time })
 }
 
 /// Routes as gateways have them: below one prefix, told apart by the second segment.
@@ -175,7 +159,7 @@ fn deciding_a_limit_allocates_nothing() {
         let mut passed = false;
         let count = allocations(|| {
             now += 10_000;
-            let verdict = filter.check(&mut exchange(&head, &route, now));
+            let verdict = filter.check(&mut context(&head, &route, now));
             passed = matches!(verdict, Verdict::Continue);
         });
         assert_eq!(passed, !name.ends_with("refusing"), "{name}");
@@ -243,9 +227,9 @@ fn knowing_a_token_again_allocates_nothing() {
     let filter = auth::AuthFilter::new(vec![authenticator]);
     let mut known = false;
     let ask = || {
-        let mut exchange = exchange(&head, &route, 1);
-        let verdict = filter.check(&mut exchange);
-        let consumer = exchange.principal.as_ref().map(|p| &*p.consumer);
+        let mut context = context(&head, &route, 1);
+        let verdict = filter.check(&mut context);
+        let consumer = context.principal.as_ref().map(|p| &*p.consumer);
         known = matches!(verdict, Verdict::Continue) && consumer == Some("u1");
     };
     assert_eq!(allocations(ask), 0);

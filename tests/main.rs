@@ -16,6 +16,7 @@ mod clock;
 mod config;
 mod degrade;
 mod differential;
+mod docs;
 mod explain;
 mod harness;
 mod headroom;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use allocation_counter::{AllocationInfo, measure};
 use pingora::http::RequestHeader;
 use tollgate::config::{self, Config, Source};
-use tollgate::filter::{Exchange, RequestFilter, Scheme};
+use tollgate::filter::{FilterContext, Moment, RequestFilter, RequestView};
 use tollgate::gateway::{Material, Snapshot, State};
 use tollgate::limit::{self, LimitFacts};
 use tollgate::observe::Metrics;
@@ -58,32 +58,20 @@ impl Limited {
 
     /// What is left for this client once it has asked.
     fn ask(&self, client: u32, dry_run: bool) -> Option<u64> {
-        let mut exchange = Exchange {
-            head: &self.head,
-            raw_target: "/",
-            path: "/",
-            query: None,
-            host: "api.example.com",
-            authority: "api.example.com",
-            scheme: Scheme::Http,
+        let request = RequestView {
             client_ip: IpAddr::V4(Ipv4Addr::from(client)),
-            certificate: None,
-            route: &self.route,
-            max_body: 0,
-            body_length: None,
-            address_number: None,
+            ..RequestView::bare(&self.head, "/", &self.route)
+        };
+        let moment = Moment {
             now: START,
             unix_time: 1_800_000_000,
-            principal: None,
-            quota: None,
-            tickets: Default::default(),
-            held: Default::default(),
-            paces: Vec::new(),
-            turn: None,
-            dry_run,
         };
-        self.filter.check(&mut exchange);
-        exchange.quota.map(|quota| quota.remaining)
+        let mut context = FilterContext {
+            dry_run,
+            ..FilterContext::new(request, moment)
+        };
+        self.filter.check(&mut context);
+        context.quota.map(|quota| quota.remaining)
     }
 }
 

@@ -13,7 +13,7 @@ use tollgate::filter::{RequestFilter, Verdict};
 use tollgate::limit::{self, LimitFacts};
 use tollgate::primitives::RouteName;
 
-use super::request::{MILLION, configuration, exchange, far_apart, head};
+use super::request::{MILLION, configuration, context, far_apart, head};
 use super::together::together;
 
 type Group<'g> = criterion::BenchmarkGroup<'g, WallTime>;
@@ -58,8 +58,8 @@ pub(crate) fn filter(algorithm: &str, rule: &str) -> Arc<dyn RequestFilter> {
 
 /// One request of `client`: whether it passes.
 fn ask(filter: &dyn RequestFilter, asking: &Asking, client: u32, now: u64) -> bool {
-    let mut exchange = exchange(&asking.head, "/", &asking.route, client, now);
-    matches!(filter.check(black_box(&mut exchange)), Verdict::Continue)
+    let mut context = context(&asking.head, "/", &asking.route, client, now);
+    matches!(filter.check(black_box(&mut context)), Verdict::Continue)
 }
 
 /// What all requests share.

@@ -19,7 +19,7 @@ use tollgate::observe::Metrics;
 use tollgate::primitives::secret::{Secret, SecretSource};
 use tollgate::primitives::{AuthName, RouteName};
 
-use super::request::{MILLION, exchange, head};
+use super::request::{MILLION, context, head};
 use super::{balancer, limits, tokens};
 
 const START: u64 = 1_000_000_000;
@@ -145,7 +145,7 @@ fn remembered_tokens(count: u32) -> Box<dyn std::any::Any> {
     let route = RouteName::new("r");
     for number in 0..count {
         let head = tokens::request(number);
-        filter.check(&mut exchange(&head, "/", &route, 1, 1));
+        filter.check(&mut context(&head, "/", &route, 1, 1));
     }
     Box::new(filter)
 }
@@ -156,9 +156,9 @@ fn limit_keys(algorithm: &str, rule: &str, count: u32) -> Box<dyn std::any::Any>
     let (head, route): (RequestHeader, _) = (head("/", &[]), RouteName::new("r"));
     let mut tickets: Vec<Ticket> = Vec::with_capacity(count as usize);
     for client in 0..count {
-        let mut exchange = exchange(&head, "/", &route, client, START);
-        filter.check(&mut exchange);
-        tickets.extend(exchange.tickets.drain(..));
+        let mut context = context(&head, "/", &route, client, START);
+        filter.check(&mut context);
+        tickets.extend(context.tickets.drain(..));
     }
     Box::new((filter, tickets))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pingora::http::RequestHeader;
 use tollgate::config::{self, Config, Source};
-use tollgate::filter::Exchange;
+use tollgate::filter::{FilterContext, Moment, RequestView};
 use tollgate::primitives::RouteName;
 
 /// Seconds since 1970 at which every request here arrives.
@@ -33,21 +33,21 @@ pub(crate) fn head(target: &str, fields: &[(&'static str, &str)]) -> RequestHead
 }
 
 /// The request of client number `client` at `now`, nanoseconds of the monotonic clock.
-pub(crate) fn exchange<'e>(
+pub(crate) fn context<'e>(
     head: &'e RequestHeader,
     target: &'e str,
     route: &'e RouteName,
     client: u32,
     now: u64,
-) -> Exchange<'e> {
-    Exchange {
+) -> FilterContext<'e> {
+    let request = RequestView {
         host: "api.example.com",
         authority: "api.example.com",
         client_ip: IpAddr::V4(Ipv4Addr::from(client)),
-        now,
-        unix_time: NOW,
-        ..Exchange::bare(head, target, route)
-    }
+        ..RequestView::bare(head, target, route)
+    };
+    let unix_time = NOW;
+    FilterContext::new(request, Moment { now, unix_time })
 }
 
 /// Number `i` of a walk over `count` things that meets each once, far from the one before: no prefetcher guesses it.

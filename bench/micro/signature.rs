@@ -13,7 +13,7 @@ use tollgate::filter::{Scheme, Verdict};
 use tollgate::primitives::RouteName;
 use tollgate::primitives::secret::Secret;
 
-use super::request::{NOW, configuration, exchange, head};
+use super::request::{NOW, configuration, context, head};
 
 const TARGET: &str = "/v1/orders?status=open&page=2&size=50&sort=-created&customer=c%2042";
 const SECRET: &[u8] = b"a secret that is long enough for both";
@@ -43,9 +43,9 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         let authenticator = authenticator(name);
         group.bench_function(format!("{name}, verify"), |bencher| {
             bencher.iter(|| {
-                let mut exchange = exchange(head, TARGET, &route, 1, 1_000_000_000);
-                exchange.dry_run = true;
-                let verdict = authenticator.check(black_box(&mut exchange));
+                let mut context = context(head, TARGET, &route, 1, 1_000_000_000);
+                context.dry_run = true;
+                let verdict = authenticator.check(black_box(&mut context));
                 assert!(matches!(verdict, Verdict::Continue));
             });
         });

@@ -14,7 +14,7 @@ use tollgate::filter::{RequestFilter, Verdict};
 use tollgate::primitives::RouteName;
 use tollgate::primitives::secret::Secret;
 
-use super::request::{MILLION, NOW, configuration, exchange, far_apart, head};
+use super::request::{MILLION, NOW, configuration, context, far_apart, head};
 use super::together::together;
 
 const SECRET: &[u8] = b"a secret that is long enough for HS256";
@@ -26,8 +26,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tokens");
     let route = RouteName::new("r");
     let ask = |filter: &AuthFilter, head: &RequestHeader| {
-        let mut exchange = exchange(head, "/", &route, 1, 1);
-        let verdict = filter.check(black_box(&mut exchange));
+        let mut context = context(head, "/", &route, 1, 1);
+        let verdict = filter.check(black_box(&mut context));
         assert!(matches!(verdict, Verdict::Continue));
     };
     let (one, filter) = (request(0), remembering(1000));

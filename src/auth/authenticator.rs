@@ -1,6 +1,6 @@
 //! One way to find out who is calling, as the filter sees it.
 
-use crate::filter::{Exchange, Refusal, Verdict};
+use crate::filter::{FilterContext, Refusal, RequestView, Verdict};
 
 /// What an operator should know although nothing is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,18 +22,19 @@ pub trait Authenticator: Send + Sync {
     }
 
     /// Whether the request brings credentials of this kind, good or bad.
-    fn presented(&self, exchange: &Exchange<'_>) -> bool;
+    fn presented(&self, request: &RequestView<'_>) -> bool;
 
     /// Decides by the head, or asks for the body. Sets the principal when it continues.
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict;
 
     /// Decides if the request brings credentials of this kind.
-    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
-        self.presented(exchange).then(|| self.check(exchange))
+    fn check_presented(&self, context: &mut FilterContext<'_>) -> Option<Verdict> {
+        self.presented(&context.request)
+            .then(|| self.check(context))
     }
 
     /// Decides once the body is there; only after [`Verdict::NeedBody`].
-    fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict;
+    fn check_body(&self, context: &mut FilterContext<'_>, body: &[u8]) -> Verdict;
 
     /// What a request without credentials is told.
     fn missing(&self) -> Refusal;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::config::CertificatePart;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Reason, Refusal, RequestFilter, Verdict};
 
 /// Requires claims. Every one named must have one of its values; an array has a value when one of its elements does.
 pub struct ClaimsFilter {
@@ -36,13 +36,14 @@ impl RequestFilter for ClaimsFilter {
         "claims"
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let principal = exchange.principal.as_deref();
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        let principal = context.principal.as_deref();
         let met = self.require.iter().all(|(source, allowed)| match source {
             Source::Claim(path) => principal
                 .and_then(|principal| principal.claim(path))
                 .is_some_and(|claim| has_one(claim, allowed)),
-            Source::Certificate(part) => exchange
+            Source::Certificate(part) => context
+                .request
                 .certificate
                 .and_then(|certificate| certificate.part(*part))
                 .is_some_and(|value| allowed.iter().any(|allowed| value == allowed.as_str())),
@@ -93,12 +94,12 @@ mod tests {
         let allowed = allowed.iter().map(|v| (*v).to_owned()).collect();
         let filter = ClaimsFilter::new(vec![(path.to_owned(), allowed)]).unwrap();
         let call = Call::get("/");
-        let mut exchange = call.exchange();
-        exchange.principal = Some(Arc::new(Principal {
+        let mut context = call.context();
+        context.principal = Some(Arc::new(Principal {
             claims,
             ..Principal::named(&AuthName::new("app"), NamedBy::Subject, "someone")
         }));
-        reason(&filter.check(&mut exchange))
+        reason(&filter.check(&mut context))
     }
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
     #[test]
     fn nobody_is_denied_and_the_answer_names_nothing() {
         let filter = ClaimsFilter::new(vec![("role".into(), vec!["admin".into()])]).unwrap();
-        let Verdict::Refuse(refusal) = filter.check(&mut Call::get("/").exchange()) else {
+        let Verdict::Refuse(refusal) = filter.check(&mut Call::get("/").context()) else {
             panic!("let nobody in");
         };
         assert_eq!(refusal.reason, Reason::ClaimsDenied);

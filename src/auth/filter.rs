@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Authenticator;
 use super::signature;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Note, Reason, Refusal, RequestFilter, RequestView, Verdict};
 
 /// Asks the first authenticator whose credentials the request brings. Its answer is final: a bad token is not helped by
 /// a good signature beside it, since falling through would let an attacker choose the weaker check.
@@ -25,16 +25,24 @@ impl AuthFilter {
         }
     }
 
-    fn presented(&self, exchange: &Exchange<'_>) -> Option<&Arc<dyn Authenticator>> {
-        self.authenticators
-            .iter()
-            .find(|auth| auth.presented(exchange))
+    /// Two signature schemes at once would leave open which parts of the request are covered.
+    fn contradicts(&self, request: &RequestView<'_>) -> bool {
+        let has = |name: &str| request.head.headers.contains_key(name);
+        self.signs && has(signature::CA_HEADER) && has(signature::RFC9421_HEADER)
+    }
+}
+
+/// Which authenticator asked for the body.
+#[derive(Clone, Copy)]
+struct Asked(usize);
+
+impl Note for Asked {
+    fn to_numbers(self) -> [u64; 2] {
+        [self.0 as u64, 0]
     }
 
-    /// Two signature schemes at once would leave open which parts of the request are covered.
-    fn contradicts(&self, exchange: &Exchange<'_>) -> bool {
-        let has = |name: &str| exchange.head.headers.contains_key(name);
-        self.signs && has(signature::CA_HEADER) && has(signature::RFC9421_HEADER)
+    fn of_numbers([index, _]: [u64; 2]) -> Self {
+        Self(usize::try_from(index).unwrap_or(usize::MAX))
     }
 }
 
@@ -43,16 +51,25 @@ impl RequestFilter for AuthFilter {
         &self.name
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        if self.contradicts(exchange) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        if self.contradicts(&context.request) {
             return Verdict::Refuse(Refusal::new(
                 Reason::SigConflict,
                 "The request carries two kinds of signature; send one.",
             ));
         }
-        let mut authenticators = self.authenticators.iter();
-        match authenticators.find_map(|auth| auth.check_presented(exchange)) {
-            Some(verdict) => verdict,
+        let mut authenticators = self.authenticators.iter().enumerate();
+        let decided = authenticators.find_map(|(index, auth)| {
+            auth.check_presented(context)
+                .map(|verdict| (index, verdict))
+        });
+        match decided {
+            Some((index, verdict)) => {
+                if matches!(verdict, Verdict::NeedBody) {
+                    context.memory.note(self, Asked(index));
+                }
+                verdict
+            }
             None => match self.authenticators.first() {
                 Some(first) => Verdict::Refuse(first.missing()),
                 None => Verdict::Continue,
@@ -60,10 +77,12 @@ impl RequestFilter for AuthFilter {
         }
     }
 
-    fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict {
-        match self.presented(exchange) {
-            Some(auth) => auth.check_body(exchange, body),
-            None => Verdict::Continue,
+    fn check_body(&self, context: &mut FilterContext<'_>, body: &[u8]) -> Verdict {
+        let asked = context.memory.take_note(self);
+        match asked.and_then(|Asked(index)| self.authenticators.get(index)) {
+            Some(auth) => auth.check_body(context, body),
+            // Nobody asked for it.
+            None => Verdict::Refuse(Refusal::new(Reason::Internal, "something is wrong with us")),
         }
     }
 }
@@ -80,19 +99,19 @@ mod tests {
         fn name(&self) -> &str {
             self.0
         }
-        fn presented(&self, exchange: &Exchange<'_>) -> bool {
-            exchange.header(self.0).is_some()
+        fn presented(&self, request: &RequestView<'_>) -> bool {
+            request.header(self.0).is_some()
         }
-        fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-            if exchange.header(self.0) == Some("body") {
+        fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+            if context.request.header(self.0) == Some("body") {
                 return Verdict::NeedBody;
             }
-            if exchange.header(self.0) == Some("good") {
+            if context.request.header(self.0) == Some("good") {
                 return Verdict::Continue;
             }
             Verdict::Refuse(Refusal::new(Reason::TokenInvalid, "no"))
         }
-        fn check_body(&self, _: &mut Exchange<'_>, body: &[u8]) -> Verdict {
+        fn check_body(&self, _: &mut FilterContext<'_>, body: &[u8]) -> Verdict {
             if body == self.0.as_bytes() {
                 return Verdict::Continue;
             }
@@ -117,7 +136,7 @@ mod tests {
     fn the_first_presented_decides_alone() {
         let filter = filter(false);
         assert_eq!(filter.name(), "auth.x-a|x-b");
-        let asked = |call: Call| filter.check(&mut call.exchange());
+        let asked = |call: Call| filter.check(&mut call.context());
         assert_eq!(
             reason(&asked(Call::get("/").header("x-b", "good"))),
             "continue"
@@ -131,18 +150,11 @@ mod tests {
     fn the_body_goes_to_the_one_that_decided() {
         let filter = filter(false);
         let call = Call::get("/").header("x-b", "body");
-        assert!(matches!(
-            filter.check(&mut call.exchange()),
-            Verdict::NeedBody
-        ));
-        assert_eq!(
-            reason(&filter.check_body(&mut call.exchange(), b"x-b")),
-            "continue"
-        );
-        assert_eq!(
-            reason(&filter.check_body(&mut call.exchange(), b"x-a")),
-            "body_digest"
-        );
+        for (body, expected) in [(b"x-b", "continue"), (b"x-a", "body_digest")] {
+            let mut context = call.context();
+            assert!(matches!(filter.check(&mut context), Verdict::NeedBody));
+            assert_eq!(reason(&filter.check_body(&mut context, body)), expected);
+        }
     }
 
     #[test]
@@ -152,11 +164,11 @@ mod tests {
             .header("x-ca-signature", "s")
             .header("signature-input", "s");
         assert_eq!(
-            reason(&filter(true).check(&mut call.exchange())),
+            reason(&filter(true).check(&mut call.context())),
             "sig_conflict"
         );
         assert_eq!(
-            reason(&filter(false).check(&mut call.exchange())),
+            reason(&filter(false).check(&mut call.context())),
             "continue"
         );
     }

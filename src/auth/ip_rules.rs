@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Reason, Refusal, RequestFilter, Verdict};
 use crate::primitives::ranges::AddressRanges;
 
 /// Looks at the client's address. The deny list comes first: an address in both lists stays out.
@@ -38,8 +38,8 @@ impl RequestFilter for IpRules {
         "ip"
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        if self.admits(exchange.client_ip) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        if self.admits(context.request.client_ip) {
             Verdict::Continue
         } else {
             Verdict::Refuse(Self::refusal())
@@ -76,7 +76,7 @@ mod tests {
         ] {
             let call = Call::get("/").ip(address);
             assert_eq!(
-                reason(&rules.check(&mut call.exchange())),
+                reason(&rules.check(&mut call.context())),
                 expected,
                 "{address}"
             );
@@ -87,7 +87,7 @@ mod tests {
     fn an_empty_allow_list_allows_nobody_and_no_rules_are_no_filter() {
         let rules = IpRules::new(Some(ranges(&[])), ranges(&[])).unwrap();
         assert_eq!(
-            reason(&rules.check(&mut Call::get("/").exchange())),
+            reason(&rules.check(&mut Call::get("/").context())),
             "ip_denied"
         );
         assert!(IpRules::new(None, ranges(&[])).is_none());

@@ -29,7 +29,6 @@ pub use signature::{Claim, NonceOwner};
 
 use crate::config;
 pub use crate::primitives::secret::ReadSecret;
-
 /// Makes an authenticator ready: reads its keys, attaches the stores that `facts` keeps for it.
 pub fn build(
     auth: &config::Auth,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use crate::filter::{Exchange, Scheme, Verdict};
+use crate::filter::{FilterContext, Moment, RequestView, Scheme, Verdict};
 use crate::primitives::RouteName;
 
 /// The wall clock of most tests, seconds.
@@ -93,16 +93,21 @@ impl Call {
         &self.head
     }
 
-    pub(super) fn exchange(&self) -> Exchange<'_> {
-        Exchange {
+    pub(super) fn context(&self) -> FilterContext<'_> {
+        let request = RequestView {
             host: &self.authority,
             authority: &self.authority,
             scheme: self.scheme,
             client_ip: self.ip,
+            ..RequestView::bare(&self.head, &self.target, &self.route)
+        };
+        let moment = Moment {
             now: self.now,
             unix_time: self.unix_time,
+        };
+        FilterContext {
             dry_run: self.dry_run,
-            ..Exchange::bare(&self.head, &self.target, &self.route)
+            ..FilterContext::new(request, moment)
         }
     }
 }
@@ -115,5 +120,6 @@ pub(super) fn reason(verdict: &Verdict) -> &'static str {
         Verdict::Refuse(refusal) => refusal.reason.code(),
         Verdict::Answer(_) => "answer",
         Verdict::Wait(_) => "wait",
+        Verdict::Later(_) => "later",
     }
 }

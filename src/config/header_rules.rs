@@ -115,14 +115,7 @@ const FRAMING: [&str; 7] = [
 ];
 
 /// Reads the rules of one direction.
-pub(super) fn rules(
-    raw: Option<&RawHeaderRules>,
-    at: &At<'_>,
-    scope: &mut Scope<'_>,
-) -> HeaderRules {
-    let Some(raw) = raw else {
-        return HeaderRules::default();
-    };
+pub(super) fn rules(raw: &RawHeaderRules, at: &At<'_>, scope: &mut Scope<'_>) -> HeaderRules {
     let set = distinct_fields(&raw.set, &at.key("set"), scope);
     let add = fields(&raw.add, &at.key("add"), scope);
     let list = at.key("remove");

@@ -49,8 +49,8 @@ pub use maintenance::Maintenance;
 pub use overload::{Class, Overload};
 pub use respond::{RedirectTemplate, Respond};
 pub use route::{
-    Action, Degrade, Fallback, FallbackCause, FallbackOn, HostPattern, LastGood, Mirror, Route,
-    Scheme, Side, Split, SplitKey,
+    Access, Action, Degrade, Fallback, FallbackCause, FallbackOn, HostPattern, LastGood, Matching,
+    Mirror, Policies, Route, RouteLimits, Scheme, Side, Split, SplitKey, Transform,
 };
 pub use schema::{json_schema, keys};
 pub use server::{ClientLimits, ErrorFormat, Server};
@@ -66,7 +66,7 @@ use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
 use document::{At, Document, Wound};
 use file::RawFile;
-use route::Known;
+use route::{GroupAt, Known};
 use scope::Scope;
 
 /// The whole configuration, validated.
@@ -381,7 +381,7 @@ impl Config {
         let uses = self
             .routes
             .iter()
-            .flat_map(|route| route.limit_uses.values());
+            .flat_map(|route| route.limits.uses.values());
         let own = uses.filter_map(|used| used.own.as_deref());
         self.limits.values().chain(own)
     }
@@ -389,7 +389,7 @@ impl Config {
     /// What limits learn from the routes that ask them.
     fn settle_limits(&mut self, routes: &mut [Route]) {
         for route in routes {
-            for (name, used) in &mut route.limit_uses {
+            for (name, used) in &mut route.limits.uses {
                 match (&mut used.own, self.limits.get_mut(name)) {
                     (Some(own), _) => {
                         own.route = Some(route.name.clone());
@@ -583,10 +583,16 @@ fn routes(
         .iter()
         .flat_map(|(_, raw)| raw.limit.iter().map(|(name, limit)| (name.as_str(), limit)))
         .collect();
-    let groups: HashMap<&str, &file::RawGroup> = files
-        .iter()
-        .flat_map(|(_, raw)| raw.group.iter().map(|(name, group)| (name.as_str(), group)))
-        .collect();
+    let groups = files.iter().flat_map(|(document, raw)| {
+        let named = move |(name, raw)| GroupAt {
+            name,
+            raw,
+            document,
+        };
+        let groups = raw.group.iter();
+        groups.map(move |(name, raw)| (name.as_str(), named((name.as_str(), raw))))
+    });
+    let groups: HashMap<&str, GroupAt<'_>> = groups.collect();
     let defined = |pick: fn(&RawFile) -> Vec<&str>| {
         files
             .iter()

@@ -17,6 +17,14 @@ pub(super) struct Scope<'s> {
 }
 
 impl Scope<'_> {
+    /// The same list of problems for another file.
+    pub(super) fn of<'o>(&'o mut self, document: &'o Document<'o>) -> Scope<'o> {
+        Scope {
+            document,
+            problems: self.problems,
+        }
+    }
+
     /// Records a problem and goes on.
     pub(super) fn problem(&mut self, at: &At<'_>, message: impl Into<String>) {
         self.problems

@@ -1,18 +1,28 @@
-//! What every filter shares: the exchange it sees, the verdict it gives, the reasons it may refuse for.
+//! What every filter shares: the request it sees, the verdict it gives, the reasons it may refuse for.
 //!
-//! A filter is a plain function of an [`Exchange`]. It never touches a socket and never waits: what needs time is
-//! returned as [`Verdict::Wait`] or [`Verdict::NeedBody`] and the gateway does the waiting. That keeps the path free of
-//! boxed futures, and lets `explain` ask the very code that serves, with [`Exchange::dry_run`] set.
+//! A filter is a plain function of a [`FilterContext`]. It never touches a socket and never waits: what needs time is
+//! returned as [`Verdict::Wait`], [`Verdict::NeedBody`] or [`Verdict::Later`], and the gateway does the waiting. That keeps
+//! the path of nearly all requests free of boxed futures, and lets `explain` ask the very code that serves, with
+//! [`FilterContext::dry_run`] set. What is to be seen of a body without waiting for it goes through a [`RequestBodyHook`].
 
-mod exchange;
+mod body;
+mod context;
+mod memory;
+mod principal;
 mod refusal;
+mod request;
 
 pub use crate::config::Scheme;
-pub use exchange::{
-    Caller, ClientCertificate, Exchange, Held, Holdings, NamedBy, Pace, Policy, Principal, Quota,
-    Ticket, Tickets, is_distinct,
-};
+pub use body::RequestBodyHook;
+pub use context::{FilterContext, Moment, Pace, Policy, Quota, Ticket, Tickets};
+pub use memory::{Memory, Note};
+pub use principal::{Caller, NamedBy, Principal, is_distinct};
 pub use refusal::{Reason, Refusal};
+pub use request::{ClientCertificate, RequestView};
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use http::header::LOCATION;
@@ -23,8 +33,10 @@ use std::time::Duration;
 
 use crate::config::RedirectTemplate;
 
+/// A verdict that takes time: what a filter has to ask of others before it can say anything.
+pub type PendingVerdict = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
 /// A filter's answer.
-#[derive(Debug)]
 pub enum Verdict {
     /// Nothing against it.
     Continue,
@@ -36,6 +48,22 @@ pub enum Verdict {
     Wait(Duration),
     /// The verdict depends on the whole body: the gateway buffers it and calls [`RequestFilter::check_body`].
     NeedBody,
+    /// Not yet. The gateway awaits it, for as long as the request has time and its client is there; dropping it ends what
+    /// it began. With [`FilterContext::dry_run`] it is not awaited, so it must begin nothing before it is polled.
+    Later(PendingVerdict),
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Continue => f.write_str("Continue"),
+            Self::Refuse(refusal) => f.debug_tuple("Refuse").field(refusal).finish(),
+            Self::Answer(reply) => f.debug_tuple("Answer").field(reply).finish(),
+            Self::Wait(wait) => f.debug_tuple("Wait").field(wait).finish(),
+            Self::NeedBody => f.write_str("NeedBody"),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
 }
 
 /// An answer made by the gateway itself.
@@ -70,15 +98,15 @@ pub trait RequestFilter: Send + Sync {
     /// What stands in `explain` and in logs, as `limit.per_ip`.
     fn name(&self) -> &str;
 
-    /// Decides. With `exchange.dry_run` nothing may be taken, remembered or counted.
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;
+    /// Decides. With [`FilterContext::dry_run`] nothing may be taken, remembered or counted.
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict;
 
     /// Takes back what [`RequestFilter::check`] took for the request: another limit refuses it. Filters are told in the
     /// reverse of the order in which they were asked.
-    fn give_back(&self, _exchange: &mut Exchange<'_>) {}
+    fn give_back(&self, _context: &mut FilterContext<'_>) {}
 
     /// Decides again once the body is there; called only after [`Verdict::NeedBody`].
-    fn check_body(&self, _exchange: &mut Exchange<'_>, _body: &[u8]) -> Verdict {
+    fn check_body(&self, _context: &mut FilterContext<'_>, _body: &[u8]) -> Verdict {
         Verdict::Continue
     }
 }

@@ -44,8 +44,8 @@ impl<'m> AddressLists<'m> {
             self.rules(listener.allow_ips.as_ref(), &listener.deny_ips);
         }
         for route in config.routes.iter() {
-            self.rules(route.allow_ips.as_ref(), &route.deny_ips);
-            if let Some(maintenance) = &route.maintenance {
+            self.rules(route.access.allow_ips.as_ref(), &route.access.deny_ips);
+            if let Some(maintenance) = &route.policies.maintenance {
                 self.ranges(&maintenance.allow_ips);
             }
         }

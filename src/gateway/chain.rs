@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::address_lists::AddressLists;
 use super::parts::Parts;
+use super::refusals;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{FilterContext, RequestFilter, Verdict};
 use crate::primitives::level::Level;
-use crate::transform::{CorsFilter, MaintenanceFilter};
+use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter};
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
@@ -22,17 +23,17 @@ impl Chain {
     pub(super) fn of(route: &Route, parts: &Parts<'_>, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.
-        if let Some(rules) = lists.rules(route.allow_ips.as_ref(), &route.deny_ips) {
+        if let Some(rules) = lists.rules(route.access.allow_ips.as_ref(), &route.access.deny_ips) {
             filters.push(Arc::new(rules));
         }
         // Browsers ask before they send credentials, so a preflight cannot be authenticated.
-        if let Some(cors) = &route.cors {
+        if let Some(cors) = &route.transform.cors {
             filters.push(Arc::new(CorsFilter::new(cors)));
         }
         // Where the route is off this is all: who is told to come again has spent neither a nonce nor a quota.
         let at_the_door = filters.len();
         // After CORS, so that a browser may read why; before everything that a closed route need not do.
-        if let Some(settings) = &route.maintenance {
+        if let Some(settings) = &route.policies.maintenance {
             let allow = lists.ranges(&settings.allow_ips);
             filters.push(Arc::new(MaintenanceFilter::new(settings, allow)));
         }
@@ -40,6 +41,7 @@ impl Chain {
         filters.extend(parts.limits.of(route, false));
         // Who you are comes before what you may do.
         let authenticators = route
+            .access
             .auth
             .iter()
             .filter_map(|name| parts.authenticators.get(name).cloned());
@@ -47,13 +49,16 @@ impl Chain {
         if !authenticators.is_empty() {
             filters.push(Arc::new(AuthFilter::new(authenticators)));
         }
-        if let Some(claims) = ClaimsFilter::new(route.require.clone()) {
+        if let Some(claims) = ClaimsFilter::new(route.access.require.clone()) {
             filters.push(Arc::new(claims));
         }
         // Counted under an identity that is proven by now: nobody uses up another's quota.
         filters.extend(parts.limits.of(route, true));
         // Last, so that a caller who may not come in does not learn what fits.
         filters.push(Arc::new(BodyLimit));
+        if let Some(most) = route.limits.json_depth {
+            filters.push(Arc::new(JsonDepthFilter::new(most)));
+        }
         Self {
             filters,
             at_the_door,
@@ -83,14 +88,6 @@ impl Chain {
     }
 }
 
-/// A limit refuses the request: none of those asked before counts it, and what it held is free.
-pub(super) fn give_back(asked: &[Arc<dyn RequestFilter>], exchange: &mut Exchange<'_>) {
-    for filter in asked.iter().rev() {
-        filter.give_back(exchange);
-    }
-    exchange.tickets.clear();
-}
-
 /// Refuses a body that says it is longer than the route takes. Bodies of unknown length are counted on their way.
 struct BodyLimit;
 
@@ -99,20 +96,12 @@ impl RequestFilter for BodyLimit {
         "body_limit"
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        match exchange.body_length {
-            Some(length) if length > exchange.max_body => {
-                Verdict::Refuse(too_large(exchange.max_body))
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        match context.request.body_length {
+            Some(length) if length > context.request.max_body => {
+                Verdict::Refuse(refusals::too_large(context.request.max_body))
             }
             _ => Verdict::Continue,
         }
     }
-}
-
-/// The refusal of a body that is longer than `most`.
-pub(super) fn too_large(most: u64) -> Refusal {
-    Refusal::new(
-        Reason::BodyTooLarge,
-        format!("the body may have {most} bytes"),
-    )
 }

@@ -344,7 +344,7 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Source};
-    use crate::filter::{Exchange, Reason, RequestFilter, Verdict};
+    use crate::filter::{FilterContext, Reason, RequestFilter, Verdict};
     use crate::gateway::chain::Chain;
     use crate::gateway::parts::Parts;
     use crate::gateway::{Gateway, Material, RouteRuntime};
@@ -371,8 +371,11 @@ mod tests {
             "faulty"
         }
 
-        fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-            assert!(exchange.query != Some("boom"), "a bug met this request");
+        fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+            assert!(
+                context.request.query != Some("boom"),
+                "a bug met this request"
+            );
             Verdict::Continue
         }
     }

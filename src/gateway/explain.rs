@@ -8,13 +8,14 @@ use pingora::http::RequestHeader;
 
 use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
+use super::inbound::{Arrival, ClientView};
 use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
 use super::state::State;
 use super::{breaking, decide, overload, policy, slashes};
 use crate::api::{Candidate, Explanation, NearMiss, Question};
 use crate::config::ClientLimits;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Scheme, Verdict};
+use crate::filter::{FilterContext, Moment, Reason, Refusal, RequestFilter, Scheme, Verdict};
 use crate::primitives::clock;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
@@ -79,6 +80,7 @@ fn walk(
         }
     };
     path_step(&taken, answer);
+    let asked_for = asked.scheme;
     let route = &*snapshot.routes[found.index];
     let location = taken_by(route, snapshot, (&found, &taken.path), answer);
     let watched = snapshot.config.server.overload.as_ref();
@@ -86,33 +88,28 @@ fn walk(
         answer.step("overload", &words, Some(&location));
         refusal.map_or(Ok(()), Err)?;
     }
-    let mut exchange = Exchange {
-        head: &head,
-        raw_target: taken.raw,
-        path: &taken.path,
-        query: taken.query,
-        host: &host,
+    let arrival = Arrival {
+        received: taken.raw,
+        target: taken,
         authority,
+        host,
+        asked_for,
+        found,
+    };
+    let seen = ClientView {
         scheme,
-        client_ip,
+        address: client_ip,
         certificate: None,
-        route: &route.name,
-        max_body: route.max_body,
         body_length: known.framing.length(),
-        address_number: None,
+    };
+    let moment = Moment {
         now: state.clock.now(),
         unix_time: clock::unix_now().as_secs(),
-        principal: None,
-        quota: None,
-        tickets: Default::default(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: true,
     };
+    let mut context = FilterContext::new(arrival.view(&head, &seen, route), moment).dry();
     let filters = route.chain.asked_at(route.policy.level.now());
-    let asked = ask(filters, &mut exchange, question, answer, &location);
-    if let Some(principal) = &exchange.principal {
+    let asked = ask(filters, &mut context, question, answer, &location);
+    if let Some(principal) = &context.principal {
         answer.consumer_auth = Some(principal.auth.to_string());
         let caller = principal.caller();
         answer.consumer = caller.map(|caller| caller.name.to_owned());
@@ -126,14 +123,14 @@ fn walk(
     if let Target::Respond(reply) = &route.target
         && let Some(template) = &reply.redirect
     {
-        let location = decide::redirect(template, &host, &taken)?;
+        let location = decide::redirect(template, &arrival.host, &arrival.target)?;
         let location = location.to_str().unwrap_or_default();
         answer.step("respond", &format!("redirect to {location}"), None);
     }
-    let Some(pool) = policy::explain(route, &exchange, state, answer)? else {
+    let Some(pool) = policy::explain(route, &context, state, answer)? else {
         return Ok(());
     };
-    lead(route, (&pool, &taken), &found, state, answer)?;
+    lead(route, &pool, &arrival, state, answer)?;
     if asks_for_websocket(&head, &known) {
         answer.step("tunnel", &tunnel(&pool), None);
     }
@@ -211,7 +208,7 @@ fn taken_by(
     let location = config.location.to_string();
     answer.route = Some(route.name.to_string());
     answer.location = Some(location.clone());
-    let names = config.path.captures().map(str::to_owned);
+    let names = config.matching.path.captures().map(str::to_owned);
     answer.captures = names.zip(found.captures(path).map(str::to_owned)).collect();
     let verdict = format!("{} takes it", route.name);
     answer.step("route", &verdict, Some(&location));
@@ -243,23 +240,26 @@ fn listeners(snapshot: &Snapshot, client: IpAddr, answer: &mut Explanation) -> R
 /// Asks the filters in order. `true`: one of them answers.
 fn ask(
     filters: &[Arc<dyn RequestFilter>],
-    exchange: &mut Exchange<'_>,
+    context: &mut FilterContext<'_>,
     question: &Question,
     answer: &mut Explanation,
     location: &str,
 ) -> Result<bool, Refusal> {
     for filter in filters {
-        let mut verdict = filter.check(exchange);
+        let mut verdict = filter.check(context);
         if matches!(verdict, Verdict::NeedBody) {
-            let most = exchange.max_body;
+            let most = context.request.max_body;
             let verdict_of_body = format!("read first, up to {most} bytes in server.auth_buffer");
             answer.step("body", &verdict_of_body, Some(location));
             let body = question.body.as_deref().unwrap_or_default();
-            verdict = filter.check_body(exchange, body.as_bytes());
+            verdict = filter.check_body(context, body.as_bytes());
         }
         match verdict {
             Verdict::Continue | Verdict::NeedBody => {
                 answer.step(filter.name(), "continue", Some(location));
+            }
+            Verdict::Later(_) => {
+                answer.step(filter.name(), "asked when it is served", Some(location))
             }
             Verdict::Wait(wait) => answer.step(
                 filter.name(),
@@ -278,21 +278,29 @@ fn ask(
             }
         }
     }
+    let body = question.body.as_deref().unwrap_or_default();
+    for hook in &mut context.body_hooks {
+        if let Err(refusal) = hook.on_body(body.as_bytes(), true) {
+            answer.step("body", refusal.reason.code(), Some(location));
+            return Err(refusal);
+        }
+    }
     Ok(false)
 }
 
 /// Where the request goes from there.
 fn lead(
     route: &RouteRuntime,
-    (pool, target): (&Pool, &decide::Target<'_>),
-    found: &Found,
+    pool: &Pool,
+    arrival: &Arrival<'_>,
     state: &State,
     answer: &mut Explanation,
 ) -> Result<(), Refusal> {
     let Target::Forward { outgoing, .. } = &route.target else {
         return Ok(());
     };
-    let path = decide::outgoing(outgoing, target, found);
+    let target = &arrival.target;
+    let path = decide::outgoing(outgoing, target, &arrival.found);
     answer.path = Some(with_query(&path, target.query));
     answer.upstream = Some(pool.settings().name.to_string());
     let now = state.clock.now();
@@ -387,7 +395,7 @@ fn nearest(snapshot: &Snapshot, asked: &Asked<'_>) -> Vec<NearMiss> {
         let route = &snapshot.table.routes()[loss.index];
         NearMiss {
             route: route.name.to_string(),
-            path: route.path.to_string(),
+            path: route.matching.path.to_string(),
             location: route.location.to_string(),
             why: loss.why,
         }

@@ -3,8 +3,9 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::Ctx;
+pub(super) use super::refusals::{deadline, gone, incomplete};
 use super::timers::Fault;
-use super::{chain, reply};
+use super::{refusals, reply};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 
@@ -16,9 +17,9 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Refusal {
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     match (fault, error.esource()) {
         (Some(Fault::Deadline), _) => deadline(),
-        (Some(Fault::Framing), _) => Refusal::new(Reason::BadRequest, "the body is malformed"),
+        (Some(Fault::Framing), _) => refusals::malformed(),
         (Some(Fault::Incomplete), _) => incomplete(),
-        (Some(Fault::Paused), _) => Refusal::new(Reason::RequestTimeout, "the body took too long"),
+        (Some(Fault::Paused), _) => refusals::slow(),
         // Who takes nothing for so long is not there.
         (Some(Fault::Stalled), _) => gone(),
         (Some(Fault::Silence), _) => {
@@ -26,12 +27,15 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Refusal {
         }
         (Some(Fault::TooLarge), _) => {
             let route = ctx.route.as_ref();
-            chain::too_large(route.map_or(u64::MAX, |route| route.max_body))
+            refusals::too_large(route.map_or(u64::MAX, |route| route.max_body))
+        }
+        (Some(Fault::Refused), _) => {
+            let client = ctx.start.as_ref().map(|start| &start.client);
+            let refusal = client.and_then(|client| client.take_body_refusal());
+            refusal.unwrap_or_else(reply::internal)
         }
         (None, ErrorSource::Downstream) => match error.etype() {
-            ErrorType::ReadTimedout => {
-                Refusal::new(Reason::RequestTimeout, "the body took too long")
-            }
+            ErrorType::ReadTimedout => refusals::slow(),
             ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(400) => {
                 Refusal::new(Reason::BadRequest, "the request is malformed")
             }
@@ -64,17 +68,6 @@ pub(super) fn invalid(why: &'static str) -> Box<Error> {
 pub(super) fn unsendable() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "the request cannot be sent so")
 }
-
-/// What stands in records of a client that left. It is told nothing.
-pub(super) fn gone() -> Refusal {
-    Refusal::new(Reason::ClientGone, "the client left")
-}
-
-/// The refusal of a body that ended before its end.
-pub(super) fn incomplete() -> Refusal {
-    Refusal::new(Reason::BadRequest, "the body is incomplete")
-}
-
 /// Whether there was no descriptor left to connect with: nothing that any endpoint could help.
 pub(super) fn out_of_descriptors(error: &Error) -> bool {
     const EMFILE: i32 = 24;
@@ -116,11 +109,6 @@ pub(super) fn reason(cause: Option<RetryCause>) -> Reason {
         Some(RetryCause::Reset) => Reason::UpstreamReset,
         Some(RetryCause::Status) | None => Reason::UpstreamInvalid,
     }
-}
-
-/// The refusal of an exchange whose time is over.
-pub(super) fn deadline() -> Refusal {
-    Refusal::new(Reason::DeadlineExceeded, "the request took too long")
 }
 
 /// What kind of failure it is; `None` for an answer that makes no sense.

@@ -5,18 +5,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
-use smallvec::SmallVec;
 
 use super::answer::Pacing;
-use super::auth_buffer::Unbuffered;
+use super::asking_filters::{Asker, Objection, give_back};
 use super::ctx::{Ctx, Peer};
-use super::route_runtime::Target;
+use super::http1::head::Head;
+use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
-use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
-use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
+use super::{affinity, decide, judged, overload, policy, reply};
+use crate::filter::{
+    ClientCertificate, FilterContext, Moment, Reason, Refusal, Reply, RequestView, Scheme,
+};
 use crate::primitives::level::Level;
 use crate::route::{Asked, Found};
 
@@ -33,23 +34,15 @@ pub(super) enum Decision {
     Refuse(Refusal),
 }
 
-impl Decision {
-    /// Whether a limit says no.
-    fn is_of_a_limit(&self) -> bool {
-        let limits = [Reason::RateLimited, Reason::ConcurrencyLimited];
-        matches!(self, Self::Refuse(refusal) if limits.contains(&refusal.reason))
-    }
-}
-
 /// What a head asks for, and the route that takes it.
 pub(super) struct Arrival<'r> {
     /// The target as received, everything escaped.
-    received: &'r str,
+    pub(super) received: &'r str,
     pub(super) target: decide::Target<'r>,
     pub(super) authority: &'r str,
     pub(super) host: Cow<'r, str>,
     /// How the client reached us, or the trusted proxy before us.
-    asked_for: Scheme,
+    pub(super) asked_for: Scheme,
     pub(super) found: Found,
 }
 
@@ -93,6 +86,40 @@ impl<'r> Arrival<'r> {
             found,
         })
     }
+
+    /// The request as its filters see it, on this route.
+    pub(super) fn view<'v>(
+        &'v self,
+        head: &'v RequestHeader,
+        client: &ClientView<'v>,
+        route: &'v RouteRuntime,
+    ) -> RequestView<'v> {
+        RequestView {
+            head,
+            raw_target: self.target.raw,
+            path: &self.target.path,
+            query: self.target.query,
+            host: &self.host,
+            authority: self.authority,
+            scheme: client.scheme,
+            client_ip: client.address,
+            certificate: client.certificate,
+            route: &route.name,
+            max_body: route.max_body,
+            body_length: client.body_length,
+        }
+    }
+}
+
+/// What is known of a client besides the head that it sent.
+pub(super) struct ClientView<'v> {
+    /// How it reached us.
+    pub(super) scheme: Scheme,
+    /// Where it is, seen through trusted proxies.
+    pub(super) address: IpAddr,
+    pub(super) certificate: Option<&'v ClientCertificate>,
+    /// How long it says its body is.
+    pub(super) body_length: Option<u64>,
 }
 
 /// Finds out who asks for what, and asks the route's filters.
@@ -110,215 +137,99 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
         return Decision::Refuse(reply::internal());
     };
     let (snapshot, peer) = (Arc::clone(&start.snapshot), Arc::clone(&start.peer));
-    let known = start.head;
+    let (known, client) = (start.head, Arc::clone(&start.client));
     ctx.learn(head, &peer, &snapshot);
     let arrival = match Arrival::of(head, &peer, &snapshot, ctx.client_ip) {
         Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
     };
-    let Arrival {
-        received,
-        target,
-        authority,
-        host,
-        asked_for,
-        found,
-    } = arrival;
-    let certified = peer.certified.clone();
-    let route = Arc::clone(&snapshot.routes[found.index]);
+    let route = Arc::clone(&snapshot.routes[arrival.found.index]);
     ctx.enter(Arc::clone(&route));
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
         return Decision::Refuse(refusal);
     }
     ctx.policy.level = route.policy.level.now();
-    let mut exchange = Exchange {
-        head,
-        raw_target: target.raw,
-        path: &target.path,
-        query: target.query,
-        host: &host,
-        authority,
+    let deadline = deadline(&route, head, &known, ctx);
+    client.bound(deadline, route.max_body);
+    let certified = peer.certified.as_deref();
+    let seen = ClientView {
         scheme: peer.scheme,
-        client_ip: ctx.client_ip,
-        certificate: certified.as_deref().map(|certified| &certified.certificate),
-        route: &route.name,
-        max_body: route.max_body,
+        address: ctx.client_ip,
+        certificate: certified.map(|certified| &certified.certificate),
         body_length: known.framing.length(),
-        address_number: None,
+    };
+    let moment = Moment {
         now: ctx.state.clock.at(ctx.began),
         unix_time: ctx.at.as_secs(),
-        principal: None,
-        quota: None,
-        tickets: SmallVec::new(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: false,
     };
-    let deadline = match &route.target {
-        Target::Forward { deadline, .. } => {
-            let deadline = match known.deadline {
-                true => decide::deadline(head, *deadline),
-                false => *deadline,
-            };
-            ctx.forward.deadline = Some(ctx.began + deadline);
-            deadline
-        }
-        Target::Respond(_) => LONGEST_ANSWER,
-    };
-    if let Some(start) = &ctx.start {
-        start.client.bound(ctx.began + deadline, route.max_body);
-    }
+    let mut context = FilterContext::new(arrival.view(head, &seen, &route), moment);
     let filters = route.chain.asked_at(ctx.policy.level);
-    let decision = ask_all(filters, &mut exchange, ctx).await;
-    ctx.principal = exchange.principal.take();
-    ctx.quota = exchange.quota.take();
-    ctx.tickets = std::mem::take(&mut exchange.tickets);
-    if let Some(decision) = decision {
-        return decision;
+    let mut asker = Asker {
+        client: &client,
+        head: &known,
+        until: deadline,
+        forwards: ctx.forward.deadline.is_some(),
+        clock: ctx.state.clock,
+        wall: &ctx.state.wall,
+        auth_buffer: &ctx.state.auth_buffer,
+        most_kept: snapshot.config.server.auth_buffer,
+        spread: ctx.span,
+        buffered: false,
+    };
+    let asked = asker.ask_all(filters, &mut context).await;
+    ctx.buffered = asker.buffered;
+    ctx.principal = context.principal.take();
+    ctx.quota = context.quota.take();
+    ctx.tickets = std::mem::take(&mut context.tickets);
+    match asked {
+        Ok(()) if context.paces.is_empty() => {}
+        Ok(()) => {
+            let paces = std::mem::take(&mut context.paces);
+            ctx.pacing = Some(Box::new(Pacing::new(paces, ctx.state.clock)));
+        }
+        Err(Objection::Answer(answer)) => return Decision::Done(answer),
+        Err(Objection::Refuse(refusal) | Objection::Ended(refusal)) => {
+            return Decision::Refuse(refusal);
+        }
     }
+    let target = &arrival.target;
     match &route.target {
         _ if ctx.policy.level == Level::Off => Decision::Refuse(policy::off()),
         Target::Respond(answer) => match &answer.redirect {
             None => Decision::Answer(Arc::clone(answer)),
-            Some(template) => match decide::redirect(template, &host, &target) {
+            Some(template) => match decide::redirect(template, &arrival.host, target) {
                 Ok(location) => Decision::Answer(Arc::new(answer.leading_to(location))),
                 Err(refusal) => Decision::Refuse(refusal),
             },
         },
         Target::Forward { pool, outgoing, .. } => {
             ctx.forward.pool = Some(Arc::clone(pool));
-            let path = decide::outgoing(outgoing, &target, &found);
-            ctx.outgoing = changed_target(&path, target.query, received);
+            let path = decide::outgoing(outgoing, target, &arrival.found);
+            ctx.outgoing = changed_target(&path, target.query, arrival.received);
             let decision = policy::lead(head, &target.path, ctx);
             if let Decision::Refuse(_) = decision {
                 // No upstream and no answer of ours: it comes again, and has used nothing up.
-                chain::give_back(filters, &mut exchange);
+                give_back(filters, &mut context);
                 ctx.tickets.clear();
             }
-            affinity::learn(ctx, head, &target.path, asked_for);
+            affinity::learn(ctx, head, &target.path, arrival.asked_for);
             decision
         }
     }
 }
 
-/// Asks the filters in order, does the waiting that limits want, and hands over the paces they set. `None`: nothing against
-/// the request.
-async fn ask_all(
-    filters: &[Arc<dyn RequestFilter>],
-    exchange: &mut Exchange<'_>,
-    ctx: &mut Ctx,
-) -> Option<Decision> {
-    let mut decision = None;
-    for (index, filter) in filters.iter().enumerate() {
-        decision = ask(&**filter, exchange, ctx).await;
-        if let Some(decision) = &decision {
-            if decision.is_of_a_limit() {
-                chain::give_back(&filters[..index], exchange);
-            }
-            break;
-        }
-    }
-    // Where limits make it wait it waits once, and only when all of them agreed.
-    if let (None, Some(turn)) = (&decision, exchange.turn) {
-        if ctx
-            .forward
-            .deadline
-            .is_some_and(|deadline| turn >= deadline)
-        {
-            chain::give_back(filters, exchange);
-            decision = Some(Decision::Refuse(failure::deadline()));
-        } else if left_before(turn, ctx).await {
-            chain::give_back(filters, exchange);
-            decision = Some(Decision::Refuse(failure::gone()));
-        }
-    }
-    if decision.is_none() && !exchange.paces.is_empty() {
-        let paces = std::mem::take(&mut exchange.paces);
-        ctx.pacing = Some(Box::new(Pacing::new(paces, ctx.state.clock)));
-    }
-    decision
-}
-
-/// Waits for its turn; says whether the client left before that.
-async fn left_before(turn: Instant, ctx: &Ctx) -> bool {
-    let waiting = tokio::time::sleep_until(turn.into());
-    match &ctx.start {
-        Some(start) => start.client.unless_gone(waiting).await.is_err(),
-        None => {
-            waiting.await;
-            false
-        }
-    }
-}
-
-/// Asks one filter, and does the waiting it wants. `None`: nothing against the request.
-async fn ask(
-    filter: &dyn RequestFilter,
-    exchange: &mut Exchange<'_>,
-    ctx: &mut Ctx,
-) -> Option<Decision> {
-    let mut verdict = filter.check(exchange);
-    loop {
-        verdict = match verdict {
-            Verdict::Continue => return None,
-            Verdict::Refuse(refusal) => return Some(Decision::Refuse(refusal)),
-            Verdict::Answer(answer) => return Some(Decision::Done(answer)),
-            Verdict::Wait(wait) => {
-                let turn = Instant::now() + wait;
-                exchange.turn = Some(exchange.turn.map_or(turn, |known| known.max(turn)));
-                return None;
-            }
-            Verdict::NeedBody => match body(exchange.max_body, ctx).await {
-                Ok(body) => {
-                    reset_clock(exchange, ctx);
-                    filter.check_body(exchange, &body)
-                }
-                Err(refusal) => return Some(Decision::Refuse(refusal)),
-            },
-        };
-    }
-}
-
-/// The client took its time with the body: what counts is when it was there.
-fn reset_clock(exchange: &mut Exchange<'_>, ctx: &Ctx) {
-    let now = Instant::now();
-    exchange.now = ctx.state.clock.at(now);
-    exchange.unix_time = ctx.state.wall.at(now).as_secs();
-}
-
-/// The whole body, kept for forwarding.
-async fn body(most: u64, ctx: &mut Ctx) -> Result<Bytes, Refusal> {
-    let Some(start) = &ctx.start else {
-        return Err(reply::internal());
+/// When the request must be over, by its route or by its client.
+fn deadline(route: &RouteRuntime, head: &RequestHeader, known: &Head, ctx: &mut Ctx) -> Instant {
+    let Target::Forward { deadline, .. } = &route.target else {
+        return ctx.began + LONGEST_ANSWER;
     };
-    let length = start.head.framing.length();
-    if length.is_some_and(|length| length > most) {
-        return Err(chain::too_large(most));
-    }
-    let room = start.snapshot.config.server.auth_buffer;
-    let room = ctx.state.auth_buffer.room(room);
-    if start.head.expects_continue && !start.client.has_ahead() {
-        start.client.ask_on().await.map_err(|_| failure::gone())?;
-    }
-    let body = start
-        .client
-        .buffer_body(length.unwrap_or(most), most, room)
-        .await
-        .map_err(|why| match why {
-            Unbuffered::Full => overload::auth_buffer_full(ctx),
-            Unbuffered::TooLarge => chain::too_large(most),
-            // Where nobody is asked, the client is all that is waited for.
-            Unbuffered::Late if ctx.forward.deadline.is_some() => failure::deadline(),
-            Unbuffered::Malformed => Refusal::new(Reason::BadRequest, "the body is malformed"),
-            Unbuffered::TimedOut | Unbuffered::Late => {
-                Refusal::new(Reason::RequestTimeout, "the body took too long")
-            }
-            Unbuffered::Incomplete => failure::incomplete(),
-            Unbuffered::Gone => failure::gone(),
-        })?;
-    ctx.buffered = true;
-    Ok(body)
+    let deadline = match known.deadline {
+        true => decide::deadline(head, *deadline),
+        false => *deadline,
+    };
+    let at = ctx.began + deadline;
+    ctx.forward.deadline = Some(at);
+    at
 }
 
 /// The target to send, when it differs from the one received.

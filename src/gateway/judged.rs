@@ -12,14 +12,13 @@ use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
 use super::decide;
-use super::inbound::Arrival;
+use super::inbound::{Arrival, ClientView};
 use super::route_runtime::Target;
 use super::snapshot::Snapshot;
 use super::timers::Fault;
 use crate::config::ClientLimits;
-use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
+use crate::filter::{FilterContext, Moment, Reason, Refusal, Verdict};
 use crate::observe::stats::RouteStats;
-use crate::primitives::RouteName;
 
 /// A client that takes or sends nothing for longer than this in all makes an answer slow, and not its upstream.
 const NOTICED: Duration = Duration::from_millis(20);
@@ -59,6 +58,7 @@ impl Tells {
                     Fault::Framing
                     | Fault::Incomplete
                     | Fault::TooLarge
+                    | Fault::Refused
                     | Fault::Paused
                     | Fault::Stalled,
                 ),
@@ -149,7 +149,7 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         return false;
     };
     let route = &before.routes[arrival.found.index];
-    let limits = &before.config.routes[arrival.found.index].limits;
+    let limits = &before.config.routes[arrival.found.index].limits.names;
     let now = &start.snapshot.config.limits;
     let unchanged = || {
         limits
@@ -160,57 +160,34 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         // A place may have come free since.
         return false;
     }
-    let mut exchange = exchange(head, &arrival, ctx, (&route.name, route.max_body));
-    exchange.client_ip = client_ip;
+    let certified = start.peer.certified.as_deref();
+    let seen = ClientView {
+        scheme: start.peer.scheme,
+        address: client_ip,
+        certificate: certified.map(|certified| &certified.certificate),
+        body_length: start.head.framing.length(),
+    };
+    let moment = Moment {
+        now: ctx.state.clock.at(ctx.began),
+        unix_time: ctx.at.as_secs(),
+    };
+    let mut context = FilterContext::new(arrival.view(head, &seen, route), moment).dry();
     for filter in route.chain.filters() {
-        match filter.check(&mut exchange) {
+        match filter.check(&mut context) {
             Verdict::Continue | Verdict::Wait(_) => {}
             Verdict::Answer(_) => return true,
-            Verdict::NeedBody => return false,
+            // What takes a body, or time, is not known by the head.
+            Verdict::NeedBody | Verdict::Later(_) => return false,
             // The nonce is spent: by this request, whose signature was good.
             Verdict::Refuse(refusal)
                 if refusal.reason == Reason::SigReplayed
                     && reason != Reason::SigReplayed
                     && ctx.principal.is_some() =>
             {
-                exchange.principal.clone_from(&ctx.principal);
+                context.principal.clone_from(&ctx.principal);
             }
             Verdict::Refuse(_) => return false,
         }
     }
     true
-}
-
-fn exchange<'e>(
-    head: &'e RequestHeader,
-    arrival: &'e Arrival<'e>,
-    ctx: &'e Ctx,
-    (route, max_body): (&'e RouteName, u64),
-) -> Exchange<'e> {
-    let start = ctx.start.as_ref();
-    let certified = start.and_then(|start| start.peer.certified.as_deref());
-    Exchange {
-        head,
-        raw_target: arrival.target.raw,
-        path: &arrival.target.path,
-        query: arrival.target.query,
-        host: &arrival.host,
-        authority: arrival.authority,
-        scheme: start.map_or(Scheme::Http, |start| start.peer.scheme),
-        client_ip: ctx.client_ip,
-        certificate: certified.map(|certified| &certified.certificate),
-        route,
-        max_body,
-        body_length: start.and_then(|start| start.head.framing.length()),
-        address_number: None,
-        now: ctx.state.clock.at(ctx.began),
-        unix_time: ctx.at.as_secs(),
-        principal: None,
-        quota: None,
-        tickets: Default::default(),
-        held: Default::default(),
-        paces: Vec::new(),
-        turn: None,
-        dry_run: true,
-    }
 }

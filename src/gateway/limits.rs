@@ -35,7 +35,7 @@ impl Limits {
         let shared = shared.map(|(name, limit)| (name.clone(), built(limit, 1)));
         let mut of_routes = HashMap::new();
         for route in config.routes.iter() {
-            for (name, used) in &route.limit_uses {
+            for (name, used) in &route.limits.uses {
                 let limit = used.own.as_deref().or_else(|| config.limits.get(name));
                 if let Some(limit) = limit {
                     let key = (route.name.clone(), name.clone());
@@ -56,7 +56,7 @@ impl Limits {
             let own = self.of_routes.get(&(route.name.clone(), name.clone()));
             own.or_else(|| self.shared.get(name))
         };
-        let named = route.limits.iter().filter_map(built);
+        let named = route.limits.names.iter().filter_map(built);
         let mut asked: Vec<&Built> = named
             .filter(|built| built.needs_principal == needs_principal)
             .collect();

@@ -21,7 +21,7 @@ use super::route_fallback::Fallback;
 use super::route_policy::Sides;
 use super::route_runtime::{RouteRuntime, Target};
 use crate::api::Explanation;
-use crate::filter::{Exchange, Reason, Refusal};
+use crate::filter::{FilterContext, Reason, Refusal};
 use crate::observe::rollouts::{FallbackCalled, SideStats};
 use crate::primitives::level::Level;
 use crate::rollout::{self, SideFacts, Why};
@@ -148,7 +148,7 @@ pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
 /// What these policies would do with a request, step by step: the pool it goes to, or `None` when the gateway answers.
 pub(super) fn explain(
     route: &RouteRuntime,
-    exchange: &Exchange<'_>,
+    context: &FilterContext<'_>,
     facts: &Facts,
     answer: &mut Explanation,
 ) -> Result<Option<Arc<Pool>>, Refusal> {
@@ -186,9 +186,9 @@ pub(super) fn explain(
     let mut pool = Arc::clone(pool);
     if let Some(sides) = &policy.sides {
         let (index, why) = sides.split.pick(&rollout::Asked {
-            headers: &exchange.head.headers,
-            client_ip: exchange.client_ip,
-            principal: exchange.principal.as_deref(),
+            headers: &context.request.head.headers,
+            client_ip: context.request.client_ip,
+            principal: context.principal.as_deref(),
             random: 0,
         });
         let each = sides.split.sides().iter().enumerate();
@@ -218,7 +218,7 @@ pub(super) fn explain(
     }
     if let Some(mirror) = &policy.mirror {
         let settings = mirror.settings();
-        let copied = settings.methods.contains(&exchange.head.method);
+        let copied = settings.methods.contains(&context.request.head.method);
         let verdict = match (copied, policy.level.now()) {
             (false, _) => "no copy of this method".to_owned(),
             (true, Level::Normal) => {

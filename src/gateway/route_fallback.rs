@@ -46,9 +46,10 @@ impl Fallback {
         let identity = || {
             format!(
                 "{:?} {:?} {:?}",
-                route.path.to_string(),
+                route.matching.path.to_string(),
                 route.action,
                 route
+                    .access
                     .auth
                     .iter()
                     .map(|name| (name, parts.auths.get(name).map(authority)))

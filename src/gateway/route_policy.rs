@@ -75,13 +75,13 @@ impl Policy {
                     .collect(),
             })
         });
-        let fallback = route.fallback.as_ref();
-        let mirror = route.mirror.as_ref();
+        let fallback = route.policies.fallback.as_ref();
+        let mirror = route.policies.mirror.as_ref();
         Self {
             plain: sides.is_none() && fallback.is_none() && mirror.is_none(),
             level,
             told: AtomicBool::new(false),
-            degrade: route.degrade,
+            degrade: route.policies.degrade,
             sides,
             fallback: fallback.map(|settings| {
                 Box::new(Fallback::new(

@@ -76,7 +76,10 @@ impl RouteRuntime {
             Action::Respond(respond) => Target::Respond(transform::reply(respond)),
             Action::Forward { upstream, .. } => {
                 let pool = Arc::clone(&parts.pools[upstream]);
-                let deadline = route.timeout.unwrap_or(pool.settings().timeout.request);
+                let deadline = route
+                    .limits
+                    .timeout
+                    .unwrap_or(pool.settings().timeout.request);
                 Target::Forward {
                     pool,
                     outgoing: Outgoing::of(route),
@@ -89,14 +92,14 @@ impl RouteRuntime {
         if let Some(rules) = changes.request {
             upstream_filters.push(Arc::new(rules));
         }
-        if let Some(cors) = &route.cors {
+        if let Some(cors) = &route.transform.cors {
             response_filters.push(Arc::new(CorsFilter::new(cors)));
         }
         if let Some(rules) = changes.response {
             response_filters.push(Arc::new(rules));
         }
         let stats = facts.metrics.route(&route.name);
-        let breaker = route.breaker.as_ref().map(|rule| {
+        let breaker = route.policies.breaker.as_ref().map(|rule| {
             let guarded = Guarded::Route(route.name.to_string());
             let known = known.iter().copied();
             Breaker::carried(known, rule, guarded, &stats.breaker)
@@ -106,11 +109,11 @@ impl RouteRuntime {
             name: route.name.clone(),
             chain: Chain::of(route, parts, lists),
             target,
-            class: route.class,
-            hedge: route.hedge,
+            class: route.limits.class,
+            hedge: route.policies.hedge,
             stats,
             policy: Policy::of(route, &changes.fallback, parts, facts),
-            max_body: route.max_body,
+            max_body: route.limits.max_body,
             upstream_filters,
             response_filters,
         }
@@ -132,11 +135,15 @@ impl HeaderChanges {
         read: ReadSecret<'_>,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let fixed = route.fallback.as_ref().and_then(|one| one.fixed.as_ref());
+        let fixed = route
+            .policies
+            .fallback
+            .as_ref()
+            .and_then(|one| one.fixed.as_ref());
         let fixed = fixed.map_or(&[][..], |(_, headers)| headers);
         Self {
-            request: HeaderFilter::new(&route.request, read, problems),
-            response: HeaderFilter::new(&route.response, read, problems),
+            request: HeaderFilter::new(&route.transform.request, read, problems),
+            response: HeaderFilter::new(&route.transform.response, read, problems),
             fallback: transform::read_fields(fixed, read, problems),
         }
     }

@@ -87,8 +87,8 @@ impl Places<'_> {
             return Ok(None);
         };
         let route = &self.table.routes()[found.index];
-        let merges = !path::has_double_slash(self.raw) || route.merges_slashes == merged;
-        let keeps = !path::has_encoded_slash(self.raw) || route.keeps_encoded_slash;
+        let merges = !path::has_double_slash(self.raw) || route.matching.merges_slashes == merged;
+        let keeps = !path::has_encoded_slash(self.raw) || route.matching.keeps_encoded_slash;
         Ok((merges && keeps).then_some(Own {
             path,
             found,

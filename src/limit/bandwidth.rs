@@ -1,6 +1,6 @@
 //! `bandwidth`: how fast answers go out, in bytes a second, all of one key together or each for itself.
 //!
-//! Nothing is counted when the request is asked about. The filter leaves a pace with the exchange, and whoever sends the
+//! Nothing is counted when the request is asked about. The filter leaves a pace in the context, and whoever sends the
 //! answer's body asks it for room, piece by piece: the pace says how long to wait before that piece may go. What is not
 //! sent is not read from the upstream either, so that no answer piles up here.
 
@@ -12,7 +12,7 @@ use super::key::{Found, KeyFinder};
 use super::limiter::missing;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
-use crate::filter::{Exchange, Pace, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Pace, RequestFilter, Verdict};
 use crate::observe::stats::LimitStats;
 
 /// The filter of a bandwidth limit.
@@ -61,8 +61,8 @@ impl Bandwidth {
         })
     }
 
-    fn speed(&self, exchange: &Exchange<'_>) -> Speed {
-        let principal = exchange.principal.as_ref();
+    fn speed(&self, context: &FilterContext<'_>) -> Speed {
+        let principal = context.principal.as_ref();
         let name = principal.and_then(|principal| principal.tier.as_deref());
         let known = name.and_then(|name| self.tiers.iter().find(|(known, _)| known == name));
         known.map_or(self.usual, |(_, speed)| *speed)
@@ -74,14 +74,14 @@ impl RequestFilter for Bandwidth {
         &self.name
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let (verdict, count) = match self.keys.find(exchange) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        let (verdict, count) = match self.keys.find(context) {
             Found::Skip => (Verdict::Continue, &self.stats.skipped),
             Found::Deny => (Verdict::Refuse(missing()), &self.stats.refused),
             Found::Key(key) => {
-                if !exchange.dry_run {
-                    exchange.paces.push(Box::new(Paced {
-                        speed: self.speed(exchange),
+                if !context.dry_run {
+                    context.paces.push(Box::new(Paced {
+                        speed: self.speed(context),
                         shared: self.times.clone().map(|times| (times, key)),
                         own: 0,
                         stats: Arc::clone(&self.stats),
@@ -91,7 +91,7 @@ impl RequestFilter for Bandwidth {
                 (Verdict::Continue, &self.stats.allowed)
             }
         };
-        if !exchange.dry_run {
+        if !context.dry_run {
             count.up();
         }
         verdict

@@ -17,7 +17,7 @@ use siphasher::sip::SipHasher13;
 
 use super::seed::Seed;
 use crate::config::{Limit, LimitKey, OnMissingKey};
-use crate::filter::{Caller, Exchange, is_distinct};
+use crate::filter::{Caller, FilterContext, Note, is_distinct};
 
 /// Finds the key of one limit.
 pub(super) struct KeyFinder {
@@ -50,6 +50,23 @@ enum Kind {
     Claim = 10,
 }
 
+/// The number of the client's address, and the first half of the seed that it was made under.
+#[derive(Clone, Copy)]
+struct AddressNumber {
+    under: u64,
+    number: u64,
+}
+
+impl Note for AddressNumber {
+    fn to_numbers(self) -> [u64; 2] {
+        [self.under, self.number]
+    }
+
+    fn of_numbers([under, number]: [u64; 2]) -> Self {
+        Self { under, number }
+    }
+}
+
 impl KeyFinder {
     pub(super) fn new(limit: &Limit, seed: &Arc<Seed>) -> Self {
         Self {
@@ -59,47 +76,55 @@ impl KeyFinder {
         }
     }
 
-    pub(super) fn find(&self, exchange: &mut Exchange<'_>) -> Found {
+    pub(super) fn find(&self, context: &mut FilterContext<'_>) -> Found {
         let key = match &self.source {
-            LimitKey::ClientIp => Some(self.client(exchange)),
-            LimitKey::Consumer => exchange
+            LimitKey::ClientIp => Some(self.client(context)),
+            LimitKey::Consumer => context
                 .principal
                 .as_ref()
                 .and_then(|principal| principal.caller())
                 .map(|caller| self.caller(&caller)),
-            LimitKey::Header(name) => exchange
+            LimitKey::Header(name) => context
+                .request
                 .head
                 .headers
                 .get(name)
                 .and_then(|value| self.text(Kind::Header, value.as_bytes())),
-            LimitKey::Claim(path) => exchange
+            LimitKey::Claim(path) => context
                 .principal
                 .as_ref()
                 .and_then(|principal| self.claim(principal.auth.as_str(), principal.claim(path)?)),
-            LimitKey::ClientCert(part) => exchange
+            LimitKey::ClientCert(part) => context
+                .request
                 .certificate
                 .and_then(|certificate| certificate.part(*part))
                 .and_then(|value| self.text(Kind::ClientCert, value.as_bytes())),
             // Answers have a pace each; that there is one is all that is asked.
             LimitKey::Response => Some(1),
-            LimitKey::Route => Some(self.number(Kind::Route, exchange.route.as_str().as_bytes())),
+            LimitKey::Route => {
+                Some(self.number(Kind::Route, context.request.route.as_str().as_bytes()))
+            }
         };
         match (key, self.on_missing) {
             (Some(key), _) => Found::Key(key),
             (None, OnMissingKey::Deny) => Found::Deny,
             (None, OnMissingKey::Skip) => Found::Skip,
-            (None, OnMissingKey::ClientIp) => Found::Key(self.client(exchange)),
+            (None, OnMissingKey::ClientIp) => Found::Key(self.client(context)),
         }
     }
 
     /// The client's address. Several limits of a route ask for it: it is worked out once.
-    fn client(&self, exchange: &mut Exchange<'_>) -> u64 {
+    fn client(&self, context: &mut FilterContext<'_>) -> u64 {
         let [seed, _] = self.seed.numbers();
-        match exchange.address_number {
-            Some((of, number)) if of == seed => number,
+        match context.memory.noted(&*self.seed) {
+            Some(AddressNumber { under, number }) if under == seed => number,
             _ => {
-                let number = self.address(exchange.client_ip);
-                exchange.address_number = Some((seed, number));
+                let number = self.address(context.request.client_ip);
+                let noted = AddressNumber {
+                    under: seed,
+                    number,
+                };
+                context.memory.note(&*self.seed, noted);
                 number
             }
         }
@@ -198,7 +223,7 @@ mod tests {
     #[test]
     fn counts_an_ipv6_client_by_its_64() {
         let finder = finder(LimitKey::ClientIp, OnMissingKey::Deny);
-        let of = |ip: &str| finder.find(&mut Request::new().from(ip).exchange(1));
+        let of = |ip: &str| finder.find(&mut Request::new().from(ip).context(1));
         assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
@@ -208,13 +233,13 @@ mod tests {
     #[test]
     fn a_missing_key_is_denied_counted_by_address_or_skipped() {
         let request = Request::new();
-        let mut exchange = request.exchange(1);
+        let mut context = request.context(1);
         for source in [
             LimitKey::Consumer,
             LimitKey::Claim("sub".into()),
             LimitKey::Header("x-app".parse().unwrap()),
         ] {
-            let mut with = |on_missing| finder(source.clone(), on_missing).find(&mut exchange);
+            let mut with = |on_missing| finder(source.clone(), on_missing).find(&mut context);
             assert_eq!(with(OnMissingKey::Deny), Found::Deny);
             assert_eq!(with(OnMissingKey::Skip), Found::Skip);
             assert!(matches!(with(OnMissingKey::ClientIp), Found::Key(_)));
@@ -224,8 +249,8 @@ mod tests {
     #[test]
     fn an_empty_consumer_header_or_claim_is_missing() {
         let request = Request::new().header("x-app", "");
-        let mut exchange = request.exchange(1);
-        exchange.principal = Some(principal("", json!({ "sub": "", "roles": ["a"] })));
+        let mut context = request.context(1);
+        context.principal = Some(principal("", json!({ "sub": "", "roles": ["a"] })));
         for source in [
             LimitKey::Consumer,
             LimitKey::Claim("sub".into()),
@@ -233,7 +258,7 @@ mod tests {
             LimitKey::Header("x-app".parse().unwrap()),
         ] {
             let finder = finder(source, OnMissingKey::Deny);
-            assert_eq!(finder.find(&mut exchange), Found::Deny);
+            assert_eq!(finder.find(&mut context), Found::Deny);
         }
     }
 
@@ -242,9 +267,9 @@ mod tests {
         let finder = finder(LimitKey::Claim("user.id".into()), OnMissingKey::Deny);
         let request = Request::new();
         let of = |id: Value| {
-            let mut exchange = request.exchange(1);
-            exchange.principal = Some(principal("c", json!({ "user": { "id": id } })));
-            finder.find(&mut exchange)
+            let mut context = request.context(1);
+            context.principal = Some(principal("c", json!({ "user": { "id": id } })));
+            finder.find(&mut context)
         };
         let ids = [json!("7"), json!(-7), json!(7.5), json!("8"), json!(true)];
         for (index, id) in ids.iter().enumerate() {
@@ -269,12 +294,12 @@ mod tests {
         for source in [LimitKey::Consumer, LimitKey::Claim("sub".into())] {
             let finder = finder(source.clone(), OnMissingKey::Deny);
             let of = |auth: &str, named_by, name: &str| {
-                let mut exchange = request.exchange(1);
-                exchange.principal = Some(Arc::new(Principal {
+                let mut context = request.context(1);
+                context.principal = Some(Arc::new(Principal {
                     claims: json!({ "sub": name }),
                     ..Principal::named(&AuthName::new(auth), named_by, name)
                 }));
-                finder.find(&mut exchange)
+                finder.find(&mut context)
             };
             let known = of("app", NamedBy::Subject, "7");
             assert_eq!(known, of("app", NamedBy::Subject, "7"));

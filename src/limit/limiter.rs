@@ -14,7 +14,7 @@ use super::LimitFacts;
 use super::key::{Found, KeyFinder};
 use crate::config::{Algorithm, Limit, LimitHeaders};
 use crate::filter::{
-    Exchange, Held, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
+    FilterContext, Note, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
 };
 use crate::observe::stats::LimitStats;
 
@@ -103,6 +103,25 @@ struct Tier<M> {
     policy: Option<Arc<Policy>>,
 }
 
+/// What a limit took for a request, to be taken back when another refuses it.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// What the request was counted under.
+    key: u64,
+    /// What the meter needs to take it back.
+    mark: u64,
+}
+
+impl Note for Taken {
+    fn to_numbers(self) -> [u64; 2] {
+        [self.key, self.mark]
+    }
+
+    fn of_numbers([key, mark]: [u64; 2]) -> Self {
+        Self { key, mark }
+    }
+}
+
 /// Between two words in the log about one limit.
 const SAID_AGAIN: u64 = 1_000_000_000;
 
@@ -135,37 +154,32 @@ impl<M: Meter> Limiter<M> {
         })
     }
 
-    fn tier(&self, exchange: &Exchange<'_>) -> &Tier<M> {
+    fn tier(&self, context: &FilterContext<'_>) -> &Tier<M> {
         if self.tiers.is_empty() {
             return &self.usual;
         }
-        let principal = exchange.principal.as_ref();
+        let principal = context.principal.as_ref();
         let name = principal.and_then(|principal| principal.tier.as_deref());
         let known = name.and_then(|name| self.tiers.iter().find(|(known, _)| known == name));
         known.map_or(&self.usual, |(_, tier)| tier)
     }
 
-    fn ask(&self, key: u64, exchange: &Exchange<'_>) -> Ask {
+    fn ask(&self, key: u64, context: &FilterContext<'_>) -> Ask {
         Ask {
             key,
             cost: self.cost,
-            now: exchange.now,
-            unix_time: exchange.unix_time,
-            look: exchange.dry_run,
+            now: context.now,
+            unix_time: context.unix_time,
+            look: context.dry_run,
         }
     }
 
-    /// Tells this limit's holdings from those of others.
-    fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
-    fn tell(&self, told: &Told, tier: &Tier<M>, exchange: &mut Exchange<'_>) {
+    fn tell(&self, told: &Told, tier: &Tier<M>, context: &mut FilterContext<'_>) {
         let Some((limit, remaining, reset)) = told.left else {
             return;
         };
         if !self.dry_run && self.headers != LimitHeaders::None {
-            exchange.meet(Quota {
+            context.meet(Quota {
                 limit,
                 remaining,
                 reset,
@@ -175,14 +189,14 @@ impl<M: Meter> Limiter<M> {
     }
 
     /// Keeps the figures. A limit that only counts lets everything pass.
-    fn decided(&self, verdict: Verdict, exchange: &Exchange<'_>) -> Verdict {
-        let counts = !exchange.dry_run;
+    fn decided(&self, verdict: Verdict, context: &FilterContext<'_>) -> Verdict {
+        let counts = !context.dry_run;
         match (&verdict, self.dry_run) {
             (Verdict::Refuse(_), false) if counts => self.stats.refused.up(),
             (Verdict::Wait(_), false) if counts => self.stats.delayed.up(),
             (Verdict::Refuse(_), true) if counts => {
                 self.stats.would_refuse.up();
-                self.say(exchange.now);
+                self.say(context.now);
             }
             (Verdict::Wait(_), true) if counts => self.stats.would_delay.up(),
             _ if counts => self.stats.allowed.up(),
@@ -216,39 +230,36 @@ impl<M: Meter> RequestFilter for Limiter<M> {
         &self.name
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let key = match self.keys.find(exchange) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        let key = match self.keys.find(context) {
             Found::Key(key) => key,
-            Found::Deny => return self.decided(Verdict::Refuse(missing()), exchange),
+            Found::Deny => return self.decided(Verdict::Refuse(missing()), context),
             Found::Skip => {
-                if !exchange.dry_run {
+                if !context.dry_run {
                     self.stats.skipped.up();
                 }
                 return Verdict::Continue;
             }
         };
-        let tier = self.tier(exchange);
-        let mut told = tier.meter.admit(&self.ask(key, exchange));
-        self.tell(&told, tier, exchange);
-        if !exchange.dry_run && !matches!(told.verdict, Verdict::Refuse(_)) {
+        let tier = self.tier(context);
+        let mut told = tier.meter.admit(&self.ask(key, context));
+        self.tell(&told, tier, context);
+        if !context.dry_run && !matches!(told.verdict, Verdict::Refuse(_)) {
             if let Some(ticket) = told.ticket.take() {
-                exchange.tickets.push(ticket);
+                context.tickets.push(ticket);
             }
-            exchange.held.push(Held {
-                limit: self.id(),
-                key,
-                mark: told.mark,
-            });
+            let mark = told.mark;
+            context.memory.note(self, Taken { key, mark });
         }
-        self.decided(told.verdict, exchange)
+        self.decided(told.verdict, context)
     }
 
-    fn give_back(&self, exchange: &mut Exchange<'_>) {
-        let Some(held) = exchange.held.pop_of(self.id()) else {
+    fn give_back(&self, context: &mut FilterContext<'_>) {
+        let Some(Taken { key, mark }) = context.memory.take_note(self) else {
             return;
         };
-        let ask = self.ask(held.key, exchange);
-        self.tier(exchange).meter.give_back(&ask, held.mark);
+        let ask = self.ask(key, context);
+        self.tier(context).meter.give_back(&ask, mark);
         self.stats.returned.up();
     }
 }

@@ -7,16 +7,16 @@ use pingora::http::RequestHeader;
 
 use super::{LimitFacts, build};
 use crate::config::{Algorithm, Limit, LimitHeaders, LimitKey, OnMissingKey};
-use crate::filter::{Exchange, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Moment, RequestFilter, RequestView, Verdict};
 use crate::observe::stats::LimitStats;
 use crate::primitives::{LimitName, RouteName, units};
 
-/// A second of [`Exchange::now`].
+/// A second of [`FilterContext::now`].
 pub(super) const SECOND: u64 = 1_000_000_000;
 /// When most tests begin.
 pub(super) const START: u64 = 1_000 * SECOND;
 
-/// A request to build exchanges from.
+/// A request to build contexts from.
 pub(super) struct Request {
     head: RequestHeader,
     route: RouteName,
@@ -44,13 +44,13 @@ impl Request {
         self
     }
 
-    pub(super) fn exchange(&self, now: u64) -> Exchange<'_> {
-        Exchange {
+    pub(super) fn context(&self, now: u64) -> FilterContext<'_> {
+        let request = RequestView {
             client_ip: self.client,
-            now,
-            unix_time: 1_700_000_000,
-            ..Exchange::bare(&self.head, "/", &self.route)
-        }
+            ..RequestView::bare(&self.head, "/", &self.route)
+        };
+        let unix_time = 1_700_000_000;
+        FilterContext::new(request, Moment { now, unix_time })
     }
 }
 
@@ -75,7 +75,7 @@ impl Built {
 
     /// What the same client is told at `now`.
     pub(super) fn at(&self, now: u64) -> Verdict {
-        self.filter.check(&mut Request::new().exchange(now))
+        self.filter.check(&mut Request::new().context(now))
     }
 
     /// How many of `n` requests at `now` pass at once.

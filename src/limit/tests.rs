@@ -10,7 +10,7 @@ use super::testing::{
 };
 use super::*;
 use crate::config::{Algorithm, LimitKey, OnMissingKey};
-use crate::filter::{Exchange, Quota, Reason, Refusal, Verdict};
+use crate::filter::{FilterContext, Quota, Reason, Refusal, Verdict};
 
 const MS: u64 = SECOND / 1000;
 
@@ -54,9 +54,9 @@ fn a_token_bucket_tells_what_is_left() {
     let built = Built::of(&token_bucket("10/s", 2));
     let request = Request::new();
     let met = || {
-        let mut exchange = request.exchange(START);
-        built.filter.check(&mut exchange);
-        exchange.quota.unwrap()
+        let mut context = request.context(START);
+        built.filter.check(&mut context);
+        context.quota.unwrap()
     };
     for (remaining, reset) in [(1, 100), (0, 200), (0, 200)] {
         let reset = Duration::from_millis(reset);
@@ -135,9 +135,9 @@ fn concurrency_takes_a_place_back_when_its_ticket_is_dropped() {
     let built = Built::of(&concurrency(2));
     let request = Request::new();
     let ask = || {
-        let mut exchange = request.exchange(START);
-        let verdict = built.filter.check(&mut exchange);
-        (verdict, exchange.tickets)
+        let mut context = request.context(START);
+        let verdict = built.filter.check(&mut context);
+        (verdict, context.tickets)
     };
     let (_, first) = ask();
     let (_, second) = ask();
@@ -165,14 +165,14 @@ fn a_dry_run_takes_nothing_and_counts_nothing() {
         let built = Built::of(&limit);
         let request = Request::new();
         let dry = || {
-            let mut exchange = request.exchange(START);
-            exchange.dry_run = true;
-            let verdict = built.filter.check(&mut exchange);
-            assert!(exchange.tickets.is_empty());
+            let mut context = request.context(START);
+            context.dry_run = true;
+            let verdict = built.filter.check(&mut context);
+            assert!(context.tickets.is_empty());
             matches!(verdict, Verdict::Continue)
         };
         assert!(dry() && dry());
-        let mut held = request.exchange(START);
+        let mut held = request.context(START);
         assert!(matches!(built.filter.check(&mut held), Verdict::Continue));
         assert!(!dry() && !dry(), "{limit:?}");
         assert_eq!(built.stats.allowed.value(), 1);
@@ -203,7 +203,7 @@ fn one_client_does_not_use_up_anothers_allowance() {
     let built = Built::of(&token_bucket("1/s", 1));
     assert_eq!(built.passed(2, START), 1);
     let other = Request::new().from("192.0.2.2");
-    let verdict = built.filter.check(&mut other.exchange(START));
+    let verdict = built.filter.check(&mut other.context(START));
     assert!(matches!(verdict, Verdict::Continue));
 }
 
@@ -237,9 +237,9 @@ fn room_for_keys_changes_when_it_is_applied_and_not_when_a_filter_is_built() {
     let in_force = Built::again(&wide, &facts);
     let both = || {
         let (one, other) = (Request::new().from("192.0.2.7"), Request::new());
-        let (mut one, mut other) = (one.exchange(START), other.exchange(START));
+        let (mut one, mut other) = (one.context(START), other.context(START));
         [&mut one, &mut other]
-            .map(|exchange| matches!(in_force.filter.check(exchange), Verdict::Continue))
+            .map(|context| matches!(in_force.filter.check(context), Verdict::Continue))
     };
     let built = Built::again(&narrow, &facts);
     assert_eq!(both(), [true, true], "what was built is not in force");
@@ -256,7 +256,7 @@ fn room_for_keys_changes_when_it_is_applied_and_not_when_a_filter_is_built() {
 fn places_in_flight_outlive_a_reload() {
     let facts = LimitFacts::new();
     let request = Request::new();
-    let mut held = request.exchange(START);
+    let mut held = request.context(START);
     Built::again(&concurrency(1), &facts)
         .filter
         .check(&mut held);
@@ -310,16 +310,16 @@ fn threads_together_never_exceed_a_limit() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let mut exchanges: Vec<Exchange<'_>> = Vec::new();
+                    let mut contexts: Vec<FilterContext<'_>> = Vec::new();
                     for _ in 0..400 {
-                        let mut exchange = request.exchange(START);
-                        let verdict = built.filter.check(&mut exchange);
+                        let mut context = request.context(START);
+                        let verdict = built.filter.check(&mut context);
                         let in_time = matches!(verdict, Verdict::Continue | Verdict::Wait(_));
                         passed.fetch_add(usize::from(in_time), Ordering::SeqCst);
-                        exchanges.push(exchange);
+                        contexts.push(context);
                     }
                     // No ticket comes back.
-                    std::mem::forget(exchanges);
+                    std::mem::forget(contexts);
                 });
             }
         });

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::testing::*;
 use super::*;
 use crate::config::{Limit, LimitKey};
-use crate::filter::{Exchange, NamedBy, Principal, RequestFilter, Tickets, Verdict};
+use crate::filter::{FilterContext, NamedBy, Principal, RequestFilter, Tickets, Verdict};
 use crate::primitives::calendar::{Calendar, Window};
 use crate::primitives::{AuthName, LimitName};
 
@@ -30,14 +30,15 @@ fn quota(most: u64) -> Limit {
 }
 
 /// What the gateway does with a chain of limits: asks in order, and tells those before the one that refuses.
-fn asked(filters: &[Arc<dyn RequestFilter>], exchange: &mut Exchange<'_>) -> bool {
+fn asked(filters: &[Arc<dyn RequestFilter>], context: &mut FilterContext<'_>) -> bool {
     for (index, filter) in filters.iter().enumerate() {
-        if matches!(filter.check(exchange), Verdict::Refuse(_)) {
+        if matches!(filter.check(context), Verdict::Refuse(_)) {
             for before in filters[..index].iter().rev() {
-                before.give_back(exchange);
+                before.give_back(context);
             }
-            exchange.tickets.clear();
-            assert!(exchange.held.is_empty(), "nothing is held any more");
+            context.tickets.clear();
+            let holds = filters.iter().any(|filter| context.memory.holds(&**filter));
+            assert!(!holds, "nothing is held any more");
             return false;
         }
     }
@@ -65,9 +66,9 @@ fn what_one_refuses_counts_for_no_other() {
         let both = built(&facts, &[(&first, 1), (&last, 1)]);
         let request = Request::new();
         let ask = || {
-            let mut exchange = request.exchange(START);
-            let passed = asked(&both, &mut exchange);
-            (passed, exchange)
+            let mut context = request.context(START);
+            let passed = asked(&both, &mut context);
+            (passed, context)
         };
         let held = ask();
         assert!(held.0);
@@ -76,9 +77,9 @@ fn what_one_refuses_counts_for_no_other() {
         }
         // One of two places is free: the refused ones took none.
         let alone = built(&facts, &[(&first, 1)]);
-        let mut one = request.exchange(START);
+        let mut one = request.context(START);
         assert!(asked(&alone, &mut one), "{first:?}");
-        assert!(!asked(&alone, &mut request.exchange(START)), "{first:?}");
+        assert!(!asked(&alone, &mut request.context(START)), "{first:?}");
     }
 }
 
@@ -91,13 +92,13 @@ fn a_long_chain_gives_back_to_its_beginning() {
     let uses: Vec<_> = limits.iter().map(|limit| (limit, 1)).collect();
     let all = built(&facts, &uses);
     let request = Request::new();
-    assert!(asked(&all, &mut request.exchange(START)));
+    assert!(asked(&all, &mut request.context(START)));
     for _ in 0..3 {
-        assert!(!asked(&all, &mut request.exchange(START)));
+        assert!(!asked(&all, &mut request.context(START)));
     }
     let others = &all[..names.len()];
-    assert!(asked(others, &mut request.exchange(START)));
-    assert!(!asked(others, &mut request.exchange(START)));
+    assert!(asked(others, &mut request.context(START)));
+    assert!(!asked(others, &mut request.context(START)));
 }
 
 #[test]
@@ -111,23 +112,23 @@ fn a_request_counts_what_it_costs() {
         let facts = LimitFacts::new();
         let dear = built(&facts, &[(&limit, 3)]);
         let request = Request::new();
-        let mut exchanges: Vec<_> = (0..5).map(|_| request.exchange(START)).collect();
-        let passed = exchanges
+        let mut contexts: Vec<_> = (0..5).map(|_| request.context(START)).collect();
+        let passed = contexts
             .iter_mut()
             .filter_map(|e| asked(&dear, e).then_some(()));
         assert_eq!(passed.count(), fits, "{limit:?}");
         // What is left is enough for one that counts one.
         let cheap = built(&facts, &[(&limit, 1)]);
-        let mut last = request.exchange(START);
+        let mut last = request.context(START);
         assert!(asked(&cheap, &mut last), "{limit:?}");
-        assert!(!asked(&cheap, &mut request.exchange(START)), "{limit:?}");
+        assert!(!asked(&cheap, &mut request.context(START)), "{limit:?}");
     }
     let facts = LimitFacts::new();
     let mut slow = leaky_bucket("10/s", 10, "1d");
     slow.largest_cost = 3;
     let [dear, cheap] = [3, 1].map(|cost| built(&facts, &[(&slow, cost)]).remove(0));
     let request = Request::new();
-    let turn = |filter: &Arc<dyn RequestFilter>| match filter.check(&mut request.exchange(START)) {
+    let turn = |filter: &Arc<dyn RequestFilter>| match filter.check(&mut request.context(START)) {
         Verdict::Wait(wait) => wait.as_millis(),
         verdict => u128::from(!matches!(verdict, Verdict::Continue)),
     };
@@ -152,9 +153,9 @@ fn tiers_have_amounts_of_their_own() {
             ..Principal::named(&AuthName::new("app"), NamedBy::Subject, consumer)
         });
         let ask = |_: &usize| {
-            let mut exchange = request.exchange(START);
-            exchange.principal = Some(Arc::clone(&principal));
-            asked(&filters, &mut exchange)
+            let mut context = request.context(START);
+            context.principal = Some(Arc::clone(&principal));
+            asked(&filters, &mut context)
         };
         (0..9).filter(ask).count()
     };
@@ -179,9 +180,9 @@ fn a_limit_that_only_counts_refuses_nobody_and_says_so() {
         (1, 3, 0)
     );
     let request = Request::new();
-    let mut exchange = request.exchange(START);
-    built.filter.check(&mut exchange);
-    assert!(exchange.quota.is_none(), "the client is told nothing of it");
+    let mut context = request.context(START);
+    built.filter.check(&mut context);
+    assert!(context.quota.is_none(), "the client is told nothing of it");
     let mut limit = leaky_bucket("1/s", 5, "10s");
     limit.dry_run = true;
     let built = Built::of(&limit);
@@ -194,10 +195,10 @@ fn a_quota_lasts_as_long_as_its_window() {
     let built = Built::of(&quota(2));
     let request = Request::new();
     let at = |unix_time| {
-        let mut exchange = request.exchange(START);
-        exchange.unix_time = unix_time;
-        let verdict = built.filter.check(&mut exchange);
-        (verdict, exchange.quota)
+        let mut context = request.context(START);
+        context.unix_time = unix_time;
+        let verdict = built.filter.check(&mut context);
+        (verdict, context.quota)
     };
     let midnight = 20_000 * 86_400;
     assert!(matches!(at(midnight - 10).0, Verdict::Continue));
@@ -254,7 +255,7 @@ fn threads_together_never_exceed_several_limits() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..400 {
-                    let fits = asked(&all, &mut request.exchange(START));
+                    let fits = asked(&all, &mut request.context(START));
                     passed.fetch_add(usize::from(fits), Ordering::SeqCst);
                 }
             });
@@ -264,7 +265,7 @@ fn threads_together_never_exceed_several_limits() {
     let left = |limit: &Limit| {
         let alone = built(&facts, &[(limit, 1)]);
         (0..1000)
-            .filter(|_| asked(&alone, &mut request.exchange(START)))
+            .filter(|_| asked(&alone, &mut request.context(START)))
             .count()
     };
     assert_eq!((left(&loose), left(&wide)), (400, 300));
@@ -295,9 +296,9 @@ proptest! {
             let of_route: Vec<usize> = (0..4).filter(|i| route & (1 << i) != 0).collect();
             let chain: Vec<_> = of_route.iter().map(|i| Arc::clone(&filters[*i])).collect();
             let request = Request::new().from(&format!("192.0.2.{caller}"));
-            let mut exchange = request.exchange(START);
-            let passed = asked(&chain, &mut exchange);
-            tickets.append(&mut exchange.tickets);
+            let mut context = request.context(START);
+            let passed = asked(&chain, &mut context);
+            tickets.append(&mut context.tickets);
             let count = counts.entry(caller).or_default();
             let fits = of_route.iter().all(|i| count[*i] + costs[*i] <= most[*i]);
             prop_assert_eq!(passed, fits, "caller {} at {:?} of {:?}", caller, count, of_route);

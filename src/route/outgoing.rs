@@ -26,7 +26,7 @@ impl Outgoing {
                 ..
             } => Self::Rewritten(
                 rewrite.clone(),
-                route.path.captures().map(str::to_owned).collect(),
+                route.matching.path.captures().map(str::to_owned).collect(),
             ),
             Action::Forward { strip_prefix, .. } if *strip_prefix > 0 => {
                 Self::Stripped(*strip_prefix)

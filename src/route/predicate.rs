@@ -38,7 +38,7 @@ pub(super) enum Failed {
 /// Asks everything of `route` but its path; the method last, so that a 405 is known to hang on it alone.
 pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
     ask_place(route, asked)?;
-    for (index, (name, wanted)) in route.headers.iter().enumerate() {
+    for (index, (name, wanted)) in route.matching.headers.iter().enumerate() {
         let mut values = asked
             .headers
             .get_all(name)
@@ -49,7 +49,7 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
         }
     }
     ask_query(route, asked)?;
-    for (index, (name, wanted)) in route.cookies.iter().enumerate() {
+    for (index, (name, wanted)) in route.matching.cookies.iter().enumerate() {
         let headers = asked
             .headers
             .get_all(header::COOKIE)
@@ -62,7 +62,7 @@ pub(super) fn ask(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
             return Err(Failed::Cookie(index));
         }
     }
-    if admits(&route.methods, asked.method) || preflight::is_for(route, asked) {
+    if admits(&route.matching.methods, asked.method) || preflight::is_for(route, asked) {
         Ok(())
     } else {
         Err(Failed::Method)
@@ -75,17 +75,27 @@ pub(super) fn holds_beside_fields(route: &Route, asked: &Asked<'_>) -> bool {
 }
 
 fn ask_place(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
-    if !route.hosts.is_empty() && !route.hosts.iter().any(|host| host.matches(asked.host)) {
+    if !route.matching.hosts.is_empty()
+        && !route
+            .matching
+            .hosts
+            .iter()
+            .any(|host| host.matches(asked.host))
+    {
         return Err(Failed::Host);
     }
-    if route.scheme.is_some_and(|scheme| scheme != asked.scheme) {
+    if route
+        .matching
+        .scheme
+        .is_some_and(|scheme| scheme != asked.scheme)
+    {
         return Err(Failed::Scheme);
     }
     Ok(())
 }
 
 fn ask_query(route: &Route, asked: &Asked<'_>) -> Result<(), Failed> {
-    for (index, (name, wanted)) in route.query.iter().enumerate() {
+    for (index, (name, wanted)) in route.matching.query.iter().enumerate() {
         let value = asked.query.and_then(|query| query::first(query, name));
         if !value.is_some_and(|value| wanted.matches(&value)) {
             return Err(Failed::Query(index));
@@ -106,36 +116,42 @@ impl Failed {
     pub(super) fn describe(self, route: &Route) -> String {
         match self {
             Self::Host => {
-                let hosts: Vec<String> = route.hosts.iter().map(ToString::to_string).collect();
+                let hosts: Vec<String> = route
+                    .matching
+                    .hosts
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
                 format!("the host is none of {}", hosts.join(", "))
             }
             Self::Scheme => {
-                let scheme = route.scheme.map_or("any", Scheme::as_str);
+                let scheme = route.matching.scheme.map_or("any", Scheme::as_str);
                 format!("the request did not come over {scheme}")
             }
             Self::Header(index) => {
-                let (name, wanted) = &route.headers[index];
+                let (name, wanted) = &route.matching.headers[index];
                 format!(
                     "the header {name} is not {wanted:?}",
                     wanted = wanted.to_string()
                 )
             }
             Self::Query(index) => {
-                let (name, wanted) = &route.query[index];
+                let (name, wanted) = &route.matching.query[index];
                 format!(
                     "the query parameter {name} is not {wanted:?}",
                     wanted = wanted.to_string()
                 )
             }
             Self::Cookie(index) => {
-                let (name, wanted) = &route.cookies[index];
+                let (name, wanted) = &route.matching.cookies[index];
                 format!(
                     "the cookie {name} is not {wanted:?}",
                     wanted = wanted.to_string()
                 )
             }
             Self::Method => {
-                let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+                let methods: Vec<&str> =
+                    route.matching.methods.iter().map(Method::as_str).collect();
                 format!("the method is none of {}", methods.join(", "))
             }
         }

@@ -45,8 +45,8 @@ pub(super) fn fit(route: &Route, asked: &Asked<'_>) -> Option<Fit> {
     if !is_for(route, asked) || !holds_beside_fields(route, asked) {
         return None;
     }
-    let open = (!route.cookies.is_empty()).then_some(Fit::Open);
-    let headers = route.headers.iter().map(|(name, wanted)| {
+    let open = (!route.matching.cookies.is_empty()).then_some(Fit::Open);
+    let headers = route.matching.headers.iter().map(|(name, wanted)| {
         let mut given = asked.headers.get_all(name).iter();
         let holds = given.any(|value| value.to_str().is_ok_and(|value| wanted.matches(value)));
         if holds || announces(asked.headers, name) {
@@ -62,7 +62,7 @@ pub(super) fn fit(route: &Route, asked: &Asked<'_>) -> Option<Fit> {
 
 /// A browser asks with OPTIONS before it sends the method it means; a route with CORS rules answers for its own methods.
 pub(super) fn is_for(route: &Route, asked: &Asked<'_>) -> bool {
-    if route.cors.is_none()
+    if route.transform.cors.is_none()
         || *asked.method != Method::OPTIONS
         || !asked.headers.contains_key(header::ORIGIN)
     {
@@ -71,7 +71,7 @@ pub(super) fn is_for(route: &Route, asked: &Asked<'_>) -> bool {
     let meant = asked.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
     meant
         .and_then(|method| Method::from_bytes(method.as_bytes()).ok())
-        .is_some_and(|meant| admits(&route.methods, &meant))
+        .is_some_and(|meant| admits(&route.matching.methods, &meant))
 }
 
 fn announces(headers: &HeaderMap, name: &HeaderName) -> bool {

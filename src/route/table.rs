@@ -86,14 +86,15 @@ impl RouteTable {
             nodes: vec![Node::default()],
             keeps_slashes: routes
                 .iter()
-                .any(|route| route.keeps_encoded_slash || !route.merges_slashes),
+                .any(|route| route.matching.keeps_encoded_slash || !route.matching.merges_slashes),
         };
         let mut order: Vec<u32> = (0..routes.len() as u32).collect();
         order.sort_by(|a, b| {
             let (a, b) = (&routes[*a as usize], &routes[*b as usize]);
-            b.predicates()
-                .cmp(&a.predicates())
-                .then(b.priority.cmp(&a.priority))
+            b.matching
+                .predicates()
+                .cmp(&a.matching.predicates())
+                .then(b.matching.priority.cmp(&a.matching.priority))
                 .then(head_first(b, a))
         });
         for (rank, index) in order.iter().enumerate() {
@@ -119,17 +120,24 @@ impl RouteTable {
         order.sort_by_cached_key(|index| {
             let route = &self.routes[*index];
             let mut shape: Vec<(u8, String)> = Vec::new();
-            for segment in &route.path.segments {
+            for segment in &route.matching.path.segments {
                 shape.push(match segment {
                     Segment::Literal(text) => (0, text.clone()),
                     Segment::Param(_) => (1, String::new()),
                 });
             }
-            shape.push((if route.path.tail.is_some() { 3 } else { 2 }, String::new()));
+            shape.push((
+                if route.matching.path.tail.is_some() {
+                    3
+                } else {
+                    2
+                },
+                String::new(),
+            ));
             (
                 shape,
-                std::cmp::Reverse(route.predicates()),
-                std::cmp::Reverse(route.priority),
+                std::cmp::Reverse(route.matching.predicates()),
+                std::cmp::Reverse(route.matching.priority),
                 *index,
             )
         });
@@ -138,7 +146,7 @@ impl RouteTable {
 
     fn insert(&mut self, route: &Route, index: u32, _rank: usize) {
         let mut at = 0;
-        for segment in &route.path.segments {
+        for segment in &route.matching.path.segments {
             let next = self.nodes.len() as u32;
             let node = &mut self.nodes[at];
             let child = match segment {
@@ -153,7 +161,7 @@ impl RouteTable {
             at = child as usize;
         }
         let node = &mut self.nodes[at];
-        let leaf = if route.path.tail.is_some() {
+        let leaf = if route.matching.path.tail.is_some() {
             &mut node.tail
         } else {
             &mut node.exact
@@ -210,15 +218,17 @@ impl RouteTable {
 
 /// Of two routes equal in all else, one that names `HEAD` is asked before one that admits it through `GET`.
 fn head_first(a: &Route, b: &Route) -> std::cmp::Ordering {
-    a.methods
+    a.matching
+        .methods
         .contains(&Method::HEAD)
-        .cmp(&b.methods.contains(&Method::HEAD))
+        .cmp(&b.matching.methods.contains(&Method::HEAD))
 }
 
 impl Leaf {
     fn insert(&mut self, route: &Route, index: u32) {
-        let exact_only = !route.hosts.is_empty()
+        let exact_only = !route.matching.hosts.is_empty()
             && route
+                .matching
                 .hosts
                 .iter()
                 .all(|h| matches!(h, HostPattern::Exact(_)));
@@ -226,7 +236,7 @@ impl Leaf {
             self.any_host.push(index);
             return;
         }
-        for host in &route.hosts {
+        for host in &route.matching.hosts {
             if let HostPattern::Exact(name) = host {
                 self.by_host
                     .entry(name.as_str().into())
@@ -257,7 +267,7 @@ impl Announced {
     /// by, or when what was announced speaks against the other.
     fn is_better(&self, other: Option<&Route>) -> bool {
         match other {
-            Some(other) => other.cors.is_none() && self.fit > Fit::Poor,
+            Some(other) => other.transform.cors.is_none() && self.fit > Fit::Poor,
             None => true,
         }
     }
@@ -330,7 +340,7 @@ impl Walk<'_> {
     fn better(&self, a: u32, b: u32) -> bool {
         let key = |index: u32| {
             let route = &self.table.routes[index as usize];
-            (route.predicates(), route.priority)
+            (route.matching.predicates(), route.matching.priority)
         };
         key(a) > key(b)
     }
@@ -340,8 +350,9 @@ impl Walk<'_> {
         match ask(route, self.asked) {
             Ok(()) => true,
             Err(Failed::Method) => {
-                self.allow.extend(route.methods.iter().map(Method::as_str));
-                if route.methods.contains(&Method::GET) {
+                self.allow
+                    .extend(route.matching.methods.iter().map(Method::as_str));
+                if route.matching.methods.contains(&Method::GET) {
                     self.allow.insert("HEAD");
                 }
                 false
@@ -375,18 +386,19 @@ fn near(index: usize, route: &Route, segments: &[&str], asked: &Asked<'_>) -> (u
         Segment::Param(_) => !segment.is_empty(),
     };
     let agreeing = route
+        .matching
         .path
         .segments
         .iter()
         .zip(segments)
         .take_while(|pair| agrees(*pair))
         .count();
-    let literal = route.path.segments[..agreeing]
+    let literal = route.matching.path.segments[..agreeing]
         .iter()
         .filter(|s| matches!(s, Segment::Literal(_)))
         .count();
-    let whole = agreeing == route.path.segments.len()
-        && (agreeing == segments.len() || route.path.tail.is_some());
+    let whole = agreeing == route.matching.path.segments.len()
+        && (agreeing == segments.len() || route.matching.path.tail.is_some());
     if whole {
         let why = match ask(route, asked) {
             Ok(()) => "accepts the request, but a more specific route took it".to_owned(),
@@ -394,7 +406,10 @@ fn near(index: usize, route: &Route, segments: &[&str], asked: &Asked<'_>) -> (u
         };
         return (1000 + literal, Loss { index, why });
     }
-    let why = match (route.path.segments.get(agreeing), segments.get(agreeing)) {
+    let why = match (
+        route.matching.path.segments.get(agreeing),
+        segments.get(agreeing),
+    ) {
         (Some(Segment::Literal(wanted)), Some(found)) => {
             let hint = if strsim::damerau_levenshtein(wanted, found) <= 2 {
                 " (a misspelling?)"
@@ -461,7 +476,7 @@ mod tests {
             let captures: Vec<&str> = found.captures(path).collect();
             format!(
                 "{} [{}]",
-                table.routes()[found.index].path,
+                table.routes()[found.index].matching.path,
                 captures.join(",")
             )
         })

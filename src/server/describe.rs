@@ -100,13 +100,23 @@ pub fn describe_route(
     let filters = runtime.chain.filters().iter();
     RouteDescription {
         id: config.name.to_string(),
-        path: config.path.to_string(),
-        methods: config.methods.iter().map(ToString::to_string).collect(),
-        hosts: config.hosts.iter().map(ToString::to_string).collect(),
-        priority: config.priority,
-        class: config.class.as_str().into(),
+        path: config.matching.path.to_string(),
+        methods: config
+            .matching
+            .methods
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        hosts: config
+            .matching
+            .hosts
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        priority: config.matching.priority,
+        class: config.limits.class.as_str().into(),
         upstream,
-        maintenance: config.maintenance.is_some(),
+        maintenance: config.policies.maintenance.is_some(),
         filters: filters.map(|filter| filter.name().to_owned()).collect(),
         location: config.location.to_string(),
         policy: policies::describe(runtime, now),

@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::config::Cors;
-use crate::filter::{Exchange, Reply, RequestFilter, ResponseFilter, Verdict};
+use crate::filter::{FilterContext, Reply, RequestFilter, ResponseFilter, Verdict};
 
 /// A page of the public internet asks for something of a private network.
 static REQUEST_PRIVATE_NETWORK: HeaderName =
@@ -157,15 +157,15 @@ impl RequestFilter for CorsFilter {
     }
 
     /// A preflight is `OPTIONS` with an origin and the method it asks for; anything else goes on.
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        let headers = &exchange.head.headers;
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        let headers = &context.request.head.headers;
         let (Some(origin), Some(method)) = (
             headers.get(ORIGIN),
             headers.get(ACCESS_CONTROL_REQUEST_METHOD),
         ) else {
             return Verdict::Continue;
         };
-        if exchange.head.method != Method::OPTIONS {
+        if context.request.head.method != Method::OPTIONS {
             return Verdict::Continue;
         }
         let granted = self.grant(origin).filter(|_| self.allows(method));

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use crate::config::Maintenance;
-use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Reason, Refusal, Reply, RequestFilter, Verdict};
 use crate::primitives::ranges::AddressRanges;
 
 /// Refuses everybody but a few.
@@ -41,8 +41,8 @@ impl RequestFilter for MaintenanceFilter {
         "maintenance"
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        if self.allow.contains(exchange.client_ip) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        if self.allow.contains(context.request.client_ip) {
             Verdict::Continue
         } else {
             Verdict::Refuse(self.refusal.clone())

@@ -1,12 +1,14 @@
-//! What is changed on the way, and what the gateway answers by itself: header rules, cross-origin requests, fixed
-//! answers. Everything that can be prepared is prepared when the configuration is loaded; a request only picks.
+//! What is changed on the way, what of it is looked at, and what the gateway answers by itself: header rules, cross-origin
+//! requests, bodies that nest too deep, fixed answers. Everything that can be prepared is prepared when the configuration is loaded; a request only picks.
 
 mod cors;
 mod header_rules;
+mod json_depth;
 mod maintenance;
 mod respond;
 
 pub use cors::CorsFilter;
 pub use header_rules::{HeaderFilter, read_fields};
+pub use json_depth::JsonDepthFilter;
 pub use maintenance::MaintenanceFilter;
 pub use respond::reply;

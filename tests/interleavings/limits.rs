@@ -64,9 +64,9 @@ pub fn turning() {
 /// What a request holds while it is served.
 fn enter(filter: &dyn RequestFilter, client: u8) -> Option<Tickets> {
     let request = Request::new();
-    let mut exchange = request.exchange(client, START);
-    let verdict = filter.check(&mut exchange);
-    matches!(verdict, Verdict::Continue).then_some(exchange.tickets)
+    let mut context = request.context(client, START);
+    let verdict = filter.check(&mut context);
+    matches!(verdict, Verdict::Continue).then_some(context.tickets)
 }
 
 /// Broken by hand: `Counts::enter` looks at the count before it takes the lock.

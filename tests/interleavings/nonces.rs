@@ -41,7 +41,7 @@ fn signed(nonce: &str) -> Request {
 fn told(authenticator: &Arc<dyn Authenticator>, nonces: [&str; 2]) -> [&'static str; 2] {
     let ask = |nonce| {
         let (authenticator, request) = (Arc::clone(authenticator), signed(nonce));
-        move || match authenticator.check(&mut request.exchange(1, START)) {
+        move || match authenticator.check(&mut request.context(1, START)) {
             Verdict::Continue => "continue",
             Verdict::Refuse(refusal) => refusal.reason.code(),
             other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use pingora::http::RequestHeader;
 
 use crate::config::{self, Config, Source};
-use crate::filter::{Exchange, RequestFilter, Scheme, Verdict};
+use crate::filter::{FilterContext, Moment, RequestFilter, RequestView, Verdict};
 use crate::primitives::RouteName;
 
 pub const SECOND: u64 = 1_000_000_000;
@@ -53,36 +53,20 @@ impl Request {
     }
 
     /// The request of client number `client` at `now`.
-    pub fn exchange(&self, client: u8, now: u64) -> Exchange<'_> {
-        Exchange {
-            head: &self.head,
-            raw_target: "/",
-            path: "/",
-            query: None,
+    pub fn context(&self, client: u8, now: u64) -> FilterContext<'_> {
+        let request = RequestView {
             host: "api.example.com",
             authority: "api.example.com",
-            scheme: Scheme::Http,
             client_ip: [192, 0, 2, client].into(),
-            certificate: None,
-            route: &self.route,
-            max_body: 0,
-            body_length: None,
-            address_number: None,
-            now,
-            unix_time: UNIX,
-            principal: None,
-            quota: None,
-            tickets: Default::default(),
-            held: Default::default(),
-            paces: Vec::new(),
-            turn: None,
-            dry_run: false,
-        }
+            ..RequestView::bare(&self.head, "/", &self.route)
+        };
+        let unix_time = UNIX;
+        FilterContext::new(request, Moment { now, unix_time })
     }
 
     /// Whether it passes.
     pub fn passes(&self, filter: &dyn RequestFilter, client: u8, now: u64) -> bool {
-        let mut exchange = self.exchange(client, now);
-        matches!(filter.check(&mut exchange), Verdict::Continue)
+        let mut context = self.context(client, now);
+        matches!(filter.check(&mut context), Verdict::Continue)
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod group;
+mod json_depth;
 mod path;
 mod predicate;
 mod preflight;

@@ -24,7 +24,7 @@ use self::verify::{Flaw, Rules, Window};
 use super::header_text::header_text;
 use super::{Authenticator, BuildError, ReadSecret, Warning, facts::AuthFacts};
 use crate::config::{JwtAuth, TokenSource};
-use crate::filter::{Exchange, Principal, Refusal, Verdict};
+use crate::filter::{FilterContext, Principal, Refusal, RequestView, Verdict};
 use crate::primitives::digest;
 
 /// One `[auth.NAME]` of type `jwt`.
@@ -65,8 +65,8 @@ impl JwtAuthenticator {
         })
     }
 
-    fn authenticate(&self, exchange: &Exchange<'_>) -> Result<Arc<Principal>, Flaw> {
-        let token = match source::find(&self.from, exchange) {
+    fn authenticate(&self, context: &FilterContext<'_>) -> Result<Arc<Principal>, Flaw> {
+        let token = match source::find(&self.from, &context.request) {
             Found::Nothing => return Err(Flaw::Missing),
             Found::Several => return Err(Flaw::Invalid("the header stands twice")),
             Found::Token(token) => token,
@@ -75,13 +75,13 @@ impl JwtAuthenticator {
             return Err(Flaw::Invalid("the token is longer than max_token"));
         }
         if let Some((principal, window)) = self.cache.find(&token) {
-            window.holds(exchange.unix_time)?;
+            window.holds(context.unix_time)?;
             return Ok(principal);
         }
         let (principal, window) = self.verify(&token)?;
-        window.holds(exchange.unix_time)?;
-        if !exchange.dry_run {
-            let now = exchange.unix_time;
+        window.holds(context.unix_time)?;
+        if !context.dry_run {
+            let now = context.unix_time;
             self.cache.keep(&token, Arc::clone(&principal), window, now);
         }
         Ok(principal)
@@ -103,20 +103,20 @@ impl Authenticator for JwtAuthenticator {
         &self.warnings
     }
 
-    fn presented(&self, exchange: &Exchange<'_>) -> bool {
-        !matches!(source::find(&self.from, exchange), Found::Nothing)
+    fn presented(&self, request: &RequestView<'_>) -> bool {
+        !matches!(source::find(&self.from, request), Found::Nothing)
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        self.check_presented(exchange)
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        self.check_presented(context)
             .unwrap_or_else(|| Verdict::Refuse(self.missing()))
     }
 
     /// Looks for the token once, where the two questions would look twice.
-    fn check_presented(&self, exchange: &mut Exchange<'_>) -> Option<Verdict> {
-        Some(match self.authenticate(exchange) {
+    fn check_presented(&self, context: &mut FilterContext<'_>) -> Option<Verdict> {
+        Some(match self.authenticate(context) {
             Ok(principal) => {
-                exchange.principal = Some(principal);
+                context.principal = Some(principal);
                 Verdict::Continue
             }
             Err(Flaw::Missing) => return None,
@@ -124,7 +124,7 @@ impl Authenticator for JwtAuthenticator {
         })
     }
 
-    fn check_body(&self, _exchange: &mut Exchange<'_>, _body: &[u8]) -> Verdict {
+    fn check_body(&self, _context: &mut FilterContext<'_>, _body: &[u8]) -> Verdict {
         Verdict::Continue
     }
 

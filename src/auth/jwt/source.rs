@@ -6,7 +6,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::TokenSource;
-use crate::filter::Exchange;
+use crate::filter::RequestView;
 use crate::primitives::query;
 
 /// What was found.
@@ -20,9 +20,9 @@ pub(super) enum Found<'e> {
 }
 
 /// Looks into the sources in order; the first that has something decides. Empty text is no token.
-pub(super) fn find<'e>(sources: &[TokenSource], exchange: &Exchange<'e>) -> Found<'e> {
-    let head = exchange.head;
-    let query = exchange.query;
+pub(super) fn find<'e>(sources: &[TokenSource], request: &RequestView<'e>) -> Found<'e> {
+    let head = request.head;
+    let query = request.query;
     for source in sources {
         let found =
             match source {
@@ -88,7 +88,7 @@ mod tests {
     use crate::auth::testing::Call;
 
     fn found(sources: &[TokenSource], call: &Call) -> String {
-        match find(sources, &call.exchange()) {
+        match find(sources, &call.context().request) {
             Found::Nothing => "-".to_owned(),
             Found::Several => "several".to_owned(),
             Found::Token(token) => String::from_utf8(token.into_owned()).unwrap(),

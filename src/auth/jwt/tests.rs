@@ -108,7 +108,7 @@ fn call(token: &str) -> Call {
 }
 
 fn told(auth: &Arc<dyn Authenticator>, token: &str) -> &'static str {
-    reason(&auth.check(&mut call(token).exchange()))
+    reason(&auth.check(&mut call(token).context()))
 }
 
 #[test]
@@ -116,9 +116,9 @@ fn a_good_token_names_its_principal() {
     let auth = made(&settings());
     let call = call(&hs256(&claims()));
     for _ in 0..2 {
-        let mut exchange = call.exchange();
-        assert_eq!(reason(&auth.check(&mut exchange)), "continue");
-        let principal = exchange.principal.unwrap();
+        let mut context = call.context();
+        assert_eq!(reason(&auth.check(&mut context)), "continue");
+        let principal = context.principal.unwrap();
         assert_eq!(&*principal.consumer, "alice");
         assert_eq!(principal.claim("aud"), Some(&json!("mini-program")));
         assert_eq!(principal.forward[0].1, "alice");
@@ -128,7 +128,7 @@ fn a_good_token_names_its_principal() {
 #[test]
 fn a_missing_token_is_asked_for_and_a_bad_one_explained_the_standard_way() {
     let auth = made(&settings());
-    let refusal = |call: Call| match auth.check(&mut call.exchange()) {
+    let refusal = |call: Call| match auth.check(&mut call.context()) {
         Verdict::Refuse(refusal) => refusal,
         other => panic!("{other:?}"),
     };
@@ -315,8 +315,8 @@ fn two_authorization_fields_are_one_too_many() {
     let auth = made(&settings());
     let token = hs256(&claims());
     let twice = call(&token).header("authorization", &format!("Bearer {token}"));
-    assert_eq!(reason(&auth.check(&mut twice.exchange())), "token_invalid");
-    assert!(auth.presented(&twice.exchange()));
+    assert_eq!(reason(&auth.check(&mut twice.context())), "token_invalid");
+    assert!(auth.presented(&twice.context().request));
 }
 
 #[test]
@@ -356,10 +356,10 @@ fn tokens_are_taken_only_from_where_they_may_be() {
         Call::get("/").header("x-token", &token),
     ] {
         assert_eq!(
-            reason(&header_only.check(&mut call.exchange())),
+            reason(&header_only.check(&mut call.context())),
             "token_missing"
         );
-        assert_eq!(reason(&anywhere.check(&mut call.exchange())), "continue");
+        assert_eq!(reason(&anywhere.check(&mut call.context())), "continue");
     }
     assert_eq!(told(&anywhere, &token), "token_missing");
 }
@@ -599,7 +599,7 @@ fn the_cache_never_outlives_the_token() {
             ..settings()
         });
         let call = call(&hs256(&with("nbf", json!(NOW))));
-        let at = |unix| reason(&auth.check(&mut call.clone().at(unix).exchange()));
+        let at = |unix| reason(&auth.check(&mut call.clone().at(unix).context()));
         assert_eq!(at(NOW), "continue");
         assert_eq!(at(NOW + 59 + leeway), "continue");
         assert_eq!(at(NOW + 60 + leeway), "token_expired");
@@ -639,7 +639,7 @@ fn a_dry_run_remembers_nothing_and_says_the_same() {
     );
     let token = hs256(&claims());
     let dry = call(&token).dry();
-    assert_eq!(reason(&auth.check(&mut dry.exchange())), "continue");
+    assert_eq!(reason(&auth.check(&mut dry.context())), "continue");
     assert!(cache.find(token.as_bytes()).is_none());
     assert_eq!(told(&auth, &token), "continue");
     assert!(cache.find(token.as_bytes()).is_some());

@@ -17,10 +17,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode;
 use pingora::http::RequestHeader;
 
+use super::CA_HEADER;
 use super::app::AppKey;
+use super::awaited::{BodyClaim, Stamp};
 use super::body;
 use super::head::{Single, is_nonce, path_and_query, single, single_text};
-use super::{CA_HEADER, Clock};
 
 const KEY: &str = "x-ca-key";
 const TIMESTAMP: &str = "x-ca-timestamp";
@@ -176,16 +177,31 @@ impl super::Proof for Proof<'_> {
         self.nonce
     }
 
-    fn is_timely(&self, clock: &Clock) -> bool {
-        clock.admits(self.stamp_ms, self.stamp_ms)
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            first_ms: self.stamp_ms,
+            last_ms: self.stamp_ms,
+            expires: None,
+        }
     }
 
     fn signs_body(&self) -> bool {
         is_form(self.headers)
     }
 
-    fn has_digest(&self) -> bool {
-        !value(self.headers, MD5).is_empty() || self.headers.contains_key(SHA256)
+    fn body_claim(&self) -> BodyClaim {
+        let md5 = value(self.headers, MD5);
+        let sha256 = value(self.headers, SHA256);
+        let signs_sha256 = || self.listed.iter().any(|n| n.eq_ignore_ascii_case(SHA256));
+        let vouched =
+            is_form(self.headers) || !md5.is_empty() || (!sha256.is_empty() && signs_sha256());
+        BodyClaim {
+            md5: (!md5.is_empty()).then(|| md5.into()),
+            // One that is empty or repeated is a digest of nothing.
+            sha256: (self.headers.contains_key(SHA256)).then(|| sha256.into()),
+            content_digest: None,
+            vouched,
+        }
     }
 
     fn holds(&self, key: &AppKey, body: &[u8]) -> bool {
@@ -209,20 +225,6 @@ impl super::Proof for Proof<'_> {
 
     fn loose_parameters(&self, body: &[u8]) -> bool {
         loose(self.target, self.headers, body)
-    }
-
-    fn fits_body(&self, body: &[u8], required: bool) -> bool {
-        let md5 = value(self.headers, MD5);
-        let sha256 = value(self.headers, SHA256);
-        if (!md5.is_empty() && !body::is_md5(md5, body))
-            || (self.headers.contains_key(SHA256) && !body::is_sha256(sha256, body))
-        {
-            return false;
-        }
-        let signs_sha256 = || self.listed.iter().any(|n| n.eq_ignore_ascii_case(SHA256));
-        let vouched =
-            is_form(self.headers) || !md5.is_empty() || (!sha256.is_empty() && signs_sha256());
-        body.is_empty() || !required || vouched
     }
 }
 

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 
 use crate::auth::{AuthFacts, Authenticator, build};
 use crate::config::{App, AppKey, Auth, SignatureAuth, SignatureScheme};
-use crate::filter::{Exchange, Scheme, Verdict};
+use crate::filter::{FilterContext, Moment, RequestView, Scheme, Verdict};
 use crate::primitives::secret::{Secret, SecretSource};
 use crate::primitives::{AuthName, RouteName};
 
@@ -73,16 +73,20 @@ pub(super) fn told(bytes: &[u8]) -> Option<Vec<&'static str>> {
     let (head, target) = request(bytes)?;
     let route = RouteName::new("r");
     let told = authenticators().into_iter().map(|scheme| {
-        let mut exchange = Exchange {
+        let request = RequestView {
             host: "api.example.com",
             authority: "api.example.com",
             scheme: Scheme::Https,
             client_ip: IpAddr::from([192, 0, 2, 1]),
-            unix_time: NOW,
-            ..Exchange::bare(&head, target, &route)
+            ..RequestView::bare(&head, target, &route)
         };
-        match scheme.check(&mut exchange) {
-            Verdict::NeedBody => word(&scheme.check_body(&mut exchange, b"body")),
+        let moment = Moment {
+            now: 1,
+            unix_time: NOW,
+        };
+        let mut context = FilterContext::new(request, moment);
+        match scheme.check(&mut context) {
+            Verdict::NeedBody => word(&scheme.check_body(&mut context, b"body")),
             verdict => word(&verdict),
         }
     });

@@ -4,10 +4,12 @@
 //! request that proves nothing never spends a nonce, and one whose body is wrong can be sent again with the right one.
 //! A form is signed itself, so nothing can be verified before it is there; what can be known without it is asked before it
 //! is read: the stamp, whether there is such an application, its address, the nonce. All of it is asked again once the body
-//! is there, and the time then counts: a body may be held back for longer than a nonce is kept.
+//! is there. Where a digest is signed the signature is verified once, by the head, and the body is then compared with the
+//! digest. Either way the time when the body was there counts: it may be held back for longer than a nonce is kept.
 //! Whoever signs, signs what was sent: everything here reads the target and the head as received.
 
 mod app;
+mod awaited;
 mod body;
 pub mod ca;
 #[cfg(test)]
@@ -30,10 +32,11 @@ pub use nonce::{Claim, NonceOwner};
 pub(super) use nonce::{NonceStore, Ownership};
 
 use self::app::{App, AppKey};
-use self::nonce::lifetime_of;
+use self::awaited::{Awaited, BodyClaim, Clock, Stamp};
+use self::nonce::{Share, lifetime_of};
 use super::{AuthFacts, Authenticator, BuildError, ReadSecret};
 use crate::config::{SignatureAuth, SignatureScheme};
-use crate::filter::{Exchange, Principal, Reason, Refusal, Verdict};
+use crate::filter::{FilterContext, Principal, Reason, Refusal, RequestView, Verdict};
 
 /// The header that says a request is signed by the `ca` scheme.
 pub(super) const CA_HEADER: &str = "x-ca-signature";
@@ -63,14 +66,14 @@ trait Proof {
     /// The nonce of the request, well formed.
     fn nonce(&self) -> &str;
 
-    /// Whether its time stamp counts now.
-    fn is_timely(&self, clock: &Clock) -> bool;
+    /// When it says it was signed.
+    fn stamp(&self) -> Stamp;
 
     /// Whether the body takes part in what was signed, so that nothing can be verified without it.
     fn signs_body(&self) -> bool;
 
-    /// Whether the head claims a digest of the body.
-    fn has_digest(&self) -> bool;
+    /// What it says of the body.
+    fn body_claim(&self) -> BodyClaim;
 
     /// Whether the signature is `key`'s.
     fn holds(&self, key: &AppKey, body: &[u8]) -> bool;
@@ -79,39 +82,15 @@ trait Proof {
     fn loose_parameters(&self, _body: &[u8]) -> bool {
         false
     }
-
-    /// Whether the body is the one that was signed; with `required`, a body nobody vouches for is not.
-    fn fits_body(&self, body: &[u8], required: bool) -> bool;
-}
-
-/// Where a time stamp must lie.
-struct Clock {
-    /// The second of the request, in milliseconds.
-    now_ms: u64,
-    skew_ms: u64,
-    /// Before this, nonces are unknown.
-    fence_ms: u64,
-    /// From this stamp on, nonces are kept for the second skew only, narrower than this request's own.
-    narrowed: (u64, u64),
-}
-
-impl Clock {
-    /// Whether a stamp that means some moment from `first` to `last` (milliseconds) may count.
-    fn admits(&self, first: u64, last: u64) -> bool {
-        // The clock has whole seconds: it may really be up to 999 ms later.
-        let (since, narrow_ms) = self.narrowed;
-        let latest = self.now_ms.saturating_add(999).saturating_add(self.skew_ms);
-        first <= latest
-            && first.saturating_add(self.skew_ms) >= self.now_ms
-            && (last < since || first.saturating_add(narrow_ms) >= self.now_ms)
-            && last >= self.fence_ms
-    }
 }
 
 /// How far a request got.
 enum Step {
     Done(Arc<Principal>),
+    /// Nothing can be verified without the body.
     NeedBody,
+    /// All that the head can prove is proven.
+    NeedDigest(Awaited),
 }
 
 impl SignatureAuthenticator {
@@ -144,75 +123,110 @@ impl SignatureAuthenticator {
     }
 
     /// Decides; `body` is `None` while it is not there yet.
-    fn decide(&self, exchange: &mut Exchange<'_>, body: Option<&[u8]>) -> Verdict {
+    fn decide(&self, context: &mut FilterContext<'_>, body: Option<&[u8]>) -> Verdict {
+        let request = &context.request;
         let step = match self.scheme {
-            SignatureScheme::Ca => ca::read(exchange.head, exchange.raw_target)
+            SignatureScheme::Ca => ca::read(request.head, request.raw_target)
                 .ok_or_else(invalid)
-                .and_then(|proof| self.prove(exchange, &proof, body)),
-            SignatureScheme::Rfc9421 => rfc9421::read(exchange)
+                .and_then(|proof| self.prove(context, &proof, body)),
+            SignatureScheme::Rfc9421 => rfc9421::read(request)
                 .ok_or_else(invalid)
-                .and_then(|proof| self.prove(exchange, &proof, body)),
+                .and_then(|proof| self.prove(context, &proof, body)),
         };
+        self.told(context, step)
+    }
+
+    /// The verdict of a step, and what is remembered for the next.
+    fn told(&self, context: &mut FilterContext<'_>, step: Result<Step, Refusal>) -> Verdict {
         match step {
             Ok(Step::Done(principal)) => {
-                exchange.principal = Some(principal);
+                context.principal = Some(principal);
                 Verdict::Continue
             }
             Ok(Step::NeedBody) => Verdict::NeedBody,
+            Ok(Step::NeedDigest(awaited)) => {
+                context.memory.keep(self, awaited);
+                Verdict::NeedBody
+            }
             Err(refusal) => Verdict::Refuse(refusal),
         }
     }
 
     fn prove(
         &self,
-        exchange: &Exchange<'_>,
+        context: &FilterContext<'_>,
         proof: &impl Proof,
         body: Option<&[u8]>,
     ) -> Result<Step, Refusal> {
-        let body = body.or((!head::may_have_body(exchange.head)).then_some(&[]));
-        if !proof.is_timely(&self.clock(exchange)) {
-            return Err(refuse(
-                Reason::SigExpired,
-                "The signature's time stamp is not accepted.",
-            ));
-        }
+        let body = body.or((!head::may_have_body(context.request.head)).then_some(&[]));
+        let stamp = proof.stamp();
+        self.check_time(context, &stamp)?;
         if body.is_none() && proof.signs_body() {
-            return self.awaited(exchange, proof);
+            return self.awaited(context, proof);
         }
         let app = self.verified(proof, body.unwrap_or_default())?;
-        admits(app, exchange)?;
-        let required = self.require_body_digest;
+        admits(app, context)?;
+        let claim = proof.body_claim();
         match body {
             // A replay is refused before its body is read; the nonce is spent only once that has proved right.
-            None if required || proof.has_digest() => {
-                self.answer(self.nonces.peek(&app.share, proof.nonce(), exchange.now))?;
-                return Ok(Step::NeedBody);
+            None if self.require_body_digest || claim.has_digest() => {
+                self.answer(self.nonces.peek(&app.share, proof.nonce(), context.now))?;
+                let awaited = Awaited::of(app, proof.nonce(), stamp, claim);
+                return Ok(Step::NeedDigest(awaited));
             }
-            Some(body) if !proof.fits_body(body, required) => {
-                return Err(refuse(
-                    Reason::BodyDigest,
-                    "The body is not the one that was signed.",
-                ));
-            }
-            _ => {}
+            Some(body) => self.check_digest(&claim, body)?,
+            None => {}
         }
-        self.spend(exchange, app, proof.nonce())?;
+        self.spend(context, &app.share, proof.nonce())?;
         Ok(Step::Done(Arc::clone(&app.principal)))
+    }
+
+    /// What is left to ask once the body is there of a request whose signature holds.
+    fn finish(
+        &self,
+        context: &FilterContext<'_>,
+        awaited: &Awaited,
+        body: &[u8],
+    ) -> Result<Step, Refusal> {
+        self.check_time(context, &awaited.stamp)?;
+        self.check_digest(&awaited.body, body)?;
+        self.spend(context, &awaited.share, &awaited.nonce)?;
+        Ok(Step::Done(Arc::clone(&awaited.principal)))
+    }
+
+    fn check_time(&self, context: &FilterContext<'_>, stamp: &Stamp) -> Result<(), Refusal> {
+        if self.clock(context).admits(stamp) {
+            return Ok(());
+        }
+        Err(refuse(
+            Reason::SigExpired,
+            "The signature's time stamp is not accepted.",
+        ))
+    }
+
+    fn check_digest(&self, claim: &BodyClaim, body: &[u8]) -> Result<(), Refusal> {
+        if claim.fits(body, self.require_body_digest) {
+            return Ok(());
+        }
+        Err(refuse(
+            Reason::BodyDigest,
+            "The body is not the one that was signed.",
+        ))
     }
 
     /// Whether a body is worth reading without which nothing can be verified. What the head alone shows is told at once,
     /// for whoever sends the body pays nothing and we keep it: that an application is unknown is quicker to learn by
     /// that, and is no secret beside the key that names it.
-    fn awaited(&self, exchange: &Exchange<'_>, proof: &impl Proof) -> Result<Step, Refusal> {
+    fn awaited(&self, context: &FilterContext<'_>, proof: &impl Proof) -> Result<Step, Refusal> {
         let app = self.apps.get(proof.app()).ok_or_else(invalid)?;
-        admits(app, exchange)?;
-        self.answer(self.nonces.peek(&app.share, proof.nonce(), exchange.now))?;
+        admits(app, context)?;
+        self.answer(self.nonces.peek(&app.share, proof.nonce(), context.now))?;
         Ok(Step::NeedBody)
     }
 
-    fn clock(&self, exchange: &Exchange<'_>) -> Clock {
+    fn clock(&self, context: &FilterContext<'_>) -> Clock {
         Clock {
-            now_ms: exchange.unix_time.saturating_mul(1000),
+            now_ms: context.unix_time.saturating_mul(1000),
             skew_ms: self.skew_ms,
             fence_ms: self.nonces.fence_unix_ms(),
             narrowed: self.nonces.narrowed(),
@@ -228,12 +242,17 @@ impl SignatureAuthenticator {
         app.filter(|_| holds && !loose).ok_or_else(invalid)
     }
 
-    fn spend(&self, exchange: &Exchange<'_>, app: &App, nonce: &str) -> Result<(), Refusal> {
-        let claim = if exchange.dry_run {
-            self.nonces.peek(&app.share, nonce, exchange.now)
+    fn spend(
+        &self,
+        context: &FilterContext<'_>,
+        share: &Arc<Share>,
+        nonce: &str,
+    ) -> Result<(), Refusal> {
+        let claim = if context.dry_run {
+            self.nonces.peek(share, nonce, context.now)
         } else {
-            let (share, now) = (&app.share, exchange.now);
-            self.nonces.claim_for(share, nonce, self.lifetime, now)
+            let (lifetime, now) = (self.lifetime, context.now);
+            self.nonces.claim_for(share, nonce, lifetime, now)
         };
         self.answer(claim)
     }
@@ -259,23 +278,29 @@ impl Authenticator for SignatureAuthenticator {
         &self.name
     }
 
-    fn presented(&self, exchange: &Exchange<'_>) -> bool {
+    fn presented(&self, request: &RequestView<'_>) -> bool {
         let header = match self.scheme {
             SignatureScheme::Ca => CA_HEADER,
             SignatureScheme::Rfc9421 => RFC9421_HEADER,
         };
-        exchange.head.headers.contains_key(header)
+        request.head.headers.contains_key(header)
     }
 
-    fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {
-        if !self.presented(exchange) {
+    fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
+        if !self.presented(&context.request) {
             return Verdict::Refuse(self.missing());
         }
-        self.decide(exchange, None)
+        self.decide(context, None)
     }
 
-    fn check_body(&self, exchange: &mut Exchange<'_>, body: &[u8]) -> Verdict {
-        self.decide(exchange, Some(body))
+    fn check_body(&self, context: &mut FilterContext<'_>, body: &[u8]) -> Verdict {
+        match context.memory.take::<Awaited>(self) {
+            Some(awaited) => {
+                let step = self.finish(context, &awaited, body);
+                self.told(context, step)
+            }
+            None => self.decide(context, Some(body)),
+        }
     }
 
     fn missing(&self) -> Refusal {
@@ -288,8 +313,8 @@ impl Authenticator for SignatureAuthenticator {
 }
 
 /// Refuses an application that calls from elsewhere than it may.
-fn admits(app: &App, exchange: &Exchange<'_>) -> Result<(), Refusal> {
-    if app.admits(exchange.client_ip) {
+fn admits(app: &App, context: &FilterContext<'_>) -> Result<(), Refusal> {
+    if app.admits(context.request.client_ip) {
         return Ok(());
     }
     Err(Refusal::new(

@@ -14,11 +14,12 @@ use http::header::InvalidHeaderValue;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, InnerList, KeyRef, List, ListEntry, Parser};
 
+use super::RFC9421_HEADER;
 use super::app::AppKey;
+use super::awaited::{BodyClaim, Stamp};
 use super::body;
 use super::head::{Single, is_nonce, path_and_query, single, trim};
-use super::{Clock, RFC9421_HEADER};
-use crate::filter::{Exchange, Scheme};
+use crate::filter::{RequestView, Scheme};
 
 const DIGEST: &str = "content-digest";
 /// What every signature must cover.
@@ -97,13 +98,13 @@ pub(super) struct Proof<'h> {
 }
 
 /// Reads the claim of a head; `None` when it is incomplete, malformed or ambiguous.
-pub(super) fn read<'h>(exchange: &Exchange<'h>) -> Option<Proof<'h>> {
+pub(super) fn read<'h>(request: &RequestView<'h>) -> Option<Proof<'h>> {
     let message = Message {
-        method: exchange.head.method.as_str(),
-        scheme: exchange.scheme,
-        authority: exchange.authority,
-        target: exchange.raw_target,
-        headers: &exchange.head.headers,
+        method: request.head.method.as_str(),
+        scheme: request.scheme,
+        authority: request.authority,
+        target: request.raw_target,
+        headers: &request.head.headers,
     };
     let proof = read_message(message)?;
     let complete = REQUIRED
@@ -196,21 +197,28 @@ impl super::Proof for Proof<'_> {
         &self.nonce
     }
 
-    fn is_timely(&self, clock: &Clock) -> bool {
+    fn stamp(&self) -> Stamp {
         // The whole second is meant: a request signed in the second of our start is not from before it.
-        let first = self.created.saturating_mul(1000);
-        let over = self
-            .expires
-            .is_some_and(|expires| expires < clock.now_ms / 1000);
-        clock.admits(first, first.saturating_add(999)) && !over
+        let first_ms = self.created.saturating_mul(1000);
+        Stamp {
+            first_ms,
+            last_ms: first_ms.saturating_add(999),
+            expires: self.expires,
+        }
     }
 
     fn signs_body(&self) -> bool {
         false
     }
 
-    fn has_digest(&self) -> bool {
-        self.message.headers.contains_key(DIGEST)
+    fn body_claim(&self) -> BodyClaim {
+        let content_digest = joined(self.message.headers, DIGEST);
+        let signed = || self.covered.iter().any(|name| name == DIGEST);
+        BodyClaim {
+            vouched: content_digest.is_some() && signed(),
+            content_digest: content_digest.map(Vec::into_boxed_slice),
+            ..BodyClaim::default()
+        }
     }
 
     fn holds(&self, key: &AppKey, _body: &[u8]) -> bool {
@@ -222,14 +230,6 @@ impl super::Proof for Proof<'_> {
         let base = signature_base(&self.message, &covered, self.parameters);
         let holds = key.verifies(base.as_deref().unwrap_or_default(), &self.signature);
         agrees && base.is_some() && holds
-    }
-
-    fn fits_body(&self, body: &[u8], required: bool) -> bool {
-        let Some(field) = joined(self.message.headers, DIGEST) else {
-            return body.is_empty() || !required;
-        };
-        let signed = self.covered.iter().any(|name| name == DIGEST);
-        body::fits_content_digest(&field, body) && (signed || body.is_empty() || !required)
     }
 }
 
@@ -525,7 +525,8 @@ mod tests {
         let fits = |sent: &HeaderMap, body: &[u8], required| {
             read_message(message(sent))
                 .unwrap()
-                .fits_body(body, required)
+                .body_claim()
+                .fits(body, required)
         };
         const DIGEST_OF_X: &str = "sha-256=:LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=:";
         let signed = proof("\"content-digest\"", Some(DIGEST_OF_X));

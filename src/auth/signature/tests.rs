@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SigningKey};
 
-use super::{ca, rfc9421};
+use super::awaited::Stamp;
+use super::{SignatureAuthenticator, app, ca, rfc9421};
 use crate::auth::testing::{Call, NOW, reason};
 use crate::auth::{AuthFacts, Authenticator, BuildError, build};
 use crate::config::{App, AppKey, Auth, SignatureAuth, SignatureScheme};
@@ -29,7 +30,7 @@ fn literal(source: &SecretSource) -> Result<Secret, String> {
     }
 }
 
-fn app(secrets: &[&str]) -> App {
+fn application(secrets: &[&str]) -> App {
     App {
         key: AppKey::Secrets(secrets.iter().map(|s| SecretSource::parse(s)).collect()),
         tier: None,
@@ -45,7 +46,7 @@ fn settings(scheme: SignatureScheme) -> SignatureAuth {
         nonce_capacity: 1000,
         require_body_digest: true,
         strict_params: false,
-        apps: BTreeMap::from([(KEY.to_owned(), app(&[SECRET]))]),
+        apps: BTreeMap::from([(KEY.to_owned(), application(&[SECRET]))]),
     }
 }
 
@@ -59,9 +60,9 @@ fn made(auth: &SignatureAuth) -> Arc<dyn Authenticator> {
 
 /// The verdict on the whole request, fetching the body when it is asked for.
 fn told(auth: &Arc<dyn Authenticator>, call: &Call, body: &[u8]) -> &'static str {
-    let mut exchange = call.exchange();
-    match auth.check(&mut exchange) {
-        Verdict::NeedBody => reason(&auth.check_body(&mut exchange, body)),
+    let mut context = call.context();
+    match auth.check(&mut context) {
+        Verdict::NeedBody => reason(&auth.check_body(&mut context, body)),
         verdict => reason(&verdict),
     }
 }
@@ -128,9 +129,9 @@ fn replaced(call: Call, name: &str, value: &str) -> Call {
 fn ca_accepts_a_signed_request_once() {
     let auth = made(&settings(SignatureScheme::Ca));
     let call = ca_get("n1");
-    let mut exchange = call.exchange();
-    assert_eq!(reason(&auth.check(&mut exchange)), "continue");
-    let principal = exchange.principal.unwrap();
+    let mut context = call.context();
+    assert_eq!(reason(&auth.check(&mut context)), "continue");
+    let principal = context.principal.unwrap();
     assert_eq!(&*principal.consumer, KEY);
     assert!(principal.claims.is_null() && principal.forward.is_empty());
     assert_eq!(told(&auth, &call, b""), "sig_replayed");
@@ -144,7 +145,7 @@ fn every_401_says_how_to_sign_and_none_says_why() {
     let wrong = replaced(ca_get("n"), "x-ca-nonce", "m");
     let mut details = Vec::new();
     for call in [unknown, wrong, Call::get("/").header("x-ca-signature", "?")] {
-        let Verdict::Refuse(refusal) = auth.check(&mut call.exchange()) else {
+        let Verdict::Refuse(refusal) = auth.check(&mut call.context()) else {
             panic!("accepted");
         };
         assert_eq!(refusal.reason, Reason::SigInvalid);
@@ -372,15 +373,12 @@ fn stamps_from_before_the_start_are_refused() {
 fn ca_checks_the_body_before_it_spends_the_nonce() {
     let auth = made(&settings(SignatureScheme::Ca));
     let call = ca_post(JSON, "n");
-    assert!(matches!(
-        auth.check(&mut call.exchange()),
-        Verdict::NeedBody
-    ));
+    assert!(matches!(auth.check(&mut call.context()), Verdict::NeedBody));
     assert_eq!(told(&auth, &call, b"{\"hello\":\"w0rld\"}"), "body_digest");
     assert_eq!(told(&auth, &call, b""), "body_digest");
     assert_eq!(told(&auth, &call, JSON), "continue");
     assert_eq!(
-        reason(&auth.check(&mut call.exchange())),
+        reason(&auth.check(&mut call.context())),
         "sig_replayed",
         "and the body is not read again"
     );
@@ -389,7 +387,7 @@ fn ca_checks_the_body_before_it_spends_the_nonce() {
         "content-md5",
         "AAAAAAAAAAAAAAAAAAAAAA==",
     );
-    assert_eq!(reason(&auth.check(&mut forged.exchange())), "sig_invalid");
+    assert_eq!(reason(&auth.check(&mut forged.context())), "sig_invalid");
 }
 
 #[test]
@@ -462,7 +460,7 @@ fn ca_signs_the_parameters_of_a_form() {
     };
     let first = call("a");
     assert!(matches!(
-        auth.check(&mut first.exchange()),
+        auth.check(&mut first.context()),
         Verdict::NeedBody
     ));
     assert_eq!(
@@ -479,14 +477,14 @@ fn ca_signs_the_parameters_of_a_form() {
     assert_eq!(told(&auth, &wrong, form), "body_digest");
     // What the head alone condemns is refused before the body.
     let stranger = ca_signed_as(post("/x", kind, form), "/x", form, "nobody", SECRET, "c");
-    assert_eq!(reason(&auth.check(&mut stranger.exchange())), "sig_invalid");
-    assert_eq!(reason(&auth.check(&mut first.exchange())), "sig_replayed");
+    assert_eq!(reason(&auth.check(&mut stranger.context())), "sig_invalid");
+    assert_eq!(reason(&auth.check(&mut first.context())), "sig_replayed");
     let late = call("d");
-    let mut exchange = late.exchange();
-    assert!(matches!(auth.check(&mut exchange), Verdict::NeedBody));
-    exchange.unix_time += 301;
+    let mut context = late.context();
+    assert!(matches!(auth.check(&mut context), Verdict::NeedBody));
+    context.unix_time += 301;
     assert_eq!(
-        reason(&auth.check_body(&mut exchange, form)),
+        reason(&auth.check_body(&mut context, form)),
         "sig_expired",
         "the body was held back"
     );
@@ -495,7 +493,8 @@ fn ca_signs_the_parameters_of_a_form() {
 #[test]
 fn both_secrets_of_a_rotation_are_good_and_a_third_is_not() {
     let mut auth = settings(SignatureScheme::Ca);
-    auth.apps.insert(KEY.to_owned(), app(&["new", "old"]));
+    auth.apps
+        .insert(KEY.to_owned(), application(&["new", "old"]));
     let auth = made(&auth);
     for (secret, nonce, expected) in [
         ("new", "a", "continue"),
@@ -513,7 +512,7 @@ fn an_application_calls_from_its_addresses_only() {
     let inside = AddressRanges::parse_one("192.0.2.0/24").unwrap();
     let restricted = App {
         ips: Some(AddressRanges::new(vec![inside])),
-        ..app(&[SECRET])
+        ..application(&[SECRET])
     };
     auth.apps.insert(KEY.to_owned(), restricted);
     let auth = made(&auth);
@@ -536,7 +535,7 @@ fn a_full_store_says_when_to_come_back() {
     });
     assert_eq!(told(&auth, &ca_get("a"), b""), "continue");
     assert_eq!(told(&auth, &ca_get("b"), b""), "continue");
-    let Verdict::Refuse(refusal) = auth.check(&mut ca_get("c").exchange()) else {
+    let Verdict::Refuse(refusal) = auth.check(&mut ca_get("c").context()) else {
         panic!("remembered three");
     };
     assert_eq!(refusal.reason, Reason::RateLimited);
@@ -566,7 +565,9 @@ fn replays_are_refused_after_a_reload() {
     drop(before);
     let mut changed = settings(SignatureScheme::Ca);
     changed.nonce_capacity = 5000;
-    changed.apps.insert("another".to_owned(), app(&["s"]));
+    changed
+        .apps
+        .insert("another".to_owned(), application(&["s"]));
     let after = made_in(&changed, &facts);
     assert_eq!(told(&after, &ca_get("n"), b""), "sig_replayed");
     assert_eq!(told(&after, &ca_get("m"), b""), "continue");
@@ -605,7 +606,57 @@ fn a_stamp_whose_nonce_is_kept_for_less_is_judged_by_less() {
         (998_999, false),
         (999_000, true),
     ] {
-        assert_eq!(clock.admits(stamp, stamp), admitted, "{stamp}");
+        let signed = Stamp {
+            first_ms: stamp,
+            last_ms: stamp,
+            expires: None,
+        };
+        assert_eq!(clock.admits(&signed), admitted, "{stamp}");
+    }
+}
+
+/// What is said with the body when nothing could be verified any more by then: the key is another's.
+fn told_with_the_key_gone(scheme: SignatureScheme, call: &Call, body: &[u8]) -> &'static str {
+    let facts = AuthFacts::new(0);
+    let mut auth = SignatureAuthenticator::build(&settings(scheme), &literal, &facts).unwrap();
+    let mut context = call.context();
+    assert!(matches!(auth.check(&mut context), Verdict::NeedBody));
+    auth.apps.get_mut(KEY).unwrap().key = app::AppKey::nobody();
+    reason(&auth.check_body(&mut context, body))
+}
+
+#[test]
+fn a_signature_with_a_digest_is_verified_once() {
+    let ca = ca_post(JSON, "n");
+    let rfc = rfc_signed(post("/x", "application/json", JSON), JSON, "n");
+    for (scheme, call) in [(SignatureScheme::Ca, ca), (SignatureScheme::Rfc9421, rfc)] {
+        assert_eq!(told_with_the_key_gone(scheme, &call, JSON), "continue");
+        assert_eq!(told_with_the_key_gone(scheme, &call, b"{}"), "body_digest");
+    }
+    // A form is signed itself: nothing was verified before it came.
+    let kind = "application/x-www-form-urlencoded";
+    let form = ca_signed_as(post("/x", kind, b"a=1"), "/x", b"a=1", KEY, SECRET, "n");
+    let told = told_with_the_key_gone(SignatureScheme::Ca, &form, b"a=1");
+    assert_eq!(told, "sig_invalid");
+}
+
+#[test]
+fn a_digest_that_comes_late_is_late_though_its_signature_held() {
+    let ca = ca_post(JSON, "n");
+    let rfc = rfc_signed(post("/x", "application/json", JSON), JSON, "n");
+    for (scheme, call) in [(SignatureScheme::Ca, ca), (SignatureScheme::Rfc9421, rfc)] {
+        let auth = made(&settings(scheme));
+        let mut context = call.context();
+        assert!(matches!(auth.check(&mut context), Verdict::NeedBody));
+        context.unix_time += 302;
+        assert_eq!(reason(&auth.check_body(&mut context, JSON)), "sig_expired");
+        // And its nonce is not spent: two at once with one nonce, and one of them passes.
+        let mut both = [call.context(), call.context()];
+        for context in &mut both {
+            assert!(matches!(auth.check(context), Verdict::NeedBody));
+        }
+        let told = both.map(|mut context| reason(&auth.check_body(&mut context, JSON)));
+        assert_eq!(told, ["continue", "sig_replayed"]);
     }
 }
 
@@ -616,12 +667,13 @@ fn secrets_that_cannot_be_read_are_named() {
         let built = build(&Auth::Signature(auth.clone()), &literal, &AuthFacts::new(0));
         built.err().unwrap()
     };
-    auth.apps.insert(KEY.to_owned(), app(&[SECRET, "env:GONE"]));
+    auth.apps
+        .insert(KEY.to_owned(), application(&[SECRET, "env:GONE"]));
     assert_eq!(
         told(&auth).to_string(),
         "auth.partner.apps.\"app-1001\".previous_secret: cannot read env:GONE"
     );
-    auth.apps.insert(KEY.to_owned(), app(&[""]));
+    auth.apps.insert(KEY.to_owned(), application(&[""]));
     assert_eq!(
         told(&auth).to_string(),
         "auth.partner.apps.\"app-1001\".secret is empty"
@@ -629,12 +681,12 @@ fn secrets_that_cannot_be_read_are_named() {
 }
 
 fn rfc_message(call: &Call) -> rfc9421::Message<'_> {
-    let exchange = call.exchange();
+    let context = call.context();
     rfc9421::Message {
         method: call.head().method.as_str(),
         scheme: Scheme::Https,
-        authority: exchange.authority,
-        target: exchange.raw_target,
+        authority: context.request.authority,
+        target: context.request.raw_target,
         headers: &call.head().headers,
     }
 }
@@ -659,10 +711,7 @@ fn rfc9421_accepts_a_signed_request_once() {
     assert_eq!(told(&auth, &call, b""), "continue");
     assert_eq!(told(&auth, &call, b""), "sig_replayed");
     let call = rfc_signed(post("/x", "application/json", JSON), JSON, "m");
-    assert!(matches!(
-        auth.check(&mut call.exchange()),
-        Verdict::NeedBody
-    ));
+    assert!(matches!(auth.check(&mut call.context()), Verdict::NeedBody));
     assert_eq!(told(&auth, &call, b"{}"), "body_digest");
     assert_eq!(told(&auth, &call, JSON), "continue");
     assert_eq!(told(&auth, &call, JSON), "sig_replayed");

@@ -1,13 +1,27 @@
 //! What a route does: which keys say it, and which do not go together.
 
-use super::shared::Shared;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::says::Says;
 use super::split::{self, Split};
 use super::{Known, RawRoute};
-use crate::config::document::At;
 use crate::config::respond::Respond;
 use crate::config::scope::Scope;
 use crate::primitives::UpstreamName;
 use crate::primitives::template::{PathTemplate, Rewrite};
+
+/// What a route and its group can both say of where requests go.
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct RawTarget {
+    /// Upstream by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream: Option<String>,
+    /// Leading segments cut off before forwarding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strip_prefix: Option<u32>,
+}
 
 /// What a route does.
 #[derive(Clone, Debug)]
@@ -28,14 +42,25 @@ pub enum Action {
 }
 
 impl RawRoute {
+    /// Reads what the route does. A path that cannot be read hides nothing but what depends on its captures.
     pub(super) fn action(
         &self,
-        shared: &Shared,
-        path: &PathTemplate,
-        at: &At<'_>,
+        says: &Says<'_, RawTarget>,
+        path: Option<&PathTemplate>,
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Option<Action> {
+        let at = says.at;
+        let strip_prefix = says.get(|raw| raw.strip_prefix.as_ref());
+        let unread = PathTemplate {
+            segments: Vec::new(),
+            tail: None,
+        };
+        let path = match path {
+            Some(path) => path,
+            None if self.rewrite.is_none() && strip_prefix.is_none() => &unread,
+            None => return None,
+        };
         let from_uri = self
             .uri
             .as_ref()
@@ -49,12 +74,12 @@ impl RawRoute {
                     None
                 }
             });
-        if self.uri.is_some() && self.shared.upstream.is_some() {
+        if self.uri.is_some() && self.target.upstream.is_some() {
             scope.problem(at, "`uri` and `upstream` say the same; keep one");
         }
         if let Some(respond) = &self.respond {
-            let forwards = self.uri.is_some() || self.shared.upstream.is_some();
-            if forwards || self.rewrite.is_some() || self.shared.strip_prefix.is_some() {
+            let forwards = self.uri.is_some() || self.target.upstream.is_some();
+            if forwards || self.rewrite.is_some() || self.target.strip_prefix.is_some() {
                 scope.problem(
                     &at.key("respond"),
                     "a route answers itself or forwards, not both",
@@ -68,7 +93,7 @@ impl RawRoute {
             let rollout = self.rollout.clone().unwrap_or_default();
             split::split(sides, &rollout, at, known, scope)
         });
-        if split.is_some() && (self.uri.is_some() || self.shared.upstream.is_some()) {
+        if split.is_some() && (self.uri.is_some() || self.target.upstream.is_some()) {
             scope.problem(
                 &at.key("split"),
                 "a route forwards to one upstream or splits, not both",
@@ -80,7 +105,7 @@ impl RawRoute {
         } else if self.uri.is_some() {
             from_uri
         } else {
-            shared.upstream.clone()
+            says.get(|raw| raw.upstream.as_ref()).cloned()
         };
         let Some(upstream) = named else {
             if self.uri.is_none() && split.is_none() {
@@ -92,23 +117,24 @@ impl RawRoute {
             return None;
         };
         if split.is_none() && !(known.upstreams)(&upstream) {
-            let key = if self.uri.is_some() {
-                "uri"
+            if self.uri.is_some() {
+                known.upstream(&at.key("uri"), &upstream, scope);
             } else {
-                "upstream"
-            };
-            scope.unknown_name(
-                &at.key(key),
-                "upstream",
-                &upstream,
-                (known.names)("upstream"),
-            );
+                says.read(
+                    "upstream",
+                    |raw| raw.upstream.as_ref(),
+                    scope,
+                    |name, at, scope| {
+                        known.upstream(at, name, scope);
+                    },
+                );
+            }
         }
         let rewrite = self
             .rewrite
             .as_ref()
             .and_then(|text| scope.read(&at.key("rewrite"), text, |t| Rewrite::parse(t, path)));
-        if self.rewrite.is_some() && self.shared.strip_prefix.is_some() {
+        if self.rewrite.is_some() && self.target.strip_prefix.is_some() {
             scope.problem(
                 &at.key("rewrite"),
                 "`rewrite` and `strip_prefix` both decide the path; keep one",
@@ -117,7 +143,7 @@ impl RawRoute {
         let strip_prefix = if rewrite.is_some() {
             0
         } else {
-            shared.strip_prefix.unwrap_or(0) as usize
+            strip_prefix.copied().unwrap_or(0) as usize
         };
         if strip_prefix > path.segments.len() {
             let message = format!(

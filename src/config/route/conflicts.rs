@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use http::Method;
 
-use super::Route;
+use super::{Matching, Route};
 use crate::primitives::RouteName;
 use crate::primitives::matcher::ValueMatch;
 
@@ -23,8 +23,8 @@ pub(in crate::config) fn name_routes(routes: &mut [Route]) {
     for route in routes.iter_mut().filter(|route| !route.named) {
         let path = route.name.to_string();
         let mut name = path.clone();
-        if paths.get(&path).is_some_and(|count| *count > 1) && !route.methods.is_empty() {
-            let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
+        if paths.get(&path).is_some_and(|count| *count > 1) && !route.matching.methods.is_empty() {
+            let methods: Vec<&str> = route.matching.methods.iter().map(Method::as_str).collect();
             name = format!("{} {path}", methods.join(","));
         }
         let wanted = name.clone();
@@ -52,7 +52,7 @@ pub(in crate::config) fn check_conflicts(routes: &[Route], report: &mut dyn FnMu
                 ),
             );
         }
-        let same = shapes.entry(route.path.shape()).or_default();
+        let same = shapes.entry(route.matching.path.shape()).or_default();
         for other in same.iter().map(|other| &routes[*other]) {
             if indistinct(route, other) {
                 let message = format!(
@@ -70,10 +70,11 @@ pub(in crate::config) fn check_conflicts(routes: &[Route], report: &mut dyn FnMu
 }
 
 fn indistinct(a: &Route, b: &Route) -> bool {
+    let (a, b) = (&a.matching, &b.matching);
     a.priority == b.priority && a.predicates() == b.predicates() && !excludes(a, b)
 }
 
-fn excludes(a: &Route, b: &Route) -> bool {
+fn excludes(a: &Matching, b: &Matching) -> bool {
     let disjoint_methods = !a.methods.is_empty()
         && !b.methods.is_empty()
         && a.methods.iter().all(|m| {

@@ -1,45 +1,54 @@
 //! `[[route]]` and `[group.NAME]`: what is served, and what several routes share.
 
+mod access;
 mod action;
 mod conflicts;
 mod degrade;
 mod fallback;
 mod host;
+mod limits;
+mod matching;
 mod mirror;
-mod shared;
+mod policies;
+mod says;
 mod split;
+mod transform;
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
-use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::access::Access;
+use self::access::RawAccess;
 pub use self::action::Action;
+use self::action::RawTarget;
 pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::degrade::Degrade;
 pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
 pub(super) use self::host::host_pattern;
+use self::limits::RawRouteLimits;
+pub use self::limits::RouteLimits;
+pub use self::matching::Matching;
+use self::matching::RawMatching;
 pub use self::mirror::Mirror;
-use self::shared::{EncodedSlash, Shared};
+pub use self::policies::Policies;
+use self::policies::RawPolicies;
+pub(super) use self::says::GroupAt;
+use self::says::Says;
 pub use self::split::{Side, Split, SplitKey};
-use super::addresses::AddressList;
-use super::cors::Cors;
+use self::transform::RawTransform;
+pub use self::transform::Transform;
 use super::document::At;
 use super::error::Location;
-use super::header_rules::{HeaderField, HeaderRules, header_name, rules};
-use super::limit::{Limit, LimitUse, RawLimit};
+use super::header_rules::HeaderField;
+use super::limit::{Limit, RawLimit};
 use super::maintenance::Maintenance;
-use super::method::method;
-use super::overload::Class;
 use super::respond::RawRespond;
 use super::scope::Scope;
-use super::upstream::Breaker;
-use crate::primitives::matcher::ValueMatch;
+use crate::primitives::RouteName;
 use crate::primitives::template::PathTemplate;
-use crate::primitives::{AuthName, LimitName, RouteName};
 
 /// What routes share; a route's own key wins.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -48,9 +57,24 @@ pub(super) struct RawGroup {
     /// Put before every path.
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<String>,
-    /// What a route can say as well.
+    /// Which requests.
     #[serde(flatten)]
-    shared: Shared,
+    matching: RawMatching,
+    /// Where they go.
+    #[serde(flatten)]
+    target: RawTarget,
+    /// Who may send them.
+    #[serde(flatten)]
+    access: RawAccess,
+    /// How much is taken.
+    #[serde(flatten)]
+    limits: RawRouteLimits,
+    /// What happens in bad times.
+    #[serde(flatten)]
+    policies: RawPolicies,
+    /// What is changed.
+    #[serde(flatten)]
+    transform: RawTransform,
 }
 
 /// A route.
@@ -104,9 +128,24 @@ pub(super) struct RawRoute {
     /// Which level it takes by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     degrade: Option<degrade::RawDegrade>,
-    /// What a group can say as well.
+    /// Which requests.
     #[serde(flatten)]
-    shared: Shared,
+    matching: RawMatching,
+    /// Where they go.
+    #[serde(flatten)]
+    target: RawTarget,
+    /// Who may send them.
+    #[serde(flatten)]
+    access: RawAccess,
+    /// How much is taken.
+    #[serde(flatten)]
+    limits: RawRouteLimits,
+    /// What happens in bad times.
+    #[serde(flatten)]
+    policies: RawPolicies,
+    /// What is changed.
+    #[serde(flatten)]
+    transform: RawTransform,
 }
 
 /// How a client reached the gateway.
@@ -138,64 +177,18 @@ pub struct Route {
     named: bool,
     /// Where it is written.
     pub location: Location,
-    /// Its path, the group's prefix included.
-    pub path: PathTemplate,
-    /// Methods; empty = any. `GET` admits `HEAD`.
-    pub methods: Vec<Method>,
-    /// Hosts; empty = any.
-    pub hosts: Vec<HostPattern>,
-    /// How the client must have reached the gateway; `None` = either way.
-    pub scheme: Option<Scheme>,
-    /// Headers and what they must be.
-    pub headers: Vec<(HeaderName, ValueMatch)>,
-    /// Query parameters and what they must be.
-    pub query: Vec<(String, ValueMatch)>,
-    /// Cookies and what they must be.
-    pub cookies: Vec<(String, ValueMatch)>,
-    /// Decides between equals.
-    pub priority: i32,
+    /// Which requests it takes.
+    pub matching: Matching,
     /// What it does.
     pub action: Action,
-    /// Authenticators.
-    pub auth: Vec<AuthName>,
-    /// Limits.
-    pub limits: Vec<LimitName>,
-    /// What it says of some of them.
-    pub limit_uses: BTreeMap<LimitName, LimitUse>,
-    /// Claims (dotted paths) and their allowed values.
-    pub require: Vec<(String, Vec<String>)>,
-    /// Deadline of the whole exchange.
-    pub timeout: Option<Duration>,
-    /// Circuit breaker of what it sends.
-    pub breaker: Option<Box<Breaker>>,
-    /// Bytes of a body.
-    pub max_body: u64,
-    /// Addresses that may come in; `None` = any.
-    pub allow_ips: Option<AddressList>,
-    /// Addresses that may not.
-    pub deny_ips: AddressList,
-    /// Header changes towards the upstream.
-    pub request: HeaderRules,
-    /// Header changes towards the client.
-    pub response: HeaderRules,
-    /// Cross-origin requests.
-    pub cors: Option<Cors>,
-    /// How it answers while it is closed; `None` = open.
-    pub maintenance: Option<Box<Maintenance>>,
-    /// A copy of some requests.
-    pub mirror: Option<Box<Mirror>>,
-    /// Answer when the upstream cannot.
-    pub fallback: Option<Box<Fallback>>,
-    /// Which level it takes by itself.
-    pub degrade: Degrade,
-    /// Who is let in last under overload.
-    pub class: Class,
-    /// Whether `%2F` in a path stays as it is; else the request is refused.
-    pub keeps_encoded_slash: bool,
-    /// Whether `//` in a path is one slash.
-    pub merges_slashes: bool,
-    /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
-    pub hedge: Option<bool>,
+    /// Who may use it.
+    pub access: Access,
+    /// How much it takes.
+    pub limits: RouteLimits,
+    /// What it does in bad times.
+    pub policies: Policies,
+    /// What it changes.
+    pub transform: Transform,
 }
 
 /// Names that routes may refer to.
@@ -205,7 +198,7 @@ pub(super) struct Known<'k> {
     pub(super) auths: &'k dyn Fn(&str) -> bool,
     pub(super) limits: &'k dyn Fn(&str) -> bool,
     pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
-    pub(super) groups: &'k HashMap<&'k str, &'k RawGroup>,
+    pub(super) groups: &'k HashMap<&'k str, GroupAt<'k>>,
     pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
     pub(super) max_body: u64,
     /// Whether requests of this `[auth.NAME]` are signed.
@@ -224,6 +217,21 @@ impl Known<'_> {
                  raise that, or lower max_body"
             );
             scope.problem(&at.key("max_body"), message);
+        }
+    }
+
+    /// Refuses names of a list that there are not, and those that stand twice; `kind` is `auth` or `limit`.
+    fn named(&self, kind: &str, list: &[String], at: &At<'_>, scope: &mut Scope<'_>) {
+        let exists = match kind {
+            "auth" => self.auths,
+            _ => self.limits,
+        };
+        for (index, name) in list.iter().enumerate() {
+            if !exists(name) {
+                scope.unknown_name(&at.index(index), kind, name, (self.names)(kind));
+            } else if list[..index].contains(name) {
+                scope.problem(&at.index(index), format!("{name:?} stands twice"));
+            }
         }
     }
 
@@ -263,123 +271,59 @@ impl RawRoute {
             }
             found
         });
-        let shared = group.map_or_else(
-            || self.shared.clone(),
-            |group| self.shared.clone().over(&group.shared),
-        );
-        let prefix = group
-            .and_then(|group| group.prefix.as_deref())
-            .unwrap_or_default()
-            .trim_end_matches('/');
-        let full = if prefix.is_empty() || self.path == "/" && prefix.is_empty() {
-            self.path.clone()
-        } else {
-            format!("{prefix}{}", self.path)
-        };
-        let path = scope.read(&at.key("path"), &full, PathTemplate::parse);
-        let hosts = shared.hosts(at, scope);
-        let methods = self.methods(at, scope);
-        // A path that cannot be read hides nothing but what depends on its captures.
+        let (full, path) = self.path(group, at, scope);
+        let target = Says::new(&self.target, at, group, |group| &group.target);
+        let action = self.action(&target, path.as_ref(), known, scope);
+        let says = Says::new(&self.access, at, group, |group| &group.access);
+        let access = RawAccess::validate(&says, known, scope);
+        let says = Says::new(&self.limits, at, group, |group| &group.limits);
+        let limits = RawRouteLimits::validate(&says, known, scope);
+        if access.auth.iter().any(|name| (known.signs)(name.as_str())) {
+            known.check_signed_body(limits.max_body, at, scope);
+        }
+        let says = Says::new(&self.policies, at, group, |group| &group.policies);
+        let authenticated = !access.auth.is_empty();
+        let policies = RawPolicies::validate(&says, self, authenticated, known, scope);
+        let says = Says::new(&self.transform, at, group, |group| &group.transform);
+        let transform = RawTransform::validate(&says, scope);
+        let says = Says::new(&self.matching, at, group, |group| &group.matching);
         let unread = PathTemplate {
             segments: Vec::new(),
             tail: None,
         };
-        let action = match &path {
-            Some(path) => self.action(&shared, path, at, known, scope),
-            None if self.rewrite.is_none() && shared.strip_prefix.is_none() => {
-                self.action(&shared, &unread, at, known, scope)
-            }
-            None => None,
-        };
-        let (auth, limits) = shared.guards(at, known, scope);
-        let limit_uses = shared.limit_uses(&limits, at, known, scope);
-        let require = shared.require(at, &auth, scope);
-        let allow_ips = shared
-            .allow_ips
-            .as_ref()
-            .map(|ips| scope.addresses(&at.key("allow_ips"), ips));
-        let deny_ips = shared
-            .deny_ips
-            .as_ref()
-            .map(|ips| scope.addresses(&at.key("deny_ips"), ips));
-        let max_body = shared
-            .max_body
-            .as_ref()
-            .map(|text| scope.size(&at.key("max_body"), text));
-        let max_body = max_body.unwrap_or(known.max_body);
-        if auth.iter().any(|name| (known.signs)(name)) {
-            known.check_signed_body(max_body, at, scope);
-        }
-        let headers = self.headers.iter().filter_map(|(name, value)| {
-            let here = at.key("headers");
-            let here = here.key(name);
-            let header = scope.read(&here, name, header_name);
-            let value = scope.wanted(&here, value);
-            header.zip(value)
-        });
-        let headers = headers.collect();
-        let id = self.id.clone().unwrap_or_else(|| full.clone());
+        let is_read = path.is_some();
+        let matching = RawMatching::validate(&says, path.unwrap_or(unread), self, scope);
+        let id = self.id.clone().unwrap_or(full);
         if self.id.as_ref().is_some_and(String::is_empty) {
             scope.problem(&at.key("id"), "must not be empty");
         }
-        let mirror = self.mirror.as_ref();
-        let mirror = mirror.map(|raw| raw.validate(&at.key("mirror"), known, scope));
-        let fallback = self.fallback.as_ref();
-        let fallback = fallback
-            .and_then(|raw| raw.validate(&at.key("fallback"), !auth.is_empty(), known, scope));
-        let degrade = self.degrade.as_ref().map(|raw| {
-            let has_fallback = self.fallback.is_some();
-            raw.validate(&at.key("degrade"), has_fallback, scope)
-        });
-        self.check_policies(at, scope);
-        self.check_hedge(at, known, scope);
         Some(Route {
             name: RouteName::new(&id),
             named: self.id.is_some(),
             location: scope.locate(at),
-            methods,
-            hosts,
-            scheme: shared.scheme,
-            headers,
-            query: values(&self.query, &at.key("query"), scope),
-            cookies: values(&self.cookies, &at.key("cookies"), scope),
-            priority: self.priority,
-            auth: auth.into_iter().map(|name| AuthName::new(&name)).collect(),
-            limits: limits
-                .into_iter()
-                .map(|name| LimitName::new(&name))
-                .collect(),
-            limit_uses,
-            require,
-            timeout: shared
-                .timeout
-                .as_ref()
-                .map(|text| scope.positive(&at.key("timeout"), text)),
-            breaker: self.breaker(&shared, at, scope).map(Box::new),
-            max_body,
-            allow_ips,
-            deny_ips: deny_ips.unwrap_or_default(),
-            request: rules(shared.request.as_ref(), &at.key("request"), scope),
-            response: rules(shared.response.as_ref(), &at.key("response"), scope),
-            cors: shared
-                .cors
-                .as_ref()
-                .map(|cors| cors.validate(&at.key("cors"), scope)),
-            maintenance: match &shared.maintenance {
-                Some(raw) => raw.validate(&at.key("maintenance"), scope),
-                None => known.maintenance.cloned(),
-            }
-            .map(Box::new),
-            mirror: mirror.map(Box::new),
-            fallback: fallback.map(Box::new),
-            degrade: degrade.unwrap_or_default(),
-            class: shared.class.unwrap_or_default(),
-            keeps_encoded_slash: shared.encoded_slash == Some(EncodedSlash::Keep),
-            merges_slashes: shared.merge_slashes.unwrap_or(true),
-            hedge: shared.hedge,
-            path: path?,
-            action: action?,
+            matching,
+            access,
+            limits,
+            policies,
+            transform,
+            action: action.filter(|_| is_read)?,
         })
+    }
+
+    /// The path with the group's prefix before it, as text and as it is read.
+    fn path(
+        &self,
+        group: Option<GroupAt<'_>>,
+        at: &At<'_>,
+        scope: &mut Scope<'_>,
+    ) -> (String, Option<PathTemplate>) {
+        let prefix = group
+            .and_then(|group| group.raw.prefix.as_deref())
+            .unwrap_or_default()
+            .trim_end_matches('/');
+        let full = format!("{prefix}{}", self.path);
+        let path = scope.read(&at.key("path"), &full, PathTemplate::parse);
+        (full, path)
     }
 
     /// What concerns an upstream has no place in a route that answers itself, nor a roll-out without sides.
@@ -408,7 +352,7 @@ impl RawRoute {
 
     /// A second try needs an upstream that knows when to begin it.
     fn check_hedge(&self, at: &At<'_>, known: &Known<'_>, scope: &mut Scope<'_>) {
-        let Some(hedge) = self.shared.hedge else {
+        let Some(hedge) = self.policies.hedge else {
             return;
         };
         let here = at.key("hedge");
@@ -420,50 +364,12 @@ impl RawRoute {
             .uri
             .as_deref()
             .and_then(|uri| uri.strip_prefix("lb://"));
-        let upstream = self.shared.upstream.as_deref().or(plain);
+        let upstream = self.target.upstream.as_deref().or(plain);
         if let Some(name) = upstream.filter(|name| hedge && !(known.hedged)(name)) {
             let message = format!("there is no [upstream.{name}.hedge] to say when");
             scope.problem(&here, message);
         }
     }
-
-    fn breaker(&self, shared: &Shared, at: &At<'_>, scope: &mut Scope<'_>) -> Option<Breaker> {
-        let here = at.key("breaker");
-        if self.respond.is_some() {
-            if self.shared.breaker.is_some() {
-                scope.problem(&here, "a route that answers itself has nothing to break");
-            }
-            return None;
-        }
-        let raw = shared.breaker.as_ref()?;
-        Some(raw.validate(&here, scope))
-    }
-
-    fn methods(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Vec<Method> {
-        let list = at.key("methods");
-        let texts = self.methods.as_deref().unwrap_or_default();
-        if self.methods.is_some() && texts.is_empty() {
-            scope.problem(
-                &list,
-                "an empty list would match nothing; leave the key out for any method",
-            );
-        }
-        texts
-            .iter()
-            .enumerate()
-            .filter_map(|(i, text)| scope.read(&list.index(i), text, method))
-            .collect()
-    }
-}
-
-fn values(
-    raw: &BTreeMap<String, String>,
-    at: &At<'_>,
-    scope: &mut Scope<'_>,
-) -> Vec<(String, ValueMatch)> {
-    let each = raw.iter();
-    each.filter_map(|(name, value)| Some((name.clone(), scope.wanted(&at.key(name), value)?)))
-        .collect()
 }
 
 fn prefix_template(text: &str) -> Result<(), String> {
@@ -481,21 +387,15 @@ fn prefix_template(text: &str) -> Result<(), String> {
 impl Route {
     /// The fields of its header rules and of its fixed fallback.
     pub fn header_fields(&self) -> impl Iterator<Item = &HeaderField> {
-        let fixed = self.fallback.as_ref().and_then(|one| one.fixed.as_ref());
+        let fixed = self
+            .policies
+            .fallback
+            .as_ref()
+            .and_then(|one| one.fixed.as_ref());
         let fixed = fixed.into_iter().flat_map(|(_, headers)| headers);
-        let rules = [&self.request, &self.response].into_iter();
+        let rules = [&self.transform.request, &self.transform.response].into_iter();
         rules
             .flat_map(|rules| rules.set.iter().chain(&rules.add))
             .chain(fixed)
-    }
-
-    /// How many predicates besides the path it has.
-    pub fn predicates(&self) -> usize {
-        usize::from(!self.methods.is_empty())
-            + usize::from(!self.hosts.is_empty())
-            + usize::from(self.scheme.is_some())
-            + self.headers.len()
-            + self.query.len()
-            + self.cookies.len()
     }
 }

@@ -192,7 +192,7 @@ impl RawSide {
             header.zip(scope.wanted(&here, value))
         });
         let headers = headers.collect();
-        let cookies = super::values(&self.cookies, &at.key("cookies"), scope);
+        let cookies = super::matching::values(&self.cookies, &at.key("cookies"), scope);
         for (claim, values) in &self.claims {
             if values.is_empty() {
                 let table = at.key("claims");

@@ -78,6 +78,10 @@ impl State {
         if let Poll::Ready(Ok(Some(piece))) = &read {
             self.received += piece.len() as u64;
         }
+        if !tunnel && self.received <= self.most && !self.hooks.admit(&read) {
+            self.waits.fault = Some(Fault::Refused);
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         match read {
             Poll::Ready(Ok(Some(_))) if tunnel => self.waits.silent = Some(Instant::now()),
             Poll::Ready(Ok(Some(_))) if self.received > self.most => {

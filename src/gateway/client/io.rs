@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::body_hooks::BodyHooks;
 use super::wire::Wire;
 use crate::config::ClientLimits;
 use crate::gateway::http1::body::BodyGuard;
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) received: u64,
     /// Most of them that a body may have.
     pub(super) most: u64,
+    /// Who sees the body on its way.
+    pub(super) hooks: BodyHooks,
     /// Something of an answer was said, if only that it will come.
     pub(super) answered: bool,
     /// Status of the final answer; 0 while its head was not queued.
@@ -69,6 +72,7 @@ impl ClientIo {
             buffered: None,
             received: 0,
             most: u64::MAX,
+            hooks: BodyHooks::default(),
             answered: false,
             status: 0,
             sent: 0,
@@ -98,6 +102,7 @@ impl ClientIo {
         state.buffered = None;
         state.received = 0;
         state.most = u64::MAX;
+        state.hooks = BodyHooks::default();
         state.answered = false;
         state.status = 0;
         state.sent = 0;

@@ -6,6 +6,7 @@
 //! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
 
 mod body;
+mod body_hooks;
 mod heads;
 mod io;
 mod linger;

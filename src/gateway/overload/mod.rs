@@ -18,9 +18,9 @@ pub(super) use self::doorstep::{Met, meet, refuses_some};
 pub(super) use self::shedding::Entered;
 use self::shedding::by_class;
 pub use self::shedding::{Overload, ShedLevel};
-use super::auth_buffer;
 use super::ctx::Ctx;
 use super::failure;
+use super::refusals;
 use super::route_runtime::{RouteRuntime, Target};
 use super::session::read_error;
 use crate::api::{KeptFrom, PlacesStatus};
@@ -157,21 +157,8 @@ pub(super) fn gave_up(ctx: &mut Ctx) {
 
 /// Clients that are all told the same would all come again at the same moment.
 fn refusal(ctx: &Ctx) -> Refusal {
-    let wait = Duration::from_secs(1 + ctx.span % RETRY_AFTER);
-    Refusal::new(
-        Reason::Overloaded,
-        "more is asked for than can be served now",
-    )
-    .retry_after(wait)
+    refusals::overloaded(ctx.span)
 }
-
-/// The refusal of a body for which `server.auth_buffer` has no room.
-pub(super) fn auth_buffer_full(ctx: &Ctx) -> Refusal {
-    refusal(ctx).cause(auth_buffer::FULL)
-}
-
-/// Told to come again after one to so many seconds.
-const RETRY_AFTER: u64 = 3;
 
 /// What a request of this route would meet at the gateway's door now; `None` when nothing is watched.
 pub(super) fn explain(

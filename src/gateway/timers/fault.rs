@@ -17,4 +17,6 @@ pub(in crate::gateway) enum Fault {
     Silence,
     /// The body is longer than its route takes.
     TooLarge,
+    /// A filter that sees the body on its way has something against it.
+    Refused,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pingora::http::RequestHeader;
 
 use super::*;
+use crate::filter::{Moment, RequestView};
 use crate::primitives::RouteName;
 
 fn rules(origins: &[&str]) -> Cors {
@@ -26,7 +27,12 @@ fn ask(filter: &CorsFilter, method: &str, headers: &[(&'static str, &str)]) -> V
         head.append_header(*name, *value).unwrap();
     }
     let route = RouteName::new("r");
-    filter.check(&mut Exchange::bare(&head, "/", &route))
+    let request = RequestView::bare(&head, "/", &route);
+    let moment = Moment {
+        now: 1,
+        unix_time: 1,
+    };
+    filter.check(&mut FilterContext::new(request, moment))
 }
 
 /// The headers a preflight is answered with, as text.

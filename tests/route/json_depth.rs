@@ -1,0 +1,113 @@
+//! JSON that nests too deep goes nowhere, however it is framed and wherever it goes.
+
+use crate::harness::{Does, Gateway, Origin, Response, Signed, StreamOrigin, millis};
+
+const SECRET: &str = "app-1001-secret";
+
+/// A route to each kind of upstream, which takes three levels; the last one's bodies are signed.
+fn gateway(origin: &Origin, streams: &StreamOrigin) -> Gateway {
+    Gateway::with(&format!(
+        r#"
+        [upstream.relay]
+        endpoints = [{{ address = "{}" }}]
+        [upstream.streams]
+        endpoints = [{{ address = "{}" }}]
+        http_version = "2"
+        [group.flat]
+        json_depth = 3
+        [[route]]
+        path = "/relay"
+        group = "flat"
+        upstream = "relay"
+        [[route]]
+        path = "/streams"
+        group = "flat"
+        upstream = "streams"
+        [[route]]
+        path = "/deep"
+        group = "flat"
+        json_depth = 100
+        upstream = "relay"
+        [auth.partner]
+        type = "signature"
+        scheme = "ca"
+        apps = {{ "app-1001" = {{ secret = "{SECRET}" }} }}
+        [[route]]
+        path = "/signed"
+        group = "flat"
+        auth = ["partner"]
+        upstream = "relay"
+        "#,
+        origin.address(),
+        streams.address(),
+    ))
+    .start()
+}
+
+fn streams() -> StreamOrigin {
+    StreamOrigin::start("streams", Does::Answers(millis(0)))
+}
+
+const WAYS: [&str; 2] = ["/relay", "/streams"];
+const FITS: &str = r#"{"a":[[1,"[[[[ \" {{"],{}],"b":2}"#;
+const TOO_DEEP: &str = r#"{"a":[[[1]]]}"#;
+
+fn post(gateway: &Gateway, target: &str, kind: &str, body: &str) -> Response {
+    let client = gateway.client();
+    let request = client.post(target).header("Content-Type", kind);
+    request.body(body).send()
+}
+
+#[test]
+fn what_nests_too_deep_is_refused_and_what_fits_arrives_whole() {
+    let (origin, streams) = (Origin::start(), streams());
+    let gateway = gateway(&origin, &streams);
+    for way in WAYS {
+        post(&gateway, way, "application/json", FITS).expect(200);
+        let refused = post(&gateway, way, "application/json", TOO_DEEP);
+        refused.refused(400, "bad_request");
+        post(&gateway, way, "application/x+json; a=b", TOO_DEEP).refused(400, "bad_request");
+        post(&gateway, way, "text/plain", TOO_DEEP).expect(200);
+        let chunked = |pieces: &[&str]| {
+            let client = gateway.client();
+            let request = client.post(way).header("Content-Type", "application/json");
+            request.chunked(pieces).send()
+        };
+        chunked(&[r#"{"a":[[1,"[["#, r#"[[ \" {{"],{}],"b":2}"#]).expect(200);
+        chunked(&["[[", "[", "[]]]]"]).refused(400, "bad_request");
+    }
+    assert_eq!(origin.last().body, FITS.as_bytes());
+}
+
+#[test]
+fn a_route_says_another_depth_than_its_group_and_coded_bodies_are_refused() {
+    let (origin, streams) = (Origin::start(), streams());
+    let gateway = gateway(&origin, &streams);
+    post(&gateway, "/deep", "application/json", TOO_DEEP).expect(200);
+    let client = gateway.client();
+    let coded = client
+        .post("/relay")
+        .header("Content-Type", "application/json")
+        .header("Content-Encoding", "gzip")
+        .body("x");
+    coded.send().refused(400, "bad_request");
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn a_body_that_is_read_before_it_is_sent_on_is_looked_at_as_well() {
+    let (origin, streams) = (Origin::start(), streams());
+    let gateway = gateway(&origin, &streams);
+    for (body, status) in [(FITS, 200), (TOO_DEEP, 400)] {
+        let signed = Signed::ca("app-1001", SECRET, "POST", "/signed").body(body);
+        let client = gateway.client();
+        let request = client.post("/signed").headers(&signed.headers());
+        let response = request.body(body).send().expect(status);
+        assert_eq!(
+            response.code().as_deref(),
+            (status == 400).then_some("bad_request")
+        );
+    }
+    assert_eq!(origin.count(), 1);
+    assert_eq!(origin.last().body, FITS.as_bytes());
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::concurrency::Counts;
+use super::counts::Counts;
 use super::quota::Quotas;
 use super::seed::Seed;
 use super::sketch::Sketch;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::carried::{CHECKSUM, LARGEST, pairs, take};
-use super::runtime_dir::RuntimeDir;
+use super::handover::runtime_dir::RuntimeDir;
 use crate::gateway::State;
 use crate::limit::KeptQuotas;
 use crate::primitives::digest::sha256;

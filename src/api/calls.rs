@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LevelStatus, SideStatus, Word};
+use super::{ApiWord, LevelStatus, SideStatus};
 
 /// Why a call was refused: the body of every answer that is no success.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,5 +52,5 @@ pub struct EndpointSet {
     /// The endpoint as the configuration names it.
     pub endpoint: String,
     /// `drained` or `enabled`.
-    pub state: Word,
+    pub state: ApiWord,
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Word;
+use super::ApiWord;
 
 /// A request to be explained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ pub struct Explanation {
     pub captures: Vec<(String, String)>,
     /// Cause of a refusal: more than the client would learn.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Word>,
+    pub cause: Option<ApiWord>,
     /// Address of the client, after trusted proxies were passed.
     pub client_ip: Option<IpAddr>,
     /// Who is calling.
@@ -60,7 +60,7 @@ pub struct Explanation {
     pub consumer_auth: Option<String>,
     /// The claim that names the caller in place of `sub`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub consumer_claim: Option<Word>,
+    pub consumer_claim: Option<ApiWord>,
     /// What was asked in turn, and what each said.
     pub steps: Vec<ExplainedStep>,
     /// The name of the upstream.
@@ -98,7 +98,7 @@ pub struct Candidate {
     /// Whether it is used only when no primary is usable.
     pub backup: bool,
     /// `up`, `down`, `ejected`, `drained` or `unresolved`.
-    pub state: Word,
+    pub state: ApiWord,
 }
 
 /// A route that all but matches.

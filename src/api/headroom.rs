@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Word;
+use super::ApiWord;
 
 /// How much more could be served, with what the estimate rests on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,9 +65,9 @@ pub struct HeadroomEstimate {
     pub more_if_even: f64,
     /// What is full first: `worker` (the busiest), `processors` (those this process may use) or `host` (with what else
     /// runs on them).
-    pub limit: Word,
+    pub limit: ApiWord,
     /// What counts as full, 0 to 1.
     pub full: f64,
     /// What the estimate takes for granted.
-    pub assumes: Word,
+    pub assumes: ApiWord,
 }

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassCounts, ReloadReport, TrialReport, UpgradeReport, Word};
+use super::{ApiWord, ClassCounts, ReloadReport, TrialReport, UpgradeReport};
 
 /// Answer of `/livez`, `/readyz` and their other names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HealthStatus {
     /// `UP` or `OUT_OF_SERVICE`.
-    pub status: Word,
+    pub status: ApiWord,
     /// Why the gateway is not ready; absent when it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Word>,
+    pub reason: Option<ApiWord>,
     /// What readiness is made of; with `?verbose` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<Vec<NamedCheck>>,
@@ -23,12 +23,12 @@ pub struct HealthStatus {
 #[serde(default)]
 pub struct NamedCheck {
     /// What is looked at.
-    pub name: Word,
+    pub name: ApiWord,
     /// Whether it is as it should be.
     pub ok: bool,
     /// How it ended, where it is something that ends.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<Word>,
+    pub result: Option<ApiWord>,
 }
 
 /// Answer of `/info`.
@@ -36,9 +36,9 @@ pub struct NamedCheck {
 #[serde(default)]
 pub struct Info {
     /// Version of the program.
-    pub version: Word,
+    pub version: ApiWord,
     /// Commit it was built from.
-    pub commit: Word,
+    pub commit: ApiWord,
     /// The file that was read.
     pub config_file: String,
     /// Hash of the configuration in force; `null` before there is one.
@@ -68,7 +68,7 @@ pub struct Info {
     /// Certificates that clients are shown; `null` before there is a configuration.
     pub certificates: Option<Vec<CertificateStatus>>,
     /// Why the gateway is not ready; `null` when it is.
-    pub not_ready: Option<Word>,
+    pub not_ready: Option<ApiWord>,
 }
 
 /// What the gateway as a whole refuses because more comes in than can be served.
@@ -76,7 +76,7 @@ pub struct Info {
 #[serde(default)]
 pub struct OverloadStatus {
     /// The most important class that is refused now, or `nothing`.
-    pub refused_now: Word,
+    pub refused_now: ApiWord,
     /// Requests in flight.
     pub in_flight: u32,
     /// By how many milliseconds the workers are late.

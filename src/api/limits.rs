@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Word;
+use super::ApiWord;
 
 /// A limit with what it decided since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -13,7 +13,7 @@ pub struct LimitStatus {
     /// By what requests are counted together.
     pub key: String,
     /// `token_bucket`, `quota`, ...
-    pub algorithm: Word,
+    pub algorithm: ApiWord,
     /// Names of its tiers.
     pub tiers: Vec<String>,
     /// Whether the limit only counts.

@@ -4,7 +4,7 @@
 //! reads is lenient: a field that is missing takes its default and one that is unknown is passed over, because the
 //! gateway asked may be older or newer. Whoever is asked is strict: a call with an unknown field is refused.
 //!
-//! A word of a closed set (a state, an algorithm) is a [`Word`] and no enum: the next version may know more of them.
+//! A word of a closed set (a state, an algorithm) is a [`ApiWord`] and no enum: the next version may know more of them.
 
 mod calls;
 mod explain;
@@ -38,4 +38,4 @@ pub use upstreams::{
 };
 
 /// A word of the API: written from a constant, read into memory of its own.
-pub type Word = Cow<'static, str>;
+pub type ApiWord = Cow<'static, str>;

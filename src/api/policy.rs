@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Behaviour, Word};
+use super::{ApiWord, Behaviour};
 
 /// The policies of a route as they stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,17 +23,17 @@ pub struct PolicyStatus {
 #[serde(default)]
 pub struct LevelStatus {
     /// The level in force.
-    pub level: Word,
+    pub level: ApiWord,
     /// The level an operator set.
-    pub operator: Word,
+    pub operator: ApiWord,
     /// For how many seconds the operator's level still holds; absent: until it is changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_seconds: Option<f64>,
     /// The level the route took by itself.
-    pub own: Word,
+    pub own: ApiWord,
     /// The level as which the route acts where it lacks what the one in force needs; absent where it lacks nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub acts_as: Option<Word>,
+    pub acts_as: Option<ApiWord>,
 }
 
 /// A side of a route's split.
@@ -66,7 +66,7 @@ pub struct SideStopped {
 #[serde(default)]
 pub struct FallbackStatus {
     /// Kinds in the order in which they are tried: `upstream`, `last_good`, `fixed`.
-    pub kinds: Vec<Word>,
+    pub kinds: Vec<ApiWord>,
     /// The name of the upstream that is asked instead.
     pub upstream: Option<String>,
     /// Answers that are kept; `null` where none are.

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Behaviour, Word};
+use super::{ApiWord, Behaviour};
 
 /// How a reload ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReloadReport {
     /// `ok` or `error`.
-    pub result: Word,
+    pub result: ApiWord,
     /// When, RFC 3339.
     pub at: String,
     /// Hash of the configuration in force afterwards.
@@ -17,7 +17,7 @@ pub struct ReloadReport {
     /// Why the reload failed, one problem a line.
     pub error: Option<String>,
     /// Keys that changed but take effect only with an upgrade.
-    pub needs_upgrade: Vec<Word>,
+    pub needs_upgrade: Vec<ApiWord>,
 }
 
 /// How an upgrade ended.
@@ -25,7 +25,7 @@ pub struct ReloadReport {
 #[serde(default)]
 pub struct UpgradeReport {
     /// `ok` or `error`.
-    pub result: Word,
+    pub result: ApiWord,
     /// When, RFC 3339.
     pub at: String,
     /// Why the upgrade failed.
@@ -41,7 +41,7 @@ pub struct UpgradeReport {
 #[serde(default)]
 pub struct TrialReport {
     /// `running`, `confirmed`, `worse`, `expired` or `replaced`.
-    pub state: Word,
+    pub state: ApiWord,
     /// Hash of the configuration on trial.
     pub config_hash: String,
     /// Hash of the configuration that is in force again unless this one is confirmed.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerStatus, PolicyStatus, RouteWindows, Word};
+use super::{ApiWord, BreakerStatus, PolicyStatus, RouteWindows};
 
 /// A route with what it does now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct RouteDescription {
     /// Routes with more of it are tried first.
     pub priority: i32,
     /// How much its requests matter when not all can be served: `critical`, `normal` or `sheddable`.
-    pub class: Word,
+    pub class: ApiWord,
     /// The name of the upstream; `null` where the gateway answers itself.
     pub upstream: Option<String>,
     /// Whether the route is closed for the time being.

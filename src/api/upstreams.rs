@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Word;
+use super::ApiWord;
 
 /// An upstream with its endpoints as they stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -11,7 +11,7 @@ pub struct UpstreamStatus {
     /// The name of its `[upstream.NAME]`.
     pub name: String,
     /// How an endpoint is picked.
-    pub balance: Word,
+    pub balance: ApiWord,
     /// Every endpoint.
     pub endpoints: Vec<EndpointStatus>,
     /// Why its endpoints are those of before; absent while their source says who they are.
@@ -52,7 +52,7 @@ pub struct EndpointStatus {
     /// Whether it is used only when no primary is usable.
     pub backup: bool,
     /// `up`, `down`, `ejected` or `drained`.
-    pub state: Word,
+    pub state: ApiWord,
     /// Requests in flight.
     pub in_flight: i64,
     /// Why its weight is not the configured one, or why it gets nothing.
@@ -97,7 +97,7 @@ pub struct EndpointFigures {
 #[serde(default)]
 pub struct WeightReason {
     /// The figure: `first_byte`, `errors`, `in_flight`, `load` or `qps`.
-    pub figure: Word,
+    pub figure: ApiWord,
     /// By what it multiplies the weight.
     pub factor: f64,
     /// In words.
@@ -155,7 +155,7 @@ pub struct ClassCounts {
 #[serde(default)]
 pub struct BreakerStatus {
     /// `closed`, `open` or `half_open`.
-    pub state: Word,
+    pub state: ApiWord,
     /// Calls that decide.
     pub calls: u64,
     /// Calls that failed.

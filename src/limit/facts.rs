@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::concurrency::Counts;
+use super::counts::Counts;
 use super::quota::Quotas;
 use super::seed::Seed;
 use super::sketch::Sketch;

@@ -17,6 +17,7 @@
 
 mod bandwidth;
 mod concurrency;
+mod counts;
 mod estimator;
 mod facts;
 mod key;
@@ -64,15 +65,13 @@ pub fn charging(
     stats: Arc<LimitStats>,
     facts: &LimitFacts,
 ) -> Arc<dyn RequestFilter> {
-    let by = (limit, cost, stats, facts);
     let built = match limit.algorithm {
-        Algorithm::Estimator { .. } => limiter::<Estimator>(by),
-        Algorithm::TokenBucket { .. } => limiter::<TokenBucket>(by),
-        Algorithm::LeakyBucket { .. } => limiter::<LeakyBucket>(by),
-        Algorithm::Concurrency { .. } => limiter::<Concurrency>(by),
-        Algorithm::Quota { .. } => limiter::<QuotaMeter>(by),
+        Algorithm::Estimator { .. } => limiter::<Estimator>(limit, cost, stats, facts),
+        Algorithm::TokenBucket { .. } => limiter::<TokenBucket>(limit, cost, stats, facts),
+        Algorithm::LeakyBucket { .. } => limiter::<LeakyBucket>(limit, cost, stats, facts),
+        Algorithm::Concurrency { .. } => limiter::<Concurrency>(limit, cost, stats, facts),
+        Algorithm::Quota { .. } => limiter::<QuotaMeter>(limit, cost, stats, facts),
         Algorithm::Bandwidth { .. } => {
-            let (limit, _, stats, facts) = by;
             Bandwidth::of(limit, stats, facts).map(|filter| Arc::new(filter) as Arc<_>)
         }
     };
@@ -80,7 +79,10 @@ pub fn charging(
 }
 
 fn limiter<M: Meter + 'static>(
-    (limit, cost, stats, facts): (&Limit, u32, Arc<LimitStats>, &LimitFacts),
+    limit: &Limit,
+    cost: u32,
+    stats: Arc<LimitStats>,
+    facts: &LimitFacts,
 ) -> Option<Arc<dyn RequestFilter>> {
     let limiter = Limiter::<M>::of(limit, cost, stats, facts)?;
     Some(Arc::new(limiter))

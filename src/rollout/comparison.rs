@@ -34,25 +34,17 @@ const MILLIS: f64 = 25.0;
 /// What got clearly worse from `before` to `after`, in words; empty: nothing.
 pub fn worse(before: &Sums, after: &Sums) -> Vec<String> {
     let mut found = Vec::new();
-    let shares = [
-        ("5xx answers", before.errors(), after.errors(), ERROR_POINTS),
-        (
-            "refusals",
-            before.refused(),
-            after.refused(),
-            REFUSAL_POINTS,
-        ),
+    let judged: [(&str, BadOf, f64); 2] = [
+        ("5xx answers", Sums::errors, ERROR_POINTS),
+        ("refusals", Sums::refused, REFUSAL_POINTS),
     ];
-    for (what, bad_before, bad_after, points) in shares {
-        if grew(
-            (bad_before, before.total()),
-            (bad_after, after.total()),
-            points,
-        ) {
-            let (from, to) = (
-                share(bad_before, before.total()) * 100.0,
-                share(bad_after, after.total()) * 100.0,
-            );
+    for (what, bad, points) in judged {
+        let [was, is] = [before, after].map(|sums| BadShare {
+            bad: bad(sums),
+            all: sums.total(),
+        });
+        if is.grew_from(&was, points) {
+            let [from, to] = [was, is].map(|part| part.share() * 100.0);
             found.push(format!("{what} {from:.1} % -> {to:.1} %"));
         }
     }
@@ -65,18 +57,34 @@ pub fn worse(before: &Sums, after: &Sums) -> Vec<String> {
     found
 }
 
-/// Whether a share grew by so many points, and not by chance.
-fn grew((bad_before, before): (u64, u64), (bad_after, after): (u64, u64), points: f64) -> bool {
-    if after < FEW {
-        return false;
+/// Counts the answers of a span that are bad in one way.
+type BadOf = fn(&Sums) -> u64;
+
+/// Answers that are bad, among all of a span.
+struct BadShare {
+    bad: u64,
+    all: u64,
+}
+
+impl BadShare {
+    fn share(&self) -> f64 {
+        share(self.bad, self.all)
     }
-    let [was, is] = [share(bad_before, before), share(bad_after, after)];
-    if before == 0 {
-        return is >= HALF;
+
+    /// Whether the share grew by so many points, and not by chance.
+    fn grew_from(&self, before: &Self, points: f64) -> bool {
+        if self.all < FEW {
+            return false;
+        }
+        let growth = self.share() - before.share();
+        if before.all == 0 {
+            return self.share() >= HALF;
+        }
+        let pooled = share(before.bad + self.bad, before.all + self.all);
+        let chances = 1.0 / before.all as f64 + 1.0 / self.all as f64;
+        let deviation = (pooled * (1.0 - pooled) * chances).sqrt();
+        growth >= points && growth >= BEYOND_CHANCE * deviation
     }
-    let pooled = share(bad_before + bad_after, before + after);
-    let deviation = (pooled * (1.0 - pooled) * (1.0 / before as f64 + 1.0 / after as f64)).sqrt();
-    is - was >= points && is - was >= BEYOND_CHANCE * deviation
 }
 
 fn share(part: u64, whole: u64) -> f64 {

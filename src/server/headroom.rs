@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::api::{Headroom, HeadroomEstimate, HeadroomLatency, Word, WorkerLoad};
+use crate::api::{ApiWord, Headroom, HeadroomEstimate, HeadroomLatency, WorkerLoad};
 use crate::observe::{Sums, quantile};
 
 /// Readings kept, one a second: a minute between the first and the last.
@@ -173,7 +173,7 @@ fn estimate(seen: &Headroom, on: Processors) -> Option<HeadroomEstimate> {
     Some(HeadroomEstimate {
         more: more(factor),
         more_if_even: more(least(even).0),
-        limit: Word::from(limit),
+        limit: ApiWord::from(limit),
         full: FULL,
         assumes: ASSUMES.into(),
     })

@@ -11,7 +11,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::policies;
+use super::admin::policies;
 use super::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::inherited::Inherited;
+use super::handover::inherited::Inherited;
 use crate::config::Config;
 use crate::primitives::ListenerName;
 use crate::primitives::address::Address;

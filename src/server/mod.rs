@@ -1,39 +1,28 @@
 //! Boot and life of the process: configuration files, listeners, workers, signals, reload, drain, admin.
 
 mod admin;
-mod admin_guard;
 mod carried;
-mod channel;
-mod describe;
 mod descriptors;
-mod doors;
 mod first_format;
+mod handover;
 mod headroom;
 mod housekeeping;
 mod include;
-mod inherited;
-mod life;
-mod limits_page;
 mod listeners;
 mod load;
 mod logging;
-mod notify;
 mod offline;
-mod page;
-mod policies;
 mod pressure;
 mod probe;
 mod processors;
 mod proxy_protocol;
 mod quota_file;
 mod reload;
-mod runtime_dir;
 mod section_file;
 mod signals;
 mod stream;
 mod supervision;
 mod trial;
-mod upgrade;
 mod usage;
 mod version;
 mod worker;
@@ -50,7 +39,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use tokio::sync::watch;
 
-pub use describe::describe_route;
+pub use admin::describe::describe_route;
 pub use descriptors::check_here as check_descriptors;
 pub use load::{Loaded, environment, load, runtime_dir_of};
 pub use offline::Offline;
@@ -62,19 +51,19 @@ use crate::observe::{self, LogHandle, LogSettings, Metrics};
 use crate::upstream::Names;
 use admin::AdminWorker;
 use carried::Carried;
-use doors::Doors;
+use handover::doors::Doors;
+use handover::inherited::Inherited;
+use handover::life::Life;
+use handover::notify::Manager;
+use handover::runtime_dir::RuntimeDir;
+use handover::upgrade::Upgrader;
 use housekeeping::Housekeeping;
-use inherited::Inherited;
-use life::Life;
 use listeners::Bound;
 use load::Host;
 use logging::{LAST_LINES, log_settings_of};
-use notify::Manager;
 use quota_file::QuotaFile;
 use reload::{Fixed, Reloader};
-use runtime_dir::RuntimeDir;
 use supervision::Supervision;
-use upgrade::Upgrader;
 use usage::Usage;
 use worker::{Accepting, Worker};
 
@@ -96,7 +85,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         log.finish(LAST_LINES);
     }
     if let (Err(error), Some(channel)) = (&ended, &mut channel) {
-        channel::failed(channel, &format!("{error:#}"));
+        handover::channel::failed(channel, &format!("{error:#}"));
     }
     ended
 }

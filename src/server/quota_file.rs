@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use parking_lot::Mutex;
 
-use super::runtime_dir::RuntimeDir;
+use super::handover::runtime_dir::RuntimeDir;
 use super::section_file::{self, Durable};
 use crate::gateway::State;
 use crate::limit::KeptQuotas;

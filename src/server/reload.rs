@@ -14,13 +14,13 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::handover::notify::Manager;
 use super::load::{Host, Loaded, load};
 use super::logging::log_settings_of;
-use super::notify::Manager;
 use super::processors;
 use super::signals::Signals;
 use super::trial::Trial;
-use crate::api::{ReloadReport, TrialReport, Word};
+use crate::api::{ApiWord, ReloadReport, TrialReport};
 use crate::config::{Config, Problem, Problems};
 use crate::gateway::{Snapshot, State};
 use crate::observe::TrialEnd;
@@ -278,7 +278,7 @@ impl Reloader {
                 .map(|snapshot| snapshot.config.hash.clone())
                 .unwrap_or_default(),
             error,
-            needs_upgrade: needs_upgrade.into_iter().map(Word::from).collect(),
+            needs_upgrade: needs_upgrade.into_iter().map(ApiWord::from).collect(),
         };
         *self.last.lock() = Some(report.clone());
         report

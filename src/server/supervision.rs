@@ -8,7 +8,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
-use super::notify::Manager;
+use super::handover::notify::Manager;
 use super::usage::Usage;
 use crate::gateway::State;
 

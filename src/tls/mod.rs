@@ -149,7 +149,7 @@ pub fn build(
         return Err(wrong);
     }
     let shown = certificates.iter().map(Certificate::shown).collect();
-    let server = server((tls, http2), facts, provider, roots, certificates).map_err(|what| {
+    let server = server(tls, http2, facts, provider, roots, certificates).map_err(|what| {
         vec![TlsError {
             key: "certificates".into(),
             file: "TLS".into(),
@@ -196,7 +196,8 @@ fn provider() -> CryptoProvider {
 }
 
 fn server(
-    (tls, http2): (&ListenerTls, bool),
+    tls: &ListenerTls,
+    http2: bool,
     facts: &TlsFacts,
     provider: Arc<CryptoProvider>,
     roots: Option<RootCertStore>,

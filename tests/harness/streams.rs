@@ -26,8 +26,6 @@ pub(crate) enum Does {
     Resets(Duration),
     /// Answers at once with this status.
     Says(u16),
-    /// Resets the stream once more than so many bytes of the body came.
-    Cuts(usize),
     /// Says what this says, at once.
     Speaks(Speech),
 }
@@ -210,11 +208,6 @@ async fn serve(
     while let Some(piece) = body.data().await {
         let Ok(piece) = piece else { return };
         bytes.extend_from_slice(&piece);
-        if let Does::Cuts(after) = does
-            && bytes.len() > after
-        {
-            return respond.send_reset(Reason::INTERNAL_ERROR);
-        }
         let _ = body.flow_control().release_capacity(piece.len());
     }
     let length = bytes.len();
@@ -228,7 +221,7 @@ async fn serve(
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let pause = match does {
         Does::Answers(pause) | Does::Resets(pause) => pause,
-        Does::Says(_) | Does::Cuts(_) | Does::Speaks(_) => Duration::ZERO,
+        Does::Says(_) | Does::Speaks(_) => Duration::ZERO,
     };
     let reset = std::future::poll_fn(|cx| respond.poll_reset(cx));
     if tokio::time::timeout(pause, reset).await.is_ok() {

@@ -19,13 +19,14 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::channel;
 use super::doors::Doors;
 use super::notify::Manager;
 use super::runtime_dir::RuntimeDir;
-use super::signals::{Signals, Stop};
 use super::upgrade::Upgrader;
-use super::{channel, probe};
 use crate::gateway::{Phase, State};
+use crate::server::probe;
+use crate::server::signals::{Signals, Stop};
 
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(10);
@@ -37,7 +38,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Starts serving, waits for the word to stop, and drains.
-pub(super) struct Life {
+pub(in crate::server) struct Life {
     /// Facts.
     pub state: Arc<State>,
     /// Who is told of it.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 /// The service manager, if there is one that listens.
 #[derive(Default)]
-pub(super) struct Manager {
+pub(in crate::server) struct Manager {
     to: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
     /// The status told last.
@@ -22,7 +22,7 @@ pub(super) struct Manager {
 
 impl Manager {
     /// The manager that the environment names.
-    pub(super) fn of_environment() -> Self {
+    pub(in crate::server) fn of_environment() -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
         let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
         // Without a process id it is meant for whoever got it.
@@ -36,17 +36,17 @@ impl Manager {
     }
 
     /// How long the manager waits for a sign of life before it ends the process.
-    pub(super) fn watchdog(&self) -> Option<Duration> {
+    pub(in crate::server) fn watchdog(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.to.is_some())
     }
 
     /// The gateway serves, or does so with another configuration.
-    pub(super) fn ready(&self) {
+    pub(in crate::server) fn ready(&self) {
         self.tell("READY=1");
     }
 
     /// The configuration is being read again; [`ready`](Self::ready) ends it.
-    pub(super) fn reloading(&self) {
+    pub(in crate::server) fn reloading(&self) {
         let micros = clock_gettime(ClockId::CLOCK_MONOTONIC)
             .map(Duration::from)
             .map_or(0, |now| now.as_micros());
@@ -54,22 +54,22 @@ impl Manager {
     }
 
     /// The gateway is about to end.
-    pub(super) fn stopping(&self) {
+    pub(in crate::server) fn stopping(&self) {
         self.tell("STOPPING=1");
     }
 
     /// Says that this process is the service from now on, and ready.
-    pub(super) fn taking_over(&self) {
+    pub(in crate::server) fn taking_over(&self) {
         self.tell(&format!("MAINPID={}\nREADY=1", std::process::id()));
     }
 
     /// A sign of life.
-    pub(super) fn alive(&self) {
+    pub(in crate::server) fn alive(&self) {
         self.tell("WATCHDOG=1");
     }
 
     /// What the gateway is about, in one line; told when it changed.
-    pub(super) fn status(&self, text: &str) {
+    pub(in crate::server) fn status(&self, text: &str) {
         let mut told = self.told.lock();
         if *told != text {
             text.clone_into(&mut told);

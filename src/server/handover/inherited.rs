@@ -9,17 +9,17 @@ use anyhow::{Context, ensure};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::listeners::BoundSocket;
+use crate::server::listeners::BoundSocket;
 
 /// Name of the descriptor that is the channel to the process to be replaced.
-pub(super) const CHANNEL: &str = "tollgate-upgrade";
+pub(in crate::server) const CHANNEL: &str = "tollgate-upgrade";
 
 const AF_UNIX: i32 = 1;
 const SOCK_STREAM: i32 = 1;
 
 /// What came with the process.
 #[derive(Default)]
-pub(super) struct Inherited {
+pub(in crate::server) struct Inherited {
     /// Listening sockets with the names they were given.
     pub sockets: Vec<(String, BoundSocket)>,
     /// The channel to the process that started this one to be replaced by it.
@@ -29,7 +29,7 @@ pub(super) struct Inherited {
 impl Inherited {
     /// Takes what there is. Called first of all: the variables that announce it are removed, which is sound only while
     /// there is one thread.
-    pub(super) fn take() -> anyhow::Result<Self> {
+    pub(in crate::server) fn take() -> anyhow::Result<Self> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
         let mut found = Self::default();

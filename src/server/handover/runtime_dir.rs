@@ -13,7 +13,7 @@ use nix::unistd::getppid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Name of the admin socket in the directory.
-pub(super) const ADMIN_SOCKET: &str = "admin.sock";
+pub(in crate::server) const ADMIN_SOCKET: &str = "admin.sock";
 /// Name of the socket while another process still has the directory.
 const NEXT: &str = "admin.sock.next";
 /// A second name for it, for the moment in which it may be replaced.
@@ -23,7 +23,7 @@ const PID_FILE: &str = "tollgate.pid";
 const BACKLOG: i32 = 128;
 
 /// The directory, this process' or about to be.
-pub(super) struct RuntimeDir {
+pub(in crate::server) struct RuntimeDir {
     path: PathBuf,
     ours: AtomicBool,
 }
@@ -51,7 +51,7 @@ fn check_private(path: &Path) -> anyhow::Result<()> {
 
 impl RuntimeDir {
     /// Creates the directory and writes the pid file. Refuses when a live gateway has it.
-    pub(super) fn claim(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::server) fn claim(path: &Path) -> anyhow::Result<Self> {
         create(path)?;
         if UnixStream::connect(path.join(ADMIN_SOCKET)).is_ok() {
             bail!(
@@ -69,7 +69,7 @@ impl RuntimeDir {
 
     /// Prepares to [take over](Self::take_over) the directory from the process that started this one. Refuses when
     /// another gateway has it.
-    pub(super) fn prepare(path: &Path) -> anyhow::Result<Self> {
+    pub(in crate::server) fn prepare(path: &Path) -> anyhow::Result<Self> {
         create(path)?;
         if let Ok(socket) = UnixStream::connect(path.join(ADMIN_SOCKET)) {
             let of = getsockopt(&socket, PeerCredentials)?.pid();
@@ -92,17 +92,17 @@ impl RuntimeDir {
     }
 
     /// Whether pid file and admin socket are this process'.
-    pub(super) fn is_ours(&self) -> bool {
+    pub(in crate::server) fn is_ours(&self) -> bool {
         self.ours.load(Ordering::Acquire)
     }
 
     /// The directory.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::server) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Binds the admin socket, mode 0600; under another name as long as the directory is somebody else's.
-    pub(super) fn bind_admin(&self) -> anyhow::Result<UnixListener> {
+    pub(in crate::server) fn bind_admin(&self) -> anyhow::Result<UnixListener> {
         let name = if self.is_ours() { ADMIN_SOCKET } else { NEXT };
         let path = self.path.join(name);
         let listening = bind_private(&path).and_then(|socket| {
@@ -114,7 +114,7 @@ impl RuntimeDir {
 
     /// Puts socket and pid file in place of those of the process that is replaced: whoever connects finds one or the
     /// other.
-    pub(super) fn take_over(&self) -> anyhow::Result<()> {
+    pub(in crate::server) fn take_over(&self) -> anyhow::Result<()> {
         let (next, socket) = (self.path.join(NEXT), self.path.join(ADMIN_SOCKET));
         fs::rename(&next, &socket)
             .with_context(|| format!("{} cannot be renamed", next.display()))?;
@@ -123,7 +123,7 @@ impl RuntimeDir {
     }
 
     /// Keeps the admin socket under a second name before another process puts its own in its place.
-    pub(super) fn keep_aside(&self) {
+    pub(in crate::server) fn keep_aside(&self) {
         let aside = self.path.join(ASIDE);
         let _ = fs::remove_file(&aside);
         if let Err(error) = fs::hard_link(self.path.join(ADMIN_SOCKET), aside) {
@@ -132,7 +132,7 @@ impl RuntimeDir {
     }
 
     /// Puts the admin socket and the pid file back as they were.
-    pub(super) fn put_back(&self) {
+    pub(in crate::server) fn put_back(&self) {
         let aside = self.path.join(ASIDE);
         let _ = fs::rename(&aside, self.path.join(ADMIN_SOCKET));
         // Where both are names of the same socket, a rename does nothing.
@@ -144,7 +144,7 @@ impl RuntimeDir {
     }
 
     /// The directory is another process' from now on.
-    pub(super) fn given_away(&self) {
+    pub(in crate::server) fn given_away(&self) {
         self.ours.store(false, Ordering::Release);
         let _ = fs::remove_file(self.path.join(ASIDE));
     }
@@ -158,7 +158,7 @@ impl RuntimeDir {
     }
 
     /// Removes what was put there, unless it is another process' now.
-    pub(super) fn release(&self) {
+    pub(in crate::server) fn release(&self) {
         if self.is_ours() {
             let _ = fs::remove_file(self.path.join(ADMIN_SOCKET));
             let _ = fs::remove_file(self.path.join(PID_FILE));

@@ -24,15 +24,15 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::carried::Carried;
 use super::channel::{self, Remote, Word};
 use super::doors::Doors;
 use super::inherited::CHANNEL;
-use super::listeners::Shared;
 use super::runtime_dir::RuntimeDir;
 use crate::api::UpgradeReport;
 use crate::gateway::State;
 use crate::primitives::clock;
+use crate::server::carried::Carried;
+use crate::server::listeners::Shared;
 
 /// How long the new binary may take to say its version, to check, to get ready, and to serve: together below the time
 /// that the command which asks waits.
@@ -42,7 +42,7 @@ const START: Duration = Duration::from_secs(20);
 const TAKE_OVER: Duration = Duration::from_secs(10);
 
 /// Starts successors on request.
-pub(super) struct Upgrader {
+pub(in crate::server) struct Upgrader {
     program: PathBuf,
     config: PathBuf,
     state: Arc<State>,
@@ -57,7 +57,7 @@ pub(super) struct Upgrader {
 
 impl Upgrader {
     /// Upgrades to whatever is then where this program was started from, with the configuration at `config`.
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         config: PathBuf,
         state: Arc<State>,
         directory: Arc<RuntimeDir>,
@@ -77,7 +77,7 @@ impl Upgrader {
     }
 
     /// Asks for an upgrade and waits for its end. `None` when the process is stopping instead.
-    pub(super) async fn upgrade(&self) -> Option<UpgradeReport> {
+    pub(in crate::server) async fn upgrade(&self) -> Option<UpgradeReport> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().push(sender);
         self.asked.notify_one();
@@ -85,38 +85,38 @@ impl Upgrader {
     }
 
     /// Comes when somebody asked.
-    pub(super) async fn asked(&self) {
+    pub(in crate::server) async fn asked(&self) {
         self.asked.notified().await;
     }
 
     /// Nobody who asks from now on, or did so before, gets an upgrade.
-    pub(super) fn refuse(&self) {
+    pub(in crate::server) fn refuse(&self) {
         self.waiting.lock().clear();
     }
 
     /// How the last upgrade ended; `None` before the first.
-    pub(super) fn last(&self) -> Option<UpgradeReport> {
+    pub(in crate::server) fn last(&self) -> Option<UpgradeReport> {
         self.last.lock().clone()
     }
 
     /// Counts a caller who must still be answered, until it is dropped.
-    pub(super) fn answering(&self) -> Answering<'_> {
+    pub(in crate::server) fn answering(&self) -> Answering<'_> {
         self.answering.fetch_add(1, Ordering::AcqRel);
         Answering(&self.answering)
     }
 
     /// Whether every caller was answered.
-    pub(super) fn all_answered(&self) -> bool {
+    pub(in crate::server) fn all_answered(&self) -> bool {
         self.answering.load(Ordering::Acquire) == 0
     }
 
     /// Lets go of the listening sockets.
-    pub(super) fn close_sockets(&self) {
+    pub(in crate::server) fn close_sockets(&self) {
         self.sockets.lock().clear();
     }
 
     /// Does it once, for everybody who asked until now; says whether another process serves now.
-    pub(super) async fn once(&self, doors: &Doors) -> bool {
+    pub(in crate::server) async fn once(&self, doors: &Doors) -> bool {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         log::info!("upgrading to {}", self.program.display());
         let mut version = None;
@@ -241,7 +241,7 @@ impl Upgrader {
 }
 
 /// A caller who is waited for.
-pub(super) struct Answering<'a>(&'a AtomicUsize);
+pub(in crate::server) struct Answering<'a>(&'a AtomicUsize);
 
 impl Drop for Answering<'_> {
     fn drop(&mut self) {

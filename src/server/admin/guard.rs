@@ -13,7 +13,7 @@ use crate::gateway::{Snapshot, asked_host};
 use crate::primitives::address;
 
 /// Why a request over TCP is not answered, told from its head alone; `None`: it is.
-pub(super) fn refuse(head: &RequestHeader, snapshot: Option<&Snapshot>) -> Option<Page> {
+pub(in crate::server) fn refuse(head: &RequestHeader, snapshot: Option<&Snapshot>) -> Option<Page> {
     let hosts = snapshot.map_or(&[][..], |snapshot| &snapshot.config.admin.hosts);
     if !is_ours(head, hosts) {
         return Some(Page::error(

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::carried::Carried;
 use crate::auth::{Claim, NonceOwner};
 use crate::gateway::State;
 use crate::primitives::AuthName;
 use crate::primitives::sections::LARGEST;
+use crate::server::carried::Carried;
 
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
@@ -33,7 +33,7 @@ const LONGEST_REASON: usize = 16 << 10;
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the new process says before it serves.
-pub(super) enum Word {
+pub(in crate::server) enum Word {
     /// The new process could serve.
     Ready,
     /// The new process serves.
@@ -43,7 +43,7 @@ pub(super) enum Word {
 }
 
 /// Waits for the next word of the new process. The end of the stream is an error.
-pub(super) async fn word(channel: &mut UnixStream) -> anyhow::Result<Word> {
+pub(in crate::server) async fn word(channel: &mut UnixStream) -> anyhow::Result<Word> {
     match channel.read_u8().await.context("it ended")? {
         READY => Ok(Word::Ready),
         SERVING => Ok(Word::Serving),
@@ -60,14 +60,14 @@ pub(super) async fn word(channel: &mut UnixStream) -> anyhow::Result<Word> {
 }
 
 /// Says that the old process may go.
-pub(super) async fn go(channel: &mut UnixStream, carried: &[u8]) -> io::Result<()> {
+pub(in crate::server) async fn go(channel: &mut UnixStream, carried: &[u8]) -> io::Result<()> {
     channel.write_u8(GO).await?;
     channel.write_u64(carried.len() as u64).await?;
     channel.write_all(carried).await
 }
 
 /// Says that the new process could serve, and waits until it shall.
-pub(super) async fn ready(channel: &mut UnixStream) -> anyhow::Result<Carried> {
+pub(in crate::server) async fn ready(channel: &mut UnixStream) -> anyhow::Result<Carried> {
     channel.write_u8(READY).await?;
     let gone = "the process to be replaced ended before it handed over";
     let word = channel.read_u8().await.context(gone)?;
@@ -84,23 +84,23 @@ pub(super) async fn ready(channel: &mut UnixStream) -> anyhow::Result<Carried> {
 }
 
 /// Says that the new process serves.
-pub(super) async fn serving(channel: &mut UnixStream) -> io::Result<()> {
+pub(in crate::server) async fn serving(channel: &mut UnixStream) -> io::Result<()> {
     channel.write_u8(SERVING).await
 }
 
 /// Says why the new process cannot.
-pub(super) fn failed(channel: &mut StdUnixStream, why: &str) {
+pub(in crate::server) fn failed(channel: &mut StdUnixStream, why: &str) {
     let why = &why.as_bytes()[..why.len().min(LONGEST_REASON)];
     let _ = channel.set_nonblocking(false);
     let _ = channel.write_all(&[&[FAILED], why].concat());
 }
 
 /// The new process as owner of the nonces, for the old one.
-pub(super) struct Remote(Mutex<Option<StdUnixStream>>);
+pub(in crate::server) struct Remote(Mutex<Option<StdUnixStream>>);
 
 impl Remote {
     /// Asks over `channel`.
-    pub(super) fn new(channel: UnixStream) -> io::Result<Arc<Self>> {
+    pub(in crate::server) fn new(channel: UnixStream) -> io::Result<Arc<Self>> {
         let channel = channel.into_std()?;
         channel.set_nonblocking(false)?;
         channel.set_read_timeout(Some(ANSWER))?;
@@ -136,7 +136,10 @@ impl NonceOwner for Remote {
 }
 
 /// Answers about nonces, on a thread of its own, until the old process is gone: then the thread ends.
-pub(super) fn answer(channel: UnixStream, state: Arc<State>) -> io::Result<JoinHandle<()>> {
+pub(in crate::server) fn answer(
+    channel: UnixStream,
+    state: Arc<State>,
+) -> io::Result<JoinHandle<()>> {
     let mut channel = channel.into_std()?;
     channel.set_nonblocking(false)?;
     let answering = move || while answer_one(&mut channel, &state).is_ok() {};

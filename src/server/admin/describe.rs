@@ -11,7 +11,7 @@ use crate::tls::ListenerConfig;
 use crate::upstream::Standing;
 
 /// Every route in the order in which they are tried, with what it does now.
-pub(super) fn routes(state: &State) -> Vec<RouteStatus> {
+pub(in crate::server) fn routes(state: &State) -> Vec<RouteStatus> {
     let Some(snapshot) = state.snapshot() else {
         return Vec::new();
     };
@@ -30,7 +30,7 @@ pub(super) fn routes(state: &State) -> Vec<RouteStatus> {
 }
 
 /// Every upstream with its endpoints as they stand.
-pub(super) fn upstreams(state: &State) -> Vec<UpstreamStatus> {
+pub(in crate::server) fn upstreams(state: &State) -> Vec<UpstreamStatus> {
     let Some(snapshot) = state.snapshot() else {
         return Vec::new();
     };
@@ -54,7 +54,7 @@ pub(super) fn upstreams(state: &State) -> Vec<UpstreamStatus> {
 }
 
 /// What clients are shown, and for how long it holds.
-pub(super) fn certificates(snapshot: &Snapshot) -> Vec<CertificateStatus> {
+pub(in crate::server) fn certificates(snapshot: &Snapshot) -> Vec<CertificateStatus> {
     let now = clock::unix_now().as_secs() as i64;
     let of = |(listener, tls): (&ListenerName, &ListenerConfig)| {
         let listener = listener.to_string();

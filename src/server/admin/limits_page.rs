@@ -5,7 +5,7 @@ use crate::config::Limit;
 use crate::gateway::State;
 
 /// Every limit of the configuration in force with what it decided so far.
-pub(super) fn limits(state: &State) -> Vec<LimitStatus> {
+pub(in crate::server) fn limits(state: &State) -> Vec<LimitStatus> {
     let Some(snapshot) = state.snapshot() else {
         return Vec::new();
     };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::api::{
-    FallbackStatus, LevelSet, LevelStatus, LevelWanted, MirrorStatus, PolicyStatus, SideSet,
-    SideStatus, Word,
+    ApiWord, FallbackStatus, LevelSet, LevelStatus, LevelWanted, MirrorStatus, PolicyStatus,
+    SideSet, SideStatus,
 };
 use crate::gateway::{RouteRuntime, Snapshot, State, Target};
 use crate::primitives::level::Level;
@@ -20,7 +20,11 @@ type Refused = (StatusCode, String);
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Sets the level of a route.
-pub(super) fn set_level(state: &State, id: &str, body: &[u8]) -> Result<LevelSet, Refused> {
+pub(in crate::server) fn set_level(
+    state: &State,
+    id: &str,
+    body: &[u8],
+) -> Result<LevelSet, Refused> {
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let wanted: LevelWanted = serde_json::from_slice(body).map_err(|error| {
         bad(format!(
@@ -55,7 +59,7 @@ pub(super) fn set_level(state: &State, id: &str, body: &[u8]) -> Result<LevelSet
 }
 
 /// Stops a side of a route's split, or lets it go on.
-pub(super) fn set_side(
+pub(in crate::server) fn set_side(
     state: &State,
     id: &str,
     upstream: &str,
@@ -97,7 +101,7 @@ fn with_route<T>(
 }
 
 /// What a route does in bad times and while something new is tried.
-pub(super) fn describe(route: &RouteRuntime, now: u64) -> PolicyStatus {
+pub(in crate::server) fn describe(route: &RouteRuntime, now: u64) -> PolicyStatus {
     let policy = &route.policy;
     let sides = policy.sides.as_ref().map(|sides| {
         let each = sides.split.sides().iter().enumerate();
@@ -112,7 +116,7 @@ pub(super) fn describe(route: &RouteRuntime, now: u64) -> PolicyStatus {
     let fallback = policy.fallback.as_ref().map(|fallback| {
         let held = fallback.held();
         FallbackStatus {
-            kinds: fallback.kinds().into_iter().map(Word::from).collect(),
+            kinds: fallback.kinds().into_iter().map(ApiWord::from).collect(),
             upstream: fallback.upstream().map(str::to_owned),
             kept_answers: held.map(|(answers, _)| answers),
             kept_bytes: held.map(|(_, bytes)| bytes),
@@ -147,7 +151,7 @@ fn describe_side(side: &SideFacts) -> SideStatus {
 
 /// Ends levels whose time is over, tells of those that cannot be had, and compares the sides of splits. Called once a
 /// second.
-pub(super) fn tick(state: &State, snapshot: Option<&Snapshot>) {
+pub(in crate::server) fn tick(state: &State, snapshot: Option<&Snapshot>) {
     state.levels.tick(state.clock.now());
     let routes = || snapshot.into_iter().flat_map(|snapshot| &snapshot.routes);
     routes().for_each(|route| route.policy.tell_hollow(&route.name));

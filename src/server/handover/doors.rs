@@ -3,11 +3,11 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::worker::Accepting;
 use crate::gateway::Parting;
+use crate::server::worker::Accepting;
 
 /// The ends of the accept loops.
-pub(super) struct Doors {
+pub(in crate::server) struct Doors {
     /// Says from when on connections end that wait for a request.
     pub closing: watch::Sender<Parting>,
     /// Whether clients are accepted.
@@ -18,30 +18,30 @@ pub(super) struct Doors {
 
 impl Doors {
     /// Lets nobody in for the moment.
-    pub(super) fn hold(&self) {
+    pub(in crate::server) fn hold(&self) {
         self.public.send_replace(Accepting::Held);
         self.admin.send_replace(Accepting::Held);
     }
 
     /// Lets everybody in.
-    pub(super) fn open(&self) {
+    pub(in crate::server) fn open(&self) {
         self.public.send_replace(Accepting::Open);
         self.admin.send_replace(Accepting::Open);
     }
 
     /// Lets nobody in any more who comes to the public listeners.
-    pub(super) fn close(&self) {
+    pub(in crate::server) fn close(&self) {
         self.public.send_replace(Accepting::Closing);
         self.end_idle(Instant::now());
     }
 
     /// Ends connections that wait for a request, those that can be told of it at once, the others at `moment`.
-    pub(super) fn end_idle(&self, moment: Instant) {
+    pub(in crate::server) fn end_idle(&self, moment: Instant) {
         self.closing.send_replace(Some(moment.into_std()));
     }
 
     /// Leaves everybody who comes to another process.
-    pub(super) fn give_away(&self) {
+    pub(in crate::server) fn give_away(&self) {
         self.public.send_replace(Accepting::Over);
         self.admin.send_replace(Accepting::Over);
     }

@@ -2,7 +2,13 @@
 //!
 //! The same connection handling as for clients guards it. On the Unix socket callers are trusted, its file mode lets
 //! only the service user in; on TCP `/api/` needs the bearer token, and every request a name of this listener (see
-//! `admin_guard`).
+//! `guard`).
+
+pub(in crate::server) mod describe;
+mod guard;
+mod limits_page;
+mod page;
+pub(in crate::server) mod policies;
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -19,27 +25,24 @@ use pingora::services::Service;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::admin_guard;
-use super::describe;
-use super::limits_page;
-use super::listeners::BoundSocket;
-use super::page::Page;
-use super::reload::Reloader;
-use super::stream::Listener;
-use super::trial;
-use super::upgrade::Upgrader;
-use super::usage::Usage;
-use super::version::{COMMIT, VERSION};
-use super::worker::{Accepting, Gate, accept};
-use super::{load, policies};
+use self::page::Page;
 use crate::api::{AuthBufferStatus, EndpointSet, HealthStatus, Info, NamedCheck, Question};
 use crate::config::{self, Auth};
 use crate::gateway::{Admission, Door, Lane, Parting, Snapshot, State, explain};
 use crate::observe::ListenerStats;
 use crate::primitives::{clock, units};
+use crate::server::handover::upgrade::Upgrader;
+use crate::server::listeners::BoundSocket;
+use crate::server::load;
+use crate::server::reload::Reloader;
+use crate::server::stream::Listener;
+use crate::server::trial;
+use crate::server::usage::Usage;
+use crate::server::version::{COMMIT, VERSION};
+use crate::server::worker::{Accepting, Gate, accept};
 
 /// Serves the admin listener on a thread of its own.
-pub(super) struct AdminWorker {
+pub(in crate::server) struct AdminWorker {
     unix: Option<StdUnixListener>,
     tcp: Option<BoundSocket>,
     state: Arc<State>,
@@ -51,7 +54,7 @@ pub(super) struct AdminWorker {
 
 impl AdminWorker {
     /// On these sockets.
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         unix: StdUnixListener,
         tcp: Option<BoundSocket>,
         state: Arc<State>,
@@ -152,7 +155,7 @@ impl Service for AdminWorker {
 }
 
 /// The application behind the admin listener.
-pub(super) struct Admin {
+pub(in crate::server) struct Admin {
     state: Arc<State>,
     reloader: Arc<Reloader>,
     usage: Arc<Usage>,
@@ -176,7 +179,7 @@ impl HttpServerApp for Admin {
         let refusal = if self.trusted {
             None
         } else {
-            admin_guard::refuse(session.req_header(), self.state.snapshot().as_deref())
+            guard::refuse(session.req_header(), self.state.snapshot().as_deref())
         };
         // Whoever is refused is refused by the head: not a byte of the body is read, and none is asked for.
         let body = match &refusal {
@@ -232,7 +235,7 @@ impl Admin {
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         let get = matches!(head.method, Method::GET | Method::HEAD);
         if path.starts_with("/api/") {
-            return self.api(&head.method, (path, query), body).await;
+            return self.api(&head.method, path, query, body).await;
         }
         match path {
             _ if !get => Page::error(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here"),
@@ -329,7 +332,7 @@ impl Admin {
         })
     }
 
-    async fn api(&self, method: &Method, (path, query): (&str, &str), body: &[u8]) -> Page {
+    async fn api(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Page {
         let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
         let parts: Vec<&str> = rest.split('/').collect();
         match (method.as_str(), parts.as_slice()) {

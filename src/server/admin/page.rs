@@ -6,15 +6,15 @@ use serde::Serialize;
 use crate::api::Failure;
 
 /// An answer.
-pub(super) struct Page {
-    pub(super) status: StatusCode,
-    pub(super) kind: &'static str,
-    pub(super) body: String,
-    pub(super) challenge: bool,
+pub(in crate::server) struct Page {
+    pub(in crate::server) status: StatusCode,
+    pub(in crate::server) kind: &'static str,
+    pub(in crate::server) body: String,
+    pub(in crate::server) challenge: bool,
 }
 
 impl Page {
-    pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Self {
+    pub(in crate::server) fn json(status: StatusCode, body: &impl Serialize) -> Self {
         // Through a value: its fields are in the order of their names.
         let body = serde_json::to_value(body).unwrap_or_default();
         Self {
@@ -25,17 +25,17 @@ impl Page {
         }
     }
 
-    pub(super) fn ok(body: &impl Serialize) -> Self {
+    pub(in crate::server) fn ok(body: &impl Serialize) -> Self {
         Self::json(StatusCode::OK, body)
     }
 
-    pub(super) fn error(status: StatusCode, what: &str) -> Self {
+    pub(in crate::server) fn error(status: StatusCode, what: &str) -> Self {
         let error = what.to_owned();
         Self::json(status, &Failure { error })
     }
 
     /// Asks for the token.
-    pub(super) fn challenge() -> Self {
+    pub(in crate::server) fn challenge() -> Self {
         Self {
             challenge: true,
             ..Self::error(
@@ -45,7 +45,7 @@ impl Page {
         }
     }
 
-    pub(super) fn text(kind: &'static str, body: String) -> Self {
+    pub(in crate::server) fn text(kind: &'static str, body: String) -> Self {
         Self {
             status: StatusCode::OK,
             kind,

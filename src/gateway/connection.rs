@@ -114,19 +114,18 @@ pub async fn serve<A>(
         }),
         waker: Waker::noop().clone(),
     };
-    // Each boxed: an idle connection would hold room for the larger.
     let upgraded = match speaks {
         Speaks::Http2 => Some((socket, bytes::Bytes::new())),
         Speaks::Http1 | Speaks::Either => {
             let either = speaks == Speaks::Either;
-            let served = http1::connection::serve(socket, &peer, either, &door, &mut closing);
-            match Box::pin(served).await {
+            match http1::connection::serve(socket, &peer, either, &door, &mut closing).await {
                 Ended::Preface(socket, read) => Some((socket, read)),
                 Ended::Over => None,
             }
         }
     };
     if let Some((socket, read)) = upgraded {
+        // Boxed, as is what few requests come to: every idle connection of HTTP/1 would hold room for it.
         Box::pin(http2::connection::serve(
             socket,
             read,

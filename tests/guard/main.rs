@@ -123,7 +123,7 @@ fn serving(origins: &Origins) -> Vec<Row> {
     rows.push(("refused", refused));
     let http2 = Http2::connect(counted.secure, origins.authority());
     let cost = counted.cost(300, &[CONNECTION, STREAM], || {
-        http2.ask("/orders/7", &token)
+        http2.ask("/orders/7", &token);
     });
     rows.insert(1, ("http2", cost));
     rows

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::snapshot::Material;
+use super::material::Material;
 use crate::auth::IpRules;
 use crate::config::{AddressList, Config, ListFile, Problem};
 use crate::primitives::ListenerName;

@@ -1,15 +1,25 @@
 //! A route's filters in order, and the one place that fixes the order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::address_lists::AddressLists;
+use super::limits::Limits;
 use super::refusals;
-use super::snapshot::Parts;
-use crate::auth::{AuthFilter, ClaimsFilter};
-use crate::config::Route;
+use crate::auth::{AuthFilter, Authenticator, ClaimsFilter};
+use crate::config::{Auth, Route};
 use crate::filter::{FilterContext, RequestFilter, Verdict};
+use crate::primitives::AuthName;
 use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter};
+
+/// What chains are built from.
+pub(super) struct Parts<'c> {
+    /// What `authenticators` are made of.
+    pub(super) auths: &'c BTreeMap<AuthName, Auth>,
+    pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
+    pub(super) limits: Limits,
+}
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
@@ -19,7 +29,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The chain of `route` (contract §5). Each step has its place for a reason.
+    /// The chain of `route`. Each step has its place for a reason.
     pub(super) fn of(route: &Route, parts: &Parts<'_>, lists: &mut AddressLists<'_>) -> Self {
         let mut filters: Vec<Arc<dyn RequestFilter>> = Vec::new();
         // An address that may not come in costs nothing further, and learns nothing.

@@ -2,23 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
 use super::address_lists::AddressLists;
-use super::chain::Chain;
+use super::chain::{Chain, Parts};
 use super::limits::Limits;
+use super::material::Material;
 use super::policy::Policy;
 use super::state::State;
-use crate::auth::{self, Authenticator, IpRules};
+use crate::auth::{self, IpRules};
 use crate::config::{self, Action, Auth, Class, Config, Problem, Problems, Source, TokenSource};
 use crate::filter::{Refusal, Reply, ResponseFilter, UpstreamRequestFilter};
 use crate::observe::stats::RouteStats;
 use crate::primitives::secret::{ReadSecret, Secret, SecretSource};
-use crate::primitives::{AuthName, ListenerName, RouteName, UpstreamName, clock};
+use crate::primitives::{ListenerName, RouteName, UpstreamName, clock};
 use crate::rollout::RolloutFacts;
 use crate::route::{Outgoing, RouteTable};
 use crate::tls::{self, Expired, ListenerConfig};
@@ -93,22 +93,6 @@ pub enum Target {
     },
     /// To an answer of our own.
     Respond(Arc<Reply>),
-}
-
-/// Reads what a configuration points to. `server` reads files and the environment; tests read a table.
-pub trait Material {
-    /// The content of a secret.
-    fn secret(&self, source: &SecretSource) -> Result<Secret, String>;
-    /// The content of a file.
-    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
-}
-
-/// What chains are built from.
-pub(super) struct Parts<'c> {
-    /// What `authenticators` are made of.
-    pub(super) auths: &'c BTreeMap<AuthName, Auth>,
-    pub(super) authenticators: BTreeMap<AuthName, Arc<dyn Authenticator>>,
-    pub(super) limits: Limits,
 }
 
 /// Shortest value of a header rule that is kept out of logs.
@@ -199,7 +183,7 @@ impl Snapshot {
         let parts = Parts {
             auths: &config.auths,
             authenticators,
-            limits: Limits::build(&config, state),
+            limits: Limits::build(&config, &state.metrics, &state.limits),
         };
         let earlier = state.earlier();
         let known = known_breakers(&earlier);

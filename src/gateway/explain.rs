@@ -259,7 +259,7 @@ fn ask(
                 answer.step(filter.name(), "continue", Some(location));
             }
             Verdict::Later(_) => {
-                answer.step(filter.name(), "asked when it is served", Some(location))
+                answer.step(filter.name(), "asked when it is served", Some(location));
             }
             Verdict::Wait(wait) => answer.step(
                 filter.name(),

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::facts::Facts;
 use crate::config::{Algorithm, Config, Limit, Route};
 use crate::filter::RequestFilter;
-use crate::limit;
+use crate::limit::{self, LimitFacts};
+use crate::observe::Metrics;
 use crate::primitives::{LimitName, RouteName};
 
 /// Filters of limits.
@@ -25,9 +25,9 @@ struct Built {
 }
 
 impl Limits {
-    pub(super) fn build(config: &Config, facts: &Facts) -> Self {
+    pub(super) fn build(config: &Config, metrics: &Metrics, facts: &LimitFacts) -> Self {
         let built = |limit: &Limit, cost: u32| Built {
-            filter: limit::charging(limit, cost, facts.metrics.limit(&limit.name), &facts.limits),
+            filter: limit::charging(limit, cost, metrics.limit(&limit.name), facts),
             needs_principal: limit.needs_principal(),
             queues: matches!(limit.algorithm, Algorithm::LeakyBucket { .. }),
         };

@@ -1,4 +1,4 @@
-//! What a configuration points to, as whoever builds a snapshot reads it.
+//! What a configuration points to, read by whoever builds a snapshot of it.
 
 use std::path::Path;
 

@@ -150,7 +150,7 @@ impl Snapshot {
         let parts = Parts {
             auths: &config.auths,
             authenticators,
-            limits: Limits::build(&config, facts),
+            limits: Limits::build(&config, &facts.metrics, &facts.limits),
             pools: &pools,
         };
         let known = known_breakers(previous);

@@ -617,3 +617,34 @@ fn a_signed_body_that_never_fits_into_the_buffer_is_refused() {
     // Bodies that nobody signs are not kept.
     check_with("max_body = \"1GiB\"\n").expect(0);
 }
+
+#[test]
+fn what_is_wrong_with_a_group_is_shown_at_the_group_and_once() {
+    let group = "\n[group.g]\nhosts = [\"a b\"]\nlimits = [\"nothing\"]\njson_depth = 0\nrequest = { set = { host = \"x\" } }\n";
+    let routes = ["/one", "/two"]
+        .map(|path| format!("[[route]]\npath = \"{path}\"\ngroup = \"g\"\nupstream = \"users\"\n"));
+    let all = check_with(&(group.to_owned() + &routes.concat()))
+        .expect(1)
+        .all();
+    let line = VALID.lines().count() + 3;
+    for (below, key) in ["hosts[0]", "limits[0]", "json_depth", "request.set.host"]
+        .iter()
+        .enumerate()
+    {
+        let place = format!(":{}:", line + below);
+        let of_key = format!(": group.g.{key}: ");
+        let told: Vec<&str> = all.lines().filter(|said| said.contains(&of_key)).collect();
+        assert!(
+            matches!(told[..], [one] if one.contains(&place)),
+            "{key} at line {}: {all}",
+            line + below
+        );
+    }
+    assert!(!all.contains("route["), "and not at its routes: {all}");
+}
+
+#[test]
+fn what_only_a_route_lacks_is_shown_at_the_route() {
+    let text = "\n[group.g]\nrequire = { role = [\"a\"] }\n[[route]]\npath = \"/x\"\ngroup = \"g\"\nupstream = \"users\"\n";
+    check_with(text).expect(1).says(": route[1].require: ");
+}

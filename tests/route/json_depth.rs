@@ -76,7 +76,22 @@ fn what_nests_too_deep_is_refused_and_what_fits_arrives_whole() {
         chunked(&[r#"{"a":[[1,"[["#, r#"[[ \" {{"],{}],"b":2}"#]).expect(200);
         chunked(&["[[", "[", "[]]]]"]).refused(400, "bad_request");
     }
-    assert_eq!(origin.last().body, FITS.as_bytes());
+    let seen = origin.seen();
+    let came = |body: &str| {
+        seen.iter()
+            .filter(|seen| seen.body == body.as_bytes())
+            .count()
+    };
+    assert_eq!(came(FITS), 2, "in one piece, and in two");
+    assert_eq!(came(TOO_DEEP), 1, "as text");
+    let bodies = streams.bodies();
+    let came = |body: &str| {
+        bodies
+            .iter()
+            .filter(|(_, seen)| seen == body.as_bytes())
+            .count()
+    };
+    assert_eq!((came(FITS), came(TOO_DEEP)), (2, 1));
 }
 
 #[test]

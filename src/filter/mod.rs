@@ -65,10 +65,26 @@ impl Reply {
     }
 }
 
+/// What a filter asks about. A request that is made inside the process may leave a part out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Who may come in.
+    Access,
+    /// How much.
+    Limits,
+    /// What a request may look like, whoever makes it.
+    Form,
+}
+
 /// Looks at a request before an upstream is chosen.
 pub trait RequestFilter: Send + Sync {
     /// What stands in `explain` and in logs, as `limit.per_ip`.
     fn name(&self) -> &str;
+
+    /// What it asks about.
+    fn part(&self) -> Part {
+        Part::Access
+    }
 
     /// Decides. With `exchange.dry_run` nothing may be taken, remembered or counted.
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use super::client::Unbuffered;
+use super::timers::Fault;
 
 /// The log's and `explain`'s word for it.
 pub(super) const FULL: &str = "server.auth_buffer is full";
@@ -28,6 +28,38 @@ pub(super) struct Room {
     taken: u64,
     /// Most that all together may take.
     most: u64,
+}
+
+/// Why a body could not be buffered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unbuffered {
+    /// It is longer than allowed.
+    TooLarge,
+    /// So much is kept of other requests that there is no room for it.
+    Full,
+    /// It is malformed.
+    Malformed,
+    /// The client ended within it, and still reads.
+    Incomplete,
+    /// The client paused too long.
+    TimedOut,
+    /// The time of the exchange was over.
+    Late,
+    /// The client went away.
+    Gone,
+}
+
+impl From<Option<Fault>> for Unbuffered {
+    fn from(fault: Option<Fault>) -> Self {
+        match fault {
+            Some(Fault::Framing) => Self::Malformed,
+            Some(Fault::TooLarge) => Self::TooLarge,
+            Some(Fault::Deadline) => Self::Late,
+            Some(Fault::Incomplete) => Self::Incomplete,
+            Some(_) => Self::TimedOut,
+            None => Self::Gone,
+        }
+    }
 }
 
 /// A body as far as it came.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::Fault;
 use super::ctx::Ctx;
 use super::snapshot::Target;
+use super::timers::Fault;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::Pool;

@@ -6,7 +6,7 @@ use super::address_lists::AddressLists;
 use super::snapshot::Parts;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
-use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
+use crate::filter::{Exchange, Part, Reason, Refusal, RequestFilter, Verdict};
 use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, MaintenanceFilter};
 
@@ -97,6 +97,10 @@ struct BodyLimit;
 impl RequestFilter for BodyLimit {
     fn name(&self) -> &str {
         "body_limit"
+    }
+
+    fn part(&self) -> Part {
+        Part::Form
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {

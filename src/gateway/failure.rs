@@ -2,8 +2,8 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::client::Fault;
 use super::ctx::Ctx;
+use super::timers::Fault;
 use super::{chain, reply};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;

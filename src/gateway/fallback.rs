@@ -7,12 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use super::inbound::Decision;
+use super::decision::Decision;
 use super::state::State;
 use super::{affinity, decide, policy};
 use crate::config::{self, Auth, FallbackCause, FallbackOn};
@@ -338,16 +337,6 @@ pub(super) fn begin_keeping(head: &RequestHeader, ctx: &mut Ctx, fields: &Header
     let (_, host) = decide::host(head);
     let keeping = kept.begin(&asked(head, &host, ctx), &fields, ctx.now());
     ctx.policy.keeping = keeping.map(Box::new);
-}
-
-/// A piece of an answer that is being kept.
-pub(super) fn keep_piece(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if let (Some(keeping), Some(piece)) = (&mut ctx.policy.keeping, piece) {
-        keeping.add(piece);
-    }
-    if end {
-        keep(ctx);
-    }
 }
 
 /// The answer that was being kept is whole.

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderName, StatusCode};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::HeaderName;
+use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
-use pingora_proxy::Session;
 
-use super::client::Fault;
 use super::ctx::Ctx;
 use super::session::read_error;
-use super::{affinity, breaking, failure, fallback, judge, judged, overload, relay, streams};
+use super::timers::Fault;
+use super::{affinity, breaking, failure, fallback, judged, overload};
 use crate::config::HeadLimits;
 use crate::filter::{Reason, Refusal};
 use crate::observe::rollouts::FallbackCalled;
@@ -36,7 +35,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
         }
         let way = way(ctx);
         let turned = fallback::turn_refused(ctx);
-        if !turned || (way != Way::Framework && way != self::way(ctx)) {
+        if !turned || way != self::way(ctx) {
             return chosen;
         }
     }
@@ -45,22 +44,17 @@ pub(super) async fn choose(ctx: &mut Ctx) -> pingora::Result<Arc<Endpoint>> {
 /// How a request gets to its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Straight, see [`relay`].
+    /// Straight, see [`relay`](super::relay).
     Relay,
-    /// In streams, see [`streams`].
+    /// In streams, see [`streams`](super::streams).
     Streams,
-    /// Through the framework: where nothing is known of the request's connection.
-    Framework,
 }
 
 /// How this request gets to its upstream.
 pub(super) fn way(ctx: &Ctx) -> Way {
-    if relay::can(ctx) {
-        Way::Relay
-    } else if streams::can(ctx) {
-        Way::Streams
-    } else {
-        Way::Framework
+    match &ctx.forward.pool {
+        Some(pool) if pool.is_streamed() => Way::Streams,
+        _ => Way::Relay,
     }
 }
 
@@ -361,25 +355,6 @@ fn tried_again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let mut error = Error::new_up(ErrorType::HTTPStatus(status));
     error.set_retry(true);
     error
-}
-
-/// The same for an answer that comes through the framework, which speaks HTTP/2 there.
-pub(super) fn answered_through_framework(
-    session: &Session,
-    head: &mut ResponseHeader,
-    ctx: &mut Ctx,
-) -> pingora::Result<()> {
-    if head.status.is_informational() {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(invalid("an upgrade that nobody asked for"));
-        }
-        return informed(ctx);
-    }
-    judge::look_at(head, ctx)?;
-    let replayable = session.response_written().is_none() && !session.retry_buffer_truncated();
-    answered(session.req_header(), ctx, head.status.as_u16(), replayable)?;
-    judge::strip(head);
-    Ok(())
 }
 
 /// The header in which the endpoint may report its load, where somebody reads it.

@@ -1,101 +1,27 @@
 //! What becomes of a request: its route is found, the route's filters are asked, and it is answered, refused or sent on.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::http::RequestHeader;
-use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::client::{Pacing, Unbuffered};
-use super::ctx::{Ctx, Peer};
-use super::snapshot::{Snapshot, Target};
+use super::arrival::Arrival;
+use super::auth_buffer::Unbuffered;
+use super::client::Pacing;
+use super::ctx::Ctx;
+use super::decision::Decision;
+use super::snapshot::Target;
 use super::{affinity, chain, decide, failure, judged, overload, policy, reply};
-use crate::filter::{Exchange, Reason, Refusal, Reply, RequestFilter, Scheme, Verdict};
+use crate::filter::{Exchange, Reason, Refusal, RequestFilter, Verdict};
 use crate::primitives::level::Level;
-use crate::route::{Asked, Found};
 
 /// Most time a request that is answered here may take, its body included.
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
-/// What becomes of a request.
-pub(super) enum Decision {
-    Forward,
-    /// The route's own answer.
-    Answer(Arc<Reply>),
-    /// A filter's answer, complete as it is.
-    Done(Arc<Reply>),
-    Refuse(Refusal),
-}
-
-impl Decision {
-    /// Whether a limit says no.
-    fn is_of_a_limit(&self) -> bool {
-        let limits = [Reason::RateLimited, Reason::ConcurrencyLimited];
-        matches!(self, Self::Refuse(refusal) if limits.contains(&refusal.reason))
-    }
-}
-
-/// What a head asks for, and the route that takes it.
-pub(super) struct Arrival<'r> {
-    /// The target as received, everything escaped.
-    received: &'r str,
-    pub(super) target: decide::Target<'r>,
-    pub(super) authority: &'r str,
-    pub(super) host: Cow<'r, str>,
-    /// How the client reached us, or the trusted proxy before us.
-    asked_for: Scheme,
-    pub(super) found: Found,
-}
-
-impl<'r> Arrival<'r> {
-    /// Reads the head, or says why nobody takes it.
-    pub(super) fn of(
-        head: &'r RequestHeader,
-        peer: &Peer,
-        snapshot: &Snapshot,
-        client_ip: IpAddr,
-    ) -> Result<Self, Refusal> {
-        if let Some(refusal) = snapshot.turns_away(peer.listener.as_ref(), client_ip) {
-            return Err(refusal);
-        }
-        let received = decide::sent(head)?;
-        let (authority, host) = decide::host(head);
-        let certified = peer.certified.as_ref();
-        if certified.is_some_and(|certified| !certified.may_ask(&host)) {
-            return Err(Refusal::new(
-                Reason::MisdirectedRequest,
-                "the connection was opened for another host",
-            ));
-        }
-        let trusted = &snapshot.config.server.trusted_proxies;
-        let asked = Asked {
-            method: &head.method,
-            host: &host,
-            path: "/",
-            scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
-            query: None,
-            headers: &head.headers,
-        };
-        let (target, found) = decide::place(head, &snapshot.table, &asked)?;
-        let asked_for = asked.scheme;
-        Ok(Self {
-            received,
-            target,
-            authority,
-            host,
-            asked_for,
-            found,
-        })
-    }
-}
-
 /// Finds out who asks for what, and asks the route's filters.
-pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
-    let head = session.req_header();
+pub(super) async fn decide(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     let decision = decide_by(head, ctx).await;
     if let Decision::Refuse(refusal) = &decision {
         judged::refused(ctx, head, refusal);
@@ -109,7 +35,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     };
     let (snapshot, peer) = (Arc::clone(&start.snapshot), Arc::clone(&start.peer));
     let known = start.head;
-    ctx.learn(head, &peer, &snapshot);
+    ctx.learn(head, peer.address, &snapshot);
     let arrival = match Arrival::of(head, &peer, &snapshot, ctx.client_ip) {
         Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
@@ -164,10 +90,27 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
         }
         Target::Respond(_) => LONGEST_ANSWER,
     };
+    let mut ends = ctx.began + deadline;
+    if let Some(latest) = ctx.inside().and_then(|inside| inside.latest) {
+        ends = ends.min(latest);
+        ctx.forward.deadline = ctx.forward.deadline.map(|at| at.min(latest));
+    }
     if let Some(start) = &ctx.start {
-        start.client.bound(ctx.began + deadline, route.max_body);
+        start.client.bound(ends, route.max_body);
     }
     let filters = route.chain.asked_at(ctx.policy.level);
+    let some: Vec<_>;
+    let filters = match ctx.inside() {
+        None => filters,
+        Some(inside) => {
+            if !inside.parts.access {
+                exchange.principal.clone_from(&inside.principal);
+            }
+            let asked = |filter: &&Arc<dyn RequestFilter>| inside.parts.asks(filter.part());
+            some = filters.iter().filter(asked).cloned().collect();
+            &some
+        }
+    };
     let decision = ask_all(filters, &mut exchange, ctx).await;
     ctx.principal = exchange.principal.take();
     ctx.quota = exchange.quota.take();

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use pingora::http::RequestHeader;
 
-use super::client::Fault;
+use super::arrival::Arrival;
 use super::ctx::Ctx;
 use super::decide;
-use super::inbound::Arrival;
 use super::snapshot::{Snapshot, Target};
+use super::timers::Fault;
 use crate::config::ClientLimits;
 use crate::filter::{Exchange, Reason, Refusal, Scheme, Verdict};
 use crate::observe::stats::RouteStats;

@@ -150,20 +150,10 @@ fn head(
     Some(head)
 }
 
-/// The body is shown from its beginning again: the request goes another way, or is tried again by the framework.
+/// The body is shown from its beginning again: the request goes another way.
 pub(super) fn begins_again(ctx: &mut Ctx) {
     if let Some(shadow) = &mut ctx.policy.shadow {
         shadow.shown = 0;
-    }
-}
-
-/// A piece of the body passes through the framework, perhaps the last.
-pub(super) fn passes(piece: Option<&Bytes>, end: bool, ctx: &mut Ctx) {
-    if let Some(piece) = piece {
-        saw(ctx, piece);
-    }
-    if end {
-        ended(ctx);
     }
 }
 

@@ -1,341 +1,132 @@
 //! The hooks of the framework in the order in which a request meets them.
+//!
+//! A request's head was read and judged before the framework hears of it, so what it brings along is known: its context
+//! lies in the extensions of its head ([`hand_over`]), from where the first hook takes it. Nothing is looked up.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::StatusCode;
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::Extensions;
+use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
-use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, Result, RetryType};
-use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use super::ctx::{Ctx, Lane};
-use super::forward::{Broken, Way};
-use super::inbound::Decision;
-use super::state::State;
-use super::{
-    failure, fallback, forward, inbound, mirror, outgoing_head, policy, relay, reply, streams,
-};
-use crate::filter::{Reason, Refusal};
-use crate::observe::stats::RetryCause;
+use super::ctx::Ctx;
+use super::lane::Lane;
+use super::serve;
 
 /// The gateway as the framework sees it.
 pub struct Gateway {
-    state: Arc<State>,
     lane: Arc<Lane>,
 }
 
 impl Gateway {
-    /// A gateway over this state. Workers have one each and share the state.
-    pub fn new(state: Arc<State>, lane: Arc<Lane>) -> Self {
-        Self { state, lane }
+    /// A gateway of the worker that has this lane.
+    pub fn new(lane: Arc<Lane>) -> Self {
+        Self { lane }
     }
 }
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// Boxed: the framework moves it several times.
-    type CTX = Box<Ctx>;
+    /// Of a request that was handed over; boxed, since the framework moves it several times.
+    type CTX = Option<Box<Ctx>>;
 
-    fn new_ctx(&self) -> Box<Ctx> {
-        Box::new(Ctx::new(Arc::clone(&self.state), &self.lane))
+    fn new_ctx(&self) -> Self::CTX {
+        None
     }
 
     /// No module is needed by default; the framework's idle compressor would cost every request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// Whether the connection goes on after this request.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
-        ctx.start = ctx
-            .start
-            .take()
-            .filter(|start| start.belongs_to(session.req_header()));
-        let Some(start) = &ctx.start else {
-            return Err(forward::refused(ctx, reply::internal()));
+    /// The request's context is taken over. By hand, as `logging`: a future of no size is not allocated.
+    fn early_request_filter<'g, 's, 'c, 'f>(
+        &'g self,
+        session: &'s mut Session,
+        ctx: &'c mut Self::CTX,
+    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'f>>
+    where
+        'g: 'f,
+        's: 'f,
+        'c: 'f,
+        Self: 'f,
+    {
+        *ctx = taken_over(session.req_header_mut());
+        Box::pin(poll_fn(|_| Poll::Ready(Ok(()))))
+    }
+
+    /// The request is decided on - route, addresses, tokens, signatures, limits - and served: forwarded, answered or
+    /// refused. The framework has nothing left to do.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
+        let Some(ctx) = ctx else {
+            return Err(Error::new(ErrorType::InternalError));
         };
-        if self.state.draining() {
-            start.client.end_after();
-        }
-        Ok(())
+        serve::serve(session.req_header(), ctx, &self.lane).await;
+        Ok(true)
     }
 
-    /// Route, filters, and answers of our own.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        match inbound::decide(session, ctx).await {
-            Decision::Forward => loop {
-                let way = forward::way(ctx);
-                let forwarded = match way {
-                    Way::Relay => relay::forward(session.req_header(), ctx, &self.lane).await,
-                    // Boxed: few take it, and it would be a part of every request.
-                    Way::Streams => {
-                        Box::pin(streams::forward(session.req_header(), ctx, &self.lane)).await
-                    }
-                    Way::Framework => return Ok(false),
-                };
-                let Err(error) = forwarded else {
-                    return Ok(true);
-                };
-                if !forward::goes_on(ctx, way) {
-                    failed(session, ctx, &error).await;
-                    return Ok(true);
-                }
-                mirror::begins_again(ctx);
-            },
-            Decision::Answer(answer) => reply::answer(session, ctx, &answer, true)
-                .await
-                .map(|()| true),
-            Decision::Done(answer) => reply::answer(session, ctx, &answer, false)
-                .await
-                .map(|()| true),
-            Decision::Refuse(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
-        }
+    /// Every request is served by the hook before: none gets here.
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        Err(Error::new(ErrorType::InternalError))
     }
 
-    /// Copies the body on its way. One longer than the route takes ends where it is read.
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        if ctx.policy.shadow.is_some() {
-            mirror::passes(body.as_ref(), end, ctx);
-        }
-        Ok(())
-    }
-
-    async fn upstream_peer(
-        &self,
-        _session: &mut Session,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<Box<HttpPeer>> {
-        let endpoint = forward::choose(ctx).await?;
-        mirror::begins_again(ctx);
-        forward::peer(&endpoint, ctx).ok_or_else(|| forward::refused(ctx, reply::internal()))
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Box<Ctx>,
-        mut e: Box<Error>,
-    ) -> Box<Error> {
-        let cause = failure::cause(&e).unwrap_or(RetryCause::Connect);
-        e.set_retry(!failure::out_of_descriptors(&e) && forward::connect_failed(ctx, cause));
-        e
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        forward::connected(ctx, reused);
-        Ok(())
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        head: &mut RequestHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        outgoing_head::prepare(head, ctx)
-    }
-
-    async fn upstream_response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        forward::answered_through_framework(session, head, ctx)?;
-        if policy::keeps(ctx, head.status.as_u16()) {
-            fallback::begin_keeping(session.req_header(), ctx, &head.headers);
-        }
-        Ok(())
-    }
-
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<Option<Duration>> {
-        if ctx.policy.keeping.is_some() {
-            fallback::keep_piece(body.as_ref(), end, ctx);
-        }
-        if !end {
-            forward::heard(ctx);
-        }
-        Ok(None)
-    }
-
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        head: &mut ResponseHeader,
-        ctx: &mut Box<Ctx>,
-    ) -> Result<()> {
-        if !head.status.is_informational() {
-            reply::filter(session.req_header(), ctx, head);
-            reply::announce(ctx);
-        }
-        Ok(())
-    }
-
-    fn error_while_proxy(
-        &self,
-        peer: &HttpPeer,
-        session: &mut Session,
-        e: Box<Error>,
-        ctx: &mut Box<Ctx>,
-        reused: bool,
-    ) -> Box<Error> {
-        let mut e = e.more_context(format!("Peer: {peer}"));
-        let broken = Broken {
-            cause: failure::cause(&e),
-            downstream: *e.esource() == ErrorSource::Downstream,
-            replayable: session.response_written().is_none() && !session.retry_buffer_truncated(),
-            refused: false,
-            stale: reused && matches!(e.retry, RetryType::ReusedOnly),
-        };
-        e.set_retry(forward::try_failed(ctx, &broken));
-        e
-    }
-
-    /// Tells the client, if it is there and nothing was sent yet.
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        e: &Error,
-        ctx: &mut Box<Ctx>,
-    ) -> FailToProxy {
-        // Whether the connection goes on is ours to say: the framework drops every one whose upstream failed, and with
-        // an upstream down that would cost each client a new one for each request.
+    /// A request that nobody handed over has no context, and no answer.
+    async fn fail_to_proxy(&self, _: &mut Session, _: &Error, _: &mut Self::CTX) -> FailToProxy {
         FailToProxy {
-            error_code: failed(session, ctx, e).await,
+            error_code: 0,
             can_reuse_downstream: false,
         }
     }
 
-    /// One record for metrics and log.
-    async fn logging(&self, session: &mut Session, _e: Option<&Error>, ctx: &mut Box<Ctx>) {
-        let status = answer_status(session, ctx).map_or(0, |status| status.as_u16());
-        let bytes_out = ctx.bytes_out.max(session.body_bytes_sent() as u64);
-        ctx.record(status, bytes_out, Some(&session.req_header().headers));
-    }
-
-    /// Never the query: it may hold what must not be logged.
-    fn request_summary(&self, session: &Session, ctx: &Box<Ctx>) -> String {
-        format!(
-            "{} {}, trace {}",
-            session.req_header().method,
-            session.req_header().uri.path(),
-            ctx.trace
-        )
-    }
-
-    /// What went wrong is logged by [`report`], with the request's identifier.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _error: &Error) -> bool {
-        true
-    }
-
-    fn suppress_proxy_warn_log(
-        &self,
-        _session: &Session,
-        ctx: &Box<Ctx>,
-        error: &Error,
-        _context: ProxyWarnLogContext,
-    ) -> bool {
-        log::debug!(trace_id = ctx.trace.as_str(); "tried again: {}", describe(error));
-        true
-    }
-}
-
-/// Status of the final answer, if it began.
-fn answer_status(session: &Session, ctx: &Ctx) -> Option<StatusCode> {
-    let written = || session.response_written().map(|head| head.status);
-    ctx.relayed
-        .or_else(written)
-        .filter(|status| !status.is_informational() || *status == StatusCode::SWITCHING_PROTOCOLS)
-}
-
-/// Forwarding failed: tells the client, if it is there and nothing was sent yet. Returns the status it would have, 0 when
-/// it is gone.
-async fn failed(session: &mut Session, ctx: &mut Ctx, error: &Error) -> u16 {
-    if let Some(reply) = fallback::pending(ctx) {
-        let _ = reply::answer(session, ctx, &reply, true).await;
-        return reply.status.as_u16();
-    }
-    let mut refusal = failure::refusal(error, ctx);
-    let unanswered = answer_status(session, ctx).is_none();
-    // What went wrong for nobody is nobody's failure; on the client's own side it is known what did.
-    let elsewhere = unanswered && *error.esource() != ErrorSource::Downstream;
-    if let Some(start) = ctx.start.as_ref().filter(|_| elsewhere)
-        && start.client.is_gone().await
+    /// One record goes out, to metrics and log. What waits for them is written by others.
+    fn logging<'g, 's, 'e, 'c, 'f>(
+        &'g self,
+        session: &'s mut Session,
+        _error: Option<&'e Error>,
+        ctx: &'c mut Self::CTX,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'f>>
+    where
+        'g: 'f,
+        's: 'f,
+        'e: 'f,
+        'c: 'f,
+        Self: 'f,
     {
-        refusal = failure::gone();
-    }
-    if refusal.reason == Reason::ClientGone {
-        ctx.refusal = Some(refusal);
-        return 0;
-    }
-    let status = refusal.reason.status();
-    report(error, ctx, refusal.reason);
-    if unanswered {
-        let _ = refuse(session, ctx, refusal).await;
-    } else {
-        ctx.refusal = Some(refusal);
-    }
-    status
-}
-
-/// Refuses, or lets the route's fallback answer. Who left is told nothing.
-async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
-    if refusal.reason == Reason::ClientGone {
-        ctx.refusal = Some(refusal);
-        return Ok(());
-    }
-    match fallback::instead(session.req_header(), ctx, &refusal) {
-        Some(reply) => {
-            ctx.refusal = Some(refusal);
-            reply::answer(session, ctx, &reply, true).await
+        if let Some(ctx) = ctx {
+            ctx.finish(&session.req_header().headers);
         }
-        None => reply::refuse(session, ctx, refusal).await,
+        Box::pin(poll_fn(|_| Poll::Ready(())))
     }
 }
 
-/// Says in the log what the client is not told. An error's context may hold bytes of a head, and those hold secrets:
-/// only its kind and the system's own words are logged. That a breaker is open is said once, when it opens.
-fn report(error: &Error, ctx: &Ctx, reason: Reason) {
-    let known = matches!(reason, Reason::BreakerOpen) || reason.status() < 500;
-    if *error.esource() == ErrorSource::Downstream || known {
-        return;
+/// A context on its way to the framework's hooks. A copy of the head has none.
+struct HandedOver(Option<Box<Ctx>>);
+
+impl Clone for HandedOver {
+    fn clone(&self) -> Self {
+        Self(None)
     }
-    let (upstream, endpoint) = match ctx.forward.trying() {
-        Some((pool, endpoint)) => (pool.settings().name.as_str(), &*endpoint.label),
-        None => ("", ""),
-    };
-    log::warn!(trace_id = ctx.trace.as_str(), upstream = upstream, endpoint = endpoint, reason = reason.code(); "{}",
-        describe(error));
 }
 
-fn describe(error: &Error) -> String {
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    match cause {
-        Some(cause) => format!("{}: {cause}", error.etype().as_str()),
-        None => error.etype().as_str().to_owned(),
+/// Gives a request its context along, for the hooks.
+pub(super) fn hand_over(request: &mut RequestHeader, ctx: Ctx) {
+    request
+        .extensions_mut()
+        .insert(HandedOver(Some(Box::new(ctx))));
+}
+
+/// The context that was given along.
+fn taken_over(request: &mut RequestHeader) -> Option<Box<Ctx>> {
+    let extensions = request.extensions_mut();
+    let handed = extensions.remove::<HandedOver>()?;
+    if extensions.is_empty() {
+        // Copies of the head need not copy a map with nothing in it.
+        *extensions = Extensions::new();
     }
+    handed.0
 }

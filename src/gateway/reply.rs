@@ -1,23 +1,25 @@
 //! Answers of our own: the one place where a refusal becomes status, headers and body.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
 use serde::Serialize;
 
 use super::affinity;
 use super::ctx::Ctx;
-use super::http1::answer::{Extra, whole_seconds};
+use super::http1::answer::{Delimited, Extra, whole_seconds};
 use super::http1::head::Head;
+use super::session::write_error;
 use crate::config::ErrorFormat;
 use crate::filter::{Reason, Refusal, Reply};
 use crate::primitives::trace::TraceId;
 
 /// Sends the refusal and remembers it for the record.
 pub(super) async fn refuse(
-    session: &mut Session,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     refusal: Refusal,
 ) -> pingora::Result<()> {
@@ -28,7 +30,7 @@ pub(super) async fn refuse(
     let caller = caller.unwrap_or_default();
     let (head, body) = self::refusal(&refusal, format, ctx.uri.path(), &ctx.trace, caller)?;
     ctx.refusal = Some(refusal);
-    send(session, ctx, head, body, true).await
+    send(request, ctx, head, body, true).await
 }
 
 /// What a refusal has to fit: what its caller speaks.
@@ -116,7 +118,7 @@ pub(super) fn grpc_fields(refusal: &Refusal) -> [String; 2] {
 /// Sends an answer that the configuration asks for. With `filtered` the route's response filters see it; a filter's own
 /// answer is complete as it is.
 pub(super) async fn answer(
-    session: &mut Session,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     reply: &Reply,
     filtered: bool,
@@ -128,7 +130,7 @@ pub(super) async fn answer(
     if !is_bodiless(head.status) {
         head.set_content_length(reply.body.len())?;
     }
-    send(session, ctx, head, reply.body.clone(), filtered).await
+    send(request, ctx, head, reply.body.clone(), filtered).await
 }
 
 fn is_bodiless(status: StatusCode) -> bool {
@@ -136,29 +138,34 @@ fn is_bodiless(status: StatusCode) -> bool {
 }
 
 async fn send(
-    session: &mut Session,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     mut head: ResponseHeader,
     body: Bytes,
     filtered: bool,
 ) -> pingora::Result<()> {
-    let bodiless = is_bodiless(head.status);
+    let Some(start) = &ctx.start else {
+        return Ok(());
+    };
+    let (client, version) = (Arc::clone(&start.client), start.head.version);
     // A body that is here already is dropped, so that the connection can go on.
-    if let Some(start) = &ctx.start {
-        start.client.drop_body_here().await;
-    }
+    client.drop_body_here().await;
     if filtered {
-        filter(session.req_header(), ctx, &mut head);
+        filter(request, ctx, &mut head);
     }
     announce(ctx);
-    let silent = bodiless || ctx.method == Method::HEAD || body.is_empty();
-    session
-        .write_response_header(Box::new(head), silent)
-        .await?;
-    if !silent {
-        session.write_response_body(Some(body), true).await?;
-    }
-    session.finish_body().await
+    let delimited = Delimited::of(&head, version, request.method == Method::HEAD);
+    client.begin_answer(&head, delimited, version);
+    ctx.relayed = Some(head.status);
+    let sending = async {
+        if delimited != Delimited::Absent && !body.is_empty() {
+            ctx.bytes_out += body.len() as u64;
+            client.send(body).await?;
+        }
+        client.end_answer(None);
+        client.flush_last().await
+    };
+    sending.await.map_err(|error| write_error(&error))
 }
 
 /// Whether the answer is changed on its way.

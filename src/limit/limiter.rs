@@ -12,7 +12,7 @@ use super::LimitFacts;
 use super::key::{Found, KeyFinder};
 use crate::config::{Algorithm, Limit, LimitHeaders};
 use crate::filter::{
-    Exchange, Held, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
+    Exchange, Held, Part, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
 };
 use crate::observe::stats::LimitStats;
 
@@ -212,6 +212,10 @@ impl<M: Meter> Limiter<M> {
 impl<M: Meter> RequestFilter for Limiter<M> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn part(&self) -> Part {
+        Part::Limits
     }
 
     fn check(&self, exchange: &mut Exchange<'_>) -> Verdict {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::patience::Patience;
 use super::{ClientIo, LINGER, State, Wire};
 use crate::config::ClientLimits;
 use crate::gateway::admission::Admission;
 use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::timers::Patience;
 
 /// What may still come of a request whose connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +143,7 @@ impl ClientIo {
             poll_fn(|cx| match &mut self.state.lock().wire {
                 Wire::Http1(_) => Poll::Ready(()),
                 Wire::Http2(wire) => wire.poll_drain(cx),
+                Wire::Memory(_) => Poll::Ready(()),
             })
             .await;
             self.shutdown().await;

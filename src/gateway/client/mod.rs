@@ -3,13 +3,12 @@
 //! [`ClientIo`] is shared by whoever serves the connection, the request being served, and the session that the framework
 //! drives. So a body can be buffered before it is forwarded, an answer can still be written when the framework has given
 //! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
-//! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
+//! serves one request after the other, a stream of HTTP/2, which serves one, or nothing but memory, where the request
+//! was made inside the process. Uncontended lock: one task uses it.
 
 mod linger;
 mod pacing;
-mod patience;
 mod presence;
-mod waits;
 
 use std::future::poll_fn;
 use std::io;
@@ -23,67 +22,17 @@ use parking_lot::Mutex;
 
 pub(super) use self::linger::Rest;
 pub(super) use self::pacing::Pacing;
-pub(super) use self::waits::Waits;
 
-use super::auth_buffer::{Gathered, Room};
+use super::auth_buffer::{Gathered, Room, Unbuffered};
 use super::http1::answer::{AnswerHead, Delimited, Extra};
 use super::http1::body::BodyGuard;
 use super::http1::wire::Http1Wire;
 use super::http2::wire::Http2Wire;
+use super::memory::MemoryWire;
 use super::socket::Socket;
+use super::timers::{Fault, Waits};
 use crate::config::ClientLimits;
 use crate::primitives::trace::TraceId;
-
-/// Why an exchange was ended here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The chunked coding is malformed.
-    Framing,
-    /// The client ended within its body, and still reads.
-    Incomplete,
-    /// The deadline of the exchange passed.
-    Deadline,
-    /// The client took nothing for too long.
-    Stalled,
-    /// The client paused too long within its body.
-    Paused,
-    /// The upstream said nothing for too long after it had the whole request.
-    Silence,
-    /// The body is longer than its route takes.
-    TooLarge,
-}
-
-/// Why a body could not be buffered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unbuffered {
-    /// It is longer than allowed.
-    TooLarge,
-    /// So much is kept of other requests that there is no room for it.
-    Full,
-    /// It is malformed.
-    Malformed,
-    /// The client ended within it, and still reads.
-    Incomplete,
-    /// The client paused too long.
-    TimedOut,
-    /// The time of the exchange was over.
-    Late,
-    /// The client went away.
-    Gone,
-}
-
-impl From<Option<Fault>> for Unbuffered {
-    fn from(fault: Option<Fault>) -> Self {
-        match fault {
-            Some(Fault::Framing) => Self::Malformed,
-            Some(Fault::TooLarge) => Self::TooLarge,
-            Some(Fault::Deadline) => Self::Late,
-            Some(Fault::Incomplete) => Self::Incomplete,
-            Some(_) => Self::TimedOut,
-            None => Self::Gone,
-        }
-    }
-}
 
 /// Why no head was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +76,8 @@ struct State {
 enum Wire {
     Http1(Http1Wire),
     Http2(Http2Wire),
+    /// Nothing: the request was made inside the process.
+    Memory(MemoryWire),
 }
 
 /// How long a client is waited for of which nothing more is expected.
@@ -143,6 +94,11 @@ impl ClientIo {
     /// A stream of HTTP/2.
     pub(super) fn stream(wire: Http2Wire) -> Arc<Self> {
         Self::over(Wire::Http2(wire))
+    }
+
+    /// A request made inside the process.
+    pub(super) fn memory(wire: MemoryWire) -> Arc<Self> {
+        Self::over(Wire::Memory(wire))
     }
 
     fn over(wire: Wire) -> Arc<Self> {
@@ -224,6 +180,10 @@ impl ClientIo {
         match &mut state.wire {
             Wire::Http1(wire) => wire.drop_body(),
             Wire::Http2(_) => true,
+            Wire::Memory(wire) => {
+                wire.drop_body();
+                true
+            }
         }
     }
 
@@ -244,6 +204,7 @@ impl ClientIo {
         match &mut state.wire {
             Wire::Http1(wire) => wire.break_off(),
             Wire::Http2(wire) => wire.break_off(),
+            Wire::Memory(wire) => wire.break_off(),
         }
     }
 
@@ -265,6 +226,11 @@ impl ClientIo {
     /// The identifier of the request being served.
     pub(super) fn trace(&self) -> Option<TraceId> {
         self.state.lock().trace
+    }
+
+    /// When the time of the exchange is over, if it is bounded.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().waits.deadline
     }
 
     /// Ends the exchange when its time is over.
@@ -389,6 +355,8 @@ impl ClientIo {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.ask_on(),
             Wire::Http2(wire) => wire.ask_on(),
+            // Its body is here, whole.
+            Wire::Memory(_) => {}
         }
     }
 
@@ -401,6 +369,8 @@ impl ClientIo {
                 wire.inform(head, version);
             }
             Wire::Http2(wire) => wire.inform(head),
+            // Whoever asks from inside waits for the final answer.
+            Wire::Memory(_) => {}
         }
     }
 
@@ -420,6 +390,7 @@ impl ClientIo {
                 wire.begin_answer(head, delimited, &state.extra, state.persistent, version);
             }
             Wire::Http2(wire) => wire.begin_answer(head, delimited, &state.extra),
+            Wire::Memory(wire) => wire.begin_answer(head, delimited, &state.extra),
         }
     }
 
@@ -428,14 +399,8 @@ impl ClientIo {
     pub(super) fn queue_pieces<T>(&self, write: impl FnOnce(&mut dyn FnMut(&[u8])) -> T) -> T {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => write(&mut |piece| wire.queue(piece)),
-            Wire::Http2(wire) => {
-                let mut pieces = BytesMut::new();
-                let wrote = write(&mut |piece| pieces.extend_from_slice(piece));
-                if !pieces.is_empty() {
-                    wire.queue(pieces.freeze());
-                }
-                wrote
-            }
+            Wire::Http2(wire) => gathered(write, |pieces| wire.queue(pieces)),
+            Wire::Memory(wire) => gathered(write, |pieces| wire.queue(pieces)),
         }
     }
 
@@ -481,6 +446,7 @@ impl ClientIo {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.end_answer(),
             Wire::Http2(wire) => wire.end_answer(trailers),
+            Wire::Memory(wire) => wire.end_answer(trailers),
         }
     }
 
@@ -553,7 +519,7 @@ impl ClientIo {
     pub(super) fn something_waits(&self) -> bool {
         match &self.state.lock().wire {
             Wire::Http1(wire) => !wire.ahead.is_empty() || wire.socket.something_waits(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 
@@ -561,7 +527,7 @@ impl ClientIo {
     pub(super) fn peek(&self) -> Bytes {
         match &self.state.lock().wire {
             Wire::Http1(wire) => Bytes::copy_from_slice(&wire.ahead),
-            Wire::Http2(_) => Bytes::new(),
+            Wire::Http2(_) | Wire::Memory(_) => Bytes::new(),
         }
     }
 
@@ -569,7 +535,7 @@ impl ClientIo {
     pub(super) fn take_head(&self, skip: usize, length: usize) -> Bytes {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.take_head(skip, length),
-            Wire::Http2(_) => Bytes::new(),
+            Wire::Http2(_) | Wire::Memory(_) => Bytes::new(),
         }
     }
 
@@ -577,7 +543,7 @@ impl ClientIo {
     pub(super) fn into_socket(self: Arc<Self>) -> Option<(Socket, Bytes)> {
         match Arc::into_inner(self)?.state.into_inner().wire {
             Wire::Http1(wire) => Some((wire.socket, wire.ahead.freeze())),
-            Wire::Http2(_) => None,
+            Wire::Http2(_) | Wire::Memory(_) => None,
         }
     }
 
@@ -585,7 +551,7 @@ impl ClientIo {
     pub(super) fn has_ahead(&self) -> bool {
         match &self.state.lock().wire {
             Wire::Http1(wire) => !wire.ahead.is_empty(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 
@@ -594,7 +560,7 @@ impl ClientIo {
         let state = self.state.lock();
         match &state.wire {
             Wire::Http1(wire) => state.persistent && state.complete && wire.is_clean(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 
@@ -623,12 +589,23 @@ impl ClientIo {
     }
 }
 
+/// Pieces that `write` shows, gathered for a wire that takes them as one.
+fn gathered<T>(write: impl FnOnce(&mut dyn FnMut(&[u8])) -> T, queue: impl FnOnce(Bytes)) -> T {
+    let mut pieces = BytesMut::new();
+    let wrote = write(&mut |piece| pieces.extend_from_slice(piece));
+    if !pieces.is_empty() {
+        queue(pieces.freeze());
+    }
+    wrote
+}
+
 impl Wire {
     /// Whether all of the body was read.
     fn body_done(&self) -> bool {
         match self {
             Self::Http1(wire) => wire.guard == BodyGuard::Done,
             Self::Http2(wire) => wire.body_done(),
+            Self::Memory(wire) => wire.body_done(),
         }
     }
 
@@ -647,6 +624,8 @@ impl Wire {
         match self {
             Self::Http1(wire) => wire.poll_gone(cx),
             Self::Http2(wire) => wire.poll_gone(cx),
+            // Whoever asked from inside and leaves drops the request.
+            Self::Memory(_) => Poll::Pending,
         }
     }
 
@@ -665,6 +644,7 @@ impl State {
         let read = match &mut self.wire {
             Wire::Http1(wire) => wire.poll_piece(cx),
             Wire::Http2(wire) => wire.poll_piece(cx),
+            Wire::Memory(wire) => Poll::Ready(Ok(wire.piece())),
         };
         if let Poll::Ready(Ok(Some(piece))) = &read {
             self.received += piece.len() as u64;
@@ -712,6 +692,7 @@ impl State {
                 Poll::Ready(Ok(sent))
             }
             Wire::Http2(wire) => wire.poll_send(cx, piece, waits),
+            Wire::Memory(wire) => wire.poll_send(cx, piece, waits),
         }
     }
 
@@ -741,13 +722,14 @@ impl State {
         match &mut self.wire {
             Wire::Http1(wire) => wire.poll_flush(cx, &mut self.waits),
             Wire::Http2(wire) => wire.poll_flush(cx, &mut self.waits),
+            Wire::Memory(wire) => wire.poll_flush(cx, &mut self.waits),
         }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Http1(wire) => wire.poll_shutdown(cx, &mut self.waits),
-            Wire::Http2(_) => Poll::Ready(Ok(())),
+            Wire::Http2(_) | Wire::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -10,8 +10,8 @@ use tokio::io::ReadBuf;
 
 use super::answer::{self, AnswerHead, Delimited, Extra, put_chunk_size};
 use super::body::BodyGuard;
-use crate::gateway::client::Waits;
 use crate::gateway::socket::Socket;
+use crate::gateway::timers::Waits;
 
 /// The socket, and what was read from it but not handed on.
 pub(crate) struct Http1Wire {

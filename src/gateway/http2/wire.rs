@@ -10,8 +10,8 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::answer;
 use super::traffic::Open;
-use crate::gateway::client::Waits;
 use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra};
+use crate::gateway::timers::Waits;
 
 /// One request's stream. Dropped before its answer is whole it is reset.
 pub(crate) struct Http2Wire {

@@ -10,18 +10,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 
-use super::{Entered, turn_away};
+use super::entered::Entered;
+use super::turn_away;
+use crate::gateway::arrival::Arrival;
 use crate::gateway::client::ClientIo;
-use crate::gateway::connection::Door;
-use crate::gateway::ctx::{Ctx, Peer};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::answer::{AnswerHead, Delimited, Extra, whole_seconds};
 use crate::gateway::http1::head::Head;
-use crate::gateway::inbound::Arrival;
+use crate::gateway::lane::Lane;
+use crate::gateway::peer::Peer;
 use crate::gateway::reply::{Caller, GRPC};
 use crate::gateway::snapshot::{Snapshot, Target};
+use crate::gateway::state::State;
 use crate::gateway::{decide, reply};
 
 /// What a request met at the door.
@@ -33,21 +35,19 @@ pub(in crate::gateway) enum Met {
 }
 
 /// Asks the door before the framework does, while the door refuses some. `begin` was called on `client`.
-pub(in crate::gateway) async fn meet<A>(
+pub(in crate::gateway) async fn meet(
     client: &Arc<ClientIo>,
     peer: &Peer,
     snapshot: &Snapshot,
     (request, head): (&RequestHeader, &Head),
-    door: &Door<A>,
-) -> Met
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
+    state: &Arc<State>,
+    lane: &Lane,
+) -> Met {
     let Some(watched) = snapshot.config.server.overload.as_ref() else {
         return Met::In(None);
     };
-    let (overload, lane) = (&door.state.overload, door.lane.index());
-    if !door.public || !overload.refuses_some(lane, watched) {
+    let (overload, worker) = (&state.overload, lane.index());
+    if !overload.refuses_some(worker, watched) {
         return Met::In(None);
     }
     let trusted = &snapshot.config.server.trusted_proxies;
@@ -61,15 +61,15 @@ where
     if answers || !route.response_filters.is_empty() {
         return Met::In(None);
     }
-    let cause = match overload.enter(route.class, lane, watched) {
+    let cause = match overload.enter(route.class, worker, watched) {
         Ok(entered) => return Met::In(Some(entered)),
         Err(cause) => cause,
     };
-    let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
-    ctx.learn(request, peer, snapshot);
+    let mut ctx = Ctx::new(Arc::clone(state), lane, None);
+    ctx.learn(request, peer.address, snapshot);
     ctx.enter(Arc::clone(route));
     let refusal = turn_away(&ctx, route, cause);
-    if door.state.draining() {
+    if state.draining() {
         client.end_after();
     }
     // A body that is here already is dropped, so that the connection can go on.

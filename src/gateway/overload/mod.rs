@@ -10,6 +10,7 @@
 
 mod budget;
 mod doorstep;
+pub(super) mod entered;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 use self::budget::{Budget, ByClass, Seen};
 pub(super) use self::doorstep::{Met, meet};
+use self::entered::Entered;
 use super::auth_buffer;
 use super::ctx::Ctx;
 use super::forward;
@@ -97,15 +99,6 @@ pub(super) struct Held {
     place: Option<Place>,
     /// The current try was told about.
     told: bool,
-}
-
-/// Let in at the gateway's door.
-pub(super) struct Entered(Arc<OverloadStats>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Overload {
@@ -219,8 +212,7 @@ impl Overload {
         {
             return Err(ShedCause::Lag);
         }
-        let before = u64::from(self.stats.in_flight.fetch_add(1, Relaxed));
-        let entered = Entered(Arc::clone(&self.stats));
+        let (entered, before) = Entered::count(&self.stats);
         self.against(class, before, watched)
             .map_or(Ok(entered), Err)
     }

@@ -7,14 +7,12 @@
 
 mod answer;
 mod exchange;
-mod kept;
+pub(super) mod kept;
 mod origin;
 mod rival;
 mod tunnel;
 mod upload;
 mod websocket;
-
-pub(super) use kept::KeptConnections;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,8 +25,9 @@ use pingora::http::RequestHeader;
 
 use self::exchange::{Exchange, Failed};
 use self::origin::Origin;
-use super::ctx::{Ctx, Lane};
+use super::ctx::Ctx;
 use super::forward::{self, Broken, Way};
+use super::lane::Lane;
 use super::session::read_error;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;

@@ -15,10 +15,11 @@ use super::upload::{Stopped, Upload};
 use crate::config::HeadLimits;
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
-use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::forward;
 use crate::gateway::hedge::Attempt;
 use crate::gateway::http1::answer::AnswerHead;
+use crate::gateway::lane::Lane;
 
 /// A further try under way.
 pub(super) struct Rival {

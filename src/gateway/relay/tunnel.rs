@@ -13,8 +13,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::origin::Origin;
 use super::websocket::{CLOSE_TO_CLIENT, CLOSE_TO_ENDPOINT, Frames};
 use crate::filter::{Reason, Refusal};
-use crate::gateway::client::{ClientIo, Fault, Rest};
+use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::ctx::Ctx;
+use crate::gateway::timers::Fault;
 use crate::observe::TunnelEnd;
 
 /// An open tunnel.

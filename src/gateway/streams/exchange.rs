@@ -13,9 +13,10 @@ use super::rival::Rival;
 use super::stream::{Heads, Stream};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
-use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::hedge::{self, Hedge};
 use crate::gateway::http1::answer::Delimited;
+use crate::gateway::lane::Lane;
 use crate::gateway::session::{read_error, write_error};
 use crate::gateway::{fallback, forward, judge, policy, reply};
 

@@ -2,13 +2,11 @@
 //!
 //! Each try is a stream. Given up it is reset, and its connection goes on with the others.
 
-mod connections;
+pub(super) mod connections;
 mod exchange;
 mod rival;
 mod stream;
 mod upload;
-
-pub(super) use connections::StreamConnections;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,11 +18,12 @@ use pingora::{Error, ErrorSource};
 use self::exchange::{Exchange, Failed};
 use self::stream::Stream;
 use self::upload::Upload;
-use super::client::Fault;
-use super::ctx::{Ctx, Lane};
+use super::ctx::Ctx;
 use super::forward::{self, Broken, Way};
 use super::http1::head::Framing;
+use super::lane::Lane;
 use super::session::read_error;
+use super::timers::Fault;
 use super::{failure, reply};
 use crate::observe::stats::RetryCause;
 

@@ -13,8 +13,9 @@ use super::stream::{self, Heads, Stream};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::contest::Contender;
-use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::hedge::Attempt;
+use crate::gateway::lane::Lane;
 use crate::gateway::{forward, judge};
 
 /// A further try under way.

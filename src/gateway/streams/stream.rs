@@ -14,7 +14,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 
 use super::connections::Place;
-use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::ctx::Ctx;
+use crate::gateway::lane::Lane;
 use crate::gateway::state::State;
 use crate::gateway::{forward, outgoing_head};
 use crate::primitives::address::Address;

@@ -4,20 +4,38 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::Fault;
+use super::alarm::Alarm;
 use super::patience::Patience;
 use crate::config::ClientLimits;
-use crate::gateway::alarm::Alarm;
+
+/// Why an exchange was ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum Fault {
+    /// The chunked coding is malformed.
+    Framing,
+    /// The client ended within its body, and still reads.
+    Incomplete,
+    /// The deadline of the exchange passed.
+    Deadline,
+    /// The client took nothing for too long.
+    Stalled,
+    /// The client paused too long within its body.
+    Paused,
+    /// The upstream said nothing for too long after it had the whole request.
+    Silence,
+    /// The body is longer than its route takes.
+    TooLarge,
+}
 
 /// What is waited for, and since when.
 pub(in crate::gateway) struct Waits {
-    pub(super) fault: Option<Fault>,
-    pub(super) deadline: Option<Instant>,
+    pub(in crate::gateway) fault: Option<Fault>,
+    pub(in crate::gateway) deadline: Option<Instant>,
     /// With the client's pauses within its body.
     sending: Patience,
     /// How long the upstream may say nothing once the request is read, and since when it does.
-    pub(super) silence: Option<Duration>,
-    pub(super) silent: Option<Instant>,
+    pub(in crate::gateway) silence: Option<Duration>,
+    pub(in crate::gateway) silent: Option<Instant>,
     /// With a client that takes nothing.
     taking: Patience,
     alarm: Alarm,
@@ -25,7 +43,7 @@ pub(in crate::gateway) struct Waits {
 
 impl Waits {
     /// Nothing is waited for. Until a request begins the client has so long to take what it is sent.
-    pub(super) fn new(write_timeout: Duration) -> Self {
+    pub(in crate::gateway) fn new(write_timeout: Duration) -> Self {
         Self {
             fault: None,
             deadline: None,
@@ -38,7 +56,7 @@ impl Waits {
     }
 
     /// An exchange begins.
-    pub(super) fn begin(&mut self, limits: &ClientLimits) {
+    pub(in crate::gateway) fn begin(&mut self, limits: &ClientLimits) {
         self.fault = None;
         self.deadline = None;
         self.sending = Patience::new(limits.body_timeout, limits.longest_byte);
@@ -48,32 +66,36 @@ impl Waits {
     }
 
     /// The body need not move at any rate: its client says something when there is something to say.
-    pub(super) fn body_at_any_rate(&mut self) {
+    pub(in crate::gateway) fn body_at_any_rate(&mut self) {
         self.sending.any_rate();
     }
 
     /// Whether the client takes nothing at the moment.
-    pub(super) fn is_stalled(&self) -> bool {
+    pub(in crate::gateway) fn is_stalled(&self) -> bool {
         self.taking.is_waiting()
     }
 
     /// How long the client was waited for in all, to send and to take.
-    pub(super) fn for_client(&self) -> Duration {
+    pub(in crate::gateway) fn for_client(&self) -> Duration {
         self.sending.waited().saturating_add(self.taking.waited())
     }
 
     /// So much of the body came.
-    pub(super) fn body_goes_on(&mut self, bytes: usize) {
+    pub(in crate::gateway) fn body_goes_on(&mut self, bytes: usize) {
         self.sending.moved(bytes);
     }
 
     /// All of the body came: the upstream's silence counts from now.
-    pub(super) fn body_ended(&mut self) {
+    pub(in crate::gateway) fn body_ended(&mut self) {
         self.silent = None;
     }
 
     /// Nothing comes at the moment: of a body, or through a `tunnel`, where silence of both sides is bounded.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, tunnel: bool) -> Poll<io::Error> {
+    pub(in crate::gateway) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        tunnel: bool,
+    ) -> Poll<io::Error> {
         let limit = if tunnel {
             let limit = self.silence.zip(self.silent);
             limit.map(|(limit, since)| (since + limit, Fault::Silence))
@@ -84,7 +106,7 @@ impl Waits {
     }
 
     /// The request is read, and the upstream says nothing.
-    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    pub(in crate::gateway) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let limit = self.silence.map(|limit| {
             let since = *self.silent.get_or_insert_with(Instant::now);
             (since + limit, Fault::Silence)
@@ -93,7 +115,7 @@ impl Waits {
     }
 
     /// Ready when the exchange's time is over, or this limit's.
-    pub(super) fn poll_due(
+    pub(in crate::gateway) fn poll_due(
         &mut self,
         cx: &mut Context<'_>,
         limit: Option<(Instant, Fault)>,
@@ -112,12 +134,16 @@ impl Waits {
     }
 
     /// Ready when `due` has passed.
-    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+    pub(in crate::gateway) fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Instant,
+    ) -> Poll<()> {
         self.alarm.poll_until(cx, due)
     }
 
     /// Whoever reads from the upstream had to wait for something else.
-    pub(super) fn listens_again(&mut self) {
+    pub(in crate::gateway) fn listens_again(&mut self) {
         if self.silent.is_some() {
             self.silent = Some(Instant::now());
         }

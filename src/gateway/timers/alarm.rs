@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 /// A timer that is armed once and left alone while what is waited for lies behind it, fires early then, and is armed anew.
 /// Arming one for each wait would cost each request several.
 #[derive(Default)]
-pub(super) struct Alarm(Option<Timer>);
+pub(in crate::gateway) struct Alarm(Option<Timer>);
 
 struct Timer {
     sleep: Pin<Box<Sleep>>,
@@ -19,7 +19,11 @@ struct Timer {
 
 impl Alarm {
     /// Ready when `due` has passed. It need not be polled again while it would wake the same task.
-    pub(super) fn poll_until(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+    pub(in crate::gateway) fn poll_until(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Instant,
+    ) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| Timer {
             sleep: Box::pin(tokio::time::sleep_until(due.into())),
             waker: Waker::noop().clone(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// So long in one go, and no longer in all than what it moves makes good: each byte gives back the time it may take at the
 /// lowest rate that is borne, up to the whole. So a client that moves a byte now and then is let go as one that moves none,
 /// and one that pauses for less than the limit and then goes on is not.
-pub(super) struct Patience {
+pub(in crate::gateway) struct Patience {
     limit: Duration,
     /// What a byte gives back; zero: any of them gives back all.
     per_byte: Duration,
@@ -17,7 +17,7 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Nothing is spent, and nothing waited for.
-    pub(super) fn new(limit: Duration, per_byte: Duration) -> Self {
+    pub(in crate::gateway) fn new(limit: Duration, per_byte: Duration) -> Self {
         Self {
             limit,
             per_byte,
@@ -28,29 +28,29 @@ impl Patience {
     }
 
     /// From now on any byte gives back all.
-    pub(super) fn any_rate(&mut self) {
+    pub(in crate::gateway) fn any_rate(&mut self) {
         self.per_byte = Duration::ZERO;
         self.spent = Duration::ZERO;
     }
 
     /// Whether it is waited for.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(in crate::gateway) fn is_waiting(&self) -> bool {
         self.since.is_some()
     }
 
     /// How long it was waited for in all.
-    pub(super) fn waited(&self) -> Duration {
+    pub(in crate::gateway) fn waited(&self) -> Duration {
         self.waited
     }
 
     /// It is waited for: says until when at most.
-    pub(super) fn waits(&mut self) -> Option<Instant> {
+    pub(in crate::gateway) fn waits(&mut self) -> Option<Instant> {
         let since = *self.since.get_or_insert_with(Instant::now);
         since.checked_add(self.limit.saturating_sub(self.spent))
     }
 
     /// So many bytes moved; says whether they were waited for.
-    pub(super) fn moved(&mut self, bytes: usize) -> bool {
+    pub(in crate::gateway) fn moved(&mut self, bytes: usize) -> bool {
         let since = self.since.take();
         if let Some(since) = since {
             self.waited = self.waited.saturating_add(since.elapsed());

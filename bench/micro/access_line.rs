@@ -69,5 +69,6 @@ fn record<'r>(
         cause: None,
         fallback: None,
         tunnel_end: None,
+        internal: None,
     }
 }

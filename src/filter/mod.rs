@@ -93,10 +93,26 @@ impl Reply {
     }
 }
 
+/// What a filter asks about. A request that is made inside the process may leave a part out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Who may come in.
+    Access,
+    /// How much.
+    Limits,
+    /// What a request may look like, whoever makes it.
+    Form,
+}
+
 /// Looks at a request before an upstream is chosen.
 pub trait RequestFilter: Send + Sync {
     /// What stands in `explain` and in logs, as `limit.per_ip`.
     fn name(&self) -> &str;
+
+    /// What the filter asks about.
+    fn part(&self) -> Part {
+        Part::Access
+    }
 
     /// Decides. With [`FilterContext::dry_run`] nothing may be taken, remembered or counted.
     fn check(&self, context: &mut FilterContext<'_>) -> Verdict;

@@ -1,6 +1,5 @@
 //! A route's filters in order, and the one place that fixes the order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::address_lists::AddressLists;
@@ -8,8 +7,7 @@ use super::parts::Parts;
 use super::refusals;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
-use crate::filter::{FilterContext, RequestFilter, Verdict};
-use crate::primitives::AuthName;
+use crate::filter::{FilterContext, Part, RequestFilter, Verdict};
 use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter};
 
@@ -96,6 +94,10 @@ struct BodyLimit;
 impl RequestFilter for BodyLimit {
     fn name(&self) -> &str {
         "body_limit"
+    }
+
+    fn part(&self) -> Part {
+        Part::Form
     }
 
     fn check(&self, context: &mut FilterContext<'_>) -> Verdict {

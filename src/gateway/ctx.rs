@@ -4,134 +4,29 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version, header};
-use parking_lot::Mutex;
+use http::{HeaderMap, Method, Uri, Version, header};
 use pingora::http::RequestHeader;
-use rand::rngs::SmallRng;
-use rand::{RngCore, SeedableRng};
 use smallvec::SmallVec;
 
 use super::affinity::Affinity;
 use super::answer::Pacing;
 use super::breaking::Permits;
-use super::client::{ClientIo, Moved};
+use super::client::Moved;
 use super::exchange::attempts::Attempts;
-use super::exchange::h1::kept::KeptConnections;
-use super::exchange::h2::connections::StreamConnections;
-use super::http1::head::Head;
 use super::judged::Tells;
-use super::overload::{self, Entered, Held};
+use super::lane::Lane;
+use super::overload::{self, Held};
 use super::route_runtime::RouteRuntime;
 use super::snapshot::Snapshot;
+use super::start::{Inside, Start};
 use super::state::State;
 use super::timers::Fault;
-use super::{decide, judged, policy};
-use crate::filter::{ClientCertificate, Principal, Quota, Reason, Refusal, Scheme, Tickets};
-use crate::observe::{Record, Try, TunnelEnd};
-use crate::primitives::ListenerName;
+use super::{decide, failure, judged, policy};
+use crate::filter::{Principal, Quota, Reason, Refusal, Tickets};
+use crate::observe::{Internal, LogHandle, Record, Try, TunnelEnd};
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
 use crate::upstream::{Endpoint, Pool};
-
-/// What a worker has for itself.
-pub struct Lane {
-    index: usize,
-    /// For identifiers: they have to differ, not to be secret.
-    numbers: Mutex<SmallRng>,
-    /// What the request that begins at this moment begins with, see [`Lane::handing_over`].
-    beginning: Mutex<Option<Start>>,
-    /// Connections to endpoints.
-    pub(super) kept: KeptConnections,
-    /// Connections to endpoints that many requests share.
-    pub(super) streams: StreamConnections,
-}
-
-impl Lane {
-    /// The lane of worker number `index`, one of so many.
-    pub fn new(index: usize, workers: usize) -> Self {
-        Self {
-            index,
-            kept: KeptConnections::new(workers),
-            streams: StreamConnections::default(),
-            numbers: Mutex::new(SmallRng::from_os_rng()),
-            beginning: Mutex::default(),
-        }
-    }
-
-    /// Which worker it is.
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// Closes connections to endpoints that nobody needed for too long, once a second. Runs until dropped.
-    pub async fn tidy(&self) {
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let now = Instant::now();
-            self.kept.sweep(now);
-            self.streams.sweep(now);
-        }
-    }
-
-    /// Polls a request and hands `start` over to the context that the framework makes for it: it has no other way to
-    /// bring something in. A request begins when it is polled first, and its worker does nothing else meanwhile; that
-    /// `start` belongs to it is checked before it is used, see [`Start::belongs_to`].
-    pub(super) fn handing_over<T>(&self, start: &mut Option<Start>, poll: impl FnOnce() -> T) -> T {
-        if start.is_none() {
-            return poll();
-        }
-        *self.beginning.lock() = start.take();
-        let polled = poll();
-        *start = self.beginning.lock().take();
-        polled
-    }
-}
-
-/// What the connection knows when a request begins.
-pub(super) struct Start {
-    pub(super) snapshot: Arc<Snapshot>,
-    pub(super) client: Arc<ClientIo>,
-    pub(super) peer: Arc<Peer>,
-    /// Where the request's head is in memory.
-    pub(super) request: usize,
-    pub(super) head: Head,
-    /// Set when the request was let in at the gateway's door already.
-    pub(super) entered: Option<Entered>,
-}
-
-impl Start {
-    /// Whether it was made for this request.
-    pub(super) fn belongs_to(&self, request: &RequestHeader) -> bool {
-        std::ptr::from_ref(request).addr() == self.request
-    }
-}
-
-/// Peer: the other end of a connection. Made once per connection.
-pub(super) struct Peer {
-    pub(super) address: IpAddr,
-    /// The address as a header value.
-    pub(super) text: HeaderValue,
-    pub(super) scheme: Scheme,
-    /// Where it came in; the admin listener has no name.
-    pub(super) listener: Option<ListenerName>,
-    /// What it showed, where a certificate is asked for.
-    pub(super) certified: Option<Arc<Certified>>,
-}
-
-/// A client that showed a certificate.
-#[derive(Debug)]
-pub(super) struct Certified {
-    pub(super) certificate: ClientCertificate,
-    /// The host it asked for when the connection was opened, lower case.
-    pub(super) server_name: Option<Box<str>>,
-}
-
-impl Certified {
-    /// Whether a request for `host` may come over this connection: what was shown for one host must not open another.
-    pub(super) fn may_ask(&self, host: &str) -> bool {
-        self.server_name.as_deref().is_none_or(|name| name == host)
-    }
-}
 
 /// What is known about one request. Dropping it gives back what the request held and, should nobody have done so,
 /// writes its record: no request ends unseen, not even by a panic.
@@ -210,18 +105,16 @@ impl Forward {
 }
 
 impl Ctx {
-    pub(super) fn new(state: Arc<State>, lane: &Lane) -> Self {
+    /// A request that begins now; without `start` it is one that is refused by its head alone.
+    pub(super) fn new(state: Arc<State>, lane: &Lane, start: Option<Start>) -> Self {
         state.request_began();
-        let (trace, span) = {
-            let numbers = &mut *lane.numbers.lock();
-            (TraceId::random(numbers), numbers.next_u64())
-        };
+        let (trace, span) = lane.identity();
         let began = Instant::now();
         let at = state.wall.at(began);
         Self {
             state,
-            lane: lane.index,
-            start: lane.beginning.lock().take(),
+            lane: lane.index(),
+            start,
             began,
             at,
             trace,
@@ -264,13 +157,25 @@ impl Ctx {
     }
 
     /// Remembers who asks for what.
-    pub(super) fn learn(&mut self, head: &RequestHeader, peer: &Peer, snapshot: &Snapshot) {
-        let trusted = &snapshot.config.server.trusted_proxies;
-        self.client_ip = decide::client_ip(peer.address, trusted, head);
-        let (trace, parent) = decide::trace(head, self.trace);
-        (self.trace, self.parent) = (trace, Some(parent));
+    pub(super) fn learn(&mut self, head: &RequestHeader, peer: IpAddr, snapshot: &Snapshot) {
         (self.method, self.uri, self.version) =
             (head.method.clone(), head.uri.clone(), head.version);
+        if let Some(inside) = self.inside() {
+            let (client_ip, known) = (inside.client_ip, inside.trace);
+            let (trace, parent) =
+                known.unwrap_or_else(|| (self.trace, TraceParent::of_random(&self.trace)));
+            (self.client_ip, self.trace, self.parent) = (client_ip, trace, Some(parent));
+            return;
+        }
+        let trusted = &snapshot.config.server.trusted_proxies;
+        self.client_ip = decide::client_ip(peer, trusted, head);
+        let (trace, parent) = decide::trace(head, self.trace);
+        (self.trace, self.parent) = (trace, Some(parent));
+    }
+
+    /// What it has of the request that made it, if it was made inside the process.
+    pub(super) fn inside(&self) -> Option<&Inside> {
+        self.start.as_ref()?.inside.as_deref()
     }
 
     /// Remembers the matched route and counts the request in.
@@ -296,8 +201,14 @@ impl Ctx {
         }
     }
 
+    /// Writes the record of a request that was served; `headers` are its own.
+    pub(super) fn finish(&mut self, headers: &HeaderMap) {
+        let moved = self.moved();
+        self.record(moved, Some(headers));
+    }
+
     /// The exchange with the client is over: what went over its wire.
-    pub(super) fn moved(&mut self) -> Moved {
+    fn moved(&mut self) -> Moved {
         let now = *self.ended.get_or_insert_with(Instant::now);
         let start = self.start.as_ref();
         start.map_or_else(Moved::default, |start| start.client.ended(now))
@@ -340,8 +251,14 @@ impl Ctx {
                 stats.apart().refused(reason);
             }
         }
+        let internal = self.inside().map(|inside| inside.kind);
+        if let Some(internal) = internal {
+            self.state.metrics.internal.up(internal);
+        }
         let log = self.state.log.as_ref();
-        let Some(log) = log.filter(|log| log.writes_access()) else {
+        let logged =
+            |log: &&_| LogHandle::writes_access(log) && internal.is_none_or(Internal::is_logged);
+        let Some(log) = log.filter(logged) else {
             return;
         };
         let said = |name| headers.and_then(|headers| headers.get(name));
@@ -385,6 +302,7 @@ impl Ctx {
                 cause: self.refusal.as_ref().and_then(|refusal| refusal.cause),
                 fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
                 tunnel_end: self.tunnel_end,
+                internal,
             },
         );
     }
@@ -399,12 +317,16 @@ impl Drop for Ctx {
             let overdue = client.fault() == Some(Fault::Deadline);
             let refusal = if std::thread::panicking() {
                 Some(super::reply::internal())
+            } else if overdue {
+                Some(failure::deadline())
             } else {
-                overdue.then(super::failure::deadline)
+                // Whoever made it inside the process wants it no more.
+                self.inside().map(|_| failure::gone())
             };
-            // The connection answers in place of a request that is gone.
-            let status = refusal.as_ref().map(|refusal| refusal.reason.status());
-            let status = status.filter(|_| !client.answered());
+            // The connection answers in place of a request that is gone; who left is told nothing.
+            let told = refusal.as_ref().map(|refusal| refusal.reason);
+            let told = told.filter(|reason| *reason != Reason::ClientGone && !client.answered());
+            let status = told.map(Reason::status);
             client.note(self.trace);
             if overdue && !judged::in_a_hurry(self) {
                 overload::gave_up(self);

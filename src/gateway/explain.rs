@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pingora::http::RequestHeader;
 
+use super::arrival::{Arrival, ClientView};
 use super::hop_by_hop::asks_for_websocket;
 use super::http1::head::{self, Scan};
-use super::inbound::{Arrival, ClientView};
 use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
 use super::state::State;

@@ -11,7 +11,7 @@ use pingora::http::RequestHeader;
 
 use super::answer::KeepPlan;
 use super::ctx::Ctx;
-use super::inbound::Decision;
+use super::decision::Decision;
 use super::route_fallback::{Fallback, is_of_upstream};
 use super::{affinity, decide, policy};
 use crate::degrade::{Asked, Good};

@@ -1,130 +1,25 @@
 //! What becomes of a request: its route is found, the route's filters are asked, and it is answered, refused or sent on.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora::http::RequestHeader;
-use pingora_proxy::Session;
-
 use super::answer::Pacing;
+use super::arrival::{Arrival, ClientView};
 use super::asking_filters::{Asker, Objection, give_back};
-use super::ctx::{Ctx, Peer};
+use super::ctx::Ctx;
+use super::decision::Decision;
 use super::http1::head::Head;
 use super::route_runtime::{RouteRuntime, Target};
-use super::snapshot::Snapshot;
 use super::{affinity, decide, judged, overload, policy, reply};
-use crate::filter::{
-    ClientCertificate, FilterContext, Moment, Reason, Refusal, Reply, RequestView, Scheme,
-};
+use crate::filter::{FilterContext, Moment, RequestFilter};
 use crate::primitives::level::Level;
-use crate::route::{Asked, Found};
+use pingora::http::RequestHeader;
 
 /// Most time a request that is answered here may take, its body included.
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 
-/// What becomes of a request.
-pub(super) enum Decision {
-    Forward,
-    /// The route's own answer.
-    Answer(Arc<Reply>),
-    /// A filter's answer, complete as it is.
-    Done(Arc<Reply>),
-    Refuse(Refusal),
-}
-
-/// What a head asks for, and the route that takes it.
-pub(super) struct Arrival<'r> {
-    /// The target as received, everything escaped.
-    pub(super) received: &'r str,
-    pub(super) target: decide::Target<'r>,
-    pub(super) authority: &'r str,
-    pub(super) host: Cow<'r, str>,
-    /// How the client reached us, or the trusted proxy before us.
-    pub(super) asked_for: Scheme,
-    pub(super) found: Found,
-}
-
-impl<'r> Arrival<'r> {
-    /// Reads the head, or says why nobody takes it.
-    pub(super) fn of(
-        head: &'r RequestHeader,
-        peer: &Peer,
-        snapshot: &Snapshot,
-        client_ip: IpAddr,
-    ) -> Result<Self, Refusal> {
-        if let Some(refusal) = snapshot.turns_away(peer.listener.as_ref(), client_ip) {
-            return Err(refusal);
-        }
-        let received = decide::sent(head)?;
-        let (authority, host) = decide::host(head);
-        let certified = peer.certified.as_ref();
-        if certified.is_some_and(|certified| !certified.may_ask(&host)) {
-            return Err(Refusal::new(
-                Reason::MisdirectedRequest,
-                "the connection was opened for another host",
-            ));
-        }
-        let trusted = &snapshot.config.server.trusted_proxies;
-        let asked = Asked {
-            method: &head.method,
-            host: &host,
-            path: "/",
-            scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
-            query: None,
-            headers: &head.headers,
-        };
-        let (target, found) = decide::place(head, &snapshot.table, &asked)?;
-        let asked_for = asked.scheme;
-        Ok(Self {
-            received,
-            target,
-            authority,
-            host,
-            asked_for,
-            found,
-        })
-    }
-
-    /// The request as its filters see it, on this route.
-    pub(super) fn view<'v>(
-        &'v self,
-        head: &'v RequestHeader,
-        client: &ClientView<'v>,
-        route: &'v RouteRuntime,
-    ) -> RequestView<'v> {
-        RequestView {
-            head,
-            raw_target: self.target.raw,
-            path: &self.target.path,
-            query: self.target.query,
-            host: &self.host,
-            authority: self.authority,
-            scheme: client.scheme,
-            client_ip: client.address,
-            certificate: client.certificate,
-            route: &route.name,
-            max_body: route.max_body,
-            body_length: client.body_length,
-        }
-    }
-}
-
-/// What is known of a client besides the head that it sent.
-pub(super) struct ClientView<'v> {
-    /// How it reached us.
-    pub(super) scheme: Scheme,
-    /// Where it is, seen through trusted proxies.
-    pub(super) address: IpAddr,
-    pub(super) certificate: Option<&'v ClientCertificate>,
-    /// How long it says its body is.
-    pub(super) body_length: Option<u64>,
-}
-
 /// Finds out who asks for what, and asks the route's filters.
-pub(super) async fn decide(session: &Session, ctx: &mut Ctx) -> Decision {
-    let head = session.req_header();
+pub(super) async fn decide(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     let decision = decide_by(head, ctx).await;
     if let Decision::Refuse(refusal) = &decision {
         judged::refused(ctx, head, refusal);
@@ -138,7 +33,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     };
     let (snapshot, peer) = (Arc::clone(&start.snapshot), Arc::clone(&start.peer));
     let (known, client) = (start.head, Arc::clone(&start.client));
-    ctx.learn(head, &peer, &snapshot);
+    ctx.learn(head, peer.address, &snapshot);
     let arrival = match Arrival::of(head, &peer, &snapshot, ctx.client_ip) {
         Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
@@ -164,6 +59,18 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     };
     let mut context = FilterContext::new(arrival.view(head, &seen, &route), moment);
     let filters = route.chain.asked_at(ctx.policy.level);
+    let some: Vec<_>;
+    let filters = match ctx.inside() {
+        None => filters,
+        Some(inside) => {
+            if !inside.parts.access {
+                context.principal.clone_from(&inside.principal);
+            }
+            let asked = |filter: &&Arc<dyn RequestFilter>| inside.parts.asks(filter.part());
+            some = filters.iter().filter(asked).cloned().collect();
+            &some
+        }
+    };
     let mut asker = Asker {
         client: &client,
         head: &known,
@@ -218,16 +125,18 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     }
 }
 
-/// When the request must be over, by its route or by its client.
+/// When the request must be over: by its route, by its client, or by the request that made it.
 fn deadline(route: &RouteRuntime, head: &RequestHeader, known: &Head, ctx: &mut Ctx) -> Instant {
+    let latest = ctx.inside().and_then(|inside| inside.latest);
+    let earlier = |at: Instant| latest.map_or(at, |latest| latest.min(at));
     let Target::Forward { deadline, .. } = &route.target else {
-        return ctx.began + LONGEST_ANSWER;
+        return earlier(ctx.began + LONGEST_ANSWER);
     };
     let deadline = match known.deadline {
         true => decide::deadline(head, *deadline),
         false => *deadline,
     };
-    let at = ctx.began + deadline;
+    let at = earlier(ctx.began + deadline);
     ctx.forward.deadline = Some(at);
     at
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use pingora::http::RequestHeader;
 
+use super::arrival::{Arrival, ClientView};
 use super::ctx::Ctx;
 use super::decide;
-use super::inbound::{Arrival, ClientView};
 use super::route_runtime::Target;
 use super::snapshot::Snapshot;
 use super::timers::Fault;

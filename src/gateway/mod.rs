@@ -1,15 +1,16 @@
 //! The life of a request.
 //!
-//! A connection ([`serve`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
-//! hooks are in [`proxy`](self): the route is found, its chain of filters asked, an endpoint chosen, head and body
-//! forwarded, one record kept. Whoever gives the answer writes it with the `ResponseWriter` of `answer`. What a request needs
-//! of the configuration it takes from one [`Snapshot`], loaded when it begins and kept to its end; what outlives a
-//! configuration is in [`Facts`], below it; [`State`] holds both.
+//! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
+//! hooks are in [`proxy`](self). They call what requests made inside the process ([`internal`]) call as well: the route is
+//! found, its chain of filters asked, an endpoint chosen, head and body forwarded, one record kept. Whoever gives the answer
+//! writes it with the `ResponseWriter` of `answer`. What a request needs of the configuration it takes from one [`Snapshot`],
+//! loaded when it begins and kept to its end; what outlives a configuration is in [`Facts`], below it; [`State`] holds both.
 
 mod address_lists;
 mod admission;
 mod affinity;
 mod answer;
+mod arrival;
 mod asking;
 mod asking_filters;
 mod auth_buffer;
@@ -21,6 +22,8 @@ mod connection;
 mod corpus;
 mod ctx;
 mod decide;
+mod decision;
+mod door;
 mod exchange;
 mod explain;
 mod facts;
@@ -33,15 +36,20 @@ mod hop_by_hop;
 mod http1;
 mod http2;
 mod inbound;
+#[doc(hidden)]
+pub mod internal;
 mod judge;
 mod judged;
+mod lane;
 mod limits;
 mod material;
+mod memory;
 mod message;
 mod mirror;
 mod outgoing_head;
 mod overload;
 mod parts;
+mod peer;
 mod policy;
 mod probe;
 mod protected_names;
@@ -53,22 +61,26 @@ mod route_fallback;
 mod route_mirror;
 mod route_policy;
 mod route_runtime;
+mod serve;
 mod session;
 mod slashes;
 mod snapshot;
 mod socket;
+mod start;
 mod state;
+mod supervise;
 mod timers;
 mod upstream_connections;
 
 pub use admission::{Admission, Place};
 pub use auth_buffer::AuthBuffer;
 pub use breaking::describe as describe_breaker;
-pub use connection::{Door, Parting, Speaks, serve};
-pub use ctx::Lane;
+pub use connection::serve;
 pub use decide::asked_host;
+pub use door::{Door, Parting, Speaks};
 pub use explain::explain;
 pub use facts::Facts;
+pub use lane::Lane;
 pub use material::Material;
 pub use overload::{Overload, ShedLevel, describe_places};
 pub use proxy::Gateway;

@@ -12,11 +12,12 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 
-use super::ctx::{Ctx, Start};
+use super::ctx::Ctx;
 use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::exchange::trailers;
 use super::http1::head::Framing;
 use super::protected_names::length_bit;
+use super::start::Start;
 use super::{hop_by_hop, http1};
 use crate::upstream::{Endpoint, Pool};
 

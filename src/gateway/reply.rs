@@ -7,10 +7,11 @@ use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::answer::{AnswerPlan, Pacing, ResponseWriter};
-use super::ctx::{Ctx, Start};
+use super::ctx::Ctx;
 use super::message::{AnswerHead, BodySize, GatewayHeaders, InvalidHead, has_no_body};
 pub(super) use super::refusal::{Caller, internal, refusal};
 use super::session::unfinished;
+use super::start::Start;
 use super::{affinity, decide, fallback, hop_by_hop, policy};
 use crate::config::ErrorFormat;
 use crate::filter::{Refusal, Reply};

@@ -1,18 +1,18 @@
-//! One exchange as the framework sees it: the request, its body, and somewhere to answer.
+//! One exchange as an application of the framework sees it: the request, its body, and somewhere to answer.
 //!
-//! The framework has sessions of its own. This one takes their place because the head was read already (parsing it twice
-//! costs a microsecond), because every byte of the body is followed anyway, because one timer does for all waits, and
-//! because HTTP/1 and HTTP/2 are served alike.
+//! The gateway's own application needs the head of it alone: it answers over [`ClientIo`]. The admin listener's reads a body
+//! and writes an answer. The framework forwards nothing, so of what it would ask for that there is nothing here.
 
-use std::future::{poll_fn, ready};
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -24,8 +24,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::answer::{AnswerPlan, ResponseWriter, Unfinished};
 use super::client::ClientIo;
-use super::http1::head::{Framing, Head};
-use super::http1::replay::Replay;
+use super::http1::head::Head;
 use super::message::{BodySize, InvalidHead};
 
 /// Request and answer of one exchange with a client.
@@ -34,13 +33,8 @@ pub(super) struct ClientSession {
     head: Head,
     client: Arc<ClientIo>,
     answer: Option<Box<ResponseHeader>>,
-    /// Made when the framework answers, which is rare.
-    writer: Option<ResponseWriter>,
-    replay: Option<Replay>,
-    /// Payload bytes.
-    sent: usize,
-    read: usize,
-    drain_limit: Option<Duration>,
+    /// The answer, while it is under way. Made when an application answers here, which the gateway's own never does.
+    sending: Option<ResponseWriter>,
 }
 
 impl ClientSession {
@@ -50,28 +44,15 @@ impl ClientSession {
             head,
             client,
             answer: None,
-            writer: None,
-            replay: None,
-            sent: 0,
-            read: 0,
-            drain_limit: None,
+            sending: None,
         }
     }
 
-    /// Writes an informational answer at once, and queues the head of the final one, which is all there is when it `ends`.
-    async fn write_head(&mut self, head: Box<ResponseHeader>, ends: bool) -> Result<()> {
-        if self.answer.is_some() {
-            return Ok(());
-        }
-        let (request, client) = (&self.request, &self.client);
-        let writer = self.writer.get_or_insert_with(|| {
-            let head_only = request.method == Method::HEAD;
-            ResponseWriter::new(Arc::clone(client), self.head.version, head_only)
-        });
-        if head.status.is_informational() {
-            writer.inform(&*head);
-            return self.flush().await;
-        }
+    /// Queues the head of the answer, which is all there is when it `ends`.
+    fn begin(&mut self, head: Box<ResponseHeader>, ends: bool) -> Result<()> {
+        let head_only = self.request.method == Method::HEAD;
+        let client = Arc::clone(&self.client);
+        let mut writer = ResponseWriter::new(client, self.head.version, head_only);
         let size = match ends {
             true => BodySize::Absent,
             false => BodySize::of(&head),
@@ -79,58 +60,16 @@ impl ClientSession {
         let begun = writer.begin(&*head, size, AnswerPlan::default());
         begun.map_err(|invalid| unfinished(invalid.into()))?;
         self.answer = Some(head);
+        self.sending = Some(writer);
         Ok(())
     }
 
-    /// Writes a piece of the body.
-    async fn write_piece(&mut self, data: Bytes) -> Result<()> {
-        let Some(writer) = self.writer.as_mut().filter(|_| self.answer.is_some()) else {
-            return Ok(());
-        };
-        self.sent += data.len();
-        let sent = writer.write(data).await;
-        sent.map_err(|error| write_error(&error))
-    }
-
-    async fn flush(&mut self) -> Result<()> {
-        let Some(writer) = &mut self.writer else {
-            return Ok(());
-        };
-        let flushed = writer.flush().await;
-        flushed.map_err(|error| write_error(&error))
-    }
-
     /// Ends the answer, if it is one.
-    async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<()> {
-        let Some(writer) = self.writer.as_mut().filter(|_| self.answer.is_some()) else {
+    async fn end(&mut self) -> Result<()> {
+        let Some(mut writer) = self.sending.take() else {
             return Ok(());
         };
-        writer.finish(trailers).await.map_err(unfinished)
-    }
-
-    /// Whether all of the answer that was announced is written.
-    fn ended(&self) -> bool {
-        let writer = self.writer.as_ref();
-        writer.is_some_and(ResponseWriter::owes_nothing)
-    }
-
-    /// Whether nothing more is to be read of the request.
-    fn read_all(&self) -> bool {
-        self.head.framing == Framing::None || self.client.body_done()
-    }
-
-    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
-        let replay = self.replay.is_some();
-        let buffered = replay.then(|| self.client.buffered()).flatten();
-        let piece = self.client.read_body().await;
-        let piece = piece.map_err(|error| read_error(&error))?;
-        if let Some(piece) = &piece {
-            self.read += piece.len();
-            if let Some(replay) = self.replay.as_mut() {
-                replay.add(piece, buffered);
-            }
-        }
-        Ok(piece)
+        writer.finish(None).await.map_err(unfinished)
     }
 }
 
@@ -177,78 +116,38 @@ impl Session for ClientSession {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        self.read_piece().await
+        let piece = self.client.read_body().await;
+        piece.map_err(|error| read_error(&error))
     }
 
     async fn drain_request_body(&mut self) -> Result<()> {
-        let limit = self.drain_limit.unwrap_or(Duration::MAX);
-        let drain = async {
-            while self.client.read_body().await?.is_some() {}
-            Ok(())
-        };
-        match tokio::time::timeout(limit, drain).await {
-            Ok(drained) => drained.map_err(|error: io::Error| read_error(&error)),
-            Err(_) => Err(read_error(&io::ErrorKind::TimedOut.into())),
-        }
+        while self.read_body_bytes().await?.is_some() {}
+        Ok(())
     }
 
     async fn write_response_header(&mut self, resp: Box<ResponseHeader>, end: bool) -> Result<()> {
-        self.write_head(resp, end).await
+        self.begin(resp, end)
     }
 
     async fn write_response_header_ref(&mut self, resp: &ResponseHeader, end: bool) -> Result<()> {
-        self.write_head(Box::new(resp.clone()), end).await
+        self.begin(Box::new(resp.clone()), end)
     }
 
+    /// A body where none belongs is dropped.
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.write_piece(data).await?;
-        if end {
-            self.end(None).await
-        } else {
-            self.flush().await
+        if let Some(writer) = &mut self.sending {
+            let sent = writer.write(data).await;
+            sent.map_err(|error| write_error(&error))?;
         }
+        if end { self.end().await } else { Ok(()) }
     }
 
-    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
-        self.end(Some(trailers)).await
+    async fn write_trailers(&mut self, _trailers: HeaderMap) -> Result<()> {
+        self.end().await
     }
 
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let mut end = false;
-        let mut failed = None;
-        for task in tasks {
-            end = match task {
-                HttpTask::Header(head, end) => {
-                    self.write_head(head, end).await?;
-                    end
-                }
-                HttpTask::Body(data, end) | HttpTask::UpgradedBody(data, end) => {
-                    if let Some(data) = data {
-                        self.write_piece(data).await?;
-                    }
-                    end
-                }
-                HttpTask::Trailer(trailers) => {
-                    self.end(trailers.map(|trailers| *trailers)).await?;
-                    true
-                }
-                HttpTask::Done => true,
-                HttpTask::Failed(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            };
-        }
-        if let Some(error) = failed {
-            self.flush().await?;
-            return Err(error);
-        }
-        if end {
-            self.end(None).await?;
-        } else {
-            self.flush().await?;
-        }
-        Ok(end || self.ended())
+    async fn response_duplex_vec(&mut self, _tasks: Vec<HttpTask>) -> Result<bool> {
+        Err(Error::new(ErrorType::InternalError))
     }
 
     // The client's limits are those of the connection, see [`ClientIo::begin`].
@@ -264,12 +163,10 @@ impl Session for ClientSession {
         None
     }
 
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.drain_limit = timeout;
-    }
+    fn set_total_drain_timeout(&mut self, _timeout: Option<Duration>) {}
 
     fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.drain_limit
+        None
     }
 
     fn request_summary(&self) -> String {
@@ -285,49 +182,35 @@ impl Session for ClientSession {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.read_all()
+        self.client.body_done()
     }
 
-    /// By hand, as the next: most answers have ended when the framework asks, twice, and a future that says so is small.
-    fn finish<'s, 'f>(&'s mut self) -> BoxFuture<'f, Result<()>>
+    /// By hand: the gateway's answers have ended when the framework asks, and a future of no size is not allocated.
+    fn finish<'s, 'f>(&'s mut self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'f>>
     where
         's: 'f,
         Self: 'f,
     {
-        match self.answer {
-            Some(_) => Box::pin(self.end(None)),
-            None => Box::pin(ready(Ok(()))),
+        match self.sending {
+            Some(_) => Box::pin(self.end()),
+            None => Box::pin(poll_fn(|_| Poll::Ready(Ok(())))),
         }
     }
 
     fn is_body_empty(&mut self) -> bool {
-        // Chunks may turn out to hold nothing; a second try must know, or it would wait for a body that never comes.
-        self.head.framing == Framing::None || (self.read == 0 && self.client.body_done())
+        self.client.body_done()
     }
 
-    fn read_body_or_idle<'s, 'f>(
-        &'s mut self,
-        no_body_expected: bool,
-    ) -> BoxFuture<'f, Result<Option<Bytes>>>
-    where
-        's: 'f,
-        Self: 'f,
-    {
-        if no_body_expected || self.read_all() {
-            let client = &self.client;
-            return Box::pin(poll_fn(|cx| {
-                client.poll_idle(cx).map(|error| Err(read_error(&error)))
-            }));
-        }
-        Box::pin(self.read_piece())
+    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
+        self.read_body_bytes().await
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.sent
+        0
     }
 
     fn body_bytes_read(&self) -> usize {
-        self.read
+        0
     }
 
     fn digest(&self) -> Option<&Digest> {
@@ -350,18 +233,14 @@ impl Session for ClientSession {
         Bytes::new()
     }
 
-    fn enable_retry_buffering(&mut self) {
-        if self.head.framing != Framing::None {
-            self.replay.get_or_insert_with(|| Replay::new(true));
-        }
-    }
+    fn enable_retry_buffering(&mut self) {}
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.replay.as_ref().is_some_and(|replay| !replay.whole())
+        true
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        self.replay.as_ref().and_then(Replay::bytes)
+        None
     }
 
     async fn finish_custom(&mut self) -> Result<()> {
@@ -390,14 +269,5 @@ impl Session for ClientSession {
         _writer: Box<dyn CustomMessageWrite>,
     ) -> Result<()> {
         Ok(())
-    }
-
-    // What is upgraded goes another way, see [`super::exchange::h1::tunnel`].
-    fn is_upgrade_req(&self) -> bool {
-        false
-    }
-
-    fn was_upgraded(&self) -> bool {
-        false
     }
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-use super::ctx::Certified;
+use super::peer::Certified;
 use crate::filter::Scheme;
 use crate::tls;
 

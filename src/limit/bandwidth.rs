@@ -12,7 +12,7 @@ use super::key::{Found, KeyFinder};
 use super::limiter::missing;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
-use crate::filter::{FilterContext, Pace, RequestFilter, Verdict};
+use crate::filter::{FilterContext, Pace, Part, RequestFilter, Verdict};
 use crate::observe::stats::LimitStats;
 
 /// The filter of a bandwidth limit.
@@ -72,6 +72,10 @@ impl Bandwidth {
 impl RequestFilter for Bandwidth {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn part(&self) -> Part {
+        Part::Limits
     }
 
     fn check(&self, context: &mut FilterContext<'_>) -> Verdict {

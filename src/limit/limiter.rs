@@ -14,7 +14,7 @@ use super::LimitFacts;
 use super::key::{Found, KeyFinder};
 use crate::config::{Algorithm, Limit, LimitHeaders};
 use crate::filter::{
-    FilterContext, Note, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
+    FilterContext, Note, Part, Policy, Quota, Reason, Refusal, RequestFilter, Ticket, Verdict,
 };
 use crate::observe::stats::LimitStats;
 
@@ -228,6 +228,10 @@ impl<M: Meter> Limiter<M> {
 impl<M: Meter> RequestFilter for Limiter<M> {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn part(&self) -> Part {
+        Part::Limits
     }
 
     fn check(&self, context: &mut FilterContext<'_>) -> Verdict {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Uri, Version};
 
+use super::internal::Internal;
 use super::rollouts::FallbackCalled;
 use crate::filter::Reason;
 use crate::primitives::query;
@@ -63,6 +64,8 @@ pub struct Record<'r> {
     pub fallback: Option<(&'static str, FallbackCalled)>,
     /// How a tunnel ended.
     pub tunnel_end: Option<TunnelEnd>,
+    /// What it was made for, if it was made inside the process.
+    pub internal: Option<Internal>,
 }
 
 /// One of several tries of a request.
@@ -199,6 +202,12 @@ impl Record<'_> {
         }
         if let Some(end) = self.tunnel_end {
             put_plain(out, b",\"tunnel_end\":\"", end.as_str());
+        }
+        if let Some(internal) = self.internal {
+            // The trace is that of the request which made it.
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(internal.label().as_bytes());
+            put_plain(out, b"\":\"", self.trace_id.as_str());
         }
         out.extend_from_slice(b"}\n");
     }
@@ -510,6 +519,7 @@ mod tests {
             cause: None,
             fallback: None,
             tunnel_end: None,
+            internal: None,
         };
         change(&mut record);
         let mut out = Vec::new();

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::internal::InternalStats;
 use super::overload::{ConcurrencyStats, OverloadStats};
 use super::stats::{
     Count, EndpointStats, Level, LimitStats, RouteStats, TurnedAway, UpstreamStats,
@@ -33,6 +34,8 @@ pub struct Metrics {
     listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
     /// Levels, fallbacks, splits and mirrors.
     pub rollouts: super::rollouts::Rollouts,
+    /// Requests made inside the process.
+    pub internal: InternalStats,
     /// Requests that matched no route.
     pub unmatched: Arc<RouteStats>,
     /// Access lines dropped because a queue was full.
@@ -187,6 +190,7 @@ impl Metrics {
             overload: Arc::default(),
             listeners: Mutex::default(),
             rollouts: Default::default(),
+            internal: InternalStats::default(),
             unmatched: Arc::default(),
             dropped_access: Arc::default(),
             dropped_messages: Arc::default(),

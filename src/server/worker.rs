@@ -99,10 +99,7 @@ impl Service for Worker {
         // Ends with this thread, whose work it watches.
         tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
         tokio::spawn(pressure::watch(Arc::clone(&self.state), self.index));
-        let app = Arc::new(http_proxy(
-            &self.conf,
-            Gateway::new(Arc::clone(&self.state), Arc::clone(&lane)),
-        ));
+        let app = Arc::new(http_proxy(&self.conf, Gateway::new(Arc::clone(&lane))));
         let door = Door {
             lane,
             app: Arc::clone(&app),

@@ -84,7 +84,7 @@ impl Cost {
 pub(crate) const CONNECTION: &str = "tollgate::gateway::connection::serve::{{closure}}";
 pub(crate) const STREAM: &str = "tollgate::gateway::http2::connection::stream::{{closure}}";
 pub(crate) const UPSTREAM: &str =
-    "tollgate::gateway::streams::connections::open::{{closure}}::{{closure}}";
+    "tollgate::gateway::exchange::h2::connections::open::{{closure}}::{{closure}}";
 const ALLOCATIONS: [&str; 3] = [
     "mi_malloc_aligned",
     "mi_zalloc_aligned",

@@ -13,6 +13,7 @@ use crate::gateway::message::{AnswerHead, BodySize};
 
 impl ResponseWriter {
     /// Writes what is queued, see [`Self::poll_flush`].
+    #[cfg(test)]
     pub(in crate::gateway) async fn flush(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }

@@ -261,15 +261,6 @@ impl ResponseWriter {
         self.phase != Phase::Unbegun || self.client.status().is_some()
     }
 
-    /// Whether nothing of the body is missing: it was ended, there is none, or all that was said came.
-    pub(in crate::gateway) fn owes_nothing(&self) -> bool {
-        match self.phase {
-            Phase::Unbegun => false,
-            Phase::Body => self.framing == BodyFraming::Absent || self.promised == Some(0),
-            Phase::Ending | Phase::Flushing | Phase::Done => true,
-        }
-    }
-
     /// Whether nothing more of the body is wanted: a stage ended it.
     pub(in crate::gateway) fn wants_no_more(&self) -> bool {
         self.stages.ended()

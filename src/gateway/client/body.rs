@@ -30,7 +30,7 @@ impl ClientIo {
     /// What stood behind the body, once [`Self::poll_body`] has said that it ended.
     pub(in crate::gateway) fn take_trailers(&self) -> Option<HeaderMap> {
         match &mut self.state.lock().wire {
-            Wire::Http1(_) => None,
+            Wire::Http1(_) | Wire::Memory(_) => None,
             Wire::Http2(wire) => wire.take_trailers(),
         }
     }
@@ -74,6 +74,7 @@ impl State {
         let read = match &mut self.wire {
             Wire::Http1(wire) => wire.poll_piece(cx),
             Wire::Http2(wire) => wire.poll_piece(cx),
+            Wire::Memory(wire) => Poll::Ready(Ok(wire.piece())),
         };
         if let Poll::Ready(Ok(Some(piece))) = &read {
             self.received += piece.len() as u64;

@@ -60,7 +60,7 @@ impl ClientIo {
     pub(in crate::gateway) fn something_waits(&self) -> bool {
         match &self.state.lock().wire {
             Wire::Http1(wire) => !wire.ahead.is_empty() || wire.socket.something_waits(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 
@@ -68,7 +68,7 @@ impl ClientIo {
     pub(in crate::gateway) fn peek(&self) -> Bytes {
         match &self.state.lock().wire {
             Wire::Http1(wire) => Bytes::copy_from_slice(&wire.ahead),
-            Wire::Http2(_) => Bytes::new(),
+            Wire::Http2(_) | Wire::Memory(_) => Bytes::new(),
         }
     }
 
@@ -76,7 +76,7 @@ impl ClientIo {
     pub(in crate::gateway) fn take_head(&self, skip: usize, length: usize) -> Bytes {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.take_head(skip, length),
-            Wire::Http2(_) => Bytes::new(),
+            Wire::Http2(_) | Wire::Memory(_) => Bytes::new(),
         }
     }
 
@@ -84,7 +84,7 @@ impl ClientIo {
     pub(in crate::gateway) fn into_socket(self: Arc<Self>) -> Option<(Socket, Bytes)> {
         match Arc::into_inner(self)?.state.into_inner().wire {
             Wire::Http1(wire) => Some((wire.socket, wire.ahead.freeze())),
-            Wire::Http2(_) => None,
+            Wire::Http2(_) | Wire::Memory(_) => None,
         }
     }
 
@@ -92,7 +92,7 @@ impl ClientIo {
     pub(in crate::gateway) fn has_ahead(&self) -> bool {
         match &self.state.lock().wire {
             Wire::Http1(wire) => !wire.ahead.is_empty(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 
@@ -101,7 +101,7 @@ impl ClientIo {
         let state = self.state.lock();
         match &state.wire {
             Wire::Http1(wire) => state.persistent && state.complete && wire.is_clean(),
-            Wire::Http2(_) => false,
+            Wire::Http2(_) | Wire::Memory(_) => false,
         }
     }
 

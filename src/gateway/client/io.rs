@@ -14,6 +14,7 @@ use crate::config::ClientLimits;
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::wire::Http1Wire;
 use crate::gateway::http2::wire::Http2Wire;
+use crate::gateway::memory::MemoryWire;
 use crate::gateway::socket::Socket;
 use crate::gateway::timers::{Fault, Waits};
 use crate::primitives::trace::TraceId;
@@ -63,6 +64,11 @@ impl ClientIo {
     /// A stream of HTTP/2.
     pub(in crate::gateway) fn stream(wire: Http2Wire) -> Arc<Self> {
         Self::over(Wire::Http2(wire))
+    }
+
+    /// A request made inside the process.
+    pub(in crate::gateway) fn memory(wire: MemoryWire) -> Arc<Self> {
+        Self::over(Wire::Memory(wire))
     }
 
     fn over(wire: Wire) -> Arc<Self> {
@@ -144,6 +150,10 @@ impl ClientIo {
         match &mut state.wire {
             Wire::Http1(wire) => wire.drop_body(),
             Wire::Http2(_) => true,
+            Wire::Memory(wire) => {
+                wire.drop_body();
+                true
+            }
         }
     }
 
@@ -164,6 +174,7 @@ impl ClientIo {
         match &mut state.wire {
             Wire::Http1(wire) => wire.break_off(),
             Wire::Http2(wire) => wire.break_off(),
+            Wire::Memory(wire) => wire.break_off(),
         }
     }
 
@@ -175,6 +186,11 @@ impl ClientIo {
     /// The identifier of the request being served.
     pub(in crate::gateway) fn trace(&self) -> Option<TraceId> {
         self.state.lock().trace
+    }
+
+    /// When the time of the exchange is over, if it is bounded.
+    pub(in crate::gateway) fn deadline(&self) -> Option<Instant> {
+        self.state.lock().waits.deadline
     }
 
     /// Ends the exchange when its time is over.

@@ -144,6 +144,7 @@ impl ClientIo {
             poll_fn(|cx| match &mut self.state.lock().wire {
                 Wire::Http1(_) => Poll::Ready(()),
                 Wire::Http2(wire) => wire.poll_drain(cx),
+                Wire::Memory(_) => Poll::Ready(()),
             })
             .await;
             self.shutdown().await;

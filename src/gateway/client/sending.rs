@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Version};
 
 use super::io::{ClientIo, State};
@@ -24,6 +24,8 @@ impl ClientIo {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.ask_on(),
             Wire::Http2(wire) => wire.ask_on(),
+            // The body is here, whole.
+            Wire::Memory(_) => {}
         }
     }
 
@@ -36,6 +38,8 @@ impl ClientIo {
                 wire.inform(head, version);
             }
             Wire::Http2(wire) => wire.inform(head),
+            // Whoever asks from inside waits for the final answer.
+            Wire::Memory(_) => {}
         }
     }
 
@@ -55,6 +59,7 @@ impl ClientIo {
         match &mut state.wire {
             Wire::Http1(wire) => wire.begin_answer(head, framing, ours, state.persistent, version),
             Wire::Http2(wire) => wire.begin_answer(head, framing, ours),
+            Wire::Memory(wire) => wire.begin_answer(head, framing, ours),
         }
     }
 
@@ -70,15 +75,8 @@ impl ClientIo {
                 *sent += piece.len() as u64;
                 wire.queue(piece);
             }),
-            Wire::Http2(wire) => {
-                let mut pieces = BytesMut::new();
-                let wrote = write(&mut |piece| pieces.extend_from_slice(piece));
-                *sent += pieces.len() as u64;
-                if !pieces.is_empty() {
-                    wire.queue(pieces.freeze());
-                }
-                wrote
-            }
+            Wire::Http2(wire) => gathered(write, sent, |pieces| wire.queue(pieces)),
+            Wire::Memory(wire) => gathered(write, sent, |pieces| wire.queue(pieces)),
         }
     }
 
@@ -97,6 +95,7 @@ impl ClientIo {
         match &mut self.state.lock().wire {
             Wire::Http1(wire) => wire.end_answer(trailers.as_ref()),
             Wire::Http2(wire) => wire.end_answer(trailers),
+            Wire::Memory(wire) => wire.end_answer(trailers),
         }
     }
 
@@ -154,6 +153,21 @@ impl ClientIo {
     }
 }
 
+/// Pieces that `write` shows, gathered for a wire that takes them as one and counted in `sent`.
+fn gathered<T>(
+    write: impl FnOnce(&mut dyn FnMut(&[u8])) -> T,
+    sent: &mut u64,
+    queue: impl FnOnce(Bytes),
+) -> T {
+    let mut pieces = BytesMut::new();
+    let wrote = write(&mut |piece| pieces.extend_from_slice(piece));
+    *sent += pieces.len() as u64;
+    if !pieces.is_empty() {
+        queue(pieces.freeze());
+    }
+    wrote
+}
+
 /// What went over the wire in one exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::gateway) struct Moved {
@@ -175,6 +189,7 @@ impl State {
                 sent
             }
             Wire::Http2(wire) => std::task::ready!(wire.poll_send(cx, piece, waits))?,
+            Wire::Memory(wire) => std::task::ready!(wire.poll_send(cx, piece, waits))?,
         };
         self.sent += sent as u64;
         Poll::Ready(Ok(sent))
@@ -184,13 +199,14 @@ impl State {
         match &mut self.wire {
             Wire::Http1(wire) => wire.poll_flush(cx, &mut self.waits),
             Wire::Http2(wire) => wire.poll_flush(cx, &mut self.waits),
+            Wire::Memory(wire) => wire.poll_flush(cx, &mut self.waits),
         }
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.wire {
             Wire::Http1(wire) => wire.poll_shutdown(cx, &mut self.waits),
-            Wire::Http2(_) => Poll::Ready(Ok(())),
+            Wire::Http2(_) | Wire::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What carries an exchange: a connection of HTTP/1, or a stream of HTTP/2.
+//! What carries an exchange: a connection of HTTP/1, a stream of HTTP/2, or memory.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -6,11 +6,14 @@ use std::task::{Context, Poll};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::wire::Http1Wire;
 use crate::gateway::http2::wire::Http2Wire;
+use crate::gateway::memory::MemoryWire;
 
 /// What carries the exchange.
 pub(super) enum Wire {
     Http1(Http1Wire),
     Http2(Http2Wire),
+    /// Nothing: the request was made inside the process.
+    Memory(MemoryWire),
 }
 
 impl Wire {
@@ -19,6 +22,7 @@ impl Wire {
         match self {
             Self::Http1(wire) => wire.guard == BodyGuard::Done,
             Self::Http2(wire) => wire.body_done(),
+            Self::Memory(wire) => wire.body_done(),
         }
     }
 
@@ -37,6 +41,8 @@ impl Wire {
         match self {
             Self::Http1(wire) => wire.poll_gone(cx),
             Self::Http2(wire) => wire.poll_gone(cx),
+            // Whoever asked from inside and leaves drops the request.
+            Self::Memory(_) => Poll::Pending,
         }
     }
 

@@ -14,8 +14,9 @@ use super::outcome;
 use super::transport::{Dial, Transport};
 use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
-use crate::gateway::ctx::{Ctx, Lane};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::failure;
+use crate::gateway::lane::Lane;
 use crate::gateway::message::AnswerHead;
 use crate::gateway::outgoing_head::Destination;
 

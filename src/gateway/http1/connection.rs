@@ -14,11 +14,12 @@ use super::head::{self, Head, Scan};
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
 use crate::gateway::client::{ClientIo, NoHead, Rest};
-use crate::gateway::connection::{Closing, Door, Gist, Outcome, exchange, refuse};
-use crate::gateway::ctx::Peer;
+use crate::gateway::door::{Closing, Door};
 use crate::gateway::http2;
+use crate::gateway::peer::Peer;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
+use crate::gateway::supervise::{Gist, Outcome, exchange, refuse};
 
 /// How a connection ended.
 pub(crate) enum Ended {

@@ -16,7 +16,7 @@ pub(super) fn informational(head: &impl AnswerHead) -> Option<Response<()>> {
 }
 
 /// A final head, with what an answer carries besides its own fields.
-pub(super) fn response(
+pub(in crate::gateway) fn response(
     head: &impl AnswerHead,
     framing: BodyFraming,
     ours: &GatewayHeaders,

@@ -18,13 +18,14 @@ use super::traffic::{Traffic, Watched};
 use super::wire::Http2Wire;
 use crate::config::ClientLimits;
 use crate::gateway::client::{ClientIo, Rest};
-use crate::gateway::connection::{Closing, Door, Gist, exchange, refuse};
-use crate::gateway::ctx::Peer;
+use crate::gateway::door::{Closing, Door};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::head::bad;
 use crate::gateway::outgoing_head::is_grpc;
+use crate::gateway::peer::Peer;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
+use crate::gateway::supervise::{Gist, exchange, refuse};
 use crate::gateway::timers::Alarm;
 
 /// What a client may send of one body, and of all, before it is read.

@@ -19,7 +19,7 @@ use crate::gateway::http1::head::{
 
 /// Judges a head; `bodiless`: the stream ended with it; `grpc`: its client speaks that. The codec has refused what RFC 9113 §8.2 and §8.3 call malformed:
 /// fields of a connection, pseudo-fields that are missing, unknown or out of place, names in upper case.
-pub(super) fn judge(
+pub(in crate::gateway) fn judge(
     parts: Parts,
     (bodiless, grpc): (bool, bool),
     limits: &ClientLimits,

@@ -6,7 +6,7 @@ pub(super) mod answer;
 mod blocks;
 pub(super) mod connection;
 pub(super) mod fields;
-mod head;
+pub(super) mod head;
 mod traffic;
 pub(super) mod wire;
 

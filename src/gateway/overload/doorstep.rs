@@ -10,21 +10,23 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 
-use super::{Entered, turn_away};
+use super::entered::Entered;
+use super::turn_away;
 use crate::gateway::answer::{AnswerPlan, ResponseWriter};
+use crate::gateway::arrival::Arrival;
 use crate::gateway::client::ClientIo;
-use crate::gateway::connection::Door;
-use crate::gateway::ctx::{Ctx, Peer};
+use crate::gateway::ctx::Ctx;
 use crate::gateway::decide;
 use crate::gateway::http1::head::Head;
-use crate::gateway::inbound::Arrival;
+use crate::gateway::lane::Lane;
 use crate::gateway::message::{AnswerHead, GatewayHeaders, whole_seconds};
+use crate::gateway::peer::Peer;
 use crate::gateway::refusal::{self, Caller, GRPC};
 use crate::gateway::route_runtime::Target;
 use crate::gateway::snapshot::Snapshot;
+use crate::gateway::state::State;
 
 /// What a request met at the door.
 pub(in crate::gateway) enum Met {
@@ -35,27 +37,24 @@ pub(in crate::gateway) enum Met {
 }
 
 /// Whether the door refuses some requests at the moment: only then is it asked before the framework does.
-pub(in crate::gateway) fn refuses_some<A>(snapshot: &Snapshot, door: &Door<A>) -> bool {
+pub(in crate::gateway) fn refuses_some(snapshot: &Snapshot, state: &State, lane: &Lane) -> bool {
     let watched = snapshot.config.server.overload.as_ref();
-    let (overload, lane) = (&door.state.overload, door.lane.index());
-    door.public && watched.is_some_and(|watched| overload.refuses_some(lane, watched))
+    watched.is_some_and(|watched| state.overload.refuses_some(lane.index(), watched))
 }
 
 /// Asks the door, which [`refuses_some`]. `begin` was called on `client`.
-pub(in crate::gateway) async fn meet<A>(
+pub(in crate::gateway) async fn meet(
     client: &Arc<ClientIo>,
     peer: &Peer,
     snapshot: &Snapshot,
     (request, head): (&RequestHeader, &Head),
-    door: &Door<A>,
-) -> Met
-where
-    A: HttpServerApp + Send + Sync + 'static,
-{
+    state: &Arc<State>,
+    lane: &Lane,
+) -> Met {
     let Some(watched) = snapshot.config.server.overload.as_ref() else {
         return Met::In(None);
     };
-    let (overload, lane) = (&door.state.overload, door.lane.index());
+    let (overload, worker) = (&state.overload, lane.index());
     let trusted = &snapshot.config.server.trusted_proxies;
     let client_ip = decide::client_ip(peer.address, trusted, request);
     // What is wrong with it is told where everything is.
@@ -67,12 +66,12 @@ where
     if answers || !route.response_filters.is_empty() {
         return Met::In(None);
     }
-    let cause = match overload.enter(route.class, lane, watched) {
+    let cause = match overload.enter(route.class, worker, watched) {
         Ok(entered) => return Met::In(Some(entered)),
         Err(cause) => cause,
     };
-    let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane);
-    ctx.learn(request, peer, snapshot);
+    let mut ctx = Ctx::new(Arc::clone(state), lane, None);
+    ctx.learn(request, peer.address, snapshot);
     ctx.enter(Arc::clone(route));
     let refusal = turn_away(&ctx, route, cause);
     // A body that is here already is dropped, so that the connection can go on.
@@ -98,7 +97,7 @@ where
             keep_alive: Some(keep_alive.as_secs().max(1)),
             ..GatewayHeaders::default()
         },
-        last: door.state.draining(),
+        last: state.draining(),
         ..AnswerPlan::default()
     };
     let head_only = request.method == Method::HEAD;

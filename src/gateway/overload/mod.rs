@@ -10,12 +10,13 @@
 
 mod budget;
 mod doorstep;
+pub(super) mod entered;
 pub(super) mod shedding;
 
 use std::time::{Duration, Instant};
 
 pub(super) use self::doorstep::{Met, meet, refuses_some};
-pub(super) use self::shedding::Entered;
+use self::entered::Entered;
 use self::shedding::by_class;
 pub use self::shedding::{Overload, ShedLevel};
 use super::ctx::Ctx;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::budget::{Budget, ByClass, Seen};
+use super::entered::Entered;
 use crate::api::{ClassCounts, OverloadStatus};
 use crate::config::{self, Class};
 use crate::observe::overload::{OverloadStats, ShedCause, ShedCounts};
@@ -69,15 +70,6 @@ impl ShedLevel {
             Self::Normal => "normal",
             Self::Critical => "critical",
         }
-    }
-}
-
-/// Let in at the gateway's door.
-pub(in crate::gateway) struct Entered(Arc<OverloadStats>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
@@ -191,8 +183,7 @@ impl Overload {
         {
             return Err(ShedCause::Lag);
         }
-        let before = u64::from(self.stats.in_flight.fetch_add(1, Relaxed));
-        let entered = Entered(Arc::clone(&self.stats));
+        let (entered, before) = Entered::count(&self.stats);
         self.against(class, before, watched)
             .map_or(Ok(entered), Err)
     }

@@ -33,6 +33,7 @@ impl Metrics {
         families.extend(self.other_families());
         families.extend(self.rollouts.families());
         families.extend(self.overload_families());
+        families.push(self.internal.family());
         families
     }
 

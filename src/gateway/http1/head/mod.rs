@@ -65,6 +65,22 @@ pub(crate) struct Head {
     pub(crate) grpc: bool,
 }
 
+impl Head {
+    /// What is known about a head that did not pass.
+    pub(crate) fn unfit(version: Version, grpc: bool) -> Self {
+        Self {
+            framing: Framing::None,
+            expects_continue: false,
+            underscores: false,
+            version,
+            persistent: false,
+            end_to_end: true,
+            deadline: false,
+            grpc,
+        }
+    }
+}
+
 /// What the bytes so far amount to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Scan {

@@ -1,0 +1,36 @@
+//! The other end of a connection, as far as it is known before a request comes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::filter::{ClientCertificate, Scheme};
+use crate::primitives::ListenerName;
+
+/// The other end of a connection. Made once per connection.
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The address as a header value.
+    pub(super) text: HeaderValue,
+    pub(super) scheme: Scheme,
+    /// Where it came in; the admin listener has no name.
+    pub(super) listener: Option<ListenerName>,
+    /// What it showed, where a certificate is asked for.
+    pub(super) certified: Option<Arc<Certified>>,
+}
+
+/// A client that showed a certificate.
+#[derive(Debug)]
+pub(super) struct Certified {
+    pub(super) certificate: ClientCertificate,
+    /// The host it asked for when the connection was opened, lower case.
+    pub(super) server_name: Option<Box<str>>,
+}
+
+impl Certified {
+    /// Whether a request for `host` may come over this connection: what was shown for one host must not open another.
+    pub(super) fn may_ask(&self, host: &str) -> bool {
+        self.server_name.as_deref().is_none_or(|name| name == host)
+    }
+}

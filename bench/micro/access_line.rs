@@ -56,6 +56,7 @@ fn record<'r>(
         endpoint: Some("10.0.0.1:8080"),
         upstream_took: Some(Duration::from_micros(987)),
         attempts: 1,
+        tries: &[],
         client_ip: [192, 0, 2, 1].into(),
         consumer: Some("user-1"),
         consumer_auth: Some("app"),

@@ -306,7 +306,7 @@ async fn over_http2(
             stays
         };
         both(send, async {
-            drop(read_http2(answer, ask, told, &asked).await)
+            drop(read_http2(answer, ask, told, &asked).await);
         })
         .await;
     }

@@ -110,7 +110,7 @@ impl Inside {
         let state = Arc::new(State::new(metrics, Some(log)));
         state.overload.begin(1);
         state.connections.begin(1);
-        let snapshot = Snapshot::build(config, sources, &state, &Nothing);
+        let snapshot = Snapshot::build(config, sources, &state, &[], &Nothing);
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{problems}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

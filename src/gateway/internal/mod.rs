@@ -272,7 +272,7 @@ mod tests {
             config::load(&sources, &|_| Ok(None)).unwrap_or_else(|problems| panic!("{problems}"));
         let metrics = Arc::new(Metrics::new("0", "0").expect("metrics"));
         let state = Arc::new(State::new(metrics, None));
-        let snapshot = Snapshot::build(config, sources, &state, &Nothing).expect("a snapshot");
+        let snapshot = Snapshot::build(config, sources, &state, &[], &Nothing).expect("a snapshot");
         state.publish(&Arc::new(snapshot));
         state
     }

@@ -445,3 +445,38 @@ fn trailers_pass_to_every_client_that_takes_them() {
         }
     }
 }
+
+#[test]
+fn an_answer_of_which_all_came_is_whole_whoever_leaves_then() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), false).unwrap();
+            tokio::time::sleep(millis(300)).await;
+            body.send_reset(h2::Reason::INTERNAL_ERROR);
+        })
+    });
+    let gateway = before(&origin, "");
+    on_each(ways_of(Speaks::Http2), |way| {
+        // The client leaves before the endpoint says that there is no more.
+        let trace = format!("leaves-{way}");
+        let mut connection = gateway.client().connect();
+        let head = format!("GET /{way}/ HTTP/1.1\r\nHost: a\r\nX-Trace-ID: {trace}\r\n\r\n");
+        connection.write(head).unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"\r\n\r\nok") {
+            read.extend(connection.bytes(1).unwrap());
+        }
+        drop(connection);
+        let line = gateway.access_line(&trace);
+        assert_eq!(
+            (&line["status"], line.get("reason")),
+            (&200.into(), None),
+            "{way}: {line}"
+        );
+        // The endpoint breaks off behind the last byte.
+        let answer = Http2::connect(gateway.listen()).get(&format!("/{way}/"));
+        let answer = answer.expect(200);
+        assert_eq!((answer.text(), answer.reset), ("ok", None), "{way}");
+    });
+}

@@ -261,6 +261,12 @@ impl ResponseWriter {
         self.phase != Phase::Unbegun || self.client.status().is_some()
     }
 
+    /// Whether all of a body came whose length was said, or there is none.
+    pub(in crate::gateway) fn owes_nothing(&self) -> bool {
+        let all = self.framing == BodyFraming::Absent || self.promised == Some(0);
+        self.phase == Phase::Body && all
+    }
+
     /// Whether nothing more of the body is wanted: a stage ended it.
     pub(in crate::gateway) fn wants_no_more(&self) -> bool {
         self.stages.ended()

@@ -200,8 +200,17 @@ impl<'e> Exchange<'e> {
                 Stage::Tunnel => self.poll_tunnel(cx),
                 Stage::Done => return Poll::Ready(Ok(())),
             };
-            self.stage = std::task::ready!(next)?;
+            self.stage = match std::task::ready!(next) {
+                // Whoever leaves now, the client or the endpoint, leaves behind an answer that is whole.
+                Err(_) if self.awaits_no_more() => self.end(None)?,
+                next => next?,
+            };
         }
+    }
+
+    /// Whether the client was given all of a body whose length it was told, though its end or trailers were not seen yet.
+    fn awaits_no_more(&self) -> bool {
+        matches!(self.stage, Stage::Body | Stage::Trailers) && self.writer.owes_nothing()
     }
 
     /// Sends the request on. That the endpoint takes no more of it does not end the exchange: it may have answered.

@@ -150,7 +150,7 @@ impl Transport {
     /// Sends nothing further over a connection whose endpoint is silent: perhaps it is the connection that is dead.
     pub(super) fn retire(&self) {
         match self {
-            // It is not kept unless its answer was whole.
+            // A connection is not kept unless its answer was whole.
             Self::Http1(_) => {}
             Self::Http2(http2) => http2.retire(),
         }

@@ -3,8 +3,9 @@
 //! # Bird's eye
 //!
 //! A connection comes in at a worker, its request head is examined as bytes, the route is found in one tree, the
-//! route's filters are asked in order, an endpoint is chosen, head and body are forwarded, one record is written. The
-//! configuration that decides all this is one immutable snapshot; a reload swaps it whole.
+//! route's filters are asked in order, an endpoint is chosen, head and body are forwarded, the answer goes back by one
+//! writer, one record is written. The configuration that decides all this is one immutable snapshot; a reload swaps it
+//! whole.
 //!
 //! # The house
 //!
@@ -24,8 +25,20 @@
 //! Where to look: a route is matched in [`route`], who is calling is found out in [`auth`], counted in [`limit`]; an
 //! endpoint is picked in [`upstream`]; what a route does in bad times is in [`degrade`], while something new is tried in
 //! [`rollout`]. [`gateway`] puts them into one order and writes every byte that a client sees. [`filter`] is what all
-//! filters share, [`api`] the admin API's answers as types, [`observe`] metrics and logs. [`server`] boots, reloads,
-//! upgrades and serves the admin listener; [`cli`] asks it.
+//! filters share, [`api`] the admin API's questions and answers as types, [`observe`] metrics and logs. [`server`] boots,
+//! reloads, hands over to the next process and serves the admin listener; [`cli`] asks it.
+//!
+//! | I want to | Begin at |
+//! |---|---|
+//! | follow a request | `gateway/serve.rs`; `docs/architecture.md` goes along its whole road, with what lives how long and what may wait where |
+//! | do something to the body of an answer | `gateway/answer/stage.rs`, a variant of `Stage` |
+//! | look at a request, or refuse it | `filter/mod.rs`, and `docs/add-a-filter.md` |
+//! | reach endpoints in another way | `gateway/exchange/transport.rs` |
+//! | find endpoints in another place | `upstream/source.rs` |
+//! | change the order in which filters are asked | `gateway/chain.rs` |
+//! | know who sends a status | `filter/refusal.rs`, the table of reasons |
+//! | keep something over an upgrade | `primitives/sections.rs`, `server/carried.rs` |
+//! | know what happens when something fails | `docs/failures.md` |
 //!
 //! # One way for data
 //!
@@ -44,7 +57,7 @@
 //! | client, downstream | who asks; the side of a connection on which requests come in |
 //! | upstream | a named group of endpoints that answer alike; the side on which requests go out |
 //! | endpoint | one address of an upstream |
-//! | source | where an upstream's endpoints come from: the file, or names that are resolved again and again |
+//! | source | what finds an upstream's endpoints and says them all each time; names that are resolved are the first |
 //! | pool | an upstream as it is in force: settings, endpoints, balancer |
 //! | balancer | picks an endpoint among those that are usable |
 //! | health | what active checks and outliers say of an endpoint: up, down, ejected, drained |
@@ -76,9 +89,10 @@
 //! | transport | how an exchange with an upstream is carried: HTTP/1 or HTTP/2, over TCP, TLS or a Unix socket |
 //! | upload | a request's body on its way to an upstream |
 //! | response writer | the one place that delimits, counts and sends an answer to its client |
-//! | stage | one step through which the pieces of a body go on their way |
+//! | stage | one step through which the pieces of an answer's body go on their way; the list is empty for most |
 //! | framing | where a body ends: a length, chunks, the end of the connection |
-//! | wire | what a client's bytes come in by: HTTP/1, HTTP/2, or memory for requests made inside the process |
+//! | wire | what a request comes in by: HTTP/1, HTTP/2, or memory for those made inside the process |
+//! | section | what one room leaves to the next process: a name, a version, bytes with a checksum |
 //! | worker | a thread that serves its own connections and shares nothing it need not |
 //! | configuration | the validated file; without I/O |
 //! | snapshot | the configuration in force with all that was built of it; immutable, swapped whole |

@@ -17,7 +17,7 @@ pub(super) struct Scope<'s> {
 }
 
 impl Scope<'_> {
-    /// The same list of problems for another file.
+    /// A scope of another file, with the list of problems of this one.
     pub(super) fn of<'o>(&'o mut self, document: &'o Document<'o>) -> Scope<'o> {
         Scope {
             document,

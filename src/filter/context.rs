@@ -26,7 +26,7 @@ pub struct Quota {
 /// What `RateLimit` and `RateLimit-Policy` say of a limit (draft-ietf-httpapi-ratelimit-headers), made once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Its name as a structured field's string.
+    /// The limit's name as a structured field's string.
     pub name: String,
     /// The item of `RateLimit-Policy`.
     pub policy: String,

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 /// What fits into two numbers.
 pub trait Note: Copy {
-    /// Its numbers.
+    /// The numbers of the note.
     fn to_numbers(self) -> [u64; 2];
 
     /// The note that has these numbers.

@@ -80,7 +80,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The same answer, leading there.
+    /// A copy of this answer that leads to `location`.
     pub fn leading_to(&self, location: HeaderValue) -> Self {
         let mut headers = self.headers.clone();
         headers.push((LOCATION, location));

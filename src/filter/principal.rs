@@ -47,7 +47,7 @@ pub struct Caller<'p> {
     pub auth: &'p str,
     /// What names him.
     pub named_by: NamedBy,
-    /// His name; not empty.
+    /// The caller's name; not empty.
     pub name: &'p str,
 }
 
@@ -56,14 +56,14 @@ pub struct Caller<'p> {
 pub struct Principal {
     /// The `[auth.NAME]` that established it.
     pub auth: AuthName,
-    /// The same as a header value, made once: the value of `X-Consumer-Auth`.
+    /// `auth` as a header value, made once: the value of `X-Consumer-Auth`.
     pub auth_header: Option<HeaderValue>,
     /// What `consumer` is.
     pub named_by: NamedBy,
     /// `sub` of a token, or the application's key: what `X-Consumer` says. Two authenticators may mean two callers by it;
     /// see [`Principal::caller`].
     pub consumer: Arc<str>,
-    /// The same as a header value, made once: the value of `X-Consumer`.
+    /// `consumer` as a header value, made once: the value of `X-Consumer`.
     pub consumer_header: Option<HeaderValue>,
     /// The token's claims; `Null` for a signed request.
     pub claims: Value,

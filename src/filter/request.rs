@@ -11,7 +11,7 @@ use crate::primitives::RouteName;
 /// The certificate that a client showed, verified by the handshake.
 #[derive(Debug)]
 pub struct ClientCertificate {
-    /// Its subject as RFC 4514 writes it, ASCII; `None` when it names nobody.
+    /// The certificate's subject as RFC 4514 writes it, ASCII; `None` when it names nobody.
     pub subject: Option<HeaderValue>,
     /// SHA-256 of the certificate, in lower-case hexadecimal digits.
     pub fingerprint: HeaderValue,
@@ -80,7 +80,7 @@ impl<'r> RequestView<'r> {
         }
     }
 
-    /// Its method.
+    /// Method of the request.
     pub fn method(&self) -> &'r Method {
         &self.head.method
     }

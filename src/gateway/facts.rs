@@ -54,7 +54,7 @@ pub struct Facts {
     pub rollouts: Rollouts,
     /// Good answers that are kept for bad times.
     pub kept_answers: KeptAnswers,
-    /// Connections to upstreams that are not the framework's.
+    /// What opens connections to upstreams, for each worker.
     pub connections: UpstreamConnections,
     /// The log; `None` in commands that serve nothing.
     pub log: Option<LogHandle>,

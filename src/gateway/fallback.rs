@@ -74,7 +74,7 @@ impl Fell {
     }
 }
 
-/// The other upstream takes the request over, if there is one and it is called for. The next try goes there.
+/// Lets the fallback's upstream take the request over, if there is one and it is called for. The next try goes there.
 pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     let Some(route) = &ctx.route else {
         return false;
@@ -108,7 +108,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     true
 }
 
-/// The same where a refusal was found while an endpoint was chosen.
+/// [`turn`] where a refusal was found while an endpoint was chosen.
 pub(super) fn turn_refused(ctx: &mut Ctx) -> bool {
     let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
     reason.is_some_and(|reason| turn(ctx, FallbackCalled::Refused(reason)))

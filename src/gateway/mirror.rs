@@ -138,7 +138,7 @@ pub(super) fn ended(ctx: &mut Ctx) {
 }
 
 impl Shadow {
-    /// It is not sent: its body was too long, or did not come whole.
+    /// Counts a copy that is not sent: its body was too long, or did not come whole.
     pub(super) fn left_out(&self) {
         self.under_way.mirror.stats.count(Mirrored::Body);
     }

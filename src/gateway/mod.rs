@@ -1,10 +1,24 @@
 //! The life of a request.
 //!
 //! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
-//! hooks are in [`proxy`](self). They call what requests made inside the process ([`internal`]) call as well: the route is
-//! found, its chain of filters asked, an endpoint chosen, head and body forwarded, one record kept. Whoever gives the answer
-//! writes it with the `ResponseWriter` of `answer`. What a request needs of the configuration it takes from one [`Snapshot`],
-//! loaded when it begins and kept to its end; what outlives a configuration is in [`Facts`], below it; [`State`] holds both.
+//! hooks are in `proxy.rs`. They call `serve.rs`, as requests made inside the process ([`internal`]) do: the route is found,
+//! its chain of filters asked, and the request forwarded, answered or refused. What a request needs of the configuration it
+//! takes from one [`Snapshot`], loaded when it begins and kept to its end; what outlives a configuration is in [`Facts`],
+//! below it; [`State`] holds both. `docs/architecture.md` goes along the whole road.
+//!
+//! | In the order in which a request meets them | What they do |
+//! |---|---|
+//! | `connection.rs`, `http1/`, `http2/`, `memory.rs` | the wires: heads and bodies as bytes, frames or neither |
+//! | `client/`, `timers/`, `message/` | the client's side of an exchange whatever carries it, its time limits, messages as every protocol has them |
+//! | `supervise.rs`, `start.rs`, `ctx.rs` | one message of a connection: shed, or begun with a context, and never left without an answer |
+//! | `proxy.rs`, `serve.rs` | the framework's hooks, and what they call |
+//! | `inbound.rs`, `arrival.rs`, `asking_filters.rs`, `chain.rs`, `decide.rs` | what becomes of a request: its route, and the route's filters in order |
+//! | `policy.rs`, `fallback.rs`, `mirror.rs`, `affinity.rs`, `breaking.rs`, `overload/` | what a request does with policies of its route and upstream |
+//! | `route_*.rs`, `snapshot.rs`, `state.rs`, `facts.rs` | what these policies are built of, and what is in force and known |
+//! | `exchange/` | tries at an upstream, over every transport |
+//! | `answer/`, `reply.rs` | the answer's way to the client; whoever gives one writes it with the `ResponseWriter` |
+//! | `refusal.rs`, `refusals.rs`, `failure.rs` | how a refusal looks, who makes them, what an error of the framework means |
+//! | `judged.rs`, `explain.rs` | who learns of a request what it tells of a configuration; what would become of one |
 
 mod address_lists;
 mod admission;

@@ -40,7 +40,7 @@ pub(super) struct Destination<'t> {
     pub(super) endpoint: &'t Endpoint,
     /// When it begins; `None` where nobody says how much time is left.
     pub(super) sent: Option<Instant>,
-    /// Its number among the tries of its request: each has a span of its own.
+    /// Number of this try among those of its request: each has a span of its own.
     pub(super) number: u32,
 }
 

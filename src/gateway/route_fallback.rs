@@ -82,7 +82,7 @@ impl Fallback {
         there.map(|(kind, _)| kind.as_str()).collect()
     }
 
-    /// The other upstream.
+    /// The upstream that answers in place of the route's own.
     pub(super) fn pool(&self) -> Option<&Pool> {
         self.upstream.as_deref()
     }

@@ -20,9 +20,9 @@ use crate::upstream::Pool;
 
 /// What a route does in bad times and while something new is tried.
 pub struct Policy {
-    /// Its level.
+    /// Level of the route.
     pub level: Arc<RouteLevel>,
-    /// It was told that the level wants a fallback which is not there.
+    /// The log was told that the level wants a fallback which is not there.
     told: AtomicBool,
     /// What makes it take a level by itself.
     degrade: Degrade,

@@ -22,9 +22,9 @@ use crate::upstream::breaker::{Breaker, Guarded};
 
 /// What a route does.
 pub struct RouteRuntime {
-    /// Its name.
+    /// Name of the route.
     pub name: RouteName,
-    /// Its filters.
+    /// Filters of the route.
     pub chain: Chain,
     /// What follows them.
     pub target: Target,
@@ -32,7 +32,7 @@ pub struct RouteRuntime {
     pub class: Class,
     /// Whether another endpoint may be asked beside the first; `None`: as the upstream says.
     pub hedge: Option<bool>,
-    /// Its counts.
+    /// Counts of the route.
     pub stats: Arc<RouteStats>,
     /// Level, sides, fallback and mirror.
     pub policy: Policy,
@@ -125,7 +125,7 @@ impl RouteRuntime {
 pub(super) struct HeaderChanges {
     request: Option<HeaderFilter>,
     response: Option<HeaderFilter>,
-    /// Those of the fixed answer.
+    /// Changes to the headers of the fixed answer.
     pub(super) fallback: Vec<(HeaderName, HeaderValue)>,
 }
 

@@ -19,9 +19,9 @@ pub(super) struct Start {
     pub(super) client: Arc<ClientIo>,
     pub(super) peer: Arc<Peer>,
     pub(super) head: Head,
-    /// It was let in at the gateway's door already.
+    /// The request was let in at the gateway's door already.
     pub(super) entered: Option<Entered>,
-    /// It was made inside the process. Boxed: few are.
+    /// The request was made inside the process. Boxed: few are.
     pub(super) inside: Option<Box<Inside>>,
 }
 

@@ -1,4 +1,4 @@
-//! Connections to upstreams where the framework opens none: each worker has its own, as it has of the framework's.
+//! What opens connections to upstreams over TLS or in HTTP/2, and carries copies. Each worker has its own.
 //!
 //! A connection that several workers used would be read by the one that opened it: streams of the others would wait for that
 //! one's turn, and end with it.

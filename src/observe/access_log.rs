@@ -82,9 +82,9 @@ pub struct Try<'r> {
 /// Why a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryEnd {
-    /// Its answer is the client's.
+    /// The client has the answer of this try.
     Answered,
-    /// It was answered with a status that another try, or a fallback, may better.
+    /// The endpoint answered with a status that another try, or a fallback, may better.
     Status,
     /// No connection.
     Connect,

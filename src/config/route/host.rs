@@ -3,7 +3,7 @@
 /// A host a route serves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// This host, lower case.
+    /// A host by its name, lower case.
     Exact(String),
     /// Any host below this suffix, which begins with a dot.
     Below(String),

@@ -21,7 +21,7 @@ use crate::primitives::template::PathTemplate;
 pub(super) enum EncodedSlash {
     /// The request is refused.
     Refuse,
-    /// It stays as it is, within a segment.
+    /// A `%2F` stays as it is, within a segment.
     Keep,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct RawMatching {
 /// What a request must be for a route to take it.
 #[derive(Clone, Debug)]
 pub struct Matching {
-    /// Its path, the group's prefix included.
+    /// Path, the group's prefix included.
     pub path: PathTemplate,
     /// Methods; empty = any. `GET` admits `HEAD`.
     pub methods: Vec<Method>,

@@ -171,7 +171,7 @@ impl Scheme {
 /// A route, validated, with its group's keys taken over.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Its name.
+    /// Name of the route.
     pub name: RouteName,
     /// Whether the name was given, or made of the path.
     named: bool,

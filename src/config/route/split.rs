@@ -20,7 +20,7 @@ use crate::primitives::matcher::ValueMatch;
 pub(super) struct RawSide {
     /// Upstream by name.
     upstream: String,
-    /// Its part of the requests; 0 for a side that only takes those it names.
+    /// The side's part of the requests; 0 for a side that only takes those it names.
     #[serde(default = "one")]
     weight: u32,
     /// Headers, any of which brings a request here.
@@ -76,9 +76,9 @@ pub struct Split {
 /// One side of a split.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// Its upstream.
+    /// The upstream of this side.
     pub upstream: UpstreamName,
-    /// Its part of the requests.
+    /// The side's part of the requests.
     pub weight: u32,
     /// Headers, any of which brings a request here.
     pub headers: Vec<(HeaderName, ValueMatch)>,

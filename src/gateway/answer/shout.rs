@@ -11,7 +11,7 @@ use crate::gateway::message::BodySize;
 #[derive(Default)]
 pub(in crate::gateway) struct Shout {
     held: BytesMut,
-    /// It says beforehand how much it will say.
+    /// The stage says beforehand how much it will say.
     exactly: Option<u64>,
 }
 

@@ -89,8 +89,8 @@ impl Stage {
 }
 
 impl Stages {
-    /// Those of an answer with this status. A body is not changed where there is none, where a range was cut out of it
-    /// (RFC 9110 §14.2: ranges are of what the upstream has), or behind an upgrade.
+    /// The stages of an answer with this status. A body is not changed where there is none, where a range was cut out
+    /// of it (RFC 9110 §14.2: ranges are of what the upstream has), or behind an upgrade.
     pub(super) fn new(kept: Option<Stage>, mut changes: Vec<Stage>, status: u16) -> Self {
         if has_no_body(status, false) || status == 206 {
             changes.retain(|stage| !stage.changes());

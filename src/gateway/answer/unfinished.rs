@@ -9,9 +9,9 @@ use crate::gateway::message::InvalidHead;
 pub(in crate::gateway) enum Unfinished {
     /// The client did not take it.
     Client(io::Error),
-    /// Its source ended before the length it had said.
+    /// The source ended before the length it had said.
     CutShort,
-    /// Its head could not be sent.
+    /// The head could not be sent.
     Head(InvalidHead),
 }
 

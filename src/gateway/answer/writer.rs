@@ -43,13 +43,13 @@ pub(in crate::gateway) struct ResponseWriter {
 /// Where the answer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Its head was not queued.
+    /// The head was not queued.
     Unbegun,
-    /// Its body is under way.
+    /// The body is under way.
     Body,
-    /// Its body is whole, and may be held by the writer.
+    /// The body is whole, and may be held by the writer.
     Ending,
-    /// Its end is queued.
+    /// The end of the answer is queued.
     Flushing,
     /// The client has it.
     Done,

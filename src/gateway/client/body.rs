@@ -19,7 +19,7 @@ impl ClientIo {
         poll_fn(|cx| self.poll_body(cx)).await
     }
 
-    /// The same, for whoever waits for other things besides.
+    /// [`read_body`](Self::read_body) for whoever waits for other things besides.
     pub(in crate::gateway) fn poll_body(
         &self,
         cx: &mut Context<'_>,

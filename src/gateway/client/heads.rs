@@ -18,7 +18,7 @@ use crate::gateway::socket::Socket;
 pub(in crate::gateway) enum NoHead {
     /// The client went away.
     Gone,
-    /// It took too long.
+    /// The head took too long.
     TimedOut,
 }
 

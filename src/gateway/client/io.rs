@@ -213,8 +213,8 @@ impl ClientIo {
     }
 
     /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
-    /// The framework's own limit would need a timer for each request, and would blame the upstream for a client that
-    /// sends slowly.
+    /// A limit on the endpoint's connection would need a timer for each request, and would blame the upstream for a client
+    /// that sends slowly.
     pub(in crate::gateway) fn bound_silence(&self, limit: Duration, now: Instant) {
         let mut state = self.state.lock();
         let read = state.wire.body_done() && state.buffered.is_none();
@@ -248,8 +248,8 @@ impl ClientIo {
         self.state.lock().poll_idle(cx)
     }
 
-    /// Ready when the exchange should have ended by itself: a while after its deadline, or after a tunnel's silence. The
-    /// framework does not listen to the client while it waits for an upstream that takes nothing more.
+    /// Ready when the exchange should have ended by itself: a while after its deadline, or after a tunnel's silence. For
+    /// whatever waits and does not look at the time.
     pub(in crate::gateway) fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         let tunnel = state.waits.silence.filter(|_| state.wire.is_tunnel());
@@ -266,7 +266,7 @@ impl ClientIo {
 }
 
 impl State {
-    /// The message is read; the framework only wants to know whether the client goes away.
+    /// The message is read; what matters is whether the client goes away.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let gone = self.wire.poll_gone(cx);
         if gone.is_ready() {

@@ -94,7 +94,7 @@ impl ClientIo {
         self.drop_rest(SHORT, None).await;
     }
 
-    /// The same for a client that asked nothing, for a shorter moment.
+    /// [`drop_what_comes`](Self::drop_what_comes) of a client that asked nothing, for a shorter moment.
     pub(in crate::gateway) async fn part(&self) {
         self.drop_rest(PARTING, None).await;
     }
@@ -196,7 +196,7 @@ impl HeadEnd {
 }
 
 impl Dropping {
-    /// These bytes were dropped; says whether there may be more.
+    /// Books bytes that were dropped; says whether there may be more.
     fn dropped(&mut self, bytes: &[u8]) -> bool {
         self.patience.moved(bytes.len());
         self.left = self.left.saturating_sub(bytes.len() as u64);

@@ -1,9 +1,9 @@
 //! The client's side of an exchange: the body it sends, the answer it is sent, and every time limit of both.
 //!
-//! [`ClientIo`] is shared by whoever serves the connection, the request being served, and the session that the framework
-//! drives. So a body can be buffered before it is forwarded, an answer can still be written when the framework has given
-//! up, and an exchange can be ended without cutting an answer off. What carries it is a connection of HTTP/1, which
-//! serves one request after the other, or a stream of HTTP/2, which serves one. Uncontended lock: one task uses it.
+//! [`ClientIo`] is shared by whoever serves the connection and the request being served. So a body can be buffered before
+//! it is forwarded, a client whose request is gone can still be answered, and an exchange can be ended without cutting an
+//! answer off. What carries it is a connection of HTTP/1, which serves one request after the other, a stream of HTTP/2,
+//! which serves one, or memory. Uncontended lock: one task uses it.
 
 mod body;
 mod body_hooks;

@@ -255,7 +255,7 @@ mod tests {
         attempts.forget_current();
         assert_eq!((attempts.count(), attempts.each().len()), (0, 1));
         attempts.begin(two, now);
-        // It had ended already: the first word stands.
+        // The try had ended already: the first word stands.
         attempts.end(0, TryEnd::Reset);
         let told: Vec<_> = ends(&attempts, now)
             .into_iter()

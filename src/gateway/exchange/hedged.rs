@@ -25,7 +25,7 @@ pub(super) struct HedgedAttempt {
     pub(super) holding: Holding,
     upload: Upload,
     way: Way,
-    /// Its number among the tries of its request.
+    /// Number of this try among those of its request.
     number: u32,
     informational: u32,
 }

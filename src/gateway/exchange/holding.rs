@@ -20,7 +20,7 @@ pub(super) struct Holding {
     pub(super) endpoint: Arc<Endpoint>,
     permits: Permits,
     place: Option<Place>,
-    /// Its place in the request's [`Attempts`](super::attempts::Attempts).
+    /// Place of this try in the request's [`Attempts`](super::attempts::Attempts).
     pub(super) index: usize,
     /// When it could be sent.
     pub(super) sent: Instant,

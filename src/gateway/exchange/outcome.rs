@@ -60,7 +60,7 @@ pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
 pub(super) struct Broken {
     /// What kind of failure it is; `None` for an answer that makes no sense.
     pub(super) cause: Option<RetryCause>,
-    /// It failed on the client's side.
+    /// The try failed on the client's side.
     pub(super) downstream: bool,
     /// The client has no answer, and what was read of its body can be sent again.
     pub(super) replayable: bool,
@@ -195,7 +195,7 @@ pub(super) fn answered(
     Ok(())
 }
 
-/// This answer is dropped, and another try made.
+/// Drops an answer with this status, since another try is made.
 fn tried_again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     ctx.forward.retry = true;
     ctx.forward.attempts.end_current(TryEnd::Status);

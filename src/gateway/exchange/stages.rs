@@ -45,9 +45,9 @@ pub(super) struct Exchange<'e> {
 /// What is awaited next of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its head.
+    /// The head of the answer.
     Head,
-    /// Its body.
+    /// The body.
     Body,
     /// What stands behind the body.
     Trailers,

@@ -147,10 +147,10 @@ impl Transport {
         }
     }
 
-    /// Its endpoint is silent: perhaps it is the connection that is dead, and nothing further is sent over it.
+    /// Sends nothing further over a connection whose endpoint is silent: perhaps it is the connection that is dead.
     pub(super) fn retire(&self) {
         match self {
-            // It is not kept unless its answer was whole.
+            // A connection is not kept unless its answer was whole.
             Self::Http1(_) => {}
             Self::Http2(http2) => http2.retire(),
         }

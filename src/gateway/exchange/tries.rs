@@ -131,7 +131,7 @@ impl Tries<'_> {
     async fn exchange(&mut self, asked: &Asked, mut transport: Transport) -> Result<(), Ended> {
         match self.begin(asked, &mut transport) {
             Ok(()) => {}
-            // It has no form in the endpoint's protocol, and would have none in another try.
+            // The request has no form in the endpoint's protocol, and would have none in another try.
             Err(error) if *error.esource() != ErrorSource::Upstream => {
                 return Err(Ended::Whole(error));
             }

@@ -81,8 +81,8 @@ impl BodyGuard {
         }
     }
 
-    /// The same for an answer: some origins pad the sizes of their chunks to one width. It has one meaning, and is not
-    /// passed on; in a request nobody needs it.
+    /// A guard of an answer's body: some origins pad the sizes of their chunks to one width. That has one meaning, and is
+    /// not passed on; in a request nobody needs it.
     pub(crate) fn of_answer(framing: Framing) -> Self {
         match Self::new(framing) {
             Self::Chunked(chunks) => Self::Chunked(Chunks {

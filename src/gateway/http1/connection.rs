@@ -25,7 +25,7 @@ use crate::gateway::supervise::{Gist, Outcome, exchange, refuse};
 pub(crate) enum Ended {
     /// There is nothing more to do.
     Over,
-    /// It goes on in HTTP/2; with what was read of it.
+    /// The connection goes on in HTTP/2; with what was read of it.
     Preface(Socket, Bytes),
 }
 
@@ -209,11 +209,11 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
 
 /// What becomes of a connection after a message.
 enum After {
-    /// It can go on.
+    /// Another request may follow.
     GoesOn,
-    /// It ends, and what its client still sends is in the way of the answer.
+    /// The connection ends, and what its client still sends is in the way of the answer.
     Lingers(Rest),
-    /// It ends.
+    /// The connection ends.
     Ends,
 }
 
@@ -275,7 +275,7 @@ fn gist(bytes: &[u8]) -> Gist {
     }
 }
 
-/// The same of its `Content-Type`.
+/// Whether the `Content-Type` of a head that is not fit to be forwarded is that of gRPC.
 fn speaks_grpc(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"content-type:";
     bytes.split(|byte| *byte == b'\n').skip(1).any(|line| {

@@ -41,7 +41,7 @@ impl Replay {
         self.buffered.as_ref().map_or(0, Bytes::len) + self.bytes.len()
     }
 
-    /// The same for a try beside the first, if all that was read is kept.
+    /// A replay for a try beside the first, if all that was read is kept.
     pub(crate) fn again(&self) -> Option<Self> {
         self.whole().then(|| Self {
             bytes: self.bytes.clone(),

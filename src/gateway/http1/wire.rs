@@ -158,7 +158,7 @@ impl Http1Wire {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// The same for a body: more at a time, and read to where it stays.
+    /// Reads a body: more at a time than [ahead](Self::fill_ahead) of it, and to where it stays.
     fn fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let most = match self.guard {
             BodyGuard::Length(left) => usize::try_from(left).unwrap_or(READ_BODY).min(READ_BODY),

@@ -69,7 +69,7 @@ impl Blocks {
         }
     }
 
-    /// These bytes came; `tell` hears what is wrong in them.
+    /// Follows bytes that came; `tell` hears what is wrong in them.
     pub(super) fn follow(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Flaw)) {
         let skipped = self.preface.min(bytes.len());
         self.preface -= skipped;

@@ -146,7 +146,7 @@ impl Served {
     /// Tells the client that this connection ends. What it asked before it knew is served (RFC 9113 §6.8).
     fn end(&mut self) {
         self.ending = true;
-        // Its last moment counts from now, however long it was idle before.
+        // The connection's last moment counts from now, however long it was idle before.
         self.idle = None;
         self.connection.graceful_shutdown();
     }

@@ -39,10 +39,10 @@ pub struct Whole {
 /// Why an answer was not gathered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotWhole {
-    /// It broke off.
+    /// The answer broke off.
     #[error(transparent)]
     Cut(#[from] Cut),
-    /// Its body is longer than there is room for.
+    /// The body is longer than there is room for.
     #[error("the answer is longer than there is room for")]
     TooLong,
 }

@@ -25,7 +25,7 @@ pub(crate) struct GatewayHeaders {
 /// Shows the fields of an informational head: nothing of ours is in it.
 pub(crate) fn each_informational(answer: &impl AnswerHead, mut show: impl FnMut(&[u8], &[u8])) {
     answer.each(|name, value| {
-        // It has no body, and may not speak of one (RFC 9110 §8.6).
+        // An informational answer has no body, and may not speak of one (RFC 9110 §8.6).
         if !is_of_connection(name, false) && !name.eq_ignore_ascii_case(b"content-length") {
             show(name, value);
         }

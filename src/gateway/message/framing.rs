@@ -12,9 +12,9 @@ pub(crate) enum BodySize {
     Absent,
     /// So many bytes.
     Exactly(u64),
-    /// Its end will be told.
+    /// A body whose end will be told.
     Unknown,
-    /// Its end is that of a connection: whether it came whole nobody can tell.
+    /// A body that ends with its connection: whether it came whole nobody can tell.
     UntilClose,
 }
 

@@ -13,9 +13,9 @@ pub(crate) struct InvalidHead(pub(crate) &'static str);
 
 /// The head of an answer, whoever parsed it.
 pub(crate) trait AnswerHead {
-    /// Its status.
+    /// Status of the answer.
     fn status(&self) -> u16;
-    /// Its reason phrase.
+    /// Reason phrase of the answer.
     fn reason(&self) -> &str;
     /// Shows each field in turn.
     fn each(&self, show: impl FnMut(&[u8], &[u8]));

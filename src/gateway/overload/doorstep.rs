@@ -2,7 +2,8 @@
 //!
 //! What is refused must cost a fraction of what is served, or refusing is all that a worker does (the point that DAGOR and
 //! the SRE book make of cheap rejections). So while something is refused the route is looked up as soon as the head is read,
-//! and whoever is turned away never reaches the framework. A route that changes its answers - for browsers, say - takes the long way.
+//! and whoever is turned away reaches neither context nor framework. A route that changes its answers - for browsers, say -
+//! takes the long way.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(in crate::gateway) enum Met {
     Refusal,
 }
 
-/// Whether the door refuses some requests at the moment: only then is it asked before the framework does.
+/// Whether the door refuses some requests at the moment: only then is it asked before a request begins.
 pub(in crate::gateway) fn refuses_some(snapshot: &Snapshot, state: &State, lane: &Lane) -> bool {
     let watched = snapshot.config.server.overload.as_ref();
     watched.is_some_and(|watched| state.overload.refuses_some(lane.index(), watched))

@@ -43,7 +43,7 @@ impl Patience {
         self.waited
     }
 
-    /// It is waited for: says until when at most.
+    /// Begins to wait, or goes on: says until when at most.
     pub(in crate::gateway) fn waits(&mut self) -> Option<Instant> {
         let since = *self.since.get_or_insert_with(Instant::now);
         since.checked_add(self.limit.saturating_sub(self.spent))

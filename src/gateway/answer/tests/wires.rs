@@ -22,7 +22,7 @@ use crate::gateway::message::BodySize;
 pub(super) struct Asks {
     pub(super) version: Version,
     pub(super) method: &'static str,
-    /// It sent `TE: trailers`; clients of HTTP/2 need not.
+    /// The client sent `TE: trailers`; those of HTTP/2 need not.
     pub(super) trailers: bool,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Read {
     pub(super) fields: Vec<(String, String)>,
     pub(super) body: String,
     pub(super) trailers: Vec<(String, String)>,
-    /// Its end was told.
+    /// The end of the answer was told.
     pub(super) whole: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Given {
 }
 
 enum Kept {
-    /// Its bytes are there as soon as they are written.
+    /// A client to whom bytes are there as soon as they are written.
     Http1(std::os::unix::net::UnixStream),
     Http2(tokio::task::JoinHandle<Read>),
 }

@@ -160,7 +160,7 @@ impl Tunnel {
         }
     }
 
-    /// It is over: who is still there hears so.
+    /// Ends the tunnel: who is still there hears so.
     pub(in crate::gateway) async fn part(
         mut self,
         end: TunnelEnd,

@@ -23,13 +23,14 @@ enum At {
 
 /// Going away (RFC 6455 §7.4.1), from us to a client.
 pub(super) const CLOSE_TO_CLIENT: [u8; 4] = [0x88, 2, 0x03, 0xe9];
-/// The same to an endpoint: what a client sends is masked. That the mask is known harms nobody, since the payload is ours.
+/// Going away, from us to an endpoint: what a client sends is masked. That the mask is known harms nobody, since the
+/// payload is ours.
 pub(super) const CLOSE_TO_ENDPOINT: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
 const CLOSE: u8 = 8;
 
 impl Frames {
-    /// These bytes passed.
+    /// Follows bytes that passed.
     pub(super) fn passed(&mut self, mut bytes: &[u8]) {
         while let [first, rest @ ..] = bytes {
             if let At::Payload(left) = self.at {

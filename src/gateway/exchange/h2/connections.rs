@@ -33,7 +33,7 @@ struct Connection {
     requests: SendRequest<Bytes>,
     /// Streams that are under way.
     streams: AtomicUsize,
-    /// It takes no more of them.
+    /// The connection takes no more streams.
     closed: Arc<AtomicBool>,
     /// When the last of them ended.
     idle: Mutex<Instant>,

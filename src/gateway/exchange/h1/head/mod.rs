@@ -38,14 +38,14 @@ pub(in crate::gateway) struct Answer<'b> {
     /// Fields that `Connection` names: they concern the endpoint's connection.
     nominated: SmallVec<[&'b [u8]; 2]>,
     length: Option<u64>,
-    /// The same as text, where it is said more than once: it is passed on once.
+    /// `length` as text, where it is said more than once: it is passed on once.
     repeated: Option<&'b [u8]>,
     chunked: bool,
-    /// It speaks of a coding that is none.
+    /// The head speaks of a coding that is none.
     identity: bool,
     /// The endpoint will take another request.
     persistent: bool,
-    /// It said that it will not.
+    /// The endpoint said that it will take no other request.
     closes: bool,
 }
 
@@ -168,7 +168,7 @@ impl<'b> Answer<'b> {
         }
     }
 
-    /// The same as a size.
+    /// How long the body is, as the endpoint says.
     pub(in crate::gateway) fn size(&self, head_only: bool) -> BodySize {
         match (self.chunked, self.length) {
             _ if has_no_body(self.status, head_only) => BodySize::Absent,

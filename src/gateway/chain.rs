@@ -1,6 +1,5 @@
 //! A route's filters in order, and the one place that fixes the order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::address_lists::AddressLists;
@@ -9,7 +8,6 @@ use super::refusals;
 use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{FilterContext, RequestFilter, Verdict};
-use crate::primitives::AuthName;
 use crate::primitives::level::Level;
 use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter};
 

@@ -35,7 +35,7 @@ fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> Result<Stri
         let captures: Vec<&str> = found.captures(path).collect();
         format!(
             "{} [{}]",
-            table.routes()[found.index].path,
+            table.routes()[found.index].matching.path,
             captures.join(",")
         )
     })

@@ -54,6 +54,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// How long a client stays that leaves: until everybody else has what it sent.
 const BEFORE_IT_LEAVES: std::time::Duration = millis(200);
 
+/// How long a client of HTTP/1.1 stays when it has the whole length: until the gateway has the end that a stream says behind
+/// it. One that closes before counts as one that left.
+const BEHIND_THE_LENGTH: std::time::Duration = millis(100);
+
 const PATIENCE: std::time::Duration = seconds(20);
 
 impl Door {
@@ -170,6 +174,9 @@ async fn over_http1(
     let send = async { send_http1(&mut to, ask, target, trace, &asked).await };
     let read = async { drop(read_http1(Incoming::new(from), ask, told, &asked).await) };
     both(send, read).await;
+    if told.whole && ask.leaves == Leaves::Never {
+        tokio::time::sleep(BEHIND_THE_LENGTH).await;
+    }
 }
 
 /// Sends the request; `false` when the client leaves. What cannot be sent may have been answered.

@@ -71,10 +71,19 @@ pub(super) fn of_record(aspects: &mut Aspects, record: Option<&Value>) {
         return;
     };
     for (key, value) in record {
-        if !OF_RUNS.contains(&&**key) {
+        if key == "tries" {
+            aspects.insert("record tries".to_owned(), ends_of_tries(value));
+        } else if !OF_RUNS.contains(&&**key) {
             aspects.insert(format!("record {key}"), value.to_string());
         }
     }
+}
+
+/// How each try ended, in order. Endpoints and times belong to one run.
+fn ends_of_tries(tries: &Value) -> String {
+    let tries = tries.as_array().into_iter().flatten();
+    let ends: Vec<String> = tries.map(|one| one["end"].to_string()).collect();
+    ends.join(", ")
 }
 
 pub(super) fn of_origins(aspects: &mut Aspects, world: &World, run: &Run, path: &str) {

@@ -32,9 +32,12 @@ fn ends(line: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What a request becomes: status, `attempts`, and endpoint and end of each try.
+type Outcome = (u16, u64, Vec<(String, String)>);
+
 /// What becomes of two requests, one of which meets the first endpoint first: status, `attempts` and tries of both, in an
 /// order of its own.
-fn outcomes(gateway: &Gateway, method: &str) -> Vec<(u16, u64, Vec<(String, String)>)> {
+fn outcomes(gateway: &Gateway, method: &str) -> Vec<Outcome> {
     let mut outcomes: Vec<_> = (0..2)
         .map(|number| {
             let trace = format!("{}-{number}", method.to_lowercase());

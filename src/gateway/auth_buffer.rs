@@ -148,11 +148,11 @@ impl AsRef<[u8]> for Gathered {
 /// Why a body could not be buffered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unbuffered {
-    /// It is longer than allowed.
+    /// The body is longer than allowed.
     TooLarge,
     /// So much is kept of other requests that there is no room for it.
     Full,
-    /// It is malformed.
+    /// The body is malformed.
     Malformed,
     /// The client ended within it, and still reads.
     Incomplete,

@@ -34,7 +34,7 @@ impl Mirror {
         }
     }
 
-    /// Its settings.
+    /// Settings of the mirror.
     pub fn settings(&self) -> &config::Mirror {
         &self.settings
     }

@@ -66,7 +66,7 @@ use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
 use document::{At, Document, Wound};
 use file::RawFile;
-use route::{GroupAt, Known};
+use route::{GroupAt, GroupPlace, Groups, Known};
 use scope::Scope;
 
 /// The whole configuration, validated.
@@ -585,14 +585,13 @@ fn routes(
         .collect();
     let groups = files.iter().flat_map(|(document, raw)| {
         let named = move |(name, raw)| GroupAt {
-            name,
             raw,
-            document,
+            place: GroupPlace { name, document },
         };
         let groups = raw.group.iter();
         groups.map(move |(name, raw)| (name.as_str(), named((name.as_str(), raw))))
     });
-    let groups: HashMap<&str, GroupAt<'_>> = groups.collect();
+    let groups: Groups<'_> = groups.collect();
     let defined = |pick: fn(&RawFile) -> Vec<&str>| {
         files
             .iter()
@@ -616,7 +615,6 @@ fn routes(
             "auth" => auths.clone(),
             _ => limits.clone(),
         },
-        groups: &groups,
         limit: &|name| {
             Some((
                 *raw_limits.get(name)?,
@@ -637,7 +635,7 @@ fn routes(
     for (document, raw) in files {
         for (index, route) in raw.route.iter().enumerate() {
             let mut scope = Scope { document, problems };
-            if let Some(route) = route.validate(&list.index(index), &known, &mut scope) {
+            if let Some(route) = route.validate(&list.index(index), &groups, &known, &mut scope) {
                 routes.push(route);
                 places.push((document, index));
             }

@@ -10,6 +10,7 @@ mod context;
 mod memory;
 mod principal;
 mod refusal;
+mod reply;
 mod request;
 
 pub use crate::config::Scheme;
@@ -18,20 +19,17 @@ pub use context::{FilterContext, Moment, Pace, Policy, Quota, Ticket, Tickets};
 pub use memory::{Memory, Note};
 pub use principal::{Caller, NamedBy, Principal, is_distinct};
 pub use refusal::{Reason, Refusal};
+pub use reply::Reply;
 pub use request::{ClientCertificate, RequestView};
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use bytes::Bytes;
-use http::header::LOCATION;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::HeaderValue;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::config::RedirectTemplate;
 
 /// A verdict that takes time: what a filter has to ask of others before it can say anything.
 pub type PendingVerdict = Pin<Box<dyn Future<Output = Verdict> + Send>>;
@@ -62,33 +60,6 @@ impl fmt::Debug for Verdict {
             Self::Wait(wait) => f.debug_tuple("Wait").field(wait).finish(),
             Self::NeedBody => f.write_str("NeedBody"),
             Self::Later(_) => f.write_str("Later"),
-        }
-    }
-}
-
-/// An answer made by the gateway itself.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Status line.
-    pub status: StatusCode,
-    /// Headers besides framing, date and trace id.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Body; its length is sent with it.
-    pub body: Bytes,
-    /// Where it leads, when that is made of the request.
-    pub redirect: Option<RedirectTemplate>,
-}
-
-impl Reply {
-    /// A copy of this answer that leads to `location`.
-    pub fn leading_to(&self, location: HeaderValue) -> Self {
-        let mut headers = self.headers.clone();
-        headers.push((LOCATION, location));
-        Self {
-            status: self.status,
-            headers,
-            body: self.body.clone(),
-            redirect: None,
         }
     }
 }

@@ -7,27 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::http::RequestHeader;
 use serde_json::Value;
 
-use super::ctx::Ctx;
+use super::ctx::{Affinity, Ctx, Elsewhere};
 use crate::config::{Balance, HashOn};
 use crate::filter::Scheme;
 use crate::observe::stats::Stickiness;
 use crate::primitives::query;
 use crate::upstream::{Pool, Stay, Wish, hash};
-
-/// Where a request belongs.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Affinity {
-    key: Option<u64>,
-    stay: Option<Stay>,
-    /// The client came over TLS.
-    tls: bool,
-}
-
-/// Where a request belongs in another upstream than that which it goes to first.
-pub(super) struct Elsewhere {
-    affinity: Affinity,
-    stuck: Option<Stickiness>,
-}
 
 /// Finds out where the request belongs in the upstream it is going to, and in the one that may take it over.
 pub(super) fn learn(ctx: &mut Ctx, head: &RequestHeader, path: &str, scheme: Scheme) {

@@ -45,7 +45,7 @@ pub(super) struct Asker<'s> {
     pub(super) head: &'s Head,
     /// When the request must be over.
     pub(super) until: Instant,
-    /// The request goes to an upstream, within a time that is configured or that its client asked for.
+    /// Whether the request goes to an upstream, within a time that is configured or that its client asked for.
     pub(super) forwards: bool,
     pub(super) clock: Clock,
     pub(super) wall: &'s WallClock,

@@ -3,42 +3,23 @@
 //! Two may stand in a try's way, the route's own and the upstream's. A permit of each is held while the try is under way;
 //! one that nobody told anything (the client left, no endpoint was there) gives its place back when it is dropped.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Permits};
 use super::route_runtime::Target;
 use super::timers::Fault;
 use crate::api::BreakerStatus;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
 use crate::upstream::Pool;
-use crate::upstream::breaker::{Breaker, Ending, Permit};
-
-/// What a try was let through with.
-#[derive(Default)]
-pub(super) struct Permits {
-    route: Option<Permit>,
-    upstream: Option<Permit>,
-}
-
-impl Permits {
-    /// Tells how the try ended.
-    pub(super) fn tell(self, ending: Ending, took: Duration, now: u64) {
-        for permit in [self.route, self.upstream].into_iter().flatten() {
-            permit.tell(ending, took, now);
-        }
-    }
-}
+use crate::upstream::breaker::{Breaker, Ending};
 
 /// Asks the breakers for a try beside the current one.
 pub(super) fn besides(pool: &Pool, ctx: &Ctx, now: u64) -> Result<Permits, Refusal> {
     let route = ctx.route.as_ref().filter(|_| ctx.policy.fell.is_none());
     let route = route.and_then(|route| route.breaker.as_ref());
-    Ok(Permits {
-        route: permit(None, route, now)?,
-        upstream: permit(None, pool.breaker(), now)?,
-    })
+    let permits = Permits::default().enter(route, pool.breaker(), now);
+    permits.map_err(refusal)
 }
 
 /// Asks the breakers of the route and of the upstream, unless they let the next try through already.
@@ -50,26 +31,8 @@ pub(super) fn enter(pool: &Pool, ctx: &mut Ctx, now: u64) -> Result<(), Refusal>
         return Ok(());
     }
     let held = std::mem::take(&mut ctx.forward.permits);
-    let permits = Permits {
-        route: permit(held.route, route, now)?,
-        upstream: permit(held.upstream, pool.breaker(), now)?,
-    };
-    ctx.forward.permits = permits;
+    ctx.forward.permits = held.enter(route, pool.breaker(), now).map_err(refusal)?;
     Ok(())
-}
-
-fn permit(
-    held: Option<Permit>,
-    breaker: Option<&Arc<Breaker>>,
-    now: u64,
-) -> Result<Option<Permit>, Refusal> {
-    let Some(breaker) = breaker else {
-        return Ok(None);
-    };
-    if let Some(held) = held.filter(|held| held.holds(breaker)) {
-        return Ok(Some(held));
-    }
-    breaker.enter(now).map(Some).map_err(refusal)
 }
 
 /// The refusal of a breaker that lets nothing through for so long.
@@ -79,8 +42,7 @@ pub(super) fn refusal(left: Duration) -> Refusal {
 
 /// The current try ended so.
 pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
-    let permits = &mut ctx.forward.permits;
-    if permits.route.is_none() && permits.upstream.is_none() {
+    if ctx.forward.permits.is_empty() {
         return;
     }
     let now = Instant::now();
@@ -92,7 +54,7 @@ pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
 /// The current try ended so at `now`, after so long.
 pub(super) fn told_at(ctx: &mut Ctx, ending: Ending, took: Duration, now: u64) {
     let permits = &mut ctx.forward.permits;
-    if permits.route.is_some() || permits.upstream.is_some() {
+    if !permits.is_empty() {
         std::mem::take(permits).tell(ending, took, now);
     }
 }

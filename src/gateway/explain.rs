@@ -75,14 +75,14 @@ fn walk(
     let (taken, found) = match decide::place(&head, &snapshot.table, &asked) {
         Ok(placed) => placed,
         Err(refusal) => {
-            miss(&refusal, (&head, &target), snapshot, &asked, answer);
+            miss(&refusal, &head, &target, snapshot, &asked, answer);
             return Err(refusal);
         }
     };
     path_step(&taken, answer);
     let asked_for = asked.scheme;
     let route = &*snapshot.routes[found.index];
-    let location = taken_by(route, snapshot, (&found, &taken.path), answer);
+    let location = taken_by(route, snapshot, &found, &taken.path, answer);
     let watched = snapshot.config.server.overload.as_ref();
     if let Some((words, refusal)) = overload::explain(&state.overload, route, watched) {
         answer.step("overload", &words, Some(&location));
@@ -159,7 +159,8 @@ fn path_step(taken: &decide::Target<'_>, answer: &mut Explanation) {
 /// Says why nobody takes a request, and who came near.
 fn miss(
     refusal: &Refusal,
-    (head, target): (&RequestHeader, &str),
+    head: &RequestHeader,
+    target: &str,
     snapshot: &Snapshot,
     asked: &Asked<'_>,
     answer: &mut Explanation,
@@ -201,7 +202,8 @@ fn read(
 fn taken_by(
     route: &RouteRuntime,
     snapshot: &Snapshot,
-    (found, path): (&Found, &str),
+    found: &Found,
+    path: &str,
     answer: &mut Explanation,
 ) -> String {
     let config = &snapshot.table.routes()[found.index];

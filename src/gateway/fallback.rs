@@ -10,23 +10,13 @@ use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::answer::KeepPlan;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Fell};
 use super::decision::Decision;
 use super::route_fallback::{Fallback, is_of_upstream};
-use super::{affinity, decide, policy};
+use super::{affinity, decide, refusals};
 use crate::degrade::{Asked, Good};
 use crate::filter::{Reason, Refusal, Reply};
 use crate::observe::rollouts::{FallbackCalled, FallbackKind};
-
-/// Somebody else answers this request.
-pub(super) struct Fell {
-    /// Who.
-    pub(super) kind: FallbackKind,
-    /// Why.
-    pub(super) called: FallbackCalled,
-    /// The answer, while it is not given yet.
-    pending: Option<Arc<Reply>>,
-}
 
 impl Fallback {
     /// The route's level says that the upstream is not asked.
@@ -45,7 +35,7 @@ impl Fallback {
                 });
                 Decision::Answer(reply)
             }
-            None => Decision::Refuse(policy::off()),
+            None => Decision::Refuse(refusals::off()),
         }
     }
 
@@ -64,17 +54,7 @@ impl Fallback {
     }
 }
 
-impl Fell {
-    fn upstream(called: FallbackCalled) -> Self {
-        Self {
-            kind: FallbackKind::Upstream,
-            called,
-            pending: None,
-        }
-    }
-}
-
-/// Lets the fallback's upstream take the request over, if there is one and it is called for. The next try goes there.
+/// Hands the request to another upstream, if there is one and it is called for: the next try goes there.
 pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     let Some(route) = &ctx.route else {
         return false;
@@ -108,7 +88,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     true
 }
 
-/// [`turn`] where a refusal was found while an endpoint was chosen.
+/// Hands the request to another upstream, as [`turn`], where a refusal was found while an endpoint was chosen.
 pub(super) fn turn_refused(ctx: &mut Ctx) -> bool {
     let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
     reason.is_some_and(|reason| turn(ctx, FallbackCalled::Refused(reason)))
@@ -187,7 +167,7 @@ pub(super) fn instead(
     Some(reply)
 }
 
-/// How an answer of this request is kept, where its route keeps some, see [`policy::keeps`].
+/// How an answer of this request is kept, where its route keeps some, see [`policy::keeps`](super::policy::keeps).
 pub(super) fn keep_plan<'a>(
     head: &'a RequestHeader,
     host: &'a str,

@@ -10,7 +10,7 @@ use super::ctx::Ctx;
 use super::decision::Decision;
 use super::http1::head::Head;
 use super::route_runtime::{RouteRuntime, Target};
-use super::{affinity, decide, judged, overload, policy, reply};
+use super::{affinity, decide, judged, overload, policy, refusals, reply};
 use crate::filter::{FilterContext, Moment, RequestFilter};
 use crate::primitives::level::Level;
 use pingora::http::RequestHeader;
@@ -101,7 +101,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     }
     let target = &arrival.target;
     match &route.target {
-        _ if ctx.policy.level == Level::Off => Decision::Refuse(policy::off()),
+        _ if ctx.policy.level == Level::Off => Decision::Refuse(refusals::off()),
         Target::Respond(answer) => match &answer.redirect {
             None => Decision::Answer(Arc::clone(answer)),
             Some(template) => match decide::redirect(template, &arrival.host, target) {

@@ -15,33 +15,15 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Shadow, UnderWay};
 use super::http1::head::Framing;
 use super::message::is_status;
 use super::outgoing_head::Destination;
 use super::route_mirror::Mirror;
-use super::state::State;
 use super::{affinity, outgoing_head, overload};
 use crate::config::Class;
 use crate::observe::rollouts::Mirrored;
-use crate::upstream::{Endpoint, Outcome, Wish};
-
-/// A copy that is not sent yet.
-pub(super) struct Shadow {
-    head: RequestHeader,
-    /// What was seen of the body.
-    body: BytesMut,
-    under_way: UnderWay,
-    state: Arc<State>,
-    /// The worker that sends it.
-    lane: usize,
-}
-
-/// A copy that counts as under way until this is dropped.
-struct UnderWay {
-    mirror: Arc<Mirror>,
-    endpoint: Arc<Endpoint>,
-}
+use crate::upstream::{Endpoint, Wish};
 
 static X_SHADOW: HeaderName = HeaderName::from_static("x-shadow");
 
@@ -49,7 +31,7 @@ static X_SHADOW: HeaderName = HeaderName::from_static("x-shadow");
 const MOST_READ: usize = 1 << 20;
 
 /// Copies the request, if chance and bounds will have it. Sent at once when it has no body.
-pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str), ctx: &mut Ctx) {
+pub(super) fn begin(mirror: &Arc<Mirror>, request: &RequestHeader, path: &str, ctx: &mut Ctx) {
     // Other bits than those that choose a side.
     if (ctx.span >> 32) >= mirror.below || !mirror.settings.methods.contains(&ctx.method) {
         return;
@@ -87,7 +69,7 @@ pub(super) fn begin(mirror: &Arc<Mirror>, (request, path): (&RequestHeader, &str
         lane: ctx.lane(),
     });
     if framing == Framing::None {
-        shadow.send();
+        send(shadow);
     } else {
         ctx.policy.shadow = Some(shadow);
     }
@@ -133,49 +115,45 @@ pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
 /// The body passed whole: the copy is sent.
 pub(super) fn ended(ctx: &mut Ctx) {
     if let Some(shadow) = ctx.policy.shadow.take() {
-        shadow.send();
+        send(shadow);
     }
 }
 
-impl Shadow {
-    /// Counts a copy that is not sent: its body was too long, or did not come whole.
-    pub(super) fn left_out(&self) {
-        self.under_way.mirror.stats.count(Mirrored::Body);
+/// Sends a copy, by a task of its own.
+fn send(mut shadow: Box<Shadow>) {
+    let mirror = Arc::clone(&shadow.under_way.mirror);
+    // Nothing matters less than a copy.
+    let Ok(place) = overload::free_place(&mirror.pool, Class::Sheddable) else {
+        return mirror.stats.count(Mirrored::Full);
+    };
+    let body = std::mem::take(&mut shadow.body).freeze();
+    if !body.is_empty() || shadow.head.headers.contains_key(header::TRANSFER_ENCODING) {
+        shadow.head.remove_header(&header::TRANSFER_ENCODING);
+        let _ = shadow
+            .head
+            .insert_header(header::CONTENT_LENGTH, body.len());
     }
-
-    fn send(mut self: Box<Self>) {
-        let mirror = Arc::clone(&self.under_way.mirror);
-        // Nothing matters less than a copy.
-        let Ok(place) = overload::free_place(&mirror.pool, Class::Sheddable) else {
-            return mirror.stats.count(Mirrored::Full);
-        };
-        let body = std::mem::take(&mut self.body).freeze();
-        if !body.is_empty() || self.head.headers.contains_key(header::TRANSFER_ENCODING) {
-            self.head.remove_header(&header::TRANSFER_ENCODING);
-            let _ = self.head.insert_header(header::CONTENT_LENGTH, body.len());
+    // Nobody waits for it on this side.
+    shadow.head.remove_header(&header::EXPECT);
+    tokio::spawn(async move {
+        let Shadow {
+            head,
+            under_way,
+            state,
+            lane,
+            ..
+        } = *shadow;
+        let sent = Instant::now();
+        let asking = ask(head, body, &under_way, state.connections.mirrors(lane));
+        let status = tokio::time::timeout(mirror.timeout, asking).await;
+        let (ended, status) = (Instant::now(), status.map_err(|_| ()));
+        match (&place, status) {
+            (Some(place), Ok(Some(status))) => place.answered(status, ended - sent, ended),
+            (Some(place), Err(())) => place.gave_up(ended - sent, ended),
+            (_, Ok(None)) | (None, _) => {}
         }
-        // Nobody waits for it on this side.
-        self.head.remove_header(&header::EXPECT);
-        tokio::spawn(async move {
-            let Self {
-                head,
-                under_way,
-                state,
-                lane,
-                ..
-            } = *self;
-            let sent = Instant::now();
-            let asking = ask(head, body, &under_way, state.connections.mirrors(lane));
-            let status = tokio::time::timeout(mirror.timeout, asking).await;
-            let (ended, status) = (Instant::now(), status.map_err(|_| ()));
-            match (&place, status) {
-                (Some(place), Ok(Some(status))) => place.answered(status, ended - sent, ended),
-                (Some(place), Err(())) => place.gave_up(ended - sent, ended),
-                (_, Ok(None)) | (None, _) => {}
-            }
-            under_way.ended(status.ok().flatten(), &state);
-        });
-    }
+        under_way.ended(status.ok().flatten(), &state);
+    });
 }
 
 /// Sends a copy and reads its answer; says its status.
@@ -246,45 +224,4 @@ fn over_http2(mut head: RequestHeader, tls: bool) -> Option<RequestHeader> {
         .path_and_query(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
     head.set_uri(uri.build().ok()?);
     Some(head)
-}
-
-impl UnderWay {
-    fn new(mirror: &Arc<Mirror>, endpoint: Arc<Endpoint>) -> Self {
-        mirror.stats.in_flight.up();
-        endpoint.in_flight.up();
-        Self {
-            mirror: Arc::clone(mirror),
-            endpoint,
-        }
-    }
-
-    fn ended(&self, status: Option<u16>, state: &State) {
-        let (stats, counts) = (&self.mirror.stats, &self.endpoint.counts.stats);
-        let outcome = match status {
-            Some(status) => {
-                counts.statuses.up(status);
-                stats.count(if status >= 500 {
-                    Mirrored::ServerError
-                } else {
-                    Mirrored::Answered
-                });
-                Outcome::Good
-            }
-            None => {
-                counts.errors.up();
-                stats.count(Mirrored::Failed);
-                Outcome::Bad
-            }
-        };
-        self.mirror
-            .pool
-            .report(&self.endpoint, outcome, state.clock.now());
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.mirror.stats.in_flight.down();
-        self.endpoint.in_flight.down();
-    }
 }

@@ -40,7 +40,7 @@ pub(super) struct Destination<'t> {
     pub(super) endpoint: &'t Endpoint,
     /// When it begins; `None` where nobody says how much time is left.
     pub(super) sent: Option<Instant>,
-    /// Number of this try among those of its request: each has a span of its own.
+    /// Number among the tries of its request: each has a span of its own.
     pub(super) number: u32,
 }
 
@@ -350,7 +350,7 @@ impl<'a> Own<'a> {
         };
         let named = headers.get(&HOST);
         own.host(to, named.is_some());
-        own.forwarded(ctx, client, headers, (made, named));
+        own.forwarded(ctx, client, headers, made, named);
         if ctx.buffered {
             own.add(&EXPECT, None);
         }
@@ -422,7 +422,8 @@ impl<'a> Own<'a> {
         ctx: &'a Ctx,
         client: &Client<'a>,
         headers: &'a HeaderMap,
-        (made, named): (&'a Made, Option<&'a HeaderValue>),
+        made: &'a Made,
+        named: Option<&'a HeaderValue>,
     ) {
         let start = client.start;
         let chain = made.chain.as_ref().map(String::as_bytes);

@@ -1,4 +1,4 @@
-//! A client at the other end of a connection, as far as it is known before a request comes.
+//! Who is at the other end of a connection, as far as it is known before a request comes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use http::HeaderValue;
 use crate::filter::{ClientCertificate, Scheme};
 use crate::primitives::ListenerName;
 
-/// A client at the other end of a connection. Made once per connection.
+/// Who is at the other end of a connection. Made once per connection.
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// The address as a header value.

@@ -1,49 +1,28 @@
 //! What a request does with what its route has for bad times and for trying something new: see
 //! [`route_policy`](super::route_policy).
 //!
-//! A route without any of it costs a request one look. The rest of what a request needs of it is in [`Path`], a part of
-//! its context.
+//! A route without any of it costs a request one look. The rest of what a request needs of it is in [`Path`](super::ctx::Path), a
+//! part of its context.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::http::RequestHeader;
 
-use super::affinity::Elsewhere;
-use super::auth_buffer;
 use super::ctx::Ctx;
 use super::decision::Decision;
 use super::facts::Facts;
-use super::fallback::Fell;
 use super::judged::Tells;
-use super::mirror::{self, Shadow};
 use super::route_fallback::Fallback;
 use super::route_policy::Sides;
 use super::route_runtime::{RouteRuntime, Target};
+use super::{auth_buffer, mirror, refusals};
 use crate::api::Explanation;
-use crate::filter::{FilterContext, Reason, Refusal};
-use crate::observe::rollouts::{FallbackCalled, SideStats};
+use crate::filter::{FilterContext, Refusal};
+use crate::observe::rollouts::FallbackCalled;
 use crate::primitives::level::Level;
 use crate::rollout::{self, SideFacts, Why};
 use crate::upstream::Pool;
-
-/// What became of these policies for one request.
-#[derive(Default)]
-pub(super) struct Path {
-    /// The level when it came.
-    pub(super) level: Level,
-    /// The side it went to.
-    side: Option<Arc<SideStats>>,
-    /// Somebody else answers.
-    pub(super) fell: Option<Fell>,
-    /// The copy that waits for the whole body.
-    pub(super) shadow: Option<Box<Shadow>>,
-    /// Where it belongs in the upstream of the fallback.
-    pub(super) elsewhere: Option<Box<Elsewhere>>,
-}
-
-/// When to come back to a route that is off.
-const COME_BACK: Duration = Duration::from_secs(30);
 
 impl Ctx {
     /// Whether optional work is left out.
@@ -73,7 +52,7 @@ pub(super) fn lead(head: &RequestHeader, path: &str, ctx: &mut Ctx) -> Decision 
     if let Some(mirror) = &policy.mirror
         && !ctx.lean()
     {
-        mirror::begin(mirror, (head, path), ctx);
+        mirror::begin(mirror, head, path, ctx);
     }
     Decision::Forward
 }
@@ -85,11 +64,6 @@ fn pick(sides: &Sides, head: &RequestHeader, ctx: &Ctx) -> (usize, Why) {
         principal: ctx.principal.as_deref(),
         random: ctx.span,
     })
-}
-
-/// The refusal of a route that is off.
-pub(super) fn off() -> Refusal {
-    Refusal::new(Reason::RouteOff, "the route is switched off").retry_after(COME_BACK)
 }
 
 /// The request is over: counts what became of it, and tells the route what it met. `took` is its time, and
@@ -164,7 +138,7 @@ pub(super) fn explain(
         None => {}
     }
     if policy.level.now() == Level::Off {
-        return Err(off());
+        return Err(refusals::off());
     }
     let pool = match &route.target {
         Target::Respond(reply) => {

@@ -18,7 +18,8 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::ctx::Ctx;
 use super::lane::Lane;
-use super::{reply, serve};
+use super::reply;
+use super::serve::serve;
 
 /// The gateway as the framework sees it.
 pub struct Gateway {
@@ -71,7 +72,7 @@ impl ProxyHttp for Gateway {
             return Err(Error::new(ErrorType::InternalError));
         };
         let mut writer = reply::writer(start, request);
-        serve::serve(request, ctx, &self.lane, &mut writer).await;
+        serve(request, ctx, &self.lane, &mut writer).await;
         Ok(true)
     }
 

@@ -7,6 +7,8 @@ use crate::filter::{Reason, Refusal};
 
 /// Who meets an overload is told to come again after one to so many seconds.
 const RETRY_AFTER: u64 = 3;
+/// When to come back to a route that is off.
+const COME_BACK: Duration = Duration::from_secs(30);
 
 /// What stands in records of a client that left. It is told nothing.
 pub(super) fn gone() -> Refusal {
@@ -54,4 +56,9 @@ pub(super) fn overloaded(spread: u64) -> Refusal {
 /// The refusal of a body for which `server.auth_buffer` has no room.
 pub(super) fn auth_buffer_full(spread: u64) -> Refusal {
     overloaded(spread).cause(auth_buffer::FULL)
+}
+
+/// The refusal of a route that is off.
+pub(super) fn off() -> Refusal {
+    Refusal::new(Reason::RouteOff, "the route is switched off").retry_after(COME_BACK)
 }

@@ -19,9 +19,9 @@ pub(super) struct Start {
     pub(super) client: Arc<ClientIo>,
     pub(super) peer: Arc<Peer>,
     pub(super) head: Head,
-    /// The request was let in at the gateway's door already.
+    /// Proof that the gateway's own door let the request in already.
     pub(super) entered: Option<Entered>,
-    /// The request was made inside the process. Boxed: few are.
+    /// What a request made inside the process has of its maker. Boxed: few are.
     pub(super) inside: Option<Box<Inside>>,
 }
 

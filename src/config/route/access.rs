@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Known;
+use super::known::Known;
 use super::says::Says;
 use crate::config::addresses::AddressList;
 use crate::config::document::At;

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::known::Known;
 use super::says::Says;
-use super::split::{self, Split};
-use super::{Known, RawRoute};
-use crate::config::respond::Respond;
+use super::split::{self, RawRollout, RawSide, Split};
+use crate::config::respond::{RawRespond, Respond};
 use crate::config::scope::Scope;
 use crate::primitives::UpstreamName;
 use crate::primitives::template::{PathTemplate, Rewrite};
@@ -21,6 +21,15 @@ pub(super) struct RawTarget {
     /// Leading segments cut off before forwarding.
     #[serde(skip_serializing_if = "Option::is_none")]
     strip_prefix: Option<u32>,
+}
+
+/// What a route says of where its requests go that no group can say for it.
+pub(super) struct OwnTarget<'r> {
+    pub(super) uri: Option<&'r str>,
+    pub(super) rewrite: Option<&'r str>,
+    pub(super) respond: Option<&'r RawRespond>,
+    pub(super) split: Option<&'r [RawSide]>,
+    pub(super) rollout: Option<&'r RawRollout>,
 }
 
 /// What a route does.
@@ -41,11 +50,11 @@ pub enum Action {
     Respond(Box<Respond>),
 }
 
-impl RawRoute {
+impl RawTarget {
     /// Reads what the route does. A path that cannot be read hides nothing but what depends on its captures.
-    pub(super) fn action(
-        &self,
-        says: &Says<'_, RawTarget>,
+    pub(super) fn validate(
+        says: &Says<'_, Self>,
+        own: &OwnTarget<'_>,
         path: Option<&PathTemplate>,
         known: &Known<'_>,
         scope: &mut Scope<'_>,
@@ -58,28 +67,25 @@ impl RawRoute {
         };
         let path = match path {
             Some(path) => path,
-            None if self.rewrite.is_none() && strip_prefix.is_none() => &unread,
+            None if own.rewrite.is_none() && strip_prefix.is_none() => &unread,
             None => return None,
         };
-        let from_uri = self
-            .uri
-            .as_ref()
-            .and_then(|text| match text.strip_prefix("lb://") {
-                Some(name) if !name.is_empty() => Some(name.to_owned()),
-                _ => {
-                    scope.problem(
-                        &at.key("uri"),
-                        format!("{text:?} must be \"lb://NAME\" with the name of an upstream"),
-                    );
-                    None
-                }
-            });
-        if self.uri.is_some() && self.target.upstream.is_some() {
+        let from_uri = own.uri.and_then(|text| match text.strip_prefix("lb://") {
+            Some(name) if !name.is_empty() => Some(name.to_owned()),
+            _ => {
+                scope.problem(
+                    &at.key("uri"),
+                    format!("{text:?} must be \"lb://NAME\" with the name of an upstream"),
+                );
+                None
+            }
+        });
+        if own.uri.is_some() && says.own.upstream.is_some() {
             scope.problem(at, "`uri` and `upstream` say the same; keep one");
         }
-        if let Some(respond) = &self.respond {
-            let forwards = self.uri.is_some() || self.target.upstream.is_some();
-            if forwards || self.rewrite.is_some() || self.target.strip_prefix.is_some() {
+        if let Some(respond) = own.respond {
+            let forwards = own.uri.is_some() || says.own.upstream.is_some();
+            if forwards || own.rewrite.is_some() || says.own.strip_prefix.is_some() {
                 scope.problem(
                     &at.key("respond"),
                     "a route answers itself or forwards, not both",
@@ -89,11 +95,11 @@ impl RawRoute {
                 .validate(&at.key("respond"), scope)
                 .map(|respond| Action::Respond(Box::new(respond)));
         }
-        let split = self.split.as_ref().map(|sides| {
-            let rollout = self.rollout.clone().unwrap_or_default();
+        let split = own.split.map(|sides| {
+            let rollout = own.rollout.cloned().unwrap_or_default();
             split::split(sides, &rollout, at, known, scope)
         });
-        if split.is_some() && (self.uri.is_some() || self.target.upstream.is_some()) {
+        if split.is_some() && (own.uri.is_some() || says.own.upstream.is_some()) {
             scope.problem(
                 &at.key("split"),
                 "a route forwards to one upstream or splits, not both",
@@ -102,13 +108,13 @@ impl RawRoute {
         let main = split.as_ref().and_then(|split| split.sides.first());
         let named = if split.is_some() {
             main.map(|side| side.upstream.to_string())
-        } else if self.uri.is_some() {
+        } else if own.uri.is_some() {
             from_uri
         } else {
             says.get(|raw| raw.upstream.as_ref()).cloned()
         };
         let Some(upstream) = named else {
-            if self.uri.is_none() && split.is_none() {
+            if own.uri.is_none() && split.is_none() {
                 scope.problem(
                     at,
                     "the route does nothing: it needs `upstream`, `uri`, `split` or `respond`",
@@ -117,7 +123,7 @@ impl RawRoute {
             return None;
         };
         if split.is_none() && !(known.upstreams)(&upstream) {
-            if self.uri.is_some() {
+            if own.uri.is_some() {
                 known.upstream(&at.key("uri"), &upstream, scope);
             } else {
                 says.read(
@@ -130,11 +136,10 @@ impl RawRoute {
                 );
             }
         }
-        let rewrite = self
+        let rewrite = own
             .rewrite
-            .as_ref()
             .and_then(|text| scope.read(&at.key("rewrite"), text, |t| Rewrite::parse(t, path)));
-        if self.rewrite.is_some() && self.target.strip_prefix.is_some() {
+        if own.rewrite.is_some() && says.own.strip_prefix.is_some() {
             scope.problem(
                 &at.key("rewrite"),
                 "`rewrite` and `strip_prefix` both decide the path; keep one",

@@ -7,7 +7,7 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Known;
+use super::known::Known;
 use crate::config::document::At;
 use crate::config::header_rules::{HeaderField, distinct_fields, header_name};
 use crate::config::raw::RawSecret;

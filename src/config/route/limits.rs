@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Known;
+use super::known::Known;
 use super::says::Says;
 use crate::config::document::At;
 use crate::config::limit::{LimitUse, RawLimitUse};

@@ -6,8 +6,9 @@ use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::host::{HostPattern, host_pattern};
 use super::says::Says;
-use super::{HostPattern, RawRoute, Scheme, host_pattern};
+use super::scheme::Scheme;
 use crate::config::document::At;
 use crate::config::header_rules::header_name;
 use crate::config::method::method;
@@ -41,6 +42,17 @@ pub(super) struct RawMatching {
     /// Whether `//` in a path is one slash; true when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     merge_slashes: Option<bool>,
+}
+
+/// What a route says of the requests it takes that no group can say for it.
+pub(super) struct OwnMatching<'r> {
+    /// The group's prefix included.
+    pub(super) path: PathTemplate,
+    pub(super) methods: Option<&'r [String]>,
+    pub(super) headers: &'r BTreeMap<String, String>,
+    pub(super) query: &'r BTreeMap<String, String>,
+    pub(super) cookies: &'r BTreeMap<String, String>,
+    pub(super) priority: i32,
 }
 
 /// What a request must be for a route to take it.
@@ -81,11 +93,10 @@ impl Matching {
 }
 
 impl RawMatching {
-    /// Reads what a route on `path` takes; problems hide nothing of it.
+    /// Reads what a route takes; problems hide nothing of it.
     pub(super) fn validate(
         says: &Says<'_, Self>,
-        path: PathTemplate,
-        route: &RawRoute,
+        own: OwnMatching<'_>,
         scope: &mut Scope<'_>,
     ) -> Matching {
         let at = says.at;
@@ -97,14 +108,14 @@ impl RawMatching {
         );
         let encoded_slash = says.get(|raw| raw.encoded_slash.as_ref());
         Matching {
-            path,
-            methods: route.methods(at, scope),
+            path: own.path,
+            methods: read_methods(own.methods, &at.key("methods"), scope),
             hosts: hosts.unwrap_or_default(),
             scheme: says.get(|raw| raw.scheme.as_ref()).copied(),
-            headers: read_headers(&route.headers, &at.key("headers"), scope),
-            query: values(&route.query, &at.key("query"), scope),
-            cookies: values(&route.cookies, &at.key("cookies"), scope),
-            priority: route.priority,
+            headers: read_headers(own.headers, &at.key("headers"), scope),
+            query: values(own.query, &at.key("query"), scope),
+            cookies: values(own.cookies, &at.key("cookies"), scope),
+            priority: own.priority,
             keeps_encoded_slash: encoded_slash == Some(&EncodedSlash::Keep),
             merges_slashes: says.get(|raw| raw.merge_slashes.as_ref()) != Some(&false),
         }
@@ -124,22 +135,17 @@ fn read_hosts(texts: &[String], list: &At<'_>, scope: &mut Scope<'_>) -> Vec<Hos
         .collect()
 }
 
-impl RawRoute {
-    fn methods(&self, at: &At<'_>, scope: &mut Scope<'_>) -> Vec<Method> {
-        let list = at.key("methods");
-        let texts = self.methods.as_deref().unwrap_or_default();
-        if self.methods.is_some() && texts.is_empty() {
-            scope.problem(
-                &list,
-                "an empty list would match nothing; leave the key out for any method",
-            );
-        }
-        texts
-            .iter()
-            .enumerate()
-            .filter_map(|(i, text)| scope.read(&list.index(i), text, method))
-            .collect()
+fn read_methods(texts: Option<&[String]>, list: &At<'_>, scope: &mut Scope<'_>) -> Vec<Method> {
+    if texts.is_some_and(<[String]>::is_empty) {
+        scope.problem(
+            list,
+            "an empty list would match nothing; leave the key out for any method",
+        );
     }
+    let texts = texts.unwrap_or_default().iter().enumerate();
+    texts
+        .filter_map(|(i, text)| scope.read(&list.index(i), text, method))
+        .collect()
 }
 
 fn read_headers(

@@ -6,7 +6,7 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Known;
+use super::known::Known;
 use crate::config::document::At;
 use crate::config::method::method;
 use crate::config::scope::Scope;

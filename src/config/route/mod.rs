@@ -6,11 +6,13 @@ mod conflicts;
 mod degrade;
 mod fallback;
 mod host;
+mod known;
 mod limits;
 mod matching;
 mod mirror;
 mod policies;
 mod says;
+mod scheme;
 mod split;
 mod transform;
 
@@ -22,33 +24,43 @@ use serde::{Deserialize, Serialize};
 pub use self::access::Access;
 use self::access::RawAccess;
 pub use self::action::Action;
-use self::action::RawTarget;
+use self::action::{OwnTarget, RawTarget};
 pub(super) use self::conflicts::{check_conflicts, name_routes};
 pub use self::degrade::Degrade;
 pub use self::fallback::{Fallback, FallbackCause, FallbackOn, LastGood};
 pub use self::host::HostPattern;
 pub(super) use self::host::host_pattern;
+pub(super) use self::known::Known;
 use self::limits::RawRouteLimits;
 pub use self::limits::RouteLimits;
 pub use self::matching::Matching;
-use self::matching::RawMatching;
+use self::matching::{OwnMatching, RawMatching};
 pub use self::mirror::Mirror;
 pub use self::policies::Policies;
-use self::policies::RawPolicies;
-pub(super) use self::says::GroupAt;
+use self::policies::{OwnPolicies, RawPolicies};
+pub(super) use self::says::GroupPlace;
 use self::says::Says;
+pub use self::scheme::Scheme;
 pub use self::split::{Side, Split, SplitKey};
 use self::transform::RawTransform;
 pub use self::transform::Transform;
 use super::document::At;
 use super::error::Location;
 use super::header_rules::HeaderField;
-use super::limit::{Limit, RawLimit};
-use super::maintenance::Maintenance;
 use super::respond::RawRespond;
 use super::scope::Scope;
 use crate::primitives::RouteName;
 use crate::primitives::template::PathTemplate;
+
+/// A group with the place where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct GroupAt<'r> {
+    pub(super) raw: &'r RawGroup,
+    pub(super) place: GroupPlace<'r>,
+}
+
+/// Groups by name.
+pub(super) type Groups<'r> = HashMap<&'r str, GroupAt<'r>>;
 
 /// What routes share; a route's own key wins.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -148,26 +160,6 @@ pub(super) struct RawRoute {
     transform: RawTransform,
 }
 
-/// How a client reached the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    /// Plain HTTP.
-    Http,
-    /// HTTP over TLS.
-    Https,
-}
-
-impl Scheme {
-    /// `http` or `https`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
 /// A route, validated, with its group's keys taken over.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -191,58 +183,6 @@ pub struct Route {
     pub transform: Transform,
 }
 
-/// Names that routes may refer to.
-pub(super) struct Known<'k> {
-    pub(super) upstreams: &'k dyn Fn(&str) -> bool,
-    pub(super) hedged: &'k dyn Fn(&str) -> bool,
-    pub(super) auths: &'k dyn Fn(&str) -> bool,
-    pub(super) limits: &'k dyn Fn(&str) -> bool,
-    pub(super) names: &'k dyn Fn(&str) -> Vec<&'k str>,
-    pub(super) groups: &'k HashMap<&'k str, GroupAt<'k>>,
-    pub(super) limit: &'k dyn Fn(&str) -> Option<(&'k RawLimit, &'k Limit)>,
-    pub(super) max_body: u64,
-    /// Whether requests of this `[auth.NAME]` are signed.
-    pub(super) signs: &'k dyn Fn(&str) -> bool,
-    pub(super) auth_buffer: u64,
-    pub(super) maintenance: Option<&'k Maintenance>,
-}
-
-impl Known<'_> {
-    /// Refuses bodies that could never be read to the end, which is what checking their signature takes.
-    fn check_signed_body(&self, max_body: u64, at: &At<'_>, scope: &mut Scope<'_>) {
-        let most = self.auth_buffer;
-        if max_body > most {
-            let message = format!(
-                "a signed body of {max_body} bytes never fits into server.auth_buffer, which has {most}; \
-                 raise that, or lower max_body"
-            );
-            scope.problem(&at.key("max_body"), message);
-        }
-    }
-
-    /// Refuses names of a list that there are not, and those that stand twice; `kind` is `auth` or `limit`.
-    fn named(&self, kind: &str, list: &[String], at: &At<'_>, scope: &mut Scope<'_>) {
-        let exists = match kind {
-            "auth" => self.auths,
-            _ => self.limits,
-        };
-        for (index, name) in list.iter().enumerate() {
-            if !exists(name) {
-                scope.unknown_name(&at.index(index), kind, name, (self.names)(kind));
-            } else if list[..index].contains(name) {
-                scope.problem(&at.index(index), format!("{name:?} stands twice"));
-            }
-        }
-    }
-
-    /// Refuses the name of an upstream that there is not.
-    fn upstream(&self, at: &At<'_>, name: &str, scope: &mut Scope<'_>) {
-        if !(self.upstreams)(name) {
-            scope.unknown_name(at, "upstream", name, (self.names)("upstream"));
-        }
-    }
-}
-
 impl RawGroup {
     /// What is wrong with a group shows even when no route uses it.
     pub(super) fn validate(&self, at: &At<'_>, scope: &mut Scope<'_>) {
@@ -256,43 +196,55 @@ impl RawRoute {
     pub(super) fn validate(
         &self,
         at: &At<'_>,
+        groups: &Groups<'_>,
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Option<Route> {
         let group = self.group.as_ref().and_then(|name| {
-            let found = known.groups.get(name.as_str()).copied();
+            let found = groups.get(name.as_str()).copied();
             if found.is_none() {
-                scope.unknown_name(
-                    &at.key("group"),
-                    "group",
-                    name,
-                    known.groups.keys().copied(),
-                );
+                scope.unknown_name(&at.key("group"), "group", name, groups.keys().copied());
             }
             found
         });
         let (full, path) = self.path(group, at, scope);
-        let target = Says::new(&self.target, at, group, |group| &group.target);
-        let action = self.action(&target, path.as_ref(), known, scope);
-        let says = Says::new(&self.access, at, group, |group| &group.access);
+        let says = merged(&self.target, at, group, |group| &group.target);
+        let action = RawTarget::validate(&says, &self.own_target(), path.as_ref(), known, scope);
+        let says = merged(&self.access, at, group, |group| &group.access);
         let access = RawAccess::validate(&says, known, scope);
-        let says = Says::new(&self.limits, at, group, |group| &group.limits);
+        let says = merged(&self.limits, at, group, |group| &group.limits);
         let limits = RawRouteLimits::validate(&says, known, scope);
         if access.auth.iter().any(|name| (known.signs)(name.as_str())) {
             known.check_signed_body(limits.max_body, at, scope);
         }
-        let says = Says::new(&self.policies, at, group, |group| &group.policies);
-        let authenticated = !access.auth.is_empty();
-        let policies = RawPolicies::validate(&says, self, authenticated, known, scope);
-        let says = Says::new(&self.transform, at, group, |group| &group.transform);
+        let says = merged(&self.policies, at, group, |group| &group.policies);
+        let own = OwnPolicies {
+            mirror: self.mirror.as_ref(),
+            fallback: self.fallback.as_ref(),
+            degrade: self.degrade.as_ref(),
+            authenticated: !access.auth.is_empty(),
+            responds: self.respond.is_some(),
+        };
+        let policies = RawPolicies::validate(&says, &own, known, scope);
+        self.check_policies(at, scope);
+        self.check_hedge(at, known, scope);
+        let says = merged(&self.transform, at, group, |group| &group.transform);
         let transform = RawTransform::validate(&says, scope);
-        let says = Says::new(&self.matching, at, group, |group| &group.matching);
+        let says = merged(&self.matching, at, group, |group| &group.matching);
         let unread = PathTemplate {
             segments: Vec::new(),
             tail: None,
         };
         let is_read = path.is_some();
-        let matching = RawMatching::validate(&says, path.unwrap_or(unread), self, scope);
+        let own = OwnMatching {
+            path: path.unwrap_or(unread),
+            methods: self.methods.as_deref(),
+            headers: &self.headers,
+            query: &self.query,
+            cookies: &self.cookies,
+            priority: self.priority,
+        };
+        let matching = RawMatching::validate(&says, own, scope);
         let id = self.id.clone().unwrap_or(full);
         if self.id.as_ref().is_some_and(String::is_empty) {
             scope.problem(&at.key("id"), "must not be empty");
@@ -308,6 +260,16 @@ impl RawRoute {
             transform,
             action: action.filter(|_| is_read)?,
         })
+    }
+
+    fn own_target(&self) -> OwnTarget<'_> {
+        OwnTarget {
+            uri: self.uri.as_deref(),
+            rewrite: self.rewrite.as_deref(),
+            respond: self.respond.as_ref(),
+            split: self.split.as_deref(),
+            rollout: self.rollout.as_ref(),
+        }
     }
 
     /// The path with the group's prefix before it, as text and as it is read.
@@ -370,6 +332,16 @@ impl RawRoute {
             scope.problem(&here, message);
         }
     }
+}
+
+/// The keys of one kind that a route has, and its group, in which `of` finds them.
+fn merged<'r, K>(
+    own: &'r K,
+    at: &'r At<'r>,
+    group: Option<GroupAt<'r>>,
+    of: impl FnOnce(&'r RawGroup) -> &'r K,
+) -> Says<'r, K> {
+    Says::new(own, at, group.map(|group| (of(group.raw), group.place)))
 }
 
 fn prefix_template(text: &str) -> Result<(), String> {

@@ -3,8 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::degrade::{Degrade, RawDegrade};
+use super::fallback::{Fallback, RawFallback};
+use super::known::Known;
+use super::mirror::{Mirror, RawMirror};
 use super::says::Says;
-use super::{Degrade, Fallback, Known, Mirror, RawRoute};
 use crate::config::maintenance::{Maintenance, RawMaintenance};
 use crate::config::scope::Scope;
 use crate::config::upstream::{Breaker, RawBreaker};
@@ -25,6 +28,17 @@ pub(super) struct RawPolicies {
     pub(super) hedge: Option<bool>,
 }
 
+/// What a route says of bad times that no group can say for it, and what that depends on.
+pub(super) struct OwnPolicies<'r> {
+    pub(super) mirror: Option<&'r RawMirror>,
+    pub(super) fallback: Option<&'r RawFallback>,
+    pub(super) degrade: Option<&'r RawDegrade>,
+    /// Who calls the route is known.
+    pub(super) authenticated: bool,
+    /// The route answers itself, and asks no upstream.
+    pub(super) responds: bool,
+}
+
 /// What a route does in bad times, and while something new is tried.
 #[derive(Clone, Debug)]
 pub struct Policies {
@@ -43,25 +57,23 @@ pub struct Policies {
 }
 
 impl RawPolicies {
-    /// `authenticated`: who calls the route is known.
+    /// Reads what a route does in bad times.
     pub(super) fn validate(
         says: &Says<'_, Self>,
-        route: &RawRoute,
-        authenticated: bool,
+        own: &OwnPolicies<'_>,
         known: &Known<'_>,
         scope: &mut Scope<'_>,
     ) -> Policies {
         let at = says.at;
-        let mirror = route.mirror.as_ref();
-        let mirror = mirror.map(|raw| raw.validate(&at.key("mirror"), known, scope));
-        let fallback = route.fallback.as_ref();
-        let fallback =
-            fallback.and_then(|raw| raw.validate(&at.key("fallback"), authenticated, known, scope));
-        let degrade = route.degrade.as_ref();
-        let degrade =
-            degrade.map(|raw| raw.validate(&at.key("degrade"), route.fallback.is_some(), scope));
-        route.check_policies(at, scope);
-        route.check_hedge(at, known, scope);
+        let mirror = own
+            .mirror
+            .map(|raw| raw.validate(&at.key("mirror"), known, scope));
+        let fallback = own
+            .fallback
+            .and_then(|raw| raw.validate(&at.key("fallback"), own.authenticated, known, scope));
+        let degrade = own
+            .degrade
+            .map(|raw| raw.validate(&at.key("degrade"), own.fallback.is_some(), scope));
         let maintenance = says.read(
             "maintenance",
             |raw| raw.maintenance.as_ref(),
@@ -70,7 +82,7 @@ impl RawPolicies {
         );
         let maintenance = maintenance.unwrap_or_else(|| known.maintenance.cloned());
         Policies {
-            breaker: Self::breaker(says, route, scope).map(Box::new),
+            breaker: Self::breaker(says, own.responds, scope).map(Box::new),
             maintenance: maintenance.map(Box::new),
             hedge: says.get(|raw| raw.hedge.as_ref()).copied(),
             mirror: mirror.map(Box::new),
@@ -79,9 +91,9 @@ impl RawPolicies {
         }
     }
 
-    fn breaker(says: &Says<'_, Self>, route: &RawRoute, scope: &mut Scope<'_>) -> Option<Breaker> {
-        if route.respond.is_some() {
-            if route.policies.breaker.is_some() {
+    fn breaker(says: &Says<'_, Self>, responds: bool, scope: &mut Scope<'_>) -> Option<Breaker> {
+        if responds {
+            if says.own.breaker.is_some() {
                 scope.problem(
                     &says.at.key("breaker"),
                     "a route that answers itself has nothing to break",

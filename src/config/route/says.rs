@@ -1,39 +1,28 @@
 //! What a route says, or its group for it.
 
-use super::RawGroup;
 use crate::config::document::{At, Document};
 use crate::config::scope::Scope;
 
-/// A group with the file that it stands in.
+/// Where a group stands: its name, and its file.
 #[derive(Clone, Copy)]
-pub(in crate::config) struct GroupAt<'r> {
+pub(in crate::config) struct GroupPlace<'r> {
     pub(in crate::config) name: &'r str,
-    pub(in crate::config) raw: &'r RawGroup,
     pub(in crate::config) document: &'r Document<'r>,
 }
 
 /// Keys of one kind that a route and its group can both have: the route's own wins. The merge of all of them.
 pub(super) struct Says<'r, K> {
     /// The route's keys, and where the route stands.
-    own: &'r K,
+    pub(super) own: &'r K,
     pub(super) at: &'r At<'r>,
     /// The group's keys.
-    group: Option<(&'r K, GroupAt<'r>)>,
+    group: Option<(&'r K, GroupPlace<'r>)>,
 }
 
 impl<'r, K> Says<'r, K> {
-    /// The keys of a route and of its group, which `of` finds there.
-    pub(super) fn new(
-        own: &'r K,
-        at: &'r At<'r>,
-        group: Option<GroupAt<'r>>,
-        of: impl FnOnce(&'r RawGroup) -> &'r K,
-    ) -> Self {
-        Self {
-            own,
-            at,
-            group: group.map(|group| (of(group.raw), group)),
-        }
+    /// The keys of a route, and of its group, which stands there.
+    pub(super) fn new(own: &'r K, at: &'r At<'r>, group: Option<(&'r K, GroupPlace<'r>)>) -> Self {
+        Self { own, at, group }
     }
 
     /// The value of a key, wherever it stands.

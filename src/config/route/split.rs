@@ -7,7 +7,8 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Known;
+use super::known::Known;
+use super::matching::values;
 use crate::config::document::At;
 use crate::config::header_rules::header_name;
 use crate::config::scope::Scope;
@@ -192,7 +193,7 @@ impl RawSide {
             header.zip(scope.wanted(&here, value))
         });
         let headers = headers.collect();
-        let cookies = super::matching::values(&self.cookies, &at.key("cookies"), scope);
+        let cookies = values(&self.cookies, &at.key("cookies"), scope);
         for (claim, values) in &self.claims {
             if values.is_empty() {
                 let table = at.key("claims");

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use super::attempts::{failed, hedge_outcome};
 use super::outcome;
-use crate::gateway::breaking::{self, Permits};
-use crate::gateway::ctx::Ctx;
-use crate::gateway::{affinity, judged, overload};
+use crate::gateway::ctx::{Ctx, Permits};
+use crate::gateway::{affinity, breaking, judged, overload};
 use crate::observe::stats::RetryCause;
 use crate::observe::{HedgeOutcome, TryEnd};
 use crate::upstream::breaker::Ending;

@@ -16,7 +16,6 @@ pub(super) mod shedding;
 use std::time::{Duration, Instant};
 
 pub(super) use self::doorstep::{Met, meet, refuses_some};
-use self::entered::Entered;
 use self::shedding::by_class;
 pub use self::shedding::{Overload, ShedLevel};
 use super::ctx::Ctx;
@@ -29,14 +28,6 @@ use crate::config::{self, Class};
 use crate::filter::{Reason, Refusal};
 use crate::observe::overload::ShedCause;
 use crate::upstream::{Place, Pool};
-/// What a request holds while it is served. Dropping it gives all of it back.
-#[derive(Default)]
-pub(super) struct Held {
-    door: Option<Entered>,
-    place: Option<Place>,
-    /// The current try was told about.
-    told: bool,
-}
 
 /// The gateway's own door.
 pub(super) fn enter(

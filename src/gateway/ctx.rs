@@ -22,7 +22,7 @@ use super::start::{Inside, Start};
 use super::state::State;
 use super::timers::Fault;
 use super::{decide, failure, judged, policy};
-use crate::filter::{Principal, Quota, Reason, Refusal, Tickets};
+use crate::filter::{Principal, Quota, Reason, Refusal, ResponseBodyHook, Tickets};
 use crate::observe::{Internal, LogHandle, Record, Try, TunnelEnd};
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -60,6 +60,8 @@ pub struct Ctx {
     pub(super) buffered: bool,
     /// How fast its answer may go out.
     pub(super) pacing: Option<Box<Pacing>>,
+    /// Who sees an upstream's answer as it streams.
+    pub(super) answer_hooks: Vec<Box<dyn ResponseBodyHook>>,
     pub(super) forward: Forward,
     /// Level, side, fallback and copy.
     pub(super) policy: policy::Path,
@@ -134,6 +136,7 @@ impl Ctx {
             refused_anew: false,
             buffered: false,
             pacing: None,
+            answer_hooks: Vec::new(),
             forward: Forward {
                 deadline: None,
                 pool: None,
@@ -219,6 +222,7 @@ impl Ctx {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
+        self.forward.attempts.count_retries();
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
         let status = moved.status;

@@ -26,7 +26,7 @@ pub(crate) struct Http2Wire {
     left: Option<u64>,
     /// Of the body, not yet handed to the codec: the client's window is not open for it, or what follows it is not known.
     pending: Bytes,
-    /// The same, put together of small pieces: one frame for all of them. Empty while `pending` is not.
+    /// Small pieces of it, put together: one frame for all of them. Empty while `pending` is not.
     gathered: BytesMut,
     /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
     malformed: bool,

@@ -76,7 +76,7 @@ impl AnswerPlan<'_> {
 
 /// What stands against a head.
 pub(super) enum Objected {
-    /// It cannot be sent.
+    /// The head cannot be sent.
     Invalid(InvalidHead),
     /// A filter refuses the answer.
     Refused(Box<Refusal>),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::body::RequestBodyHook;
+use super::body::{RequestBodyHook, ResponseBodyHook};
 use super::memory::Memory;
 use super::principal::Principal;
 use super::request::RequestView;
@@ -80,6 +80,8 @@ pub struct FilterContext<'r> {
     pub paces: Vec<Box<dyn Pace>>,
     /// Who sees its body as it streams.
     pub body_hooks: Vec<Box<dyn RequestBodyHook>>,
+    /// Who sees an upstream's answer to it as it streams.
+    pub answer_hooks: Vec<Box<dyn ResponseBodyHook>>,
     /// What filters remember of it from one call to the next.
     pub memory: Memory,
 }
@@ -98,6 +100,7 @@ impl<'r> FilterContext<'r> {
             turn: None,
             paces: Vec::new(),
             body_hooks: Vec::new(),
+            answer_hooks: Vec::new(),
             memory: Memory::default(),
         }
     }

@@ -3,7 +3,8 @@
 //! A filter is a plain function of a [`FilterContext`]. It never touches a socket and never waits: what needs time is
 //! returned as [`Verdict::Wait`], [`Verdict::NeedBody`] or [`Verdict::Later`], and the gateway does the waiting. That keeps
 //! the path of nearly all requests free of boxed futures, and lets `explain` ask the very code that serves, with
-//! [`FilterContext::dry_run`] set. What is to be seen of a body without waiting for it goes through a [`RequestBodyHook`].
+//! [`FilterContext::dry_run`] set. What is to be seen of a body without waiting for it goes through a [`RequestBodyHook`], and of an answer's through a
+//! [`ResponseBodyHook`].
 
 mod body;
 mod context;
@@ -14,7 +15,7 @@ mod reply;
 mod request;
 
 pub use crate::config::Scheme;
-pub use body::RequestBodyHook;
+pub use body::{RequestBodyHook, ResponseBodyHook};
 pub use context::{FilterContext, Moment, Pace, Policy, Quota, Ticket, Tickets};
 pub use memory::{Memory, Note};
 pub use principal::{Caller, NamedBy, Principal, is_distinct};
@@ -71,7 +72,7 @@ pub enum Part {
     Access,
     /// How much.
     Limits,
-    /// What a request may look like, whoever makes it.
+    /// What a request and its answer may look like, whoever makes it.
     Form,
 }
 

@@ -99,6 +99,8 @@ reasons! {
     UpstreamReset = 502 "upstream_reset" "Upstream broke off",
     /// The upstream's answer is no valid HTTP.
     UpstreamInvalid = 502 "upstream_invalid" "Upstream answer invalid",
+    /// The upstream's answer is longer than the route lets through.
+    AnswerTooLarge = 502 "answer_too_large" "Upstream answer too large",
     /// No endpoint is usable.
     NoEndpoint = 503 "no_endpoint" "No usable endpoint",
     /// The circuit breaker is open.

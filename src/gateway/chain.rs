@@ -9,7 +9,7 @@ use crate::auth::{AuthFilter, ClaimsFilter};
 use crate::config::Route;
 use crate::filter::{FilterContext, Part, RequestFilter, Verdict};
 use crate::primitives::level::Level;
-use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter};
+use crate::transform::{CorsFilter, JsonDepthFilter, MaintenanceFilter, MaxAnswerFilter};
 
 /// What a request meets before an upstream is chosen.
 pub struct Chain {
@@ -58,6 +58,10 @@ impl Chain {
         filters.push(Arc::new(BodyLimit));
         if let Some(most) = route.limits.json_depth {
             filters.push(Arc::new(JsonDepthFilter::new(most)));
+        }
+        // Wherever it stands it is asked when the answer comes.
+        if let Some(most) = route.limits.max_answer {
+            filters.push(Arc::new(MaxAnswerFilter::new(most)));
         }
         Self {
             filters,

@@ -17,6 +17,7 @@ use crate::api::{Candidate, Explanation, NearMiss, Question};
 use crate::config::ClientLimits;
 use crate::filter::{FilterContext, Moment, Reason, Refusal, RequestFilter, Scheme, Verdict};
 use crate::primitives::clock;
+use crate::primitives::level::Level;
 use crate::route::{Asked, Found};
 use crate::upstream::Pool;
 
@@ -351,6 +352,7 @@ fn lead(
     if let Some(places) = overload::explain_places(pool, route.class) {
         answer.step("concurrency", &places, None);
     }
+    answer.step("retry", &retries(pool, route.policy.level.now()), None);
     if let Some(pace) = pool.pace() {
         let verdict = match pace.after() {
             _ if route.hedge == Some(false) => "not on this route".to_owned(),
@@ -367,6 +369,27 @@ fn lead(
     }
     answer.decision = "forward".to_owned();
     Ok(())
+}
+
+/// Which tries may follow the first.
+fn retries(pool: &Pool, level: Level) -> String {
+    let retry = &pool.settings().retry;
+    if retry.attempts == 0 {
+        return "none".to_owned();
+    }
+    if level >= Level::Lean {
+        return "none at this level".to_owned();
+    }
+    let methods: Vec<&str> = retry.methods.iter().map(|method| method.as_str()).collect();
+    let methods = match methods.is_empty() {
+        true => "of no method once it was sent".to_owned(),
+        false => format!("of {} once it was sent", methods.join(", ")),
+    };
+    let budget = (retry.budget.fraction() * 100_000.0).round() / 1000.0;
+    format!(
+        "up to {} more, {methods}, within {budget}% of what is live",
+        retry.attempts
+    )
 }
 
 /// What breakers in the way say.

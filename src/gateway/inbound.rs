@@ -88,6 +88,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     ctx.principal = context.principal.take();
     ctx.quota = context.quota.take();
     ctx.tickets = std::mem::take(&mut context.tickets);
+    ctx.answer_hooks = std::mem::take(&mut context.answer_hooks);
     match asked {
         Ok(()) if context.paces.is_empty() => {}
         Ok(()) => {

@@ -79,7 +79,8 @@ async fn send(
     sent.map_err(unfinished)
 }
 
-/// Begins an answer that came from an upstream: the route's response filters see it, and it is kept where it may be.
+/// Begins an answer that came from an upstream: the route's response filters see it, and the hooks that request filters left,
+/// and it is kept where it may be.
 pub(super) fn begin(
     writer: &mut ResponseWriter,
     request: &RequestHeader,
@@ -88,7 +89,9 @@ pub(super) fn begin(
     size: BodySize,
 ) -> Result<(), InvalidHead> {
     let pacing = ctx.pacing.take();
+    let hooks = std::mem::take(&mut ctx.answer_hooks);
     let mut plan = plan(request, ctx, pacing, true);
+    plan.hooks = hooks;
     // One of which nobody can tell whether it is whole is not kept.
     let keeps = size != BodySize::UntilClose && policy::keeps(ctx, head.status());
     let host = keeps.then(|| decide::host(request).1);

@@ -144,5 +144,5 @@ fn cause(reason: Reason) -> Option<FallbackCause> {
 
 /// Whether the refusal is about the upstream, not about the client or ourselves.
 pub(super) fn is_of_upstream(reason: Reason) -> bool {
-    cause(reason).is_some() || reason == Reason::UpstreamInvalid
+    cause(reason).is_some() || matches!(reason, Reason::UpstreamInvalid | Reason::AnswerTooLarge)
 }

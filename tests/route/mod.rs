@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod group;
 mod json_depth;
+mod max_answer;
 mod path;
 mod predicate;
 mod preflight;

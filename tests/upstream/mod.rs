@@ -17,6 +17,7 @@ mod hedge_streams;
 mod interim;
 mod outlier;
 mod passive;
+mod pieces;
 mod policy;
 mod relay;
 mod retry;

@@ -1,5 +1,5 @@
-//! Fields behind a body pass from every kind of upstream to every client that takes them, and from a client to an upstream
-//! of its kind; never those that mean something before a body.
+//! Fields behind a body pass from every kind of upstream to every client that takes them, and from a client to every
+//! kind of upstream; never those that mean something before a body.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use http::{HeaderMap, Response};
 
 use super::endpoint;
 use crate::harness::{
-    Does, Gateway, Http2, Peer, RawOrigin, Says, Speaks, Speech, StreamOrigin, asking, reserve,
-    seconds, ways_of,
+    Answer, Does, Faces, Gateway, Http2, Origin, Peer, RawOrigin, Says, Speaks, Speech,
+    StreamOrigin, asking, eventually, reserve, seconds, ways, ways_of,
 };
 
 const SPEAKS: Speech = |mut respond| {
@@ -208,4 +208,93 @@ fn of_a_request_pass_between_clients_and_upstreams_of_http2() {
     client
         .send(asking("POST", "/h1/"), Some(b"body"))
         .expect(200);
+}
+
+/// A chunked request with these lines behind its body.
+fn request(way: &str, section: &str) -> String {
+    format!(
+        "POST /{way}/path HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nbod\r\n1\r\ny\r\n0\r\n{section}\r\n"
+    )
+}
+
+#[test]
+fn of_a_request_pass_from_clients_of_http1_to_every_upstream() {
+    const SAID: &str = "X-Sum: 7\r\nHost: other\r\nAuthorization: Basic bm8=\r\nContent-Length: 3\r\n\
+        Transfer-Encoding: chunked\r\nX-Consumer: root\r\nx_consumer: root\r\nX-Forwarded-For: 1.2.3.4\r\n\
+        X-Trace-ID: theirs\r\nx-sum:  8 \r\n";
+    let origin = Origin::answering(|_| Answer::text("well"));
+    let faces = Faces::of(origin.address());
+    let gateway = faces.behind(&ways(), "").keeps(faces).start();
+    let sums = [
+        ("x-sum".to_owned(), "7".to_owned()),
+        ("x-sum".to_owned(), "8".to_owned()),
+    ];
+    for way in ways() {
+        let mut connection = gateway.client().connect();
+        // In one piece and in two, over one connection, and then without any: what one request said is not the next one's.
+        let whole = request(way.name(), SAID);
+        connection.write(&whole).unwrap();
+        connection.response("POST").unwrap().expect(200);
+        let (first, rest) = whole.split_at(whole.len() - 100);
+        connection.write(first).unwrap();
+        let began = "/path".to_owned();
+        let before = origin.count_of(|seen| seen.target == began);
+        eventually(seconds(5), "the head went on", || {
+            String::from_utf8_lossy(&origin.bytes())
+                .matches("POST /path")
+                .count()
+                > before
+        });
+        connection.write(rest).unwrap();
+        connection.response("POST").unwrap().expect(200);
+        connection.write(request(way.name(), "")).unwrap();
+        connection.response("POST").unwrap().expect(200);
+        let seen = origin.seen();
+        let [one, two, none] = &seen[seen.len() - 3..] else {
+            panic!("{way}: {seen:?}");
+        };
+        for seen in [one, two] {
+            assert_eq!(seen.body, b"body", "{way}");
+            let mut said = seen.trailers.clone();
+            said.iter_mut()
+                .for_each(|(name, _)| name.make_ascii_lowercase());
+            assert_eq!(said, sums, "{way}");
+            assert_eq!(seen.header("x-sum"), None, "{way}: it is behind the body");
+        }
+        assert_eq!(
+            (&none.body[..], none.trailers.len()),
+            (&b"body"[..], 0),
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn of_a_request_more_than_anybody_means_are_dropped_and_a_section_that_is_none_is_refused() {
+    let origin = Origin::answering(|_| Answer::text("well"));
+    let faces = Faces::of(origin.address());
+    let gateway = faces.behind(&ways(), "").keeps(faces).start();
+    let many: String = (0..65).map(|number| format!("x-{number}: v\r\n")).collect();
+    for way in ways() {
+        let mut connection = gateway.client().connect();
+        connection.write(request(way.name(), &many)).unwrap();
+        connection.response("POST").unwrap().expect(200);
+        assert_eq!(origin.last().trailers.len(), 0, "{way}");
+        for section in [
+            "no colon\r\n",
+            "a: b\r\n fold\r\n",
+            ": v\r\n",
+            "a b: v\r\n",
+            "a: \0\r\n",
+        ] {
+            let outcome = gateway.client().raw(request(way.name(), section));
+            assert_eq!(outcome.status(), 400, "{way} {section:?}");
+        }
+    }
+    let endless = "x".repeat(20 << 10);
+    let outcome = gateway
+        .client()
+        .raw(request("h1", &format!("x: {endless}\r\n")));
+    assert_eq!(outcome.status(), 400);
 }

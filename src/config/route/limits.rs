@@ -33,6 +33,9 @@ pub(super) struct RawRouteLimits {
     /// Levels that JSON in a request may nest; any number when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     json_depth: Option<u32>,
+    /// Bytes of the body of an upstream's answer; any number when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_answer: Option<String>,
     /// Who is let in last under overload; "normal" when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<Class>,
@@ -51,6 +54,8 @@ pub struct RouteLimits {
     pub max_body: u64,
     /// Levels that JSON in a request may nest; `None` = any number.
     pub json_depth: Option<u32>,
+    /// Bytes of the body of an upstream's answer; `None` = any number.
+    pub max_answer: Option<u64>,
     /// Who is let in last under overload.
     pub class: Class,
 }
@@ -84,6 +89,12 @@ impl RawRouteLimits {
             scope,
             |text, at, scope| scope.size(at, text),
         );
+        let max_answer = says.read(
+            "max_answer",
+            |raw| raw.max_answer.as_ref(),
+            scope,
+            |text, at, scope| scope.size(at, text),
+        );
         let depth = |raw: &u32, at: &At<'_>, scope: &mut Scope<'_>| {
             if *raw == 0 {
                 scope.problem(
@@ -101,6 +112,7 @@ impl RawRouteLimits {
             timeout,
             max_body: max_body.unwrap_or(known.max_body),
             json_depth,
+            max_answer,
             class: class.unwrap_or_default(),
         }
     }

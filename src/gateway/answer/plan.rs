@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 use pingora::http::ResponseHeader;
 
+use super::hook::Hook;
 use super::keep::KeepPlan;
 use super::pacing::Pacing;
 use super::stage::{Stage, Stages};
-use crate::filter::ResponseFilter;
+use crate::filter::{Refusal, ResponseBodyHook, ResponseFilter};
 use crate::gateway::message::{GatewayHeaders, InvalidHead};
 
 /// What is done to one answer. By default nothing.
@@ -28,7 +29,9 @@ pub(in crate::gateway) struct AnswerPlan<'a> {
     pub(in crate::gateway) filters: &'a [Arc<dyn ResponseFilter>],
     /// `Origin` of the request, which filters look at.
     pub(in crate::gateway) origin: Option<&'a HeaderValue>,
-    /// What happens to the body, in order, behind keeping it.
+    /// What filters have to see of it, in order, behind keeping it.
+    pub(in crate::gateway) hooks: Vec<Box<dyn ResponseBodyHook>>,
+    /// What happens to the body, in order, behind that.
     pub(in crate::gateway) stages: Vec<Stage>,
 }
 
@@ -38,12 +41,17 @@ impl AnswerPlan<'_> {
         !self.filters.is_empty()
             || self.cookie.is_some()
             || self.keep.is_some()
+            || !self.hooks.is_empty()
             || !self.stages.is_empty()
     }
 
-    /// Applies the plan to a head as its source gave it: what is kept is kept as it came, then filters see it, then the
-    /// stages that its body goes through.
-    pub(super) fn apply(self, head: &mut ResponseHeader) -> Result<Stages, InvalidHead> {
+    /// Applies the plan to a head as its source gave it, whose body has `length` bytes: what is kept is kept as it came, then
+    /// filters see it, then their hooks, then the stages that its body goes through.
+    pub(super) fn apply(
+        self,
+        head: &mut ResponseHeader,
+        length: Option<u64>,
+    ) -> Result<Stages, Objected> {
         let kept = self.keep.and_then(|keep| keep.begin(&head.headers));
         if let Some(cookie) = self.cookie {
             head.append_header(header::SET_COOKIE, cookie)
@@ -52,8 +60,36 @@ impl AnswerPlan<'_> {
         for filter in self.filters {
             filter.apply(self.origin, head);
         }
-        let stages = Stages::new(kept.map(Stage::keep), self.stages, head.status.as_u16());
+        let mut list = Vec::new();
+        // What follows an upgrade is no body.
+        let hooks = self.hooks.into_iter().filter(|_| head.status != 101);
+        for mut hook in hooks {
+            hook.on_head(head, length)?;
+            list.push(Stage::Hook(Hook::new(hook)));
+        }
+        list.extend(self.stages);
+        let stages = Stages::new(kept.map(Stage::keep), list, head.status.as_u16());
         stages.change_head(head);
         Ok(stages)
+    }
+}
+
+/// What stands against a head.
+pub(super) enum Objected {
+    /// The head cannot be sent.
+    Invalid(InvalidHead),
+    /// A filter refuses the answer.
+    Refused(Box<Refusal>),
+}
+
+impl From<InvalidHead> for Objected {
+    fn from(invalid: InvalidHead) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<Refusal> for Objected {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
     }
 }

@@ -9,15 +9,19 @@ use http::header;
 use pingora::http::ResponseHeader;
 
 use super::event::{Event, Flow};
+use super::hook::Hook;
 use super::keep::Keep;
 #[cfg(test)]
 use super::shout::Shout;
+use crate::filter::Refusal;
 use crate::gateway::message::{BodySize, has_no_body};
 
 /// One thing that happens to a body.
 pub(in crate::gateway) enum Stage {
     /// A last good answer is kept. Boxed: a small part of all answers is.
     Keep(Box<Keep>),
+    /// A filter looks at the body, or changes it.
+    Hook(Hook),
     /// Changes length, holds back and flushes, as a test wants it.
     #[cfg(test)]
     Shout(Shout),
@@ -32,6 +36,8 @@ pub(super) struct Stages {
     /// Something came since the last flush.
     dirty: bool,
     ended: bool,
+    /// What a filter said against the answer.
+    refusal: Option<Box<Refusal>>,
     /// What came out of them and did not go yet; filled by changing ones only.
     pub(super) out: BytesMut,
 }
@@ -46,6 +52,7 @@ impl Stage {
     fn changes(&self) -> bool {
         match self {
             Self::Keep(_) => false,
+            Self::Hook(hook) => hook.changes(),
             #[cfg(test)]
             Self::Shout(_) => true,
         }
@@ -55,6 +62,10 @@ impl Stage {
     fn size(&self, size: BodySize) -> BodySize {
         match self {
             Self::Keep(_) => size,
+            Self::Hook(hook) => match (hook.changes(), size) {
+                (true, BodySize::Exactly(_)) => BodySize::Unknown,
+                _ => size,
+            },
             #[cfg(test)]
             Self::Shout(shout) => shout.size(size),
         }
@@ -67,7 +78,7 @@ impl Stage {
     )]
     fn change_head(&self, head: &mut ResponseHeader) {
         match self {
-            Self::Keep(_) => {}
+            Self::Keep(_) | Self::Hook(_) => {}
             #[cfg(test)]
             Self::Shout(shout) => shout.change_head(head),
         }
@@ -82,6 +93,7 @@ impl Stage {
                 }
                 next(event)
             }
+            Self::Hook(hook) => hook.take(event, next),
             #[cfg(test)]
             Self::Shout(shout) => shout.take(event, next),
         }
@@ -142,10 +154,12 @@ impl Stages {
         for stage in &mut self.list {
             match stage {
                 Stage::Keep(keep) => keep.look(front),
+                Stage::Hook(hook) => hook.look(front),
                 #[cfg(test)]
                 Stage::Shout(_) => {}
             }
         }
+        self.note_refusal();
     }
 
     /// So many bytes of what was looked at went.
@@ -153,6 +167,7 @@ impl Stages {
         for stage in &mut self.list {
             match stage {
                 Stage::Keep(keep) => keep.sent(bytes),
+                Stage::Hook(hook) => hook.sent(bytes),
                 #[cfg(test)]
                 Stage::Shout(_) => {}
             }
@@ -174,21 +189,48 @@ impl Stages {
         }
     }
 
-    /// The body is whole: gets out all that is held back, and keeps what is kept.
+    /// The body is whole: gets out all that is held back, and keeps what is kept, unless a filter says something against it.
     pub(super) fn finish(&mut self) {
         self.run(Event::Finish);
+        if self.is_refused() {
+            return;
+        }
         for stage in self.list.drain(..) {
             match stage {
                 Stage::Keep(keep) => keep.finish(),
+                Stage::Hook(_) => {}
                 #[cfg(test)]
                 Stage::Shout(_) => {}
             }
         }
     }
 
+    /// Whether a filter said something against the answer: nothing more of it goes.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    /// What a filter said against the answer.
+    pub(super) fn take_refusal(&mut self) -> Option<Refusal> {
+        self.refusal.take().map(|refusal| *refusal)
+    }
+
+    /// Looks whether a filter has just said something against the answer.
+    fn note_refusal(&mut self) {
+        let mut said = self.list.iter_mut().filter_map(|stage| match stage {
+            Stage::Hook(hook) => hook.take_refusal(),
+            _ => None,
+        });
+        if let Some(refusal) = said.next() {
+            self.refusal.get_or_insert(refusal);
+            self.ended = true;
+        }
+    }
+
     fn run(&mut self, event: Event<'_>) {
         let flow = pass(&mut self.list, event, &mut self.out);
         self.ended |= flow == Flow::Ended;
+        self.note_refusal();
     }
 }
 

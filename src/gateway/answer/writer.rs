@@ -8,9 +8,10 @@ use bytes::Buf;
 use http::{HeaderMap, Version};
 
 use super::pacing::Pacing;
-use super::plan::AnswerPlan;
+use super::plan::{AnswerPlan, Objected};
 use super::stage::Stages;
 use super::unfinished::Unfinished;
+use crate::filter::Refusal;
 use crate::gateway::client::ClientIo;
 use crate::gateway::message::{
     AnswerHead, BodyFraming, BodySize, GatewayHeaders, InvalidHead, strip_trailers,
@@ -38,6 +39,8 @@ pub(in crate::gateway) struct ResponseWriter {
     pacing: Option<Box<Pacing>>,
     stages: Stages,
     trailers: Option<HeaderMap>,
+    /// What a filter said against the head.
+    refusal: Option<Box<Refusal>>,
 }
 
 /// Where the answer stands.
@@ -75,6 +78,7 @@ impl ResponseWriter {
             pacing: None,
             stages: Stages::default(),
             trailers: None,
+            refusal: None,
         }
     }
 
@@ -109,12 +113,43 @@ impl ResponseWriter {
         }
         if plan.needs_map() {
             let mut head = head.into_header()?;
-            self.stages = plan.apply(&mut head)?;
+            let length = self.length(head.status.as_u16(), size);
+            self.stages = plan
+                .apply(&mut head, length)
+                .map_err(|objected| self.object(objected))?;
             self.queue_head(&head, size, &ours);
         } else {
             self.queue_head(&head, size, &ours);
         }
         Ok(())
+    }
+
+    /// How long the body of an answer is that is sent, as far as it is known.
+    fn length(&self, status: u16, size: BodySize) -> Option<u64> {
+        match (
+            BodyFraming::of(status, size, self.version, self.head_only),
+            size,
+        ) {
+            (BodyFraming::Absent, _) | (_, BodySize::Absent) => Some(0),
+            (_, BodySize::Exactly(length)) => Some(length),
+            _ => None,
+        }
+    }
+
+    fn object(&mut self, objected: Objected) -> InvalidHead {
+        match objected {
+            Objected::Invalid(invalid) => invalid,
+            Objected::Refused(refusal) => {
+                self.refusal = Some(refusal);
+                InvalidHead("a filter refuses the answer")
+            }
+        }
+    }
+
+    /// What a filter said against the answer, when something of it failed: before its head was queued, or on its way.
+    pub(in crate::gateway) fn take_refusal(&mut self) -> Option<Refusal> {
+        let refusal = self.refusal.take().map(|refusal| *refusal);
+        refusal.or_else(|| self.stages.take_refusal())
     }
 
     fn queue_head(&mut self, head: &impl AnswerHead, size: BodySize, ours: &GatewayHeaders) {
@@ -164,12 +199,14 @@ impl ResponseWriter {
                 let taken = front.len();
                 piece.advance(taken);
                 take_off(&mut self.promised, taken);
+                self.check_refusal()?;
                 self.drain_now(cx)?;
             } else {
                 let room = ready!(self.poll_room(cx, wanted))?;
                 if !self.stages.is_empty() {
                     self.stages
                         .look(&piece.chunk()[..piece.chunk().len().min(room)]);
+                    self.check_refusal()?;
                 }
                 let sent = ready!(self.client.poll_send(cx, &mut piece.take(room)))?;
                 self.passed(sent);
@@ -195,7 +232,7 @@ impl ResponseWriter {
     }
 
     /// The body is whole. Trailers go to a client that takes them, where the body's delimiter leaves room for them. An error:
-    /// the body is shorter than was said, and the answer does not end.
+    /// the body is shorter than was said, or a filter refuses it, and the answer does not end.
     pub(in crate::gateway) fn end(
         &mut self,
         trailers: Option<HeaderMap>,
@@ -209,6 +246,9 @@ impl ResponseWriter {
         }
         if !self.stages.is_empty() {
             self.stages.finish();
+            if self.stages.is_refused() {
+                return Err(Unfinished::CutShort);
+            }
         }
         self.trailers = trailers.filter(|_| self.takes_trailers && !ended);
         if let Some(trailers) = &mut self.trailers {
@@ -270,6 +310,14 @@ impl ResponseWriter {
     /// Whether nothing more of the body is wanted: a stage ended it.
     pub(in crate::gateway) fn wants_no_more(&self) -> bool {
         self.stages.ended()
+    }
+
+    /// An error once a filter said something against the answer.
+    fn check_refusal(&self) -> io::Result<()> {
+        match self.stages.is_refused() {
+            true => Err(io::ErrorKind::Other.into()),
+            false => Ok(()),
+        }
     }
 
     /// How many of so many bytes are sent on; the rest is dropped.

@@ -30,7 +30,8 @@ impl ClientIo {
     /// What stood behind the body, once [`Self::poll_body`] has said that it ended.
     pub(in crate::gateway) fn take_trailers(&self) -> Option<HeaderMap> {
         match &mut self.state.lock().wire {
-            Wire::Http1(_) | Wire::Memory(_) => None,
+            Wire::Memory(_) => None,
+            Wire::Http1(wire) => wire.take_trailers(),
             Wire::Http2(wire) => wire.take_trailers(),
         }
     }

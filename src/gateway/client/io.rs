@@ -101,7 +101,7 @@ impl ClientIo {
     ) {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
-            wire.guard = guard;
+            wire.begin(guard);
             wire.half_close = limits.half_close;
         }
         state.waits.begin(limits);

@@ -31,7 +31,7 @@ use super::route_runtime::RouteRuntime;
 use super::snapshot::Snapshot;
 use super::start::{Inside, Start};
 use super::state::State;
-use crate::filter::{Principal, Quota, Refusal, Tickets};
+use crate::filter::{Principal, Quota, Refusal, ResponseBodyHook, Tickets};
 use crate::observe::TunnelEnd;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -69,6 +69,8 @@ pub struct Ctx {
     pub(super) buffered: bool,
     /// How fast its answer may go out.
     pub(super) pacing: Option<Box<Pacing>>,
+    /// Who sees an upstream's answer as it streams.
+    pub(super) answer_hooks: Vec<Box<dyn ResponseBodyHook>>,
     pub(super) forward: Forward,
     /// Level, side, fallback and copy.
     pub(super) policy: Path,
@@ -143,6 +145,7 @@ impl Ctx {
             refused_anew: false,
             buffered: false,
             pacing: None,
+            answer_hooks: Vec::new(),
             forward: Forward {
                 deadline: None,
                 pool: None,

@@ -33,6 +33,7 @@ impl Ctx {
         if std::mem::replace(&mut self.logged, true) {
             return;
         }
+        self.forward.attempts.count_retries();
         let now = self.ended.unwrap_or_else(Instant::now);
         let took = now.duration_since(self.began);
         let status = moved.status;

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::observe::stats::RetryCause;
 use crate::observe::{HedgeOutcome, Try, TryEnd};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Pool};
 
 /// The tries of one request. Those that hedging began stand beside the current one, whose answer goes to the client.
 /// Bounded by what the upstream allows of retries and hedges. Room for two needs no allocation.
@@ -31,6 +31,8 @@ pub(in crate::gateway) struct Attempt {
     head: Option<Instant>,
     ended: Option<(TryEnd, Instant)>,
     traffic: Traffic,
+    /// Another was made since it failed, at this upstream and for this cause.
+    again: Option<(Arc<Pool>, RetryCause)>,
 }
 
 /// Bytes of a try as its transport counts them: over HTTP/1.1 all, over HTTP/2 those of bodies.
@@ -85,6 +87,7 @@ impl Attempts {
             head: None,
             ended: None,
             traffic: Traffic::default(),
+            again: None,
         });
         self.list.len() - 1
     }
@@ -109,6 +112,24 @@ impl Attempts {
     /// The current try ended so, unless that is known already.
     pub(super) fn end_current(&mut self, end: TryEnd) {
         self.end(self.current, end);
+    }
+
+    /// Another try is made at the same upstream, since the current one failed for this cause.
+    pub(super) fn again(&mut self, pool: Arc<Pool>, cause: RetryCause) {
+        if let Some(attempt) = self.list.get_mut(self.current) {
+            attempt.again = Some((pool, cause));
+        }
+    }
+
+    /// Counts the retries of the request, which is over: `gateway_upstream_retries_total`.
+    pub(in crate::gateway) fn count_retries(&self) {
+        for (pool, cause) in self
+            .list
+            .iter()
+            .filter_map(|attempt| attempt.again.as_ref())
+        {
+            pool.stats().retried(*cause);
+        }
     }
 
     /// The try at `index` ended so, unless that is known already.

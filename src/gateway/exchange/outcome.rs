@@ -317,7 +317,7 @@ fn may_retry(
         && pool.may_retry(ctx.now())
         && breaking::enter(&pool, ctx, ctx.state.clock.now()).is_ok();
     if again {
-        pool.stats().retried(cause);
+        ctx.forward.attempts.again(pool, cause);
     }
     again
 }

@@ -278,7 +278,13 @@ impl<'e> Exchange<'e> {
             }
             let mut piece = self.transport.piece();
             let written = self.writer.poll_write(cx, &mut piece);
-            std::task::ready!(written).map_err(|error| write_error(&error))?;
+            let Poll::Ready(written) = written else {
+                self.transport.gather(cx);
+                return Poll::Pending;
+            };
+            if let Err(error) = written {
+                return Poll::Ready(Err(self.refused().unwrap_or_else(|| write_error(&error))));
+            }
             if self.writer.wants_no_more() {
                 return Poll::Ready(self.end(None));
             }
@@ -295,8 +301,16 @@ impl<'e> Exchange<'e> {
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Stage, Box<Error>> {
-        let ended = self.writer.end(trailers);
-        ended.map(|()| Stage::Flush).map_err(unfinished)
+        match self.writer.end(trailers) {
+            Ok(()) => Ok(Stage::Flush),
+            Err(why) => Err(self.refused().unwrap_or_else(|| unfinished(why))),
+        }
+    }
+
+    /// What a filter has against the answer, if it was that which ended it.
+    fn refused(&mut self) -> Option<Box<Error>> {
+        let refusal = self.writer.take_refusal()?;
+        Some(failure::refused(self.ctx, refusal))
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stage, Box<Error>>> {
@@ -368,7 +382,12 @@ impl Parts<'_> {
         outcome::answered(self.request, ctx, status, self.upload.replayable())?;
         let size = head.size(self.head_only);
         let begun = reply::begin(self.writer, self.request, ctx, head, size);
-        begun.map_err(|InvalidHead(why)| failure::invalid(why))?;
+        if let Err(InvalidHead(why)) = begun {
+            return Err(match self.writer.take_refusal() {
+                Some(refusal) => failure::refused(ctx, refusal),
+                None => failure::invalid(why),
+            });
+        }
         Ok(Seen::Final(match upgraded {
             true => Stage::Tunnel,
             false => Stage::Body,

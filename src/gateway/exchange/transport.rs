@@ -244,6 +244,14 @@ impl Transport {
         }
     }
 
+    /// Takes over what comes of the answer's body while the client takes nothing, where it must not stay. What a
+    /// connection of HTTP/1.1 brings stays in its socket.
+    pub(super) fn gather(&mut self, cx: &mut Context<'_>) {
+        if let Self::Http2(http2) = self {
+            http2.gather(cx);
+        }
+    }
+
     /// The piece of the answer's body that is here.
     pub(super) fn piece(&mut self) -> Piece<'_> {
         match self {

@@ -97,7 +97,18 @@ impl BodyGuard {
     pub(crate) fn admit(
         &mut self,
         bytes: &[u8],
+        data: impl FnMut(&[u8]),
+    ) -> Result<usize, Malformed> {
+        self.admit_section(bytes, data, |_| {})
+    }
+
+    /// Follows `bytes` like [`Self::admit`]; `section` is shown the lines of a trailer section as well, but for the empty one
+    /// that ends it.
+    pub(crate) fn admit_section(
+        &mut self,
+        bytes: &[u8],
         mut data: impl FnMut(&[u8]),
+        section: impl FnMut(u8),
     ) -> Result<usize, Malformed> {
         match self {
             Self::Done => Ok(0),
@@ -114,7 +125,7 @@ impl BodyGuard {
                 }
                 Ok(taken)
             }
-            Self::Chunked(chunks) => match chunks.follow(bytes, data) {
+            Self::Chunked(chunks) => match chunks.follow(bytes, data, section) {
                 Ok((taken, done)) => {
                     if done {
                         *self = Self::Done;
@@ -210,6 +221,7 @@ impl Chunks {
         &mut self,
         bytes: &[u8],
         mut data: impl FnMut(&[u8]),
+        mut section: impl FnMut(u8),
     ) -> Result<(usize, bool), Malformed> {
         let mut index = 0;
         while index < bytes.len() {
@@ -225,7 +237,11 @@ impl Chunks {
                 };
                 continue;
             }
+            let ends_line = self.at == At::TrailerLf;
             let done = self.step(bytes[index])?;
+            if ends_line || matches!(self.at, At::TrailerName | At::Trailer | At::TrailerLf) {
+                section(bytes[index]);
+            }
             index += 1;
             if done {
                 return Ok((index, true));

@@ -10,6 +10,7 @@ use tokio::io::ReadBuf;
 
 use super::answer::{self, put_chunk_size};
 use super::body::BodyGuard;
+use crate::gateway::exchange::trailers;
 use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
 use crate::gateway::socket::Socket;
 use crate::gateway::timers::Waits;
@@ -20,6 +21,9 @@ pub(crate) struct Http1Wire {
     /// Read, not yet looked at.
     pub(crate) ahead: BytesMut,
     pub(crate) guard: BodyGuard,
+    /// What stood behind the chunks of the request's body: its lines, and once it is read its fields.
+    section: Vec<u8>,
+    trailers: Option<Box<HeaderMap>>,
     /// A client that says it sends no more still gets its answer.
     pub(crate) half_close: bool,
     /// The client said so.
@@ -46,12 +50,26 @@ impl Http1Wire {
             socket,
             ahead: BytesMut::new(),
             guard: BodyGuard::Done,
+            section: Vec::new(),
+            trailers: None,
             half_close: false,
             ended: false,
             outgoing: BytesMut::new(),
             framing: BodyFraming::Absent,
             closed: false,
         }
+    }
+
+    /// A request begins whose body `guard` follows.
+    pub(crate) fn begin(&mut self, guard: BodyGuard) {
+        self.guard = guard;
+        self.section = Vec::new();
+        self.trailers = None;
+    }
+
+    /// What stood behind the request's body, once all of it was handed on.
+    pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().map(|trailers| *trailers)
     }
 
     /// Takes the first `length` bytes read, which are a head; `skip` bytes before it are dropped.
@@ -115,9 +133,31 @@ impl Http1Wire {
         let _ = self.guard.admit(bytes, |_| {});
     }
 
+    /// Reads the fields behind the body, once their lines are here.
+    fn read_section(&mut self) -> io::Result<()> {
+        if self.section.is_empty() || self.guard != BodyGuard::Done {
+            return Ok(());
+        }
+        let mut section = std::mem::take(&mut self.section);
+        section.extend_from_slice(b"\r\n");
+        match trailers::read(&section) {
+            Ok(read) => self.trailers = read.map(Box::new),
+            Err(trailers::Malformed) => {
+                self.guard = BodyGuard::Broken;
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        Ok(())
+    }
+
     /// Takes what belongs to this body from `ahead` and shows its payload.
     fn admit(&mut self, data: impl FnMut(&[u8])) -> io::Result<()> {
-        match self.guard.admit(&self.ahead, data) {
+        self.admit_section(data, |_| {})
+    }
+
+    /// Takes what belongs to this body from `ahead`, and shows its payload and the lines behind it.
+    fn admit_section(&mut self, data: impl FnMut(&[u8]), line: impl FnMut(u8)) -> io::Result<()> {
+        match self.guard.admit_section(&self.ahead, data, line) {
             Ok(taken) => {
                 self.ahead.advance(taken);
                 if self.ahead.is_empty() {
@@ -136,8 +176,14 @@ impl Http1Wire {
     /// The payload in `ahead`, without a copy where its bytes are nothing else.
     fn take_payload(&mut self) -> io::Result<Bytes> {
         if matches!(self.guard, BodyGuard::Chunked(_)) {
-            let mut payload = BytesMut::new();
-            self.admit(|data| payload.extend_from_slice(data))?;
+            let (mut payload, mut section) = (BytesMut::new(), std::mem::take(&mut self.section));
+            let (data, line) = (
+                |data: &[u8]| payload.extend_from_slice(data),
+                |byte| section.push(byte),
+            );
+            self.admit_section(data, line)?;
+            self.section = section;
+            self.read_section()?;
             return Ok(payload.freeze());
         }
         let taken = self.guard.admit(&self.ahead, |_| {});

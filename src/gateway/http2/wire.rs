@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response, StatusCode};
@@ -12,6 +12,10 @@ use super::answer;
 use super::traffic::Open;
 use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
 use crate::gateway::timers::Waits;
+
+/// Bytes of an answer that are put together before they become a frame. A frame for each small piece would cost more than
+/// the piece, and codecs end connections that bring many of them.
+const GATHER: usize = 8 << 10;
 
 /// One request's stream. Dropped before its answer is whole it is reset.
 pub(crate) struct Http2Wire {
@@ -22,6 +26,8 @@ pub(crate) struct Http2Wire {
     left: Option<u64>,
     /// Of the body, not yet handed to the codec: the client's window is not open for it, or what follows it is not known.
     pending: Bytes,
+    /// Small pieces of it, put together: one frame for all of them. Empty while `pending` is not.
+    gathered: BytesMut,
     /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
     malformed: bool,
     /// What stood behind the request's body.
@@ -49,6 +55,7 @@ impl Http2Wire {
             sending: Sending::Head(respond),
             left: None,
             pending: Bytes::new(),
+            gathered: BytesMut::new(),
             malformed: false,
             trailers: None,
             ending: None,
@@ -190,25 +197,58 @@ impl Http2Wire {
 
     /// Adds a piece of the answer's body to what is to be sent, of which nothing may be left.
     pub(crate) fn queue(&mut self, piece: Bytes) {
+        self.take_off(piece.len());
         self.pending = piece;
     }
 
-    /// Sends as much of `piece` as the client's windows are open for; says how much.
+    /// Sends as much of `piece` as the client's windows are open for; says how much. Little is only queued, behind what is
+    /// queued, and sent by the next [`Self::poll_flush`].
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
         waits: &mut Waits,
     ) -> Poll<io::Result<usize>> {
-        std::task::ready!(self.poll_flush(cx, waits))?;
         let length = piece.remaining();
+        if matches!(self.sending, Sending::Body(_)) && self.queued() + length <= GATHER {
+            self.gather(piece);
+            return Poll::Ready(Ok(length));
+        }
+        std::task::ready!(self.poll_flush(cx, waits))?;
         if self.left == Some(length as u64) {
             // The last frame says that the stream ends, unless trailers do: it waits for one of them, or a flush.
             self.left = Some(0);
             self.pending = piece.copy_to_bytes(length);
             return Poll::Ready(Ok(length));
         }
-        self.poll_piece_out(cx, piece, waits)
+        let sent = std::task::ready!(self.poll_piece_out(cx, piece, waits))?;
+        self.take_off(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    /// Bytes that wait for the codec.
+    fn queued(&self) -> usize {
+        self.pending.len() + self.gathered.len()
+    }
+
+    /// Puts a small piece behind what is queued. Alone it stays where it lies.
+    fn gather(&mut self, piece: &mut impl Buf) {
+        let length = piece.remaining();
+        self.take_off(length);
+        if self.queued() == 0 {
+            self.pending = piece.copy_to_bytes(length);
+            return;
+        }
+        if self.gathered.is_empty() {
+            self.gathered.reserve(GATHER);
+            self.gathered.put(std::mem::take(&mut self.pending));
+        }
+        self.gathered.put(piece);
+    }
+
+    /// So many bytes of the answer's body are queued or sent.
+    fn take_off(&mut self, bytes: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(bytes as u64));
     }
 
     /// Sends what is queued, as far as the client's windows are open.
@@ -217,6 +257,9 @@ impl Http2Wire {
         cx: &mut Context<'_>,
         waits: &mut Waits,
     ) -> Poll<io::Result<()>> {
+        if !self.gathered.is_empty() {
+            self.pending = self.gathered.split().freeze();
+        }
         while !self.pending.is_empty() {
             let mut pending = std::mem::take(&mut self.pending);
             let sent = self.poll_piece_out(cx, &mut pending, waits);
@@ -267,7 +310,6 @@ impl Http2Wire {
         let length = length.min(open);
         waits.unstalled(length);
         self.open.goes_on();
-        self.left = self.left.map(|left| left.saturating_sub(length as u64));
         let whole = matches!(self.ending, Some(None)) && length == piece.remaining();
         match stream.send_data(piece.copy_to_bytes(length), whole) {
             Ok(()) if whole => self.sending = Sending::Ended,

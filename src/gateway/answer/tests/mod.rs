@@ -1,5 +1,6 @@
 //! Answers over the wires of both protocols, with a stage and without.
 
+mod hooks;
 mod sources;
 mod wires;
 

@@ -63,6 +63,10 @@ const WINDOW: u32 = 512 << 10;
 const ALL_WINDOWS: u32 = MOST_STREAMS as u32 * WINDOW;
 /// The largest frames that are taken: fewer of them cost less.
 const FRAME: u32 = 64 << 10;
+/// What the codec lets frames of data that nobody has taken yet cost besides their payload, on one connection, before it
+/// ends it: 256 bytes each, less its payload. Each stream takes what comes, so it is room for a burst that comes at once, of
+/// the smallest frames a quarter of a million.
+const FRAMING: usize = 64 << 20;
 /// Fields of a head, as the codec counts: beyond what any upstream's may have, so that it is judged, and not cut off.
 const FIELDS: u32 = 4 << 20;
 /// How often a connection is asked whether it lives, and how long it may take to say so.
@@ -190,7 +194,8 @@ async fn open(transport: &TransportConnector, peer: &HttpPeer) -> Result<Claim, 
         .max_frame_size(FRAME)
         .max_header_list_size(FIELDS)
         .initial_window_size(WINDOW)
-        .initial_connection_window_size(ALL_WINDOWS);
+        .initial_connection_window_size(ALL_WINDOWS)
+        .data_frame_budget(FRAMING);
     let begun = builder.handshake::<Stream, Bytes>(stream).await;
     let (requests, mut driven) = begun.map_err(|error| not_opened(error.into()))?;
     let closed = Arc::new(AtomicBool::new(false));

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, Request, Response, Uri, Version, header};
@@ -36,6 +36,8 @@ pub(in crate::gateway) struct Http2 {
     incoming: Option<RecvStream>,
     /// A piece of it that is here.
     payload: Bytes,
+    /// What came behind it while the client took nothing, for which the endpoint's windows are not opened again yet.
+    behind: BytesMut,
     /// The endpoint did not begin with the request: that it ended tells nothing about the endpoint.
     unprocessed: bool,
     /// The endpoint said so itself.
@@ -74,6 +76,7 @@ impl Http2 {
             head: None,
             incoming: None,
             payload: Bytes::new(),
+            behind: BytesMut::new(),
             unprocessed: false,
             refused: false,
             fresh: false,
@@ -261,6 +264,11 @@ impl Http2 {
             let Some(incoming) = &mut self.incoming else {
                 return Poll::Ready(Err(broken_off()));
             };
+            if !self.behind.is_empty() {
+                self.payload = std::mem::take(&mut self.behind).freeze();
+                let _ = incoming.flow_control().release_capacity(self.payload.len());
+                break;
+            }
             let piece = std::task::ready!(incoming.poll_data(cx)).transpose();
             let Some(piece) = piece.map_err(unreadable)? else {
                 return Poll::Ready(Ok(false));
@@ -272,6 +280,21 @@ impl Http2 {
             self.payload = piece;
         }
         Poll::Ready(Ok(true))
+    }
+
+    /// Takes from the codec what came while the client takes nothing. The codec keeps each frame by itself, and ends the
+    /// connection with all its streams when too many small ones wait; here they are put together. What came is counted by
+    /// the windows, so that no more than one of them waits.
+    pub(in crate::gateway) fn gather(&mut self, cx: &mut Context<'_>) {
+        let Some(incoming) = &mut self.incoming else {
+            return;
+        };
+        // An end, or an error, is found again when it is asked for next.
+        while let Poll::Ready(Some(Ok(piece))) = incoming.poll_data(cx) {
+            self.traffic.received += piece.len() as u64;
+            self.fresh = true;
+            self.behind.extend_from_slice(&piece);
+        }
     }
 
     /// Payload that is here.

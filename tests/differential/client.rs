@@ -149,7 +149,11 @@ async fn before_piece(ask: &Ask, index: usize) -> bool {
     if ask.pauses[0] > 0 && index > 0 {
         tokio::time::sleep(millis(ask.pauses[0])).await;
     }
-    ask.leaves != Leaves::WithinBody || index < 3
+    if ask.leaves == Leaves::WithinBody && index >= 3 {
+        tokio::time::sleep(BEFORE_IT_LEAVES).await;
+        return false;
+    }
+    true
 }
 
 async fn behind_body(ask: &Ask) -> bool {

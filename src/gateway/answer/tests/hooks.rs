@@ -25,7 +25,7 @@ struct Noting {
 }
 
 impl Noting {
-    fn noting(shown: &Shown) -> Self {
+    fn of(shown: &Shown) -> Self {
         Self {
             shown: Arc::clone(shown),
             against_head: false,
@@ -87,7 +87,7 @@ async fn a_hook_sees_the_head_and_every_byte_once_in_order() {
     for asks in ALL {
         let shown = Shown::default();
         let given = asks.given().await;
-        let plan = hooked(Noting::noting(&shown));
+        let plan = hooked(Noting::of(&shown));
         let read = given
             .answer(of_seven(200), &["one\n", "two"], None, plan)
             .await;
@@ -108,7 +108,7 @@ async fn a_hook_may_give_other_bytes_and_later_stages_see_those() {
         let given = asks.given().await;
         let hook = Noting {
             brackets: true,
-            ..Noting::noting(&shown)
+            ..Noting::of(&shown)
         };
         let plan = AnswerPlan {
             stages: vec![Stage::Shout(Shout::default())],
@@ -138,7 +138,7 @@ async fn a_hook_that_refuses_the_head_leaves_room_for_another_answer() {
         let mut given = asks.given().await;
         let hook = Noting {
             against_head: true,
-            ..Noting::noting(&shown)
+            ..Noting::of(&shown)
         };
         let source = (head(200, &[]), BodySize::Unknown);
         assert!(
@@ -169,7 +169,7 @@ async fn a_hook_that_refuses_a_piece_cuts_the_answer_off_before_it() {
         let mut given = asks.given().await;
         let hook = Noting {
             brackets,
-            ..Noting::noting(&shown)
+            ..Noting::of(&shown)
         };
         let (head, size) = (head(200, &[]), BodySize::Unknown);
         given
@@ -207,7 +207,7 @@ async fn of_an_answer_without_a_body_a_hook_sees_that_it_has_none() {
         for asks in ALL {
             let shown = Shown::default();
             let given = super::Asks { method, ..asks }.given().await;
-            let plan = hooked(Noting::noting(&shown));
+            let plan = hooked(Noting::of(&shown));
             let read = given.answer(of_seven(status), &[], None, plan).await;
             assert!(read.whole, "{asks:?}");
             assert_eq!(
@@ -220,7 +220,7 @@ async fn of_an_answer_without_a_body_a_hook_sees_that_it_has_none() {
     // What follows an upgrade is nobody's.
     let shown = Shown::default();
     let given = super::HTTP_11.given().await;
-    let plan = hooked(Noting::noting(&shown));
+    let plan = hooked(Noting::of(&shown));
     let source = (head(101, &[]), BodySize::UntilClose);
     let read = given.answer(source, &["any bytes"], None, plan).await;
     assert_eq!((&*read.body, shown.lock().len()), ("any bytes", 0));

@@ -8,9 +8,9 @@ use super::{CHECKSUM, Kept, MAGIC, Section, Sections, sha256};
 
 /// A section with a list, texts and numbers: what sections are made of.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Sample(Vec<(String, u64, Option<[u64; 2]>, Duration)>);
+struct FuzzedSection(Vec<(String, u64, Option<[u64; 2]>, Duration)>);
 
-impl Section for Sample {
+impl Section for FuzzedSection {
     const NAME: &'static str = "sample";
     const VERSION: u16 = 1;
     const LARGEST: usize = 1 << 16;
@@ -31,11 +31,11 @@ pub fn sections(bytes: &[u8]) {
     again(&sealed(list, rest));
     let mut read = Sections::at(Duration::ZERO);
     read.kept.push(Kept {
-        name: Sample::NAME.to_owned(),
-        version: Sample::VERSION,
+        name: FuzzedSection::NAME.to_owned(),
+        version: FuzzedSection::VERSION,
         bytes: Some(bytes.to_vec()),
     });
-    let Ok(Some(sample)) = read.get::<Sample>() else {
+    let Ok(Some(sample)) = read.get::<FuzzedSection>() else {
         return;
     };
     let mut written = Sections::at(Duration::ZERO);

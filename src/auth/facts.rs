@@ -12,6 +12,7 @@ use super::jwt::TokenCache;
 use super::signature::{Claim, NonceOwner, NonceStore, Ownership};
 use crate::config::{Auth, SignatureAuth};
 use crate::primitives::AuthName;
+use crate::primitives::interned::Interned;
 use crate::primitives::sections::{self, Section};
 
 /// The used nonces of one `[auth.NAME]`, on their way to another process.
@@ -44,7 +45,7 @@ pub struct AuthFacts {
     /// Stamps before this are refused by stores that know nothing else.
     fence_unix_ms: AtomicU64,
     /// Kept for the life of the process: a nonce must not come back because its table was away for a reload.
-    nonces: Mutex<HashMap<AuthName, Arc<NonceStore>>>,
+    nonces: Mutex<Interned<AuthName, NonceStore>>,
     /// Signed requests have been served: a table that comes now may be one of before under another name.
     signed: AtomicBool,
     ownership: Arc<Ownership>,
@@ -66,6 +67,19 @@ impl AuthFacts {
         }
     }
 
+    /// Keeps the nonces of `auths`, which are about to be in force, and of their applications: until then a store belongs
+    /// to those authenticators alone that were built with it.
+    pub fn register<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>) {
+        let mut stores = self.nonces.lock();
+        for auth in auths {
+            if let Auth::Signature(auth) = auth
+                && let Some(store) = stores.register(&auth.name)
+            {
+                auth.apps.keys().for_each(|app| store.register(app));
+            }
+        }
+    }
+
     /// Keeps nonces as `auths` want it from now on: those of every configuration that is in force or may be again, of
     /// which the largest skew and the largest capacity hold. Building an authenticator changes none of this.
     pub fn apply<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>) {
@@ -80,7 +94,7 @@ impl AuthFacts {
         let stores = self.nonces.lock();
         for (name, wanted) in wanted {
             self.signed.store(true, Ordering::Relaxed);
-            if let Some(store) = stores.get(name) {
+            if let Some(store) = stores.known().get(name) {
                 store.publish(unix_ms());
                 store.configure(wanted.skew, wanted.capacity as usize, unix_ms());
                 let shares = wanted.shares.into_iter();
@@ -94,9 +108,12 @@ impl AuthFacts {
     pub fn prune<'c>(&self, auths: impl IntoIterator<Item = &'c Auth>, now: u64) {
         let names: HashSet<&AuthName> = auths.into_iter().map(name_of).collect();
         let unix_ms = unix_ms();
-        self.nonces.lock().retain(|name, store| {
-            let idle = store.is_idle(now);
-            if !idle || Arc::strong_count(store) > 1 || names.contains(name) {
+        let mut stores = self.nonces.lock();
+        let idle = stores.known().iter();
+        let idle = idle.filter(|(_, store)| store.is_idle(now));
+        let idle: HashSet<AuthName> = idle.map(|(name, _)| name.clone()).collect();
+        stores.keep(|name, store| {
+            if !idle.contains(name) || names.contains(name) {
                 return true;
             }
             if let Some(fence) = store.fence_of_what_is_gone(unix_ms) {
@@ -104,6 +121,7 @@ impl AuthFacts {
             }
             false
         });
+        drop(stores);
         self.tokens
             .lock()
             .retain(|_, cache| cache.strong_count() > 0);
@@ -122,7 +140,7 @@ impl AuthFacts {
             at_unix_ms,
             entries: store.export(now),
         };
-        stores.iter().map(of).collect()
+        stores.known().iter().map(of).collect()
     }
 
     /// Asks `owner` about every nonce from now on.
@@ -139,7 +157,7 @@ impl AuthFacts {
     /// before.
     pub fn take_over(&self, all: &[UsedNonces], at_unix_ms: u64, now: u64) {
         self.fence_unix_ms.fetch_max(at_unix_ms, Ordering::Relaxed);
-        for store in self.nonces.lock().values() {
+        for (_, store) in self.nonces.lock().each() {
             store.fence_off(at_unix_ms);
         }
         for used in all {
@@ -152,7 +170,7 @@ impl AuthFacts {
     /// Compares the clocks, once a second, so that a wall clock that is set back lets no request be played twice. Says
     /// how far it was, and before which stamp (milliseconds since 1970) requests are refused at most.
     pub fn compare_clocks(&self, now: u64) -> Option<(Duration, u64)> {
-        let stores: Vec<_> = self.nonces.lock().values().cloned().collect();
+        let stores: Vec<_> = self.nonces.lock().known().values().cloned().collect();
         let unix_ms = unix_ms();
         let set_back = stores.iter().filter_map(|store| {
             let by = store.compare_clocks(now, unix_ms)?;
@@ -184,7 +202,7 @@ impl AuthFacts {
     /// before it is in force may have passed under the old one, and is refused.
     pub(super) fn nonces(&self, name: &AuthName, skew: Duration, capacity: u32) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
-        let store = stores.entry(name.clone()).or_insert_with(|| {
+        stores.find_or(name.clone(), |name| {
             let store = self.new_store(name);
             store.configure(skew, capacity as usize, unix_ms());
             if self.signed.load(Ordering::Relaxed) {
@@ -192,21 +210,34 @@ impl AuthFacts {
                 store.begin_unpublished();
             }
             store
-        });
-        Arc::clone(store)
+        })
+    }
+
+    /// Lets every cache know some token, for tests that compare.
+    #[cfg(test)]
+    pub(crate) fn remember_tokens(&self) {
+        use crate::filter::{NamedBy, Principal};
+
+        for ((name, ..), cache) in self.tokens.lock().iter() {
+            let principal = Principal::named(name, NamedBy::Subject, "somebody");
+            if let Some(cache) = cache.upgrade() {
+                cache.keep_for_test(b"token", principal);
+            }
+        }
     }
 
     /// Every store and cache, for tests that compare.
     #[cfg(test)]
     pub(crate) fn dump(&self) -> Vec<String> {
         let nonces = self.nonces.lock();
-        let mut lines: Vec<_> = nonces.values().map(|store| store.dump()).collect();
+        let mut lines: Vec<_> = nonces.known().values().map(|store| store.dump()).collect();
+        // One that remembers nothing is nobody's, or as good as new.
         let tokens = self.tokens.lock();
-        lines.extend(
-            tokens
-                .iter()
-                .map(|(key, cache)| format!("{key:?} {:?}", cache.as_ptr())),
-        );
+        let used = tokens.iter().filter_map(|(key, cache)| {
+            let tokens = cache.upgrade()?.len();
+            (tokens > 0).then(|| format!("{key:?} {:?} {tokens}", cache.as_ptr()))
+        });
+        lines.extend(used);
         lines.push(format!("{:?}", self.fence_unix_ms));
         lines.sort();
         lines
@@ -214,14 +245,13 @@ impl AuthFacts {
 
     fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
-        let new = || self.new_store(name);
-        Arc::clone(stores.entry(name.clone()).or_insert_with(new))
+        stores.register_or(name.clone(), |name| self.new_store(name))
     }
 
-    fn new_store(&self, name: &AuthName) -> Arc<NonceStore> {
+    fn new_store(&self, name: &AuthName) -> NonceStore {
         let ownership = Arc::clone(&self.ownership);
         let fence = self.fence_unix_ms.load(Ordering::Relaxed);
-        Arc::new(NonceStore::new(name.clone(), fence, ownership))
+        NonceStore::new(name.clone(), fence, ownership)
     }
 
     /// The verified tokens of `name` by these rules: those of a configuration that had the same, else none.
@@ -314,6 +344,7 @@ mod tests {
         let facts = AuthFacts::new(0);
         let name = AuthName::new("partner");
         let store = facts.nonces(&name, Duration::from_secs(300), 10);
+        let share = store.share("app", 1);
         facts.nonces(&name, Duration::from_secs(1), 1);
         assert_eq!(store.lifetime(), Duration::from_secs(602));
         let of = |skew: &str, capacity: u32| {
@@ -329,9 +360,9 @@ mod tests {
                 .unwrap_or_else(|problems| panic!("{problems}"))
         };
         let (wide, narrow) = (of("300s", 1000), of("1s", 2000));
+        facts.register(wide.auths.values());
         facts.apply(wide.auths.values().chain(narrow.auths.values()));
         assert_eq!(store.lifetime(), Duration::from_secs(602));
-        let share = store.share("app", 1);
         assert_eq!(store.bounds(&share), (2000, 2000));
         facts.apply(narrow.auths.values());
         assert_eq!(store.lifetime(), Duration::from_secs(4));
@@ -355,22 +386,26 @@ mod tests {
             })
         };
         let made = |name| facts.nonces(&AuthName::new(name), skew, 10);
+        let in_force = |auths: &[&Auth]| {
+            facts.register(auths.iter().copied());
+            facts.apply(auths.iter().copied());
+        };
         let (one, two) = (auth("one"), auth("two"));
         // Whatever comes before signed requests are served is as old as the process.
-        facts.apply([]);
+        in_force(&[]);
         let first = made("one");
         assert_eq!(made("beside").fence_unix_ms(), 5);
-        facts.apply([&one]);
+        in_force(&[&one]);
         let before = unix_ms();
         let second = made("two");
         assert!(second.fence_unix_ms() >= before);
         std::thread::sleep(Duration::from_millis(5));
         let published = unix_ms();
-        facts.apply([&one, &two]);
+        in_force(&[&one, &two]);
         let fence = second.fence_unix_ms();
         assert!(fence >= published, "until then the old name was served");
         std::thread::sleep(Duration::from_millis(5));
-        facts.apply([&two]);
+        in_force(&[&two]);
         assert!(Arc::ptr_eq(&second, &made("two")));
         assert_eq!(second.fence_unix_ms(), fence);
         assert_eq!(first.fence_unix_ms(), 5);
@@ -381,18 +416,19 @@ mod tests {
         let facts = AuthFacts::new(0);
         let (used, unused) = (AuthName::new("used"), AuthName::new("unused"));
         let skew = Duration::from_secs(300);
-        let store = facts.nonces(&used, skew, 10);
+        let store = facts.store_of(&used);
+        store.configure(skew, 10, 0);
         assert!(store.claim(&store.share("app", 1), "n", 5).is_fresh());
-        facts.nonces(&unused, skew, 10);
+        drop(facts.store_of(&unused));
         drop(store);
         facts.prune([], 6);
-        let names: Vec<AuthName> = facts.nonces.lock().keys().cloned().collect();
+        let names: Vec<AuthName> = facts.nonces.lock().known().keys().cloned().collect();
         assert_eq!(names, std::slice::from_ref(&used));
         let store = facts.nonces(&used, skew, 10);
         assert!(!store.claim(&store.share("app", 1), "n", 6).is_fresh());
         drop(store);
         facts.prune([], u64::MAX / 2);
-        assert!(facts.nonces.lock().is_empty());
+        assert!(facts.nonces.lock().known().is_empty());
         // Who used a nonce of it signed before this.
         let before = unix_ms() - 300_000;
         let back = facts.nonces(&used, skew, 10);
@@ -403,7 +439,8 @@ mod tests {
     fn nonces_travel_to_the_next_process() {
         let (old, new) = (AuthFacts::new(0), AuthFacts::new(0));
         let name = AuthName::new("partner");
-        let store = old.nonces(&name, Duration::from_secs(300), 10);
+        let store = old.store_of(&name);
+        store.configure(Duration::from_secs(300), 10, 0);
         let share = store.share("app", 1);
         assert!(store.claim(&share, "n", 5).is_fresh());
         let unknown = AuthName::new("unknown");

@@ -25,39 +25,44 @@ use crate::filter::Caller;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
 use crate::primitives::digest::key128;
+use crate::primitives::interned::Interned;
 
 /// The kept answers of all routes.
 #[derive(Debug, Default)]
 pub struct KeptAnswers {
     /// By route, and by what makes its answers and how they are kept: those of another configuration take nothing away.
-    routes: Mutex<BTreeMap<(RouteName, String), Arc<LastGood>>>,
+    routes: Mutex<Interned<(RouteName, String), LastGood>>,
 }
 
 impl KeptAnswers {
-    /// Kept answers of a route, kept from before while `identity` (what makes its answers) and settings are the same.
+    /// Kept answers of a route, kept from before while `identity` (what makes its answers) and settings are the same. New
+    /// ones belong to who asked until they are [registered](Self::register).
     pub fn route(&self, name: &RouteName, settings: &Settings, identity: &str) -> Arc<LastGood> {
         let key = (name.clone(), stamp(settings, identity));
-        let mut routes = self.routes.lock();
-        let fresh = || {
-            Arc::new(LastGood {
-                settings: settings.clone(),
-                kept: RwLock::default(),
-            })
-        };
-        Arc::clone(routes.entry(key).or_insert_with(fresh))
+        self.routes.lock().find_or(key, |(_, stamp)| LastGood {
+            stamp: stamp.clone(),
+            settings: settings.clone(),
+            kept: RwLock::default(),
+        })
+    }
+
+    /// Keeps the answers of a route from now on: it is in force.
+    pub fn register(&self, name: &RouteName, kept: &LastGood) {
+        let key = (name.clone(), kept.stamp.clone());
+        self.routes.lock().register(&key);
     }
 
     /// Forgets those of routes that are in no configuration.
     pub fn prune(&self) {
-        self.routes
-            .lock()
-            .retain(|_, kept| Arc::strong_count(kept) > 1);
+        self.routes.lock().prune();
     }
 }
 
 /// The kept answers of one route.
 #[derive(Debug)]
 pub struct LastGood {
+    /// What makes its answers, and how they are kept.
+    stamp: String,
     settings: Settings,
     kept: RwLock<Kept>,
 }

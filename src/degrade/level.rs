@@ -1,6 +1,5 @@
 //! The level of each route: who set it, and until when.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,13 +11,14 @@ use crate::api::LevelStatus;
 use crate::observe::rollouts::RouteMarks;
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
+use crate::primitives::interned::Interned;
 use crate::primitives::level::Level;
 use crate::primitives::sections::Section;
 
 /// The levels of all routes. Times are nanoseconds of the process clock.
 #[derive(Debug, Default)]
 pub struct Levels {
-    routes: Mutex<BTreeMap<RouteName, Arc<RouteLevel>>>,
+    routes: Mutex<Interned<RouteName, RouteLevel>>,
 }
 
 /// The level of one route.
@@ -62,42 +62,42 @@ impl Section for CarriedLevels {
 }
 
 impl Levels {
-    /// The level of a route; `marks` show it.
+    /// The level of a route; `marks` show it. A new one belongs to who asked until it is [registered](Self::register).
     pub fn route(
         &self,
         name: &RouteName,
         marks: impl FnOnce() -> Arc<RouteMarks>,
     ) -> Arc<RouteLevel> {
         let mut routes = self.routes.lock();
-        let level = routes.entry(name.clone()).or_insert_with(|| {
-            Arc::new(RouteLevel {
-                route: name.clone(),
-                marks: marks(),
-                set: Mutex::default(),
-                own: AtomicU8::new(0),
-                own_until: AtomicU64::new(0),
-            })
-        });
-        Arc::clone(level)
+        routes.find_or(name.clone(), |name| RouteLevel {
+            route: name.clone(),
+            marks: marks(),
+            set: Mutex::default(),
+            own: AtomicU8::new(0),
+            own_until: AtomicU64::new(0),
+        })
+    }
+
+    /// A route is in force from now on.
+    pub fn register(&self, name: &RouteName) {
+        self.routes.lock().register(name);
     }
 
     /// Ends what was set for a while. Called once a second.
     pub fn tick(&self, now: u64) {
-        let routes: Vec<_> = self.routes.lock().values().cloned().collect();
+        let routes: Vec<_> = self.routes.lock().known().values().cloned().collect();
         routes.iter().for_each(|route| route.tick(now));
     }
 
     /// Forgets routes that are in no configuration.
     pub fn prune(&self) {
-        self.routes
-            .lock()
-            .retain(|_, level| Arc::strong_count(level) > 1);
+        self.routes.lock().prune();
     }
 
     /// What operators set.
     pub fn export(&self, now: u64) -> Vec<KnownLevel> {
         let routes = self.routes.lock();
-        let known = routes.values().filter_map(|route| {
+        let known = routes.known().values().filter_map(|route| {
             let set = route.set.lock();
             (set.level != Level::Normal).then(|| KnownLevel {
                 route: route.route.to_string(),
@@ -112,7 +112,7 @@ impl Levels {
     pub fn import(&self, known: &[KnownLevel], passed: Duration, now: u64) {
         let routes = self.routes.lock();
         for one in known {
-            let route = routes.get(&RouteName::new(&one.route));
+            let route = routes.find(&RouteName::new(&one.route));
             let (Some(route), Ok(level)) = (route, Level::parse(&one.level)) else {
                 continue;
             };
@@ -224,7 +224,10 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn route(levels: &Levels) -> Arc<RouteLevel> {
-        levels.route(&RouteName::new("r"), Arc::default)
+        let name = RouteName::new("r");
+        let route = levels.route(&name, Arc::default);
+        levels.register(&name);
+        route
     }
 
     #[test]

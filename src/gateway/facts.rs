@@ -1,6 +1,7 @@
 //! What the process knows that no configuration says: counts, health, nonces, connections, the clocks.
 //!
-//! Facts lie below every snapshot. Building one looks them up and changes none; what a snapshot wants of them (lifetimes,
+//! Facts lie below every snapshot. Building one looks them up and changes none: what is new is its own until it is
+//! [registered](super::Snapshot), on coming into force. What a snapshot wants of them (lifetimes,
 //! capacities) is [applied](Facts::apply) when it comes into force, and when it comes back, and is passed along with each
 //! call where it can be.
 

@@ -66,6 +66,11 @@ impl Fallback {
         }
     }
 
+    /// Good answers that are kept.
+    pub(super) fn kept(&self) -> Option<&LastGood> {
+        self.last_good.as_deref()
+    }
+
     /// Whether good answers are kept.
     pub(super) fn keeps(&self) -> bool {
         self.last_good.is_some()

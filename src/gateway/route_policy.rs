@@ -99,6 +99,23 @@ impl Policy {
         }
     }
 
+    /// Makes what was made for it known to all: the route is about to be in force.
+    pub(super) fn register(&self, route: &RouteName, facts: &Facts) {
+        facts.levels.register(route);
+        let split = self.sides.as_ref().map(|sides| sides.split.facts());
+        if let Some(split) = split {
+            facts.rollouts.register(split);
+        }
+        let sides = split.into_iter().flat_map(|split| split.upstreams());
+        let mirror = self.mirror.as_ref();
+        let mirror = mirror.map(|mirror| &mirror.settings().upstream);
+        facts.metrics.rollouts.register(route, sides, mirror);
+        let fallback = self.fallback.as_ref();
+        if let Some(kept) = fallback.and_then(|fallback| fallback.kept()) {
+            facts.kept_answers.register(route, kept);
+        }
+    }
+
     /// What a level amounts to that wants a fallback which is not there any more: a reload took it away, and left what an
     /// operator had set or what the route had met before. `None`: the level is what it says.
     pub fn acts_as(&self) -> Option<Level> {

@@ -120,6 +120,14 @@ impl RouteRuntime {
     }
 }
 
+impl RouteRuntime {
+    /// Makes what was made for the route known to all: it is about to be in force.
+    pub(super) fn register(&self, facts: &Facts) {
+        facts.metrics.register_route(&self.name);
+        self.policy.register(&self.name, facts);
+    }
+}
+
 /// The headers that a route sets, with their values read.
 #[derive(Default)]
 pub(super) struct HeaderChanges {

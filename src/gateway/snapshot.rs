@@ -69,8 +69,8 @@ impl Snapshot {
     /// the same goes on.
     ///
     /// Facts are looked up, never changed: what the snapshot wants of them holds from
-    /// [`State::publish`](super::State::publish) on. Facts that nobody knew are made; [`State::prune`](super::State::prune)
-    /// forgets them after a build that fails.
+    /// [`State::publish`](super::State::publish) on. Facts that nobody knew are made for it: they belong to the snapshot
+    /// until it is [registered](Self::register), are shown by nobody, and go with it when it is not.
     pub fn build(
         config: Config,
         sources: Vec<Source>,
@@ -199,6 +199,16 @@ impl Snapshot {
                 None => stats.hide(),
             }
         }
+    }
+
+    /// Makes what was made for the snapshot known to all: it is about to be in force. Two that were built from the same
+    /// facts have the same, whichever comes first. Endpoints follow when their pools [begin](Pool::begin).
+    pub(super) fn register(&self, facts: &Facts) {
+        facts.limits.register(self.config.every_limit());
+        facts.auth.register(self.config.auths.values());
+        let limits = self.config.every_limit();
+        limits.for_each(|limit| facts.metrics.register_limit(&limit.name));
+        self.routes.iter().for_each(|route| route.register(facts));
     }
 
     /// Puts the snapshot in force in place of the first of `earlier`, or back, being one of them: endpoints are used,

@@ -88,6 +88,7 @@ impl State {
         let now = self.clock.now();
         let earlier = self.earlier();
         let old = self.snapshot();
+        snapshot.register(&self.facts);
         self.apply(&[old.as_ref(), Some(snapshot), fallback]);
         self.metrics
             .applied(snapshot.routes.len(), &snapshot.config.hash);
@@ -125,9 +126,9 @@ impl State {
         self.facts.apply(&configs);
     }
 
-    /// Forgets facts that nobody holds: what no configuration counts or knows any more, and what was made for one that did
-    /// not come into force. Called whenever a configuration comes or does not, and again later: requests still under way
-    /// hold what they began with, and names change their addresses without any of it.
+    /// Forgets facts that nobody holds, which no configuration counts or knows any more. Called whenever a configuration
+    /// comes or does not, and again later: requests still under way hold what they began with, and names change their
+    /// addresses without any of it.
     pub fn prune(&self) {
         let known = self.earlier();
         let configs: Vec<_> = known.iter().map(|snapshot| &snapshot.config).collect();

@@ -1,6 +1,6 @@
 //! What limits remember across reloads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::sketch::Sketch;
 use super::store::Store;
 use crate::config::{Algorithm, Limit, LimitKey};
 use crate::primitives::calendar::Calendar;
+use crate::primitives::interned::Interned;
 use crate::primitives::sections::{self, Section};
 use crate::primitives::{LimitName, RouteName};
 
@@ -30,27 +31,25 @@ pub struct LimitFacts {
 
 #[derive(Default)]
 struct Kept {
-    times: HashMap<Identity, Arc<Store>>,
-    sketches: HashMap<Identity, Arc<Sketch>>,
-    counts: HashMap<Identity, Arc<Counts>>,
-    quotas: HashMap<Identity, Arc<Quotas>>,
-}
-
-/// Forgets what is neither held nor wanted.
-fn keep<K>(kept: &mut HashMap<Identity, Arc<K>>, wanted: &HashSet<Identity>) {
-    kept.retain(|identity, known| Arc::strong_count(known) > 1 || wanted.contains(identity));
+    times: Interned<Identity, Store>,
+    sketches: Interned<Identity, Sketch>,
+    counts: Interned<Identity, Counts>,
+    quotas: Interned<Identity, Quotas>,
 }
 
 /// Two limits with the same identity count the same thing in the same unit.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Identity {
     name: LimitName,
     route: Option<RouteName>,
-    key: LimitKey,
+    /// As the configuration writes it.
+    key: String,
+    /// Whether keys are made of who is calling, as an authenticator knows them.
+    of_callers: bool,
     kind: Kind,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Estimator { period: Duration },
     TokenBucket,
@@ -70,10 +69,22 @@ impl LimitFacts {
         }
     }
 
+    /// Counts on what was made for these limits, which are about to be in force: until then it belongs to those filters
+    /// alone that were built with it.
+    pub fn register<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
+        let mut kept = self.kept.lock();
+        for identity in limits.into_iter().map(Identity::of) {
+            kept.times.register(&identity);
+            kept.sketches.register(&identity);
+            kept.counts.register(&identity);
+            kept.quotas.register(&identity);
+        }
+    }
+
     /// Has as much room as these limits want from now on: those of every configuration that is in force or may be again,
     /// of which the most holds. Building a filter changes none of this.
     pub fn apply<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
-        let mut wanted: HashMap<Identity, (u32, u64)> = HashMap::new();
+        let mut wanted: BTreeMap<Identity, (u32, u64)> = BTreeMap::new();
         for limit in limits {
             let (capacity, cost) = wanted.entry(Identity::of(limit)).or_default();
             *capacity = limit
@@ -85,16 +96,16 @@ impl LimitFacts {
         }
         let kept = self.kept.lock();
         for (identity, (capacity, cost)) in wanted {
-            if let Some(times) = kept.times.get(&identity) {
+            if let Some(times) = kept.times.known().get(&identity) {
                 times.set_capacity(capacity);
             }
-            if let Some(sketch) = kept.sketches.get(&identity) {
+            if let Some(sketch) = kept.sketches.known().get(&identity) {
                 sketch.charge(cost);
             }
-            if let Some(counts) = kept.counts.get(&identity) {
+            if let Some(counts) = kept.counts.known().get(&identity) {
                 counts.set_capacity(capacity);
             }
-            if let Some(quotas) = kept.quotas.get(&identity) {
+            if let Some(quotas) = kept.quotas.known().get(&identity) {
                 quotas.set_capacity(capacity);
             }
         }
@@ -102,12 +113,12 @@ impl LimitFacts {
 
     /// Forgets what no filter counts on and none of these limits would.
     pub fn prune<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
-        let wanted: HashSet<Identity> = limits.into_iter().map(Identity::of).collect();
+        let wanted: BTreeSet<Identity> = limits.into_iter().map(Identity::of).collect();
         let mut kept = self.kept.lock();
-        keep(&mut kept.times, &wanted);
-        keep(&mut kept.sketches, &wanted);
-        keep(&mut kept.counts, &wanted);
-        keep(&mut kept.quotas, &wanted);
+        kept.times.keep(|one, _| wanted.contains(one));
+        kept.sketches.keep(|one, _| wanted.contains(one));
+        kept.counts.keep(|one, _| wanted.contains(one));
+        kept.quotas.keep(|one, _| wanted.contains(one));
     }
 
     /// What the keys of a limit are hashed under.
@@ -122,7 +133,8 @@ impl LimitFacts {
     pub fn quotas_changed(&self) -> bool {
         let kept = self.kept.lock();
         // Each is asked: asking is what sets it back.
-        kept.quotas
+        let known = kept.quotas.known();
+        known
             .values()
             .fold(false, |any, quotas| quotas.changed() | any)
     }
@@ -131,7 +143,7 @@ impl LimitFacts {
     pub fn export_quotas(&self) -> KeptQuotas {
         let quotas: Vec<_> = {
             let kept = self.kept.lock();
-            let each = kept.quotas.iter();
+            let each = kept.quotas.known().iter();
             each.map(|(identity, quotas)| (identity.text(), Arc::clone(quotas)))
                 .collect()
         };
@@ -148,7 +160,7 @@ impl LimitFacts {
     pub fn import_quotas(&self, quotas: &KeptQuotas) {
         self.quota_seed.set(quotas.seed);
         let kept = self.kept.lock();
-        for (identity, known) in &kept.quotas {
+        for (identity, known) in kept.quotas.each() {
             let text = identity.text();
             for (_, entries) in quotas.limits.iter().filter(|(of, _)| *of == text) {
                 known.import(entries);
@@ -169,7 +181,7 @@ impl LimitFacts {
             identity: identity.text(),
             entries: store.export(now),
         };
-        kept.times.iter().map(of).collect()
+        kept.times.known().iter().map(of).collect()
     }
 
     /// Goes on with what another process remembered until `passed` ago, for the limits that are known here. To be called
@@ -177,7 +189,7 @@ impl LimitFacts {
     pub fn import(&self, seed: [u64; 2], all: &[KeptTimes], passed: Duration, now: u64) {
         self.seed.set(seed);
         let kept = self.kept.lock();
-        for (identity, store) in &kept.times {
+        for (identity, store) in kept.times.each() {
             let text = identity.text();
             for times in all.iter().filter(|times| times.identity == text) {
                 store.import(&times.entries, passed, now);
@@ -192,20 +204,23 @@ impl LimitFacts {
         let mut lines: Vec<String> = Vec::new();
         lines.extend(
             kept.times
+                .known()
                 .iter()
                 .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
         );
         lines.extend(
             kept.counts
+                .known()
                 .iter()
                 .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
         );
         lines.extend(
             kept.quotas
+                .known()
                 .iter()
                 .map(|(of, kept)| format!("{} {}", of.text(), kept.dump())),
         );
-        let sketches = kept.sketches.iter();
+        let sketches = kept.sketches.known().iter();
         lines.extend(sketches.map(|(of, kept)| {
             format!(
                 "{} {:?} at most {}",
@@ -221,30 +236,30 @@ impl LimitFacts {
     /// The times of a limit; room for `capacity` keys where there are none yet.
     pub(super) fn times(&self, limit: &Limit, capacity: u32) -> Arc<Store> {
         let mut kept = self.kept.lock();
-        let new = || Arc::new(Store::new(capacity));
-        Arc::clone(kept.times.entry(Identity::of(limit)).or_insert_with(new))
+        let new = |_: &Identity| Store::new(capacity);
+        kept.times.find_or(Identity::of(limit), new)
     }
 
     pub(super) fn sketch(&self, limit: &Limit, period: Duration) -> Arc<Sketch> {
         let mut kept = self.kept.lock();
-        let new = || {
+        let new = |_: &Identity| {
             let sketch = Sketch::new(period);
             sketch.charge(u64::from(limit.largest_cost));
-            Arc::new(sketch)
+            sketch
         };
-        Arc::clone(kept.sketches.entry(Identity::of(limit)).or_insert_with(new))
+        kept.sketches.find_or(Identity::of(limit), new)
     }
 
     pub(super) fn counts(&self, limit: &Limit, capacity: u32) -> Arc<Counts> {
         let mut kept = self.kept.lock();
-        let new = || Arc::new(Counts::new(capacity));
-        Arc::clone(kept.counts.entry(Identity::of(limit)).or_insert_with(new))
+        let new = |_: &Identity| Counts::new(capacity);
+        kept.counts.find_or(Identity::of(limit), new)
     }
 
     pub(super) fn quotas(&self, limit: &Limit, capacity: u32) -> Arc<Quotas> {
         let mut kept = self.kept.lock();
-        let new = || Arc::new(Quotas::new(capacity));
-        Arc::clone(kept.quotas.entry(Identity::of(limit)).or_insert_with(new))
+        let new = |_: &Identity| Quotas::new(capacity);
+        kept.quotas.find_or(Identity::of(limit), new)
     }
 }
 
@@ -311,10 +326,7 @@ impl Identity {
         let route = self.route.as_ref();
         let route = route.map(|route| format!(" {route}")).unwrap_or_default();
         // Keys of callers are made of their authenticator too. What was counted under others belongs to nobody.
-        let by = match self.key {
-            LimitKey::Consumer | LimitKey::Claim(_) => " by auth",
-            _ => "",
-        };
+        let by = if self.of_callers { " by auth" } else { "" };
         format!("{} {kind}{of} {}{by}{route}", self.name, self.key)
     }
 
@@ -322,7 +334,8 @@ impl Identity {
         Self {
             name: limit.name.clone(),
             route: limit.route.clone(),
-            key: limit.key.clone(),
+            key: limit.key.to_string(),
+            of_callers: matches!(limit.key, LimitKey::Consumer | LimitKey::Claim(_)),
             kind: match limit.algorithm {
                 Algorithm::Estimator { rate } => Kind::Estimator { period: rate.per },
                 Algorithm::TokenBucket { .. } => Kind::TokenBucket,

@@ -67,10 +67,9 @@ impl Built {
 
     pub(super) fn again(limit: &Limit, facts: &LimitFacts) -> Self {
         let stats = Arc::<LimitStats>::default();
-        Self {
-            filter: build(limit, Arc::clone(&stats), facts),
-            stats,
-        }
+        let filter = build(limit, Arc::clone(&stats), facts);
+        facts.register([limit]);
+        Self { filter, stats }
     }
 
     /// What the same client is told at `now`.

@@ -17,6 +17,7 @@ use super::overload::{ConcurrencyStats, OverloadStats};
 use super::stats::{
     Count, EndpointStats, Level, LimitStats, RouteStats, TurnedAway, UpstreamStats,
 };
+use crate::primitives::interned::Interned;
 use crate::primitives::{LimitName, ListenerName, RouteName, UpstreamName};
 
 /// Route label of requests that match no route.
@@ -24,11 +25,11 @@ const UNMATCHED: &str = "_unmatched";
 
 /// Everything that is counted. Made once and handed down; counts outlive a reload.
 pub struct Metrics {
-    routes: Mutex<BTreeMap<RouteName, Arc<RouteStats>>>,
-    upstreams: Mutex<BTreeMap<UpstreamName, Arc<UpstreamStats>>>,
+    routes: Mutex<Interned<RouteName, RouteStats>>,
+    upstreams: Mutex<Interned<UpstreamName, UpstreamStats>>,
     endpoints: Mutex<Endpoints>,
-    limits: Mutex<BTreeMap<LimitName, Arc<LimitStats>>>,
-    concurrency: Mutex<BTreeMap<UpstreamName, Arc<ConcurrencyStats>>>,
+    limits: Mutex<Interned<LimitName, LimitStats>>,
+    concurrency: Mutex<Interned<UpstreamName, ConcurrencyStats>>,
     /// The process as a whole, where more comes in than can be served.
     pub overload: Arc<OverloadStats>,
     listeners: Mutex<BTreeMap<ListenerName, Arc<ListenerStats>>>,
@@ -52,7 +53,7 @@ pub struct Metrics {
 }
 
 /// Counts by upstream and configured address.
-type Endpoints = BTreeMap<(UpstreamName, Arc<str>), Arc<EndpointCounts>>;
+type Endpoints = Interned<(UpstreamName, Arc<str>), EndpointCounts>;
 
 /// One endpoint's counts and whether it is usable.
 #[derive(Debug, Default)]
@@ -204,30 +205,63 @@ impl Metrics {
         })
     }
 
-    /// The counts of a route.
+    /// Shows a route from now on: it is in force.
+    pub fn register_route(&self, name: &RouteName) {
+        self.routes.lock().register(name);
+    }
+
+    /// Shows an upstream from now on, and its places: it is in force.
+    pub fn register_upstream(&self, name: &UpstreamName) {
+        self.upstreams.lock().register(name);
+        self.concurrency.lock().register(name);
+    }
+
+    /// Shows an endpoint from now on: it is in force.
+    pub fn register_endpoint(&self, upstream: &UpstreamName, label: &Arc<str>) {
+        let key = (upstream.clone(), Arc::clone(label));
+        self.endpoints.lock().register(&key);
+    }
+
+    /// Shows a limit from now on: it is in force.
+    pub fn register_limit(&self, name: &LimitName) {
+        self.limits.lock().register(name);
+    }
+
+    /// The counts of a route. Here and below: those of what is not in force yet belong to who asked, and are not shown
+    /// before they are registered.
     pub fn route(&self, name: &RouteName) -> Arc<RouteStats> {
-        Arc::clone(self.routes.lock().entry(name.clone()).or_default())
+        self.routes
+            .lock()
+            .find_or(name.clone(), |_| RouteStats::default())
     }
 
     /// The counts of an upstream.
     pub fn upstream(&self, name: &UpstreamName) -> Arc<UpstreamStats> {
-        Arc::clone(self.upstreams.lock().entry(name.clone()).or_default())
+        self.upstreams
+            .lock()
+            .find_or(name.clone(), |_| UpstreamStats::default())
     }
 
     /// The counts of an endpoint, under its configured address.
     pub fn endpoint(&self, upstream: &UpstreamName, label: &Arc<str>) -> Arc<EndpointCounts> {
         let key = (upstream.clone(), Arc::clone(label));
-        Arc::clone(self.endpoints.lock().entry(key).or_default())
+        self.endpoints
+            .lock()
+            .find_or(key, |_| EndpointCounts::default())
     }
 
     /// The counts of a limit.
     pub fn limit(&self, name: &LimitName) -> Arc<LimitStats> {
-        Arc::clone(self.limits.lock().entry(name.clone()).or_default())
+        self.limits
+            .lock()
+            .find_or(name.clone(), |_| LimitStats::default())
     }
 
     /// The places of an upstream.
     pub fn concurrency(&self, name: &UpstreamName) -> Arc<ConcurrencyStats> {
-        Arc::clone(self.concurrency.lock().entry(name.clone()).or_default())
+        self.concurrency
+            .lock()
+            .find_or(name.clone(), |_| ConcurrencyStats::default())
     }
 
     /// The counts of a listener.
@@ -253,6 +287,7 @@ impl Metrics {
     pub fn each_route(&self) -> Vec<(Arc<str>, Arc<RouteStats>)> {
         let routes = self.routes.lock();
         let named = routes
+            .known()
             .iter()
             .map(|(name, stats)| (name.shared(), Arc::clone(stats)));
         named
@@ -295,22 +330,12 @@ impl Metrics {
 
     /// Forgets the series of what no configuration names any more, so that they do not add up over reloads.
     pub fn prune(&self) {
-        self.routes
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.upstreams
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.endpoints
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.limits
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.routes.lock().prune();
+        self.upstreams.lock().prune();
+        self.endpoints.lock().prune();
+        self.limits.lock().prune();
         self.rollouts.prune();
-        self.concurrency
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.concurrency.lock().prune();
         self.listeners.lock().retain(|_, stats| {
             Arc::strong_count(stats) > 1 || !stats.certificates.lock().is_empty()
         });
@@ -326,7 +351,9 @@ mod tests {
     #[test]
     fn renders_what_was_counted() {
         let metrics = Metrics::new("1.2.3", "abc").expect("metrics");
-        let route = metrics.route(&RouteName::new("users"));
+        let users = RouteName::new("users");
+        let route = metrics.route(&users);
+        metrics.register_route(&users);
         route.served("GET", 200, Duration::from_millis(3));
         route.served("BREW", 418, Duration::from_millis(3));
         route.refused(crate::filter::Reason::RateLimited);

@@ -1,6 +1,5 @@
 //! What levels, fallbacks, splits and mirrors count.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use super::family::{counter, gauge, histogram, labels, observed};
 use super::stats::{Count, Histogram, Level as Gauge, RouteStats};
 use crate::filter::Reason;
+use crate::primitives::interned::Interned;
 use crate::primitives::level::Level;
 use crate::primitives::{RouteName, UpstreamName};
 
@@ -177,12 +177,12 @@ impl MirrorStats {
     }
 }
 
-type ByUpstream<S> = Mutex<BTreeMap<(RouteName, UpstreamName), Arc<S>>>;
+type ByUpstream<S> = Mutex<Interned<(RouteName, UpstreamName), S>>;
 
 /// What levels, fallbacks, splits and mirrors count.
 #[derive(Debug, Default)]
 pub struct Rollouts {
-    routes: Mutex<BTreeMap<RouteName, Arc<RouteMarks>>>,
+    routes: Mutex<Interned<RouteName, RouteMarks>>,
     sides: ByUpstream<SideStats>,
     mirrors: ByUpstream<MirrorStats>,
 }
@@ -190,32 +190,47 @@ pub struct Rollouts {
 impl Rollouts {
     /// Level and fallbacks of a route.
     pub fn route(&self, name: &RouteName) -> Arc<RouteMarks> {
-        Arc::clone(self.routes.lock().entry(name.clone()).or_default())
+        self.routes
+            .lock()
+            .find_or(name.clone(), |_| RouteMarks::default())
     }
 
     /// The counts of a side.
     pub fn side(&self, route: &RouteName, upstream: &UpstreamName) -> Arc<SideStats> {
         let key = (route.clone(), upstream.clone());
-        Arc::clone(self.sides.lock().entry(key).or_default())
+        self.sides.lock().find_or(key, |_| SideStats::default())
     }
 
     /// The counts of a mirror.
     pub fn mirror(&self, route: &RouteName, upstream: &UpstreamName) -> Arc<MirrorStats> {
         let key = (route.clone(), upstream.clone());
-        Arc::clone(self.mirrors.lock().entry(key).or_default())
+        self.mirrors.lock().find_or(key, |_| MirrorStats::default())
+    }
+
+    /// Shows a route from now on, with the sides of its split and its mirror: it is in force.
+    pub fn register<'s>(
+        &self,
+        name: &RouteName,
+        sides: impl IntoIterator<Item = &'s UpstreamName>,
+        mirror: Option<&UpstreamName>,
+    ) {
+        self.routes.lock().register(name);
+        let mut shown = self.sides.lock();
+        for upstream in sides {
+            shown.register(&(name.clone(), upstream.clone()));
+        }
+        drop(shown);
+        if let Some(upstream) = mirror {
+            let key = (name.clone(), upstream.clone());
+            self.mirrors.lock().register(&key);
+        }
     }
 
     /// Forgets what nobody counts any more.
     pub(super) fn prune(&self) {
-        self.routes
-            .lock()
-            .retain(|_, marks| Arc::strong_count(marks) > 1);
-        self.sides
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
-        self.mirrors
-            .lock()
-            .retain(|_, stats| Arc::strong_count(stats) > 1);
+        self.routes.lock().prune();
+        self.sides.lock().prune();
+        self.mirrors.lock().prune();
     }
 
     /// All families.
@@ -235,7 +250,7 @@ impl Rollouts {
             "gateway_fallbacks_total",
             "Answers given in place of the upstream, by kind and by what called for them",
         );
-        for (route, marks) in self.routes.lock().iter() {
+        for (route, marks) in self.routes.lock().known() {
             let route = route.as_str();
             levels.push(labels(&[("route", route)]), f64::from(marks.level() as u8));
             let Some(counts) = marks.fallbacks.get() else {
@@ -269,7 +284,7 @@ impl Rollouts {
             "gateway_split_stopped",
             "Whether a side of a split was stopped",
         );
-        for ((route, upstream), stats) in self.sides.lock().iter() {
+        for ((route, upstream), stats) in self.sides.lock().known() {
             let place = [("route", route.as_str()), ("upstream", upstream.as_str())];
             for (status, count) in stats.served.statuses.seen() {
                 let status = status.to_string();
@@ -302,7 +317,7 @@ impl Rollouts {
             "Time from sending a copy to the head of its answer",
         );
         let mut in_flight = gauge("gateway_mirror_in_flight", "Copies under way");
-        for ((route, upstream), stats) in self.mirrors.lock().iter() {
+        for ((route, upstream), stats) in self.mirrors.lock().known() {
             let place = [("route", route.as_str()), ("upstream", upstream.as_str())];
             for (outcome, label) in Mirrored::ALL {
                 let named = [place[0], place[1], ("outcome", label)];

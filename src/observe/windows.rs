@@ -268,6 +268,7 @@ mod tests {
     fn shows_the_last_seconds_and_forgets_older_ones() {
         let metrics = Metrics::new("0", "0").expect("metrics");
         let stats = metrics.route(&RouteName::new("r"));
+        metrics.register_route(&RouteName::new("r"));
         let windows = Windows::default();
         windows.tick(&metrics);
         for _ in 0..90 {
@@ -293,6 +294,7 @@ mod tests {
     fn what_clients_cause_by_themselves_is_shown_and_not_judged() {
         let metrics = Metrics::new("0", "0").expect("metrics");
         let stats = metrics.route(&RouteName::new("r"));
+        metrics.register_route(&RouteName::new("r"));
         let (short, long) = (Duration::from_millis(4), Duration::from_secs(20));
         for _ in 0..10 {
             stats.served("GET", 504, long);

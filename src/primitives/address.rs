@@ -23,7 +23,7 @@ pub fn is_ip_literal(host: &str) -> bool {
 }
 
 /// Where something listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Address {
     /// An IP address and port.
     Inet(#[serde(with = "text")] SocketAddr),

@@ -14,6 +14,7 @@ pub mod digest;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gcra;
+pub mod interned;
 pub mod level;
 pub mod matcher;
 pub mod names;

@@ -272,5 +272,7 @@ fn checked(list: &[u8], sum: &[u8; CHECKSUM]) -> Option<List> {
     (rest.is_empty() && list.sections.len() <= MOST_SECTIONS).then_some(list)
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! judge a configuration on trial. What is found three times in a row stops the side: it takes no request any more, not
 //! even those it names, until somebody starts it again or the split is changed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::config::Split;
 use crate::observe::Sums;
 use crate::observe::rollouts::{Rollouts as Counts, SideStats};
 use crate::primitives::clock;
+use crate::primitives::interned::Interned;
 use crate::primitives::sections::Section;
 use crate::primitives::{RouteName, UpstreamName};
 
@@ -25,13 +26,15 @@ use crate::primitives::{RouteName, UpstreamName};
 #[derive(Debug, Default)]
 pub struct Rollouts {
     /// By route, and by the split as it is written: another split begins anew.
-    routes: Mutex<BTreeMap<(RouteName, String), Arc<RolloutFacts>>>,
+    routes: Mutex<Interned<(RouteName, String), RolloutFacts>>,
 }
 
 /// What is known of one split.
 #[derive(Debug)]
 pub struct RolloutFacts {
     route: RouteName,
+    /// The split as it is written.
+    split: String,
     stop: bool,
     window: Duration,
     sides: Vec<SideFacts>,
@@ -81,11 +84,12 @@ const LOOKS: u32 = 3;
 const FEW: u64 = 20;
 
 impl Rollouts {
-    /// What is known of a route's split; nothing, when it is new.
+    /// What is known of a route's split; nothing when it is new: then it belongs to who asked until it is
+    /// [registered](Self::register).
     pub fn route(&self, name: &RouteName, split: &Split, counts: &Counts) -> Arc<RolloutFacts> {
         let key = (name.clone(), format!("{split:?}"));
         let mut routes = self.routes.lock();
-        let facts = routes.entry(key).or_insert_with(|| {
+        routes.find_or(key, |(_, written)| {
             let side = |side: &crate::config::Side| {
                 let stats = counts.side(name, &side.upstream);
                 let begun = Sums::judged(&stats.served);
@@ -99,27 +103,31 @@ impl Rollouts {
                     }),
                 }
             };
-            Arc::new(RolloutFacts {
+            RolloutFacts {
                 route: name.clone(),
+                split: written.clone(),
                 stop: split.stop,
                 window: split.window,
                 sides: split.sides.iter().map(side).collect(),
-            })
-        });
-        Arc::clone(facts)
+            }
+        })
+    }
+
+    /// A split is in force from now on.
+    pub fn register(&self, facts: &RolloutFacts) {
+        let key = (facts.route.clone(), facts.split.clone());
+        self.routes.lock().register(&key);
     }
 
     /// Forgets splits that are in no configuration.
     pub fn prune(&self) {
-        self.routes
-            .lock()
-            .retain(|_, facts| Arc::strong_count(facts) > 1);
+        self.routes.lock().prune();
     }
 
     /// The sides that were stopped.
     pub fn export(&self) -> Vec<KnownStop> {
         let routes = self.routes.lock();
-        let stopped = routes.iter().flat_map(|((route, split), facts)| {
+        let stopped = routes.known().iter().flat_map(|((route, split), facts)| {
             facts.sides.iter().filter_map(move |side| {
                 let why = side.why()?;
                 Some(KnownStop {
@@ -139,7 +147,10 @@ impl Rollouts {
         let routes = self.routes.lock();
         for one in known {
             let key = (RouteName::new(&one.route), one.split.clone());
-            let sides = routes.get(&key).into_iter().flat_map(|facts| &facts.sides);
+            let Some(facts) = routes.find(&key) else {
+                continue;
+            };
+            let sides = facts.sides.iter();
             for side in sides.filter(|side| side.upstream.as_str() == one.upstream) {
                 side.stop(&one.reason, one.at_unix);
             }
@@ -148,6 +159,11 @@ impl Rollouts {
 }
 
 impl RolloutFacts {
+    /// The upstream of each side.
+    pub fn upstreams(&self) -> impl Iterator<Item = &UpstreamName> {
+        self.sides.iter().map(SideFacts::upstream)
+    }
+
     /// What is known of side number `index`.
     pub fn side(&self, index: usize) -> Option<&SideFacts> {
         self.sides.get(index)
@@ -287,7 +303,11 @@ mod tests {
     fn case(stop: bool) -> Case {
         let metrics = Metrics::new("0", "0").expect("metrics");
         let rollouts = Rollouts::default();
-        let facts = rollouts.route(&RouteName::new("r"), &settings(stop), &metrics.rollouts);
+        let (name, split) = (RouteName::new("r"), settings(stop));
+        let facts = rollouts.route(&name, &split, &metrics.rollouts);
+        rollouts.register(&facts);
+        let sides = split.sides.iter().map(|side| &side.upstream);
+        metrics.rollouts.register(&name, sides, None);
         Case {
             rollouts,
             metrics,

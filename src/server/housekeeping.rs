@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::admin::policies;
-use super::quota_file::QuotaFile;
+use super::handover::quota_file::QuotaFile;
 use super::reload::Reloader;
 use super::usage::Usage;
 use crate::gateway::State;

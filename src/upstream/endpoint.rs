@@ -1,6 +1,5 @@
 //! One endpoint and the facts about it. Outlives a reload.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +12,7 @@ use crate::observe::{EndpointCounts, Metrics};
 use crate::primitives::UpstreamName;
 use crate::primitives::address::Address;
 use crate::primitives::clock::nanos;
+use crate::primitives::interned::Interned;
 use crate::primitives::sections::Section;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -217,8 +217,8 @@ type Key = (UpstreamName, Arc<str>, Address);
 
 /// Endpoints and places of upstreams: what outlives a reload.
 pub struct EndpointFacts {
-    endpoints: Mutex<HashMap<Key, Arc<Endpoint>>>,
-    places: Mutex<HashMap<UpstreamName, Arc<Places>>>,
+    endpoints: Mutex<Interned<Key, Endpoint>>,
+    places: Mutex<Interned<UpstreamName, Places>>,
     metrics: Arc<Metrics>,
 }
 
@@ -232,7 +232,8 @@ impl EndpointFacts {
         }
     }
 
-    /// The endpoint known under this address, or a new one, which is taken to be healthy.
+    /// The endpoint known under this address, or a new one, which is taken to be healthy, and which belongs to who asked
+    /// until it is [registered](Self::register).
     pub fn endpoint(
         &self,
         upstream: &UpstreamName,
@@ -243,25 +244,36 @@ impl EndpointFacts {
         let key = (upstream.clone(), Arc::from(label), address);
         let new = |(upstream, label, address): &Key| {
             let counts = self.metrics.endpoint(upstream, label);
-            Arc::new(Endpoint::new(Arc::clone(label), address.clone(), counts))
+            Endpoint::new(Arc::clone(label), address.clone(), counts)
         };
-        Arc::clone(endpoints.entry(key).or_insert_with_key(new))
+        endpoints.find_or(key, new)
     }
 
     /// The places of an upstream that bounds how many requests it gets at once.
     pub fn places(&self, upstream: &UpstreamName) -> Arc<Places> {
-        let mut places = self.places.lock();
-        let known = places.entry(upstream.clone());
-        let new = || Arc::new(Places::new(self.metrics.concurrency(upstream)));
-        Arc::clone(known.or_insert_with(new))
+        let new = |upstream: &UpstreamName| Places::new(self.metrics.concurrency(upstream));
+        self.places.lock().find_or(upstream.clone(), new)
+    }
+
+    /// Knows an endpoint of an upstream from now on: it is in force.
+    pub(super) fn register(&self, upstream: &UpstreamName, endpoint: &Endpoint) {
+        let label = Arc::clone(&endpoint.label);
+        self.metrics.register_endpoint(upstream, &label);
+        let key = (upstream.clone(), label, endpoint.address.clone());
+        self.endpoints.lock().register(&key);
+    }
+
+    /// Knows an upstream from now on: it is in force.
+    pub(super) fn register_upstream(&self, upstream: &UpstreamName) {
+        self.metrics.register_upstream(upstream);
+        self.places.lock().register(upstream);
     }
 
     /// What another process should know.
     pub fn export(&self, now: u64) -> Vec<KnownEndpoint> {
         let endpoints = self.endpoints.lock();
-        let known = endpoints
-            .iter()
-            .filter_map(|((upstream, ..), endpoint)| endpoint.known(upstream, now));
+        let known = endpoints.known().iter();
+        let known = known.filter_map(|((upstream, ..), endpoint)| endpoint.known(upstream, now));
         known.collect()
     }
 
@@ -269,7 +281,7 @@ impl EndpointFacts {
     #[cfg(test)]
     pub(crate) fn dump(&self) -> Vec<String> {
         let endpoints = self.endpoints.lock();
-        let each = endpoints.iter();
+        let each = endpoints.known().iter();
         let mut lines: Vec<_> = each
             .map(|(key, endpoint)| format!("{key:?} {endpoint:?}"))
             .collect();
@@ -279,11 +291,7 @@ impl EndpointFacts {
 
     /// Forgets endpoints that nobody holds any more.
     pub fn prune(&self) {
-        self.endpoints
-            .lock()
-            .retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
-        self.places
-            .lock()
-            .retain(|_, places| Arc::strong_count(places) > 1);
+        self.endpoints.lock().prune();
+        self.places.lock().prune();
     }
 }

@@ -153,6 +153,8 @@ impl Pool {
     pub fn begin(&self, earlier: &[&Self], now: u64) {
         self.in_force.store(true, Ordering::Relaxed);
         let members = self.members.load_full();
+        self.facts.register_upstream(&self.settings.name);
+        self.register(&members.all);
         let known = earlier.iter().map(|earlier| earlier.members.load_full());
         let known: Vec<_> = known.collect();
         for Member { endpoint, .. } in members.all.iter() {
@@ -396,11 +398,18 @@ impl Pool {
         };
         let all: Vec<Member> = discovered.iter().map(member).collect();
         if self.in_force.load(Ordering::Relaxed) {
+            self.register(&all);
             self.welcome(&all);
         }
         self.balance.gathered(&all);
         let tags = self.tags(&all);
         self.order(all.into(), tags, now);
+    }
+
+    /// Endpoints that are in force are known to all from now on.
+    fn register(&self, all: &[Member]) {
+        let endpoints = all.iter().map(|member| &*member.endpoint);
+        endpoints.for_each(|endpoint| self.facts.register(&self.settings.name, endpoint));
     }
 
     /// Endpoints that join others have to warm up; those that are there from the start have nobody to leave the load to.

@@ -52,6 +52,20 @@ impl TokenCache {
         }
     }
 
+    /// Remembers a token for good.
+    #[cfg(test)]
+    pub(in crate::auth) fn keep_for_test(&self, token: &[u8], principal: Principal) {
+        let (from, until) = (0, u64::MAX);
+        self.keep(token, Arc::new(principal), Window { from, until }, 0);
+    }
+
+    /// How many tokens it remembers.
+    #[cfg(test)]
+    pub(in crate::auth) fn len(&self) -> usize {
+        let each = self.shards.iter();
+        each.map(|shard| shard.lock().entries.len()).sum()
+    }
+
     /// What `token` was found to mean, with the time in which that holds: the caller checks it.
     pub(super) fn find(&self, token: &[u8]) -> Option<(Arc<Principal>, Window)> {
         let (hash, shard) = self.locate(token)?;
@@ -133,7 +147,7 @@ mod tests {
     }
 
     fn len(cache: &TokenCache) -> usize {
-        cache.shards.iter().map(|s| s.lock().entries.len()).sum()
+        cache.len()
     }
 
     #[test]

@@ -51,7 +51,10 @@ fn settings(scheme: SignatureScheme) -> SignatureAuth {
 }
 
 fn made_in(auth: &SignatureAuth, facts: &AuthFacts) -> Arc<dyn Authenticator> {
-    build(&Auth::Signature(auth.clone()), &literal, facts).unwrap()
+    let auth = Auth::Signature(auth.clone());
+    let made = build(&auth, &literal, facts).unwrap();
+    facts.register([&auth]);
+    made
 }
 
 fn made(auth: &SignatureAuth) -> Arc<dyn Authenticator> {

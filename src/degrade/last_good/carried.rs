@@ -59,11 +59,14 @@ impl KeptAnswers {
     pub fn export(&self, most: usize, now: u64) -> CarriedAnswers {
         let mut left = most;
         let routes = self.routes.lock();
-        let each = routes.iter().map(|((name, stamp), kept)| RouteAnswers {
-            route: name.to_string(),
-            identity: stamp.clone(),
-            entries: kept.export(&mut left, now),
-        });
+        let each = routes
+            .known()
+            .iter()
+            .map(|((name, stamp), kept)| RouteAnswers {
+                route: name.to_string(),
+                identity: stamp.clone(),
+                entries: kept.export(&mut left, now),
+            });
         CarriedAnswers(each.filter(|route| !route.entries.is_empty()).collect())
     }
 
@@ -72,7 +75,7 @@ impl KeptAnswers {
         let routes = self.routes.lock();
         for carried in &carried.0 {
             let key = (RouteName::new(&carried.route), carried.identity.clone());
-            if let Some(kept) = routes.get(&key) {
+            if let Some(kept) = routes.find(&key) {
                 kept.import(&carried.entries, nanos(passed), now);
             }
         }

@@ -1,6 +1,5 @@
 //! Whatever reload fails or is taken back: facts, and the settings they are kept by, are what they were.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +163,54 @@ impl Written<'_> {
     }
 }
 
+/// What makes a build fail, each at another stage.
+const STAGES: [&str; 7] = [
+    "\n[admin]\ntoken = \"file:/missing\"\n",
+    "\n[auth.late]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = \"file:/missing\"\n",
+    "\n[auth.later]\ntype = \"signature\"\nscheme = \"ca\"\n[auth.later.apps.one]\nsecret = \"env:ONE\"\n\
+     [auth.later.apps.two]\nsecret = \"file:/missing\"\n",
+    "\n[upstream.late]\nendpoints = [{ address = \"127.0.0.1:9\" }]\nconcurrency = { max = 4 }\n\
+     sticky = { secret = \"file:/missing\" }\n",
+    "\n[upstream.late]\nendpoints = [{ address = \"127.0.0.1:9\" }]\ntls = { ca = \"/missing\", sni = \"late.test\" }\n",
+    "\n[[listener]]\naddress = \"127.0.0.1:8443\"\ntls = { certificates = [{ cert = \"/missing\", key = \"/missing\" }] }\n",
+    "\n[[route]]\nid = \"late\"\npath = \"/late\"\nupstream = \"elsewhere_main\"\n\
+     request = { set = { X-Secret = \"file:/missing\" } }\n",
+];
+
+/// The same with other names throughout.
+fn elsewhere(text: &str) -> String {
+    let mut text = text.to_owned();
+    for name in ["main", "next"] {
+        text = text.replace(&format!("\"{name}\""), &format!("\"elsewhere_{name}\""));
+        text = text.replace(
+            &format!("[upstream.{name}"),
+            &format!("[upstream.elsewhere_{name}"),
+        );
+    }
+    for name in ["kept", "split", "more"] {
+        text = text.replace(
+            &format!("id = \"{name}\""),
+            &format!("id = \"elsewhere_{name}\""),
+        );
+    }
+    let text = text.replace("[limit.", "[limit.elsewhere_");
+    let text = text.replace("limits = [\"", "limits = [\"elsewhere_");
+    let text = text.replace("\", \"token_bucket\", \"leaky_bucket\", \"concurrency\", \"quota\", \"bandwidth\"]",
+        "\", \"elsewhere_token_bucket\", \"elsewhere_leaky_bucket\", \"elsewhere_concurrency\", \"elsewhere_quota\", \
+         \"elsewhere_bandwidth\"]");
+    let text = text.replace(
+        "limit_overrides]\nestimator",
+        "limit_overrides]\nelsewhere_estimator",
+    );
+    let text = text
+        .replace("[auth.partner", "[auth.elsewhere_partner")
+        .replace("[auth.app]", "[auth.elsewhere_app]");
+    text.replace(
+        "auth = [\"partner\", \"app\"]",
+        "auth = [\"elsewhere_partner\", \"elsewhere_app\"]",
+    )
+}
+
 fn build(text: &str, state: &State) -> Result<Arc<Snapshot>, String> {
     let source = Source {
         file: "t.toml".into(),
@@ -191,6 +238,7 @@ fn experienced(choices: &[u8]) -> (State, Arc<Snapshot>) {
     state
         .auth
         .import_nonces(&AuthName::new("partner"), &nonces, now);
+    state.auth.remember_tokens();
     let owed = state.limits.export(now).into_iter().map(|mut limit| {
         limit.entries = vec![
             (5, Duration::from_secs(5000)),
@@ -238,6 +286,8 @@ fn picture(state: &State) -> Vec<String> {
     lines.push(format!("{:?}", state.kept_answers));
     lines.push(format!("{:?}", state.rollouts.export()));
     lines.push(format!("{:?}", state.levels.export(0)));
+    let routes = state.metrics.each_route();
+    lines.extend(routes.iter().map(|(name, _)| format!("counted: {name}")));
     let metrics = state.metrics.render().expect("metrics");
     lines.extend(metrics.lines().map(str::to_owned));
     let snapshot = state.snapshot().expect("a snapshot");
@@ -301,24 +351,51 @@ proptest! {
         same(&before, &picture(&state), "taken back");
     }
 
-    /// What a build makes stands beside what there was, which nobody touches until it is in force.
+    /// What a build makes is its own: nobody sees it while it waits, and it goes with what is not put in force, without
+    /// anybody who forgets it. A build may fail at every stage.
     #[test]
     fn a_build_changes_no_fact_there_is(
         [in_force, wanted] in [choices(), choices()],
+        stage in 0..STAGES.len(),
     ) {
         let (state, _snapshot) = experienced(&in_force);
         let before = picture(&state);
-        let waiting = built(&wanted, &state);
-        let after = picture(&state);
-        // Of a store of nonces what it has of its applications is left out: new ones join the list.
-        let own = |line: &String| line.split(", {").next().unwrap_or_default().to_owned();
-        let after: HashSet<String> = after.iter().map(own).collect();
-        // All kept answers are one line.
-        let before = before.iter().filter(|line| !line.starts_with("KeptAnswers"));
-        for line in before.map(own) {
-            prop_assert!(after.contains(&line), "{line}");
-        }
+        let text = elsewhere(&Written { choices: &wanted, next: 0 }.text());
+        let waiting = [built(&wanted, &state), build(&text, &state).expect("built")];
+        same(&before, &picture(&state), "while they wait");
+        prop_assert!(build(&(text + STAGES[stage]), &state).is_err());
+        same(&before, &picture(&state), STAGES[stage]);
         drop(waiting);
+        same(&before, &picture(&state), "when they are gone");
+    }
+
+    /// Whichever of two comes into force first, both count on the same, also when the first is taken back.
+    #[test]
+    fn two_that_were_built_from_the_same_facts_agree(
+        [in_force, wanted] in [choices(), choices()],
+    ) {
+        let (state, fallback) = experienced(&in_force);
+        let text = elsewhere(&Written { choices: &wanted, next: 0 }.text());
+        let [first, second] = [0, 1].map(|_| build(&text, &state).expect("built"));
+        state.publish_beside(&second, Some(&fallback));
+        let shown = picture(&state).into_iter().filter(|line| line.contains("elsewhere"));
+        let shown: Vec<_> = shown.collect();
+        prop_assert!(!shown.is_empty());
+        state.publish(&fallback);
+        state.publish(&first);
+        for (one, other) in first.routes.iter().zip(&second.routes) {
+            prop_assert!(Arc::ptr_eq(&one.stats, &other.stats));
+            prop_assert!(Arc::ptr_eq(&one.policy.level, &other.policy.level));
+        }
+        for (name, pool) in &first.pools {
+            for ((one, ..), (other, ..)) in pool.endpoints().iter().zip(second.pools[name].endpoints()) {
+                prop_assert!(Arc::ptr_eq(one, &other));
+            }
+        }
+        drop((second, fallback));
+        state.prune();
+        let metrics = state.metrics.render().expect("metrics");
+        prop_assert!(metrics.contains("elsewhere_kept") && !metrics.contains("\"kept\""));
     }
 
     /// What is refused while another is on trial leaves the trial alone.

@@ -95,7 +95,7 @@ impl Metrics {
             "gateway_upstream_hedges_total",
             "Second tries beside the first, by what became of them",
         );
-        for (upstream, stats) in self.upstreams.lock().iter() {
+        for (upstream, stats) in self.upstreams.lock().known() {
             for (result, count) in stats.stickiness().filter(|(_, count)| *count > 0) {
                 sticky.push(
                     labels(&[("upstream", upstream.as_str()), ("result", result)]),
@@ -113,7 +113,7 @@ impl Metrics {
                 );
             }
         }
-        for (upstream, stats) in self.upstreams.lock().iter() {
+        for (upstream, stats) in self.upstreams.lock().known() {
             for (outcome, count) in stats.hedges.seen() {
                 let place = [("upstream", upstream.as_str()), ("outcome", outcome)];
                 hedges.push(labels(&place), count as f64);
@@ -139,7 +139,7 @@ impl Metrics {
             "gateway_endpoint_ejections_total",
             "How often the endpoint was put aside, by cause",
         );
-        for ((upstream, endpoint), counts) in self.endpoints.lock().iter() {
+        for ((upstream, endpoint), counts) in self.endpoints.lock().known() {
             let place = [("upstream", upstream.as_str()), ("endpoint", &**endpoint)];
             let errors = counts.stats.errors.value();
             let statuses = counts
@@ -198,7 +198,7 @@ impl Metrics {
             let (class, cause) = (("class", class.as_str()), ("cause", cause.label()));
             shed.push(labels(&[("upstream", upstream), class, cause]), n as f64);
         };
-        for (upstream, stats) in self.concurrency.lock().iter() {
+        for (upstream, stats) in self.concurrency.lock().known() {
             let place = [("upstream", upstream.as_str())];
             for (family, value) in [&mut limit, &mut in_flight, &mut queued]
                 .into_iter()
@@ -239,7 +239,7 @@ impl Metrics {
 
     fn breaker_families(&self) -> [MetricFamily; 4] {
         let mut of_upstream = breaker_pair("breaker", "of the upstream");
-        for (upstream, stats) in self.upstreams.lock().iter() {
+        for (upstream, stats) in self.upstreams.lock().known() {
             show_breaker(
                 &mut of_upstream,
                 ("upstream", upstream.as_str()),
@@ -247,7 +247,7 @@ impl Metrics {
             );
         }
         let mut of_route = breaker_pair("route_breaker", "of the route");
-        for (route, stats) in self.routes.lock().iter() {
+        for (route, stats) in self.routes.lock().known() {
             show_breaker(&mut of_route, ("route", route.as_str()), &stats.breaker);
         }
         let ([a, b], [c, d]) = (of_upstream, of_route);
@@ -256,7 +256,7 @@ impl Metrics {
 
     fn other_families(&self) -> Vec<MetricFamily> {
         let mut decisions = counter("gateway_limit_decisions_total", "What limits decided");
-        for (limit, stats) in self.limits.lock().iter() {
+        for (limit, stats) in self.limits.lock().known() {
             let counts = [
                 ("allowed", &stats.allowed),
                 ("delayed", &stats.delayed),

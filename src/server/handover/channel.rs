@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::carried::Carried;
 use crate::auth::{Claim, NonceOwner};
 use crate::gateway::State;
 use crate::primitives::AuthName;
 use crate::primitives::sections::LARGEST;
-use crate::server::carried::Carried;
 
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use super::channel;
 use super::doors::Doors;
 use super::notify::Manager;
+use super::probe;
 use super::runtime_dir::RuntimeDir;
 use super::upgrade::Upgrader;
 use crate::gateway::{Phase, State};
-use crate::server::probe;
 use crate::server::signals::{Signals, Stop};
 
 /// Between two looks at what is in flight.

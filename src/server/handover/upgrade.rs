@@ -24,6 +24,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
+use super::carried::Carried;
 use super::channel::{self, Remote, Word};
 use super::doors::Doors;
 use super::inherited::CHANNEL;
@@ -31,7 +32,6 @@ use super::runtime_dir::RuntimeDir;
 use crate::api::UpgradeReport;
 use crate::gateway::State;
 use crate::primitives::clock;
-use crate::server::carried::Carried;
 use crate::server::listeners::Shared;
 
 /// How long the new binary may take to say its version, to check, to get ready, and to serve: together below the time
@@ -156,9 +156,10 @@ impl Upgrader {
             Word::Failed(why) => bail!("the new process cannot start: {why}"),
             Word::Serving => bail!("the new process serves before it was told to"),
         }
-        let handing_over = HandingOver::begin(self, doors);
+        let pid = successor.pid();
+        let mut handing_over = HandingOver::begin(self, doors, successor);
         let carried = Carried::of(&self.state).with_answers(&self.state);
-        log::info!(pid = successor.pid(); "handing over {}", carried.describe());
+        log::info!(pid = pid; "handing over {}", carried.describe());
         let carried = carried.encode()?;
         let taking_over = async {
             channel::go(&mut channel, &carried).await?;
@@ -167,7 +168,7 @@ impl Upgrader {
         let word = timeout(TAKE_OVER, taking_over).await;
         let word =
             word.map_err(|_| anyhow!("the new process does not serve after {TAKE_OVER:?}"))?;
-        match successor.unless_ended(word)? {
+        match handing_over.successor.unless_ended(word)? {
             Word::Serving => {}
             Word::Failed(why) => bail!("the new process cannot serve: {why}"),
             Word::Ready => bail!("the new process repeats itself"),
@@ -176,7 +177,7 @@ impl Upgrader {
             self.state.auth.ask(remote);
         }
         handing_over.done();
-        Ok(successor.released())
+        Ok(pid)
     }
 
     /// Nothing else is started under our name.
@@ -273,20 +274,22 @@ impl Successor {
     }
 
     /// Lets it live on.
-    fn released(mut self) -> u32 {
-        let pid = self.pid();
+    fn release(&mut self) {
         self.0 = None;
-        pid
+    }
+
+    /// Ends it unless it was released, and waits for its end.
+    fn end(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.0 {
-            // Before anything is taken back: two must not decide about the same nonces.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.end();
     }
 }
 
@@ -294,22 +297,25 @@ impl Drop for Successor {
 struct HandingOver<'a> {
     upgrader: &'a Upgrader,
     doors: &'a Doors,
+    successor: Successor,
     done: bool,
 }
 
 impl<'a> HandingOver<'a> {
-    fn begin(upgrader: &'a Upgrader, doors: &'a Doors) -> Self {
+    fn begin(upgrader: &'a Upgrader, doors: &'a Doors, successor: Successor) -> Self {
         doors.hold();
         upgrader.directory.keep_aside();
         Self {
             upgrader,
             doors,
+            successor,
             done: false,
         }
     }
 
     fn done(mut self) {
         self.done = true;
+        self.successor.release();
         self.upgrader.directory.given_away();
     }
 }
@@ -317,6 +323,8 @@ impl<'a> HandingOver<'a> {
 impl Drop for HandingOver<'_> {
     fn drop(&mut self) {
         if !self.done {
+            // Before anything is taken back: two must not decide about the same nonces.
+            self.successor.end();
             self.upgrader.directory.put_back();
             self.upgrader.state.auth.take_back();
             self.doors.open();
@@ -350,3 +358,6 @@ async fn run(
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok((output.status.success(), said))
 }
+
+#[cfg(test)]
+mod tests;

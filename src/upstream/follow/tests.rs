@@ -126,6 +126,7 @@ async fn who_stays_is_who_it_was_and_who_goes_is_forgotten() {
         assert!(Arc::ptr_eq(&kept, &second), "with all that is known of it");
         assert_eq!((weight, backup), (7, true));
         drop((first, second, kept));
+        pool.begin(&[], 1);
         facts.prune();
         let known = facts.dump();
         assert_eq!(known.len(), 2, "{known:?}");

@@ -204,6 +204,7 @@ fn a_name_with_another_port_goes_on_with_its_addresses() {
 #[test]
 fn names_that_change_their_addresses_leave_nothing_behind() {
     let pool = pool("endpoints = [{ address = \"elsewhere.test:80\" }]");
+    pool.begin(&[], 1);
     for last in 1..=50 {
         assert!(learn(
             &pool,

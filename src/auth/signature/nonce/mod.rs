@@ -21,6 +21,7 @@ pub(in crate::auth) use self::ownership::Ownership;
 use super::steps::Steps;
 use crate::primitives::AuthName;
 use crate::primitives::digest::names128;
+use crate::primitives::interned::Interned;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -78,7 +79,7 @@ pub(in crate::auth) struct NonceStore {
     swept: AtomicU64,
     steps: Mutex<Steps>,
     /// One entry for each application that a configuration names or that keeps nonces.
-    shares: Mutex<HashMap<String, Arc<Share>>>,
+    shares: Mutex<Interned<String, Share>>,
 }
 
 /// One application's part of a store.
@@ -276,18 +277,20 @@ impl NonceStore {
         Some(back.by)
     }
 
-    /// The part of an application, one of `apps`. That of one which is known stays as it was.
+    /// The part of an application, one of `apps`. That of one which is known stays as it was; a new one belongs to who
+    /// asked until it is [registered](Self::register).
     pub(in crate::auth) fn share(&self, app: &str, apps: usize) -> Arc<Share> {
         let mut shares = self.shares.lock();
-        let share = shares.entry(app.to_owned()).or_insert_with(|| {
-            let most = Self::part(self.capacity.load(Ordering::Relaxed), apps);
-            Arc::new(Share {
-                app: app.to_owned(),
-                live: AtomicUsize::new(0),
-                most: AtomicUsize::new(most),
-            })
-        });
-        Arc::clone(share)
+        shares.find_or(app.to_owned(), |app| Share {
+            app: app.clone(),
+            live: AtomicUsize::new(0),
+            most: AtomicUsize::new(Self::part(self.capacity.load(Ordering::Relaxed), apps)),
+        })
+    }
+
+    /// An application is in force from now on.
+    pub(in crate::auth) fn register(&self, app: &str) {
+        self.shares.lock().register(app);
     }
 
     /// Most nonces of one of `apps` applications: one alone may fill the store, one of several at most half of it.
@@ -301,7 +304,7 @@ impl NonceStore {
 
     /// An application that is known may keep so many from now on.
     pub(in crate::auth) fn allot(&self, app: &str, most: usize) {
-        if let Some(share) = self.shares.lock().get(app) {
+        if let Some(share) = self.shares.lock().known().get(app) {
             share.most.store(most, Ordering::Relaxed);
         }
     }
@@ -315,8 +318,7 @@ impl NonceStore {
             // What takes no room is known all the same.
             idle &= shard.buckets.iter().all(|bucket| bucket.nonces.is_empty());
         }
-        let mut shares = self.shares.lock();
-        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        self.shares.lock().prune();
         idle
     }
 
@@ -556,7 +558,7 @@ impl NonceStore {
     #[cfg(test)]
     pub(in crate::auth) fn dump(&self) -> String {
         let shares = self.shares.lock();
-        let shares = shares.iter().map(|(app, share)| {
+        let shares = shares.known().iter().map(|(app, share)| {
             let [live, most] = [&share.live, &share.most].map(|n| n.load(Ordering::Relaxed));
             (app.clone(), live, most)
         });

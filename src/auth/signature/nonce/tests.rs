@@ -232,15 +232,18 @@ fn who_handed_on_is_no_judge_but_asks_on() {
 #[test]
 fn an_application_that_nobody_names_any_more_is_forgotten_with_its_nonces() {
     let store = store(100);
-    let a = store.share("a", 1);
-    drop(store.share("b", 1));
+    let (a, b) = (store.share("a", 1), store.share("b", 1));
+    for app in ["a", "b"] {
+        store.register(app);
+    }
+    drop(b);
     assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
     drop(a);
     assert!(!store.is_idle(2 * SECOND));
-    let known: Vec<String> = store.shares.lock().keys().cloned().collect();
+    let known: Vec<String> = store.shares.lock().known().keys().cloned().collect();
     assert_eq!(known, ["a"]);
     assert!(store.is_idle(2 * LIFETIME));
-    assert!(store.shares.lock().is_empty());
+    assert!(store.shares.lock().known().is_empty());
 }
 
 #[test]
@@ -252,6 +255,7 @@ fn what_was_kept_under_wider_bounds_takes_no_room_under_narrower_ones() {
         assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
     }
     store.configure(narrow, 20, 1_000_000);
+    store.register("a");
     store.allot("a", 20);
     // Every lifetime has the room that is meant for it, though what came before is known for longer.
     for round in 0..100 {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use parking_lot::Mutex;
 
-use super::handover::runtime_dir::RuntimeDir;
+use super::runtime_dir::RuntimeDir;
 use super::section_file::{self, Durable};
 use crate::gateway::State;
 use crate::limit::KeptQuotas;
@@ -29,7 +29,7 @@ const LONGEST_WRITE: Duration = Duration::from_secs(60);
 const SHARE: u32 = 10;
 
 /// The file, and when it is written next.
-pub(super) struct QuotaFile {
+pub(in crate::server) struct QuotaFile {
     path: PathBuf,
     directory: Arc<RuntimeDir>,
     next: Mutex<Next>,
@@ -45,7 +45,7 @@ struct Next {
 
 impl QuotaFile {
     /// The file in `states`, which is this process' as long as `directory` is.
-    pub(super) fn new(states: &Path, directory: &Arc<RuntimeDir>) -> Self {
+    pub(in crate::server) fn new(states: &Path, directory: &Arc<RuntimeDir>) -> Self {
         Self {
             path: states.join(FILE),
             directory: Arc::clone(directory),
@@ -58,7 +58,7 @@ impl QuotaFile {
     }
 
     /// Goes on with what is there. Called before the first request.
-    pub(super) fn restore(&self, state: &State) {
+    pub(in crate::server) fn restore(&self, state: &State) {
         let Ok(file) = File::open(&self.path) else {
             return;
         };
@@ -76,7 +76,7 @@ impl QuotaFile {
     }
 
     /// Writes when something changed and it is time. Called once a second.
-    pub(super) fn tick(self: &Arc<Self>, state: &Arc<State>) {
+    pub(in crate::server) fn tick(self: &Arc<Self>, state: &Arc<State>) {
         let mut next = self.next.lock();
         next.changed |= state.limits.quotas_changed();
         let now = Instant::now();
@@ -92,7 +92,7 @@ impl QuotaFile {
     }
 
     /// Writes what was counted, if there is anything to keep.
-    pub(super) fn write(&self, state: &State) {
+    pub(in crate::server) fn write(&self, state: &State) {
         if !self.directory.is_ours() {
             return;
         }

@@ -12,7 +12,7 @@ use crate::primitives::sections::{LARGEST, Section, Sections};
 
 /// When a file is where a power failure cannot take it away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durable {
+pub(in crate::server) enum Durable {
     /// When the system gets to it: a disk that is busy holds nothing up.
     Soon,
     /// When it was written.
@@ -20,7 +20,7 @@ pub(super) enum Durable {
 }
 
 /// Reads the sections that lie in `file`, of this version or of 0.1.0.
-pub(super) fn read(file: &File) -> anyhow::Result<Sections> {
+pub(in crate::server) fn read(file: &File) -> anyhow::Result<Sections> {
     let mut bytes = Vec::new();
     file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
     ensure!(
@@ -31,7 +31,7 @@ pub(super) fn read(file: &File) -> anyhow::Result<Sections> {
 }
 
 /// Reads sections, of this version or as 0.1.0 wrote what is in them.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Sections> {
+pub(in crate::server) fn decode(bytes: &[u8]) -> anyhow::Result<Sections> {
     if first_format::is(bytes) {
         return first_format::decode(bytes);
     }
@@ -39,7 +39,7 @@ pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Sections> {
 }
 
 /// The section of this kind; `None` when there is none, and when it cannot be used, which the log is told.
-pub(super) fn section<S: Section>(sections: &Sections) -> Option<S> {
+pub(in crate::server) fn section<S: Section>(sections: &Sections) -> Option<S> {
     sections.get().unwrap_or_else(|error| {
         log::warn!("what was kept of {} is not used: {error}", S::NAME);
         None
@@ -47,7 +47,11 @@ pub(super) fn section<S: Section>(sections: &Sections) -> Option<S> {
 }
 
 /// Writes `bytes` into a file of their own, which then takes the place of the one at `path`.
-pub(super) fn replace(path: &Path, bytes: &[u8], durable: Durable) -> anyhow::Result<()> {
+pub(in crate::server) fn replace(
+    path: &Path,
+    bytes: &[u8],
+    durable: Durable,
+) -> anyhow::Result<()> {
     let partial = path.with_extension("partial");
     let _ = fs::remove_file(&partial);
     let mut file = OpenOptions::new()

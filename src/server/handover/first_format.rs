@@ -73,12 +73,12 @@ struct LimitHead {
 }
 
 /// Whether this is what 0.1.0 wrote.
-pub(super) fn is(bytes: &[u8]) -> bool {
+pub(in crate::server) fn is(bytes: &[u8]) -> bool {
     bytes.starts_with(&CARRIED) || bytes.starts_with(&QUOTAS)
 }
 
 /// Reads what 0.1.0 wrote, as the sections that it would be today.
-pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Sections> {
+pub(in crate::server) fn decode(bytes: &[u8]) -> anyhow::Result<Sections> {
     let (rest, checksum) = bytes.split_last_chunk::<CHECKSUM>().context("cut short")?;
     ensure!(sha256(rest) == *checksum, "damaged");
     let mut rest = rest;

@@ -31,7 +31,7 @@ const MOST_ANSWERS: usize = 64 << 20;
 
 /// What is carried.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Carried {
+pub(in crate::server) struct Carried {
     /// When it was written, since 1970.
     at: Duration,
     nonces: CarriedNonces,
@@ -46,7 +46,7 @@ pub(super) struct Carried {
 
 impl Carried {
     /// Everything this process knows. Nonces are no longer decided here afterwards.
-    pub(super) fn of(state: &State) -> Self {
+    pub(in crate::server) fn of(state: &State) -> Self {
         let now = state.clock.now();
         let nonces = state.auth.hand_over(now);
         Self {
@@ -67,14 +67,14 @@ impl Carried {
     }
 
     /// With the answers that are kept for bad times.
-    pub(super) fn with_answers(mut self, state: &State) -> Self {
+    pub(in crate::server) fn with_answers(mut self, state: &State) -> Self {
         let now = state.clock.now();
         self.answers = state.kept_answers.export(MOST_ANSWERS, now);
         self
     }
 
     /// Takes over what another process knew.
-    pub(super) fn give_to(self, state: &State) {
+    pub(in crate::server) fn give_to(self, state: &State) {
         let now = state.clock.now();
         // A wall clock that was set back in between counts as no time passed.
         let passed = clock::unix_now().saturating_sub(self.at);
@@ -97,7 +97,7 @@ impl Carried {
     }
 
     /// As bytes. More than can be carried is an error: the process that knows it goes on.
-    pub(super) fn encode(&self) -> anyhow::Result<Vec<u8>> {
+    pub(in crate::server) fn encode(&self) -> anyhow::Result<Vec<u8>> {
         let mut sections = Sections::at(self.at);
         // What must not be lost first: a file that was cut short still has it.
         put(&mut sections, &self.nonces)?;
@@ -116,7 +116,7 @@ impl Carried {
     }
 
     /// Reads what [`encode`](Self::encode) wrote, here or in 0.1.0.
-    pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
+    pub(in crate::server) fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
         Ok(Self::read(&section_file::decode(bytes)?))
     }
 
@@ -135,7 +135,7 @@ impl Carried {
     }
 
     /// Takes the file that an orderly stop left in `directory`; `None` when there is none that can be used.
-    pub(super) fn take_from(directory: &Path) -> Option<Self> {
+    pub(in crate::server) fn take_from(directory: &Path) -> Option<Self> {
         let path = directory.join(FILE);
         let file = File::open(&path).ok()?;
         // First of all it goes: read twice it would bring back limits of long ago.
@@ -160,12 +160,12 @@ impl Carried {
 
     /// Leaves a file in `directory`. A disk that is busy does not hold up the stop: what is not written when the power
     /// fails has no valid checksums, which is as after a crash.
-    pub(super) fn leave_in(&self, directory: &Path) -> anyhow::Result<()> {
+    pub(in crate::server) fn leave_in(&self, directory: &Path) -> anyhow::Result<()> {
         section_file::replace(&directory.join(FILE), &self.encode()?, Durable::Soon)
     }
 
     /// What it amounts to, for the log.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::server) fn describe(&self) -> String {
         let nonces: usize = self.nonces.0.iter().map(|used| used.entries.len()).sum();
         let times = self.times.iter().flat_map(|times| &times.limits);
         let times: usize = times.map(|kept| kept.entries.len()).sum();
@@ -178,7 +178,7 @@ impl Carried {
 }
 
 /// Where a file is left: the state directory that the service manager gives, else the runtime directory.
-pub(super) fn directory(runtime_dir: &Path) -> PathBuf {
+pub(in crate::server) fn directory(runtime_dir: &Path) -> PathBuf {
     std::env::var("STATE_DIRECTORY")
         .ok()
         .and_then(|paths| paths.split(':').next().map(PathBuf::from))

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
-use super::listeners::Shared;
 use crate::gateway::State;
+use crate::server::listeners::Shared;
 
 /// Between two looks whether a connection was accepted, and between two tries.
 const LOOK: Duration = Duration::from_millis(5);
@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where to connect to: each address once, with the name of its listener.
-pub(super) fn targets(sockets: &[Shared]) -> Vec<(String, SocketAddr)> {
+pub(in crate::server) fn targets(sockets: &[Shared]) -> Vec<(String, SocketAddr)> {
     let mut targets: Vec<(String, SocketAddr)> = Vec::new();
     for socket in sockets {
         let Some(address) = socket.reached_at() else {
@@ -29,7 +29,7 @@ pub(super) fn targets(sockets: &[Shared]) -> Vec<(String, SocketAddr)> {
 }
 
 /// Returns when every listener has accepted a connection. A listener that does not is tried again, and named.
-pub(super) async fn all(targets: &[(String, SocketAddr)], state: &State) {
+pub(in crate::server) async fn all(targets: &[(String, SocketAddr)], state: &State) {
     for (name, address) in targets {
         if !is_ours(address.ip()) {
             // A virtual address that another host has at the moment would answer for it.

@@ -1,7 +1,7 @@
 //! The life of a request.
 //!
-//! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
-//! hooks are in [`proxy`](self). They call what requests made inside the process ([`internal`]) call as well: the route is
+//! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the hooks of
+//! [`Gateway`], which are the framework's and called by [`Hooks`]. They call what requests made inside the process ([`internal`]) call as well: the route is
 //! found, its chain of filters asked, an endpoint chosen, head and body forwarded, one record kept. Whoever gives the answer
 //! writes it with the `ResponseWriter` of `answer`. What a request needs of the configuration it takes from one [`Snapshot`],
 //! loaded when it begins and kept to its end; what outlives a configuration is in [`Facts`], below it; [`State`] holds both.
@@ -10,6 +10,7 @@ mod address_lists;
 mod admission;
 mod affinity;
 mod answer;
+mod application;
 mod arrival;
 mod asking;
 mod asking_filters;
@@ -32,6 +33,7 @@ mod fallback;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hooks;
 mod hop_by_hop;
 mod http1;
 mod http2;
@@ -73,6 +75,7 @@ mod timers;
 mod upstream_connections;
 
 pub use admission::{Admission, Place};
+pub use application::{Application, ClientMessage};
 pub use auth_buffer::AuthBuffer;
 pub use breaking::describe as describe_breaker;
 pub use connection::serve;
@@ -80,6 +83,7 @@ pub use decide::asked_host;
 pub use door::{Door, Parting, Speaks};
 pub use explain::explain;
 pub use facts::Facts;
+pub use hooks::Hooks;
 pub use lane::Lane;
 pub use material::Material;
 pub use overload::{Overload, ShedLevel, describe_places};

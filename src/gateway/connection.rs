@@ -4,73 +4,79 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::HeaderValue;
-use pingora::apps::HttpServerApp;
 
 use super::admission::Place;
+use super::application::Application;
+use super::client::ClientIo;
 use super::door::{Closing, Door, Speaks};
 use super::http1::connection::Ended;
 use super::peer::Peer;
 use super::socket::Socket;
 use super::{http1, http2};
 
-/// Serves a connection to its end.
-pub async fn serve<A>(
+/// Serves a connection to its end. What it was given is held by the future once: one of an `async fn` would hold its
+/// arguments twice, for as long as the connection is idle.
+pub fn serve<A>(
     socket: Socket,
     address: Option<IpAddr>,
     speaks: Speaks,
     door: Door<A>,
     place: Place,
-) where
-    A: HttpServerApp + Send + Sync + 'static,
+) -> impl Future<Output = ()> + Send
+where
+    A: Application,
 {
     let address = address
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
         .to_canonical();
-    let Ok(text) = HeaderValue::from_str(&address.to_string()) else {
-        return;
-    };
     let peer = Arc::new(Peer {
         address,
-        text,
+        // Digits, points and colons are a value.
+        text: HeaderValue::from_str(&address.to_string()).unwrap_or(HeaderValue::from_static("")),
         scheme: socket.scheme(),
         listener: door.listener.clone(),
         certified: socket.certified(),
     });
-    let mut word = door.closing.clone();
-    let waiting = std::pin::pin!(async move {
-        let _ = word.wait_for(Option::is_some).await;
-    });
-    let mut closing = Closing::new(door.closing.clone(), waiting);
-    let upgraded = match speaks {
-        Speaks::Http2 => Some((socket, bytes::Bytes::new())),
-        Speaks::Http1 | Speaks::Either => {
-            let either = speaks == Speaks::Either;
-            match http1::connection::serve(socket, &peer, either, &door, &mut closing).await {
-                Ended::Preface(socket, read) => Some((socket, read)),
-                Ended::Over => None,
-            }
-        }
+    let begun = match speaks {
+        Speaks::Http2 => Begun::Http2(socket),
+        Speaks::Http1 => Begun::Http1(ClientIo::new(socket), false),
+        Speaks::Either => Begun::Http1(ClientIo::new(socket), true),
     };
-    if let Some((socket, read)) = upgraded {
-        // Boxed, as is what few requests come to: every idle connection of HTTP/1 would hold room for it.
-        Box::pin(http2::connection::serve(
-            socket,
-            read,
-            &peer,
-            &door,
-            &mut closing,
-        ))
-        .await;
+    async move {
+        let mut word = door.closing.clone();
+        let waiting = std::pin::pin!(async move {
+            let _ = word.wait_for(Option::is_some).await;
+        });
+        let mut closing = Closing::new(door.closing.clone(), waiting);
+        let upgraded = match begun {
+            Begun::Http2(socket) => Some((socket, bytes::Bytes::new())),
+            Begun::Http1(client, either) => {
+                match http1::connection::serve(client, &peer, either, &door, &mut closing).await {
+                    Ended::Preface(preface) => Some(*preface),
+                    Ended::Over => None,
+                }
+            }
+        };
+        if let Some((socket, read)) = upgraded {
+            // Boxed, as is what few requests come to: every idle connection of HTTP/1 would hold room for it.
+            let served = http2::connection::serve(socket, read, &peer, &door, &mut closing);
+            Box::pin(served).await;
+        }
+        drop(place);
     }
-    drop(place);
+}
+
+/// What a connection begins with.
+enum Begun {
+    /// Its client's side, and whether it may turn out to speak HTTP/2.
+    Http1(Arc<ClientIo>, bool),
+    Http2(Socket),
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use pingora::server::configuration::ServerConf;
-    use pingora_proxy::http_proxy;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
     use tokio::sync::watch;
@@ -84,7 +90,7 @@ mod tests {
     use crate::gateway::parts::Parts;
     use crate::gateway::snapshot::Snapshot;
     use crate::gateway::state::State;
-    use crate::gateway::{Gateway, Material, RouteRuntime};
+    use crate::gateway::{Gateway, Hooks, Material, RouteRuntime};
     use crate::observe::{ListenerStats, Metrics};
     use crate::primitives::secret::{Secret, SecretSource};
 
@@ -117,7 +123,7 @@ mod tests {
         }
     }
 
-    fn door(closing: watch::Receiver<Parting>) -> Door<pingora_proxy::HttpProxy<Gateway>> {
+    fn door(closing: watch::Receiver<Parting>) -> Door<Hooks> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -163,10 +169,7 @@ mod tests {
         });
         state.publish(&Arc::new(snapshot));
         let lane = Arc::new(Lane::new(0, 1));
-        let app = Arc::new(http_proxy(
-            &Arc::new(ServerConf::default()),
-            Gateway::new(Arc::clone(&lane)),
-        ));
+        let app = Arc::new(Hooks::new(Gateway::new(Arc::clone(&lane))));
         Door {
             lane,
             app,
@@ -178,7 +181,7 @@ mod tests {
         }
     }
 
-    async fn ask(door: &Door<pingora_proxy::HttpProxy<Gateway>>, target: &str) -> String {
+    async fn ask(door: &Door<Hooks>, target: &str) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let limits = door
             .state

@@ -30,8 +30,8 @@ pub(crate) struct MemoryWire {
     left: Option<u64>,
     /// Of the body, not in the pipe yet.
     pending: Bytes,
-    /// The answer ends behind `pending`, perhaps with trailers.
-    ending: Option<Option<HeaderMap>>,
+    /// The answer ends behind `pending`, perhaps with trailers; boxed, since few have any.
+    ending: Option<Option<Box<HeaderMap>>>,
 }
 
 /// An answer on its way from the request to whoever made it.
@@ -188,7 +188,7 @@ impl MemoryWire {
             std::task::ready!(sent)?;
         }
         if let Some(trailers) = self.ending.take() {
-            self.pipe.whole(trailers);
+            self.pipe.whole(trailers.map(|trailers| *trailers));
         }
         Poll::Ready(Ok(()))
     }
@@ -216,7 +216,7 @@ impl MemoryWire {
     pub(super) fn end_answer(&mut self, trailers: Option<HeaderMap>) {
         let queued = self.pending.len() as u64;
         if self.left.is_none_or(|left| left <= queued) {
-            self.ending = Some(trailers);
+            self.ending = Some(trailers.map(Box::new));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The life of a request.
 //!
-//! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the framework, whose
-//! hooks are in `proxy.rs`. They call `serve.rs`, as requests made inside the process ([`internal`]) do: the route is found,
+//! A connection ([`serve()`]) reads a head, examines it as bytes, and hands one message at a time to the framework's hooks
+//! of [`Gateway`], in `proxy.rs`, called by [`Hooks`]. They call `serve.rs`, as requests made inside the process ([`internal`]) do: the route is found,
 //! its chain of filters asked, and the request forwarded, answered or refused. What a request needs of the configuration it
 //! takes from one [`Snapshot`], loaded when it begins and kept to its end; what outlives a configuration is in [`Facts`],
 //! below it; [`State`] holds both. `docs/architecture.md` goes along the whole road.
@@ -10,8 +10,8 @@
 //! |---|---|
 //! | `connection.rs`, `http1/`, `http2/`, `memory.rs` | the wires: heads and bodies as bytes, frames or neither |
 //! | `client/`, `timers/`, `message/` | the client's side of an exchange whatever carries it, its time limits, messages as every protocol has them |
-//! | `supervise.rs`, `start.rs`, `ctx.rs` | one message of a connection: shed, or begun with a context, and never left without an answer |
-//! | `proxy.rs`, `serve.rs` | the framework's hooks, and what they call |
+//! | `supervise.rs`, `start.rs`, `ctx/` | one message of a connection: shed, or begun with a context, and never left without an answer |
+//! | `application.rs`, `hooks.rs`, `proxy.rs`, `serve.rs` | who calls the framework's hooks, the hooks, and what they call |
 //! | `inbound.rs`, `arrival.rs`, `asking_filters.rs`, `chain.rs`, `decide.rs` | what becomes of a request: its route, and the route's filters in order |
 //! | `policy.rs`, `fallback.rs`, `mirror.rs`, `affinity.rs`, `breaking.rs`, `overload/` | what a request does with policies of its route and upstream |
 //! | `route_*.rs`, `snapshot.rs`, `state.rs`, `facts.rs` | what these policies are built of, and what is in force and known |
@@ -24,6 +24,7 @@ mod address_lists;
 mod admission;
 mod affinity;
 mod answer;
+mod application;
 mod arrival;
 mod asking;
 mod asking_filters;
@@ -46,6 +47,7 @@ mod fallback;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hooks;
 mod hop_by_hop;
 mod http1;
 mod http2;
@@ -87,6 +89,7 @@ mod timers;
 mod upstream_connections;
 
 pub use admission::{Admission, Place};
+pub use application::{Application, ClientMessage};
 pub use auth_buffer::AuthBuffer;
 pub use breaking::describe as describe_breaker;
 pub use connection::serve;
@@ -94,6 +97,7 @@ pub use decide::asked_host;
 pub use door::{Door, Parting, Speaks};
 pub use explain::explain;
 pub use facts::Facts;
+pub use hooks::Hooks;
 pub use lane::Lane;
 pub use material::Material;
 pub use overload::{Overload, ShedLevel, describe_places};

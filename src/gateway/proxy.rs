@@ -1,7 +1,7 @@
 //! The hooks of the framework in the order in which a request meets them.
 //!
-//! A request's head was read and judged before the framework hears of it, so what it brings along is known: its context
-//! lies in the extensions of its head ([`hand_over`]), from where the first hook takes it. Nothing is looked up.
+//! A request's head was read and judged before, so what it brings along is known and comes as its context: nothing is
+//! looked up. The hooks are called by [`Hooks`](super::Hooks).
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,8 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use http::Extensions;
-use pingora::http::RequestHeader;
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -35,7 +33,7 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// Of a request that was handed over; boxed, since the framework moves it several times.
+    /// What is known of the request; boxed, since it is moved several times.
     type CTX = Option<Box<Ctx>>;
 
     fn new_ctx(&self) -> Self::CTX {
@@ -44,22 +42,6 @@ impl ProxyHttp for Gateway {
 
     /// No module is needed by default; the framework's idle compressor would cost every request.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
-
-    /// The request's context is taken over. By hand, as `logging`: a future of no size is not allocated.
-    fn early_request_filter<'g, 's, 'c, 'f>(
-        &'g self,
-        session: &'s mut Session,
-        ctx: &'c mut Self::CTX,
-    ) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'f>>
-    where
-        'g: 'f,
-        's: 'f,
-        'c: 'f,
-        Self: 'f,
-    {
-        *ctx = taken_over(session.req_header_mut());
-        Box::pin(poll_fn(|_| Poll::Ready(Ok(()))))
-    }
 
     /// The request is decided on - route, addresses, tokens, signatures, limits - and served: forwarded, answered or
     /// refused. The framework has nothing left to do.
@@ -89,7 +71,8 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// One record goes out, to metrics and log. What waits for them is written by others.
+    /// One record goes out, to metrics and log. What waits for them is written by others. By hand: a future of no size is not
+    /// allocated.
     fn logging<'g, 's, 'e, 'c, 'f>(
         &'g self,
         session: &'s mut Session,
@@ -108,31 +91,4 @@ impl ProxyHttp for Gateway {
         }
         Box::pin(poll_fn(|_| Poll::Ready(())))
     }
-}
-
-/// A context on its way to the framework's hooks. A copy of the head has none.
-struct HandedOver(Option<Box<Ctx>>);
-
-impl Clone for HandedOver {
-    fn clone(&self) -> Self {
-        Self(None)
-    }
-}
-
-/// Gives a request its context along, for the hooks.
-pub(super) fn hand_over(request: &mut RequestHeader, ctx: Ctx) {
-    request
-        .extensions_mut()
-        .insert(HandedOver(Some(Box::new(ctx))));
-}
-
-/// The context that was given along.
-fn taken_over(request: &mut RequestHeader) -> Option<Box<Ctx>> {
-    let extensions = request.extensions_mut();
-    let handed = extensions.remove::<HandedOver>()?;
-    if extensions.is_empty() {
-        // Copies of the head need not copy a map with nothing in it.
-        *extensions = Extensions::new();
-    }
-    handed.0
 }

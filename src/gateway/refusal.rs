@@ -140,6 +140,9 @@ struct Envelope<'a> {
     trace_id: &'a str,
 }
 
+/// Room for names, code, title and trace of a body.
+const ROOM: usize = 256;
+
 /// Type and text of a refusal's body.
 pub(super) fn body(
     refusal: &Refusal,
@@ -159,7 +162,10 @@ pub(super) fn body(
                 trace_id: trace.as_str(),
                 r#type: "about:blank",
             };
-            ("application/problem+json", serde_json::to_string(&problem))
+            (
+                "application/problem+json",
+                text(&problem, path.len() + detail.len()),
+            )
         }
         ErrorFormat::Envelope => {
             let msg = if detail.is_empty() {
@@ -173,11 +179,18 @@ pub(super) fn body(
                 msg,
                 trace_id: trace.as_str(),
             };
-            ("application/json", serde_json::to_string(&envelope))
+            ("application/json", text(&envelope, detail.len()))
         }
     };
+    (kind, body)
+}
+
+/// What is written of `body`, whose variable parts have so many bytes: into room for all of it, not grown on the way.
+fn text(body: &impl Serialize, variable: usize) -> String {
+    let mut text = Vec::with_capacity(ROOM + variable);
     // Text and numbers are always written.
-    (kind, body.unwrap_or_default())
+    let _ = serde_json::to_writer(&mut text, body);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The refusal of something that is our own fault: says nothing about it.

@@ -1,20 +1,19 @@
-//! What both kinds of connections do with a message: it is shed, or handed to the framework's hooks under its time limit;
+//! What both kinds of connections do with a message: it is shed, or handed to the application under its time limit;
 //! and whoever is left without an answer is told why.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::{Method, Uri, Version};
-use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 
 use super::answer::{AnswerPlan, ResponseWriter};
+use super::application::{Application, ClientMessage};
 use super::client::ClientIo;
 use super::ctx::Ctx;
 use super::door::Door;
@@ -22,10 +21,9 @@ use super::http1::body::BodyGuard;
 use super::http1::head::Head;
 use super::message::GatewayHeaders;
 use super::overload::Met;
+use super::overload::entered::Entered;
 use super::peer::Peer;
-use super::proxy::hand_over;
 use super::reply::Caller;
-use super::session::ClientSession;
 use super::snapshot::Snapshot;
 use super::start::Start;
 use super::{failure, judged, overload, reply};
@@ -45,29 +43,36 @@ pub(super) enum Outcome {
     Abandoned,
 }
 
-/// Hands one message to the framework. `begin` was called on `client`.
+/// Asks the gateway's door, while it refuses some requests. `begin` was called on `client`.
+pub(super) async fn at_the_door<A>(
+    client: &Arc<ClientIo>,
+    peer: &Peer,
+    snapshot: &Snapshot,
+    asked: (&RequestHeader, &Head),
+    door: &Door<A>,
+) -> Met {
+    if door.public && overload::refuses_some(snapshot, &door.state, &door.lane) {
+        // Boxed: few meet it, and it would be a part of every request.
+        let met = overload::meet(client, peer, snapshot, asked, &door.state, &door.lane);
+        return Box::pin(met).await;
+    }
+    Met::In(None)
+}
+
+/// Hands one message to the application. `begin` was called on `client`, and [`at_the_door`] let it in.
 pub(super) async fn exchange<A>(
     client: &Arc<ClientIo>,
     peer: &Arc<Peer>,
     snapshot: Arc<Snapshot>,
-    (mut request, head): (Box<RequestHeader>, Head),
+    (request, head): (Box<RequestHeader>, Head),
+    entered: Option<Entered>,
     door: &Door<A>,
 ) -> Outcome
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
-    let mut entered = None;
-    if door.public && overload::refuses_some(&snapshot, &door.state, &door.lane) {
-        let asked = (&*request, &head);
-        let met = overload::meet(client, peer, &snapshot, asked, &door.state, &door.lane);
-        // Boxed: few meet it, and it would be a part of every request.
-        match Box::pin(met).await {
-            Met::In(let_in) => entered = let_in,
-            Met::Refusal => return Outcome::Served,
-        }
-    }
     let format = snapshot.config.server.error_format;
-    if door.public {
+    let ctx = if door.public {
         let start = Start {
             snapshot,
             client: Arc::clone(client),
@@ -77,13 +82,18 @@ where
             inside: None,
         };
         let ctx = Ctx::new(Arc::clone(&door.state), &door.lane, Some(start));
-        hand_over(&mut request, ctx);
+        Some(Box::new(ctx))
     } else {
         client.set_deadline(Instant::now() + LONGEST);
-    }
-    let session = ClientSession::new(request, head, Arc::clone(client));
-    let session = ServerSession::new_custom(Box::new(session));
-    let serving = door.app.process_new_http(session, &door.shutdown);
+        None
+    };
+    let message = ClientMessage {
+        request,
+        head,
+        client: Arc::clone(client),
+        ctx,
+    };
+    let serving = pin!(Some(door.app.answer(message, &door.shutdown)));
     let outcome = supervise(client, format, &head, serving).await;
     if outcome == Outcome::Served && !door.public {
         client.ended(Instant::now());
@@ -91,20 +101,26 @@ where
     outcome
 }
 
-/// Runs `serving` within the time of its exchange, and answers in its place when that is over or it panics.
+/// Runs `serving` within the time of its exchange, and answers in its place when that is over or it panics. It is dropped
+/// then.
 pub(super) async fn supervise(
     client: &Arc<ClientIo>,
     format: ErrorFormat,
     head: &Head,
-    mut serving: impl Future + Unpin,
+    mut serving: Pin<&mut Option<impl Future>>,
 ) -> Outcome {
-    let outcome = AssertUnwindSafe(poll_fn(|cx| match Pin::new(&mut serving).poll(cx) {
-        Poll::Ready(_) => Poll::Ready(true),
-        Poll::Pending => client.poll_overdue(cx).map(|()| false),
+    let outcome = AssertUnwindSafe(poll_fn(|cx| {
+        let Some(serving) = serving.as_mut().as_pin_mut() else {
+            return Poll::Ready(true);
+        };
+        match serving.poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending => client.poll_overdue(cx).map(|()| false),
+        }
     }));
     let outcome = outcome.catch_unwind().await;
     // Abandons an exchange that is overdue; its record is written.
-    drop(serving);
+    serving.set(None);
     match outcome {
         Ok(true) => return Outcome::Served,
         Ok(false) => Box::pin(answer_for(client, format, head, &failure::deadline())).await,

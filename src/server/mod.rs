@@ -40,7 +40,6 @@ pub use load::{Loaded, environment, load, runtime_dir_of};
 pub use offline::Offline;
 pub use version::{COMMIT, VERSION};
 
-use crate::config::Config;
 use crate::gateway::{Snapshot, State};
 use crate::observe::{self, LogHandle, LogSettings, Metrics};
 use crate::upstream::Names;
@@ -196,10 +195,7 @@ fn serve(
     (directory, quotas): (&Arc<RuntimeDir>, &Arc<QuotaFile>),
     (signals, replaced): (signals::Signals, Option<UnixStream>),
 ) -> anyhow::Result<()> {
-    let snapshot = state.snapshot().context("no snapshot")?;
-    let mut server =
-        Server::new_with_opt_and_conf(None, framework_settings(&snapshot.config, fixed.workers()));
-    let conf = Arc::clone(&server.configuration);
+    let mut server = Server::new_with_opt_and_conf(None, framework_settings());
     let manager = Arc::new(Manager::of_environment());
     let (closing_sender, closing) = watch::channel(None);
     let (public_sender, public) = watch::channel(Accepting::Held);
@@ -228,7 +224,6 @@ fn serve(
             listeners,
             usage.pulse(index),
             Arc::clone(state),
-            Arc::clone(&conf),
             closing.clone(),
             public.clone(),
         ));
@@ -284,12 +279,7 @@ fn serve(
 }
 
 /// The framework's settings. Its defaults are for another house: see each line.
-fn framework_settings(config: &Config, workers: usize) -> ServerConf {
-    let kept: u32 = config
-        .upstreams
-        .values()
-        .map(|upstream| upstream.keepalive)
-        .sum();
+fn framework_settings() -> ServerConf {
     ServerConf {
         // A worker is a service of its own with one thread: nothing is shared between workers by the runtime.
         threads: 1,
@@ -297,10 +287,6 @@ fn framework_settings(config: &Config, workers: usize) -> ServerConf {
         // The drain is ours (see `life`): when the framework is told to stop, everything is done.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
-        // Tries in all, an upper bound: the real number is each upstream's `retry.attempts`.
-        max_retries: 16,
-        // Idle upstream connections of one worker: its share of what all upstreams may keep.
-        upstream_keepalive_pool_size: (kept as usize).div_ceil(workers).max(1),
         ..ServerConf::default()
     }
 }

@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use pingora::apps::HttpServerApp;
-use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use pingora_proxy::http_proxy;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -27,7 +24,8 @@ use super::usage::Pulse;
 use crate::auth::IpRules;
 use crate::config::ClientLimits;
 use crate::gateway::{
-    Admission, Door, Gateway, Lane, Parting, Place, Socket, Speaks, State, serve,
+    Admission, Application, Door, Gateway, Hooks, Lane, Parting, Place, Socket, Speaks, State,
+    serve,
 };
 use crate::observe::ListenerStats;
 use crate::observe::stats::TurnedAway;
@@ -55,7 +53,6 @@ pub(super) struct Worker {
     listeners: Vec<Listening>,
     pulse: Arc<Pulse>,
     state: Arc<State>,
-    conf: Arc<ServerConf>,
     closing: watch::Receiver<Parting>,
     accepting: watch::Receiver<Accepting>,
 }
@@ -67,7 +64,6 @@ impl Worker {
         listeners: Vec<Listening>,
         pulse: Arc<Pulse>,
         state: Arc<State>,
-        conf: Arc<ServerConf>,
         closing: watch::Receiver<Parting>,
         accepting: watch::Receiver<Accepting>,
     ) -> Self {
@@ -78,7 +74,6 @@ impl Worker {
             listeners,
             pulse,
             state,
-            conf,
             closing,
             accepting,
         }
@@ -99,10 +94,10 @@ impl Service for Worker {
         // Ends with this thread, whose work it watches.
         tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
         tokio::spawn(pressure::watch(Arc::clone(&self.state), self.index));
-        let app = Arc::new(http_proxy(&self.conf, Gateway::new(Arc::clone(&lane))));
+        let app = Arc::new(Hooks::new(Gateway::new(Arc::clone(&lane))));
         let door = Door {
             lane,
-            app: Arc::clone(&app),
+            app,
             state: Arc::clone(&self.state),
             shutdown,
             closing: self.closing.clone(),
@@ -141,7 +136,6 @@ impl Service for Worker {
             }
         }
         tidying.abort();
-        app.http_cleanup().await;
     }
 
     fn name(&self) -> &str {
@@ -176,7 +170,7 @@ pub(super) async fn accept<A>(
     gate: Gate,
     mut accepting: watch::Receiver<Accepting>,
 ) where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let mut reserve = Reserve::new();
     let mut now = *accepting.borrow_and_update();
@@ -247,7 +241,7 @@ impl Gate {
     /// Lets a connection in, or closes it at once: over the cap nothing is spent on it.
     fn welcome<A>(&self, stream: Stream, address: Option<SocketAddr>, door: &Door<A>)
     where
-        A: HttpServerApp + Send + Sync + 'static,
+        A: Application,
     {
         let Some(snapshot) = door.state.snapshot() else {
             return;
@@ -302,20 +296,25 @@ impl Gate {
         }
         let limits = server.client;
         let (stats, rules) = (Arc::clone(&self.stats), rules.cloned());
-        tokio::spawn(async move {
+        // Boxed with all that it needs: an idle connection would hold room for it.
+        let opening = Box::pin(async move {
             let mut place = place;
             let entry = (&mut place, &limits, rules.as_deref());
-            let opening = open(stream, address, proxied, tls, entry);
-            match Box::pin(opening).await {
-                Ok((socket, address)) => {
-                    let speaks = spoken(&socket, plain);
-                    serve(socket, address, speaks, door, place).await;
-                }
+            match open(stream, address, proxied, tls, entry).await {
+                Ok((socket, address)) => Some((socket, address, place)),
                 Err(failed) => {
                     log::debug!("connection of {} closed: {failed}", from(address));
                     stats.turned_away(failed.reason());
+                    None
                 }
             }
+        });
+        tokio::spawn(async move {
+            let Some((socket, address, place)) = opening.await else {
+                return;
+            };
+            let speaks = spoken(&socket, plain);
+            serve(socket, address, speaks, door, place).await;
         });
     }
 }

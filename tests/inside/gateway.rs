@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Version;
-use pingora::server::configuration::ServerConf;
-use pingora_proxy::http_proxy;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -16,7 +14,7 @@ use tokio::sync::watch;
 use tollgate::config::{self, Source};
 use tollgate::gateway::internal::{self, Internal, NotWhole, Origin, Parts, Whole};
 use tollgate::gateway::{
-    Door, Gateway, Lane, Material, Phase, Snapshot, Socket, Speaks, State, serve,
+    Door, Gateway, Hooks, Lane, Material, Phase, Snapshot, Socket, Speaks, State, serve,
 };
 use tollgate::observe::{LogSettings, Metrics, install};
 use tollgate::primitives::secret::{Secret, SecretSource};
@@ -190,10 +188,7 @@ impl Inside {
 }
 
 async fn accept(listener: TcpListener, state: Arc<State>, lane: Arc<Lane>) {
-    let app = http_proxy(
-        &Arc::new(ServerConf::default()),
-        Gateway::new(Arc::clone(&lane)),
-    );
+    let app = Hooks::new(Gateway::new(Arc::clone(&lane)));
     let (open, closing) = watch::channel(None::<Instant>);
     let door = Door {
         app: Arc::new(app),

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::ClientIo;
 use crate::filter::{Refusal, RequestBodyHook};
 
-/// The hooks of one request, and what one of them said against it.
+/// The hooks of one request, and what one of them said against it; boxed, since few have any.
 #[derive(Default)]
-pub(super) struct BodyHooks {
+pub(super) struct BodyHooks(Option<Box<Watching>>);
+
+struct Watching {
     hooks: Vec<Box<dyn RequestBodyHook>>,
     refusal: Option<Refusal>,
 }
@@ -18,16 +20,27 @@ pub(super) struct BodyHooks {
 impl BodyHooks {
     /// Shows what was read; says whether it may go on. After a refusal, and behind the end, nobody looks any more.
     pub(super) fn admit(&mut self, read: &Poll<io::Result<Option<Bytes>>>) -> bool {
-        if self.hooks.is_empty() {
+        let Some(watching) = self
+            .0
+            .as_mut()
+            .filter(|watching| !watching.hooks.is_empty())
+        else {
             return true;
-        }
+        };
         match read {
-            Poll::Ready(Ok(Some(piece))) => self.show(piece, false),
-            Poll::Ready(Ok(None)) => self.show(&[], true),
+            Poll::Ready(Ok(Some(piece))) => watching.show(piece, false),
+            Poll::Ready(Ok(None)) => watching.show(&[], true),
             Poll::Ready(Err(_)) | Poll::Pending => true,
         }
     }
 
+    /// What one of them said against the body, once.
+    fn take_refusal(&mut self) -> Option<Refusal> {
+        self.0.as_mut()?.refusal.take()
+    }
+}
+
+impl Watching {
     fn show(&mut self, piece: &[u8], end: bool) -> bool {
         let mut hooks = self.hooks.iter_mut();
         let said = hooks.try_for_each(|hook| hook.on_body(piece, end));
@@ -47,16 +60,16 @@ impl ClientIo {
         hooks: Vec<Box<dyn RequestBodyHook>>,
     ) -> Result<(), Refusal> {
         let state = &mut *self.state.lock();
-        state.hooks = BodyHooks {
+        let mut watching = Box::new(Watching {
             hooks,
             refusal: None,
-        };
-        let Some(buffered) = &state.buffered else {
-            return Ok(());
-        };
-        let end = state.wire.body_done();
-        state.hooks.show(buffered, end);
-        match state.hooks.refusal.take() {
+        });
+        if let Some(buffered) = &state.buffered {
+            watching.show(buffered, state.wire.body_done());
+        }
+        let refusal = watching.refusal.take();
+        state.hooks = BodyHooks(Some(watching));
+        match refusal {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }
@@ -64,6 +77,6 @@ impl ClientIo {
 
     /// What a hook said against the body, when the exchange ended by [`Fault::Refused`](super::Fault::Refused).
     pub(in crate::gateway) fn take_body_refusal(&self) -> Option<Refusal> {
-        self.state.lock().hooks.refusal.take()
+        self.state.lock().hooks.take_refusal()
     }
 }

@@ -45,7 +45,8 @@ pub(super) struct State {
     pub(super) persistent: bool,
     /// The answer is whole.
     pub(super) complete: bool,
-    pub(super) trace: Option<TraceId>,
+    /// Boxed: only a request that was given up has one here.
+    pub(super) trace: Option<Box<TraceId>>,
     /// When the last exchange ended, or the connection came.
     pub(super) ended: Instant,
 }
@@ -180,12 +181,12 @@ impl ClientIo {
 
     /// Remembers the identifier of the request being served, for an answer after a panic.
     pub(in crate::gateway) fn note(&self, trace: TraceId) {
-        self.state.lock().trace = Some(trace);
+        self.state.lock().trace = Some(Box::new(trace));
     }
 
     /// The identifier of the request being served.
     pub(in crate::gateway) fn trace(&self) -> Option<TraceId> {
-        self.state.lock().trace
+        self.state.lock().trace.as_deref().copied()
     }
 
     /// When the time of the exchange is over, if it is bounded.

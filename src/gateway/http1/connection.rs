@@ -6,41 +6,41 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
-use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 
 use super::body::BodyGuard;
 use super::head::{self, Head, Scan};
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
+use crate::gateway::application::Application;
 use crate::gateway::client::{ClientIo, NoHead, Rest};
 use crate::gateway::door::{Closing, Door};
 use crate::gateway::http2;
+use crate::gateway::overload::Met;
 use crate::gateway::peer::Peer;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
-use crate::gateway::supervise::{Gist, Outcome, exchange, refuse};
+use crate::gateway::supervise::{Gist, Outcome, at_the_door, exchange, refuse};
 
 /// How a connection ended.
 pub(crate) enum Ended {
     /// There is nothing more to do.
     Over,
     /// The connection goes on in HTTP/2; with what was read of it.
-    Preface(Socket, Bytes),
+    Preface(Box<(Socket, Bytes)>),
 }
 
 /// Serves a connection to its end. With `either` it may turn out to speak HTTP/2.
 pub(crate) async fn serve<A>(
-    socket: Socket,
+    client: Arc<ClientIo>,
     peer: &Arc<Peer>,
     either: bool,
     door: &Door<A>,
     closing: &mut Closing<'_, impl Future<Output = ()>>,
 ) -> Ended
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
-    let client = ClientIo::new(socket);
     let mut served = 0;
     let Some(first) = door.state.snapshot() else {
         return Ended::Over;
@@ -63,7 +63,7 @@ where
             Next::Refused(_, bytes, _) if either && served == 0 && http2::is_preface(&bytes) => {
                 let socket = client.into_socket();
                 return socket.map_or(Ended::Over, |(socket, rest)| {
-                    Ended::Preface(socket, [bytes, rest].concat().into())
+                    Ended::Preface(Box::new((socket, [bytes, rest].concat().into())))
                 });
             }
             Next::Refused(refusal, bytes, rest) => {
@@ -227,12 +227,21 @@ async fn one_request<A>(
     door: &Door<A>,
 ) -> After
 where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let persistent = head.persistent && !last;
     let limits = &snapshot.config.server.client;
     client.begin(BodyGuard::new(head.framing), persistent, limits);
-    if exchange(client, peer, snapshot, (request, head), door).await == Outcome::Abandoned {
+    let met = at_the_door(client, peer, &snapshot, (&request, &head), door).await;
+    let outcome = match met {
+        Met::Refusal => Outcome::Served,
+        Met::In(entered) => {
+            let served = exchange(client, peer, snapshot, (request, head), entered, door);
+            // Boxed: every idle connection would hold room for it.
+            Box::pin(served).await
+        }
+    };
+    if outcome == Outcome::Abandoned {
         return After::Lingers(Rest::Body);
     }
     // A client that was not told of the end is not left in the middle: its next answer tells it.

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection, SendResponse};
 use http::Request;
-use pingora::apps::HttpServerApp;
 use pingora::protocols::http::v2::server::default_h2_options;
 
 use super::blocks::Flaw;
@@ -17,15 +16,17 @@ use super::head;
 use super::traffic::{Traffic, Watched};
 use super::wire::Http2Wire;
 use crate::config::ClientLimits;
+use crate::gateway::application::Application;
 use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::door::{Closing, Door};
 use crate::gateway::http1::body::BodyGuard;
 use crate::gateway::http1::head::bad;
 use crate::gateway::outgoing_head::is_grpc;
+use crate::gateway::overload::Met;
 use crate::gateway::peer::Peer;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
-use crate::gateway::supervise::{Gist, exchange, refuse};
+use crate::gateway::supervise::{Gist, at_the_door, exchange, refuse};
 use crate::gateway::timers::Alarm;
 
 /// What a client may send of one body, and of all, before it is read.
@@ -71,7 +72,7 @@ pub(crate) async fn serve<A>(
     door: &Door<A>,
     closing: &mut Closing<'_, impl Future<Output = ()>>,
 ) where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let Some(snapshot) = door.state.snapshot() else {
         return;
@@ -220,7 +221,7 @@ async fn stream<A>(
     }: Incoming,
     door: &Door<A>,
 ) where
-    A: HttpServerApp + Send + Sync + 'static,
+    A: Application,
 {
     let limits = snapshot.config.server.client;
     let gist = Gist {
@@ -236,7 +237,10 @@ async fn stream<A>(
     match judged {
         Ok(request) => {
             client.begin(BodyGuard::Done, true, &limits);
-            exchange(client, peer, snapshot, request, door).await;
+            let asked = (&*request.0, &request.1);
+            if let Met::In(entered) = at_the_door(client, peer, &snapshot, asked, door).await {
+                exchange(client, peer, snapshot, request, entered, door).await;
+            }
             if client.answered() && !client.complete() {
                 client.break_off();
             }

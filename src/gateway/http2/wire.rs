@@ -30,10 +30,10 @@ pub(crate) struct Http2Wire {
     gathered: BytesMut,
     /// The request turned out to be malformed: it has no answer (RFC 9113 §8.1.1).
     malformed: bool,
-    /// What stood behind the request's body.
-    trailers: Option<HeaderMap>,
+    /// What stood behind the request's body. Boxed, as what stands behind the answer's: few have any.
+    trailers: Option<Box<HeaderMap>>,
     /// The answer ends behind `pending`, perhaps with trailers.
-    ending: Option<Option<HeaderMap>>,
+    ending: Option<Option<Box<HeaderMap>>>,
     open: Open,
 }
 
@@ -70,7 +70,7 @@ impl Http2Wire {
 
     /// What stood behind the request's body, once all of it was handed on.
     pub(crate) fn take_trailers(&mut self) -> Option<HeaderMap> {
-        self.trailers.take()
+        self.trailers.take().map(|trailers| *trailers)
     }
 
     /// The next piece of the body; `None` behind the last.
@@ -101,7 +101,7 @@ impl Http2Wire {
                         self.malformed = true;
                         return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                     }
-                    self.trailers = trailers;
+                    self.trailers = trailers.map(Box::new);
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Http2Wire {
             && let Sending::Body(stream) = &mut self.sending
         {
             let sent = match trailers {
-                Some(trailers) => stream.send_trailers(trailers),
+                Some(trailers) => stream.send_trailers(*trailers),
                 None => stream.send_data(Bytes::new(), true),
             };
             self.sending = match sent {
@@ -322,7 +322,7 @@ impl Http2Wire {
     /// The answer ends behind what is queued, with trailers or without. One that is shorter than was said does not end.
     pub(crate) fn end_answer(&mut self, trailers: Option<HeaderMap>) {
         if self.left.is_none_or(|left| left == 0) {
-            self.ending = Some(trailers);
+            self.ending = Some(trailers.map(Box::new));
         }
     }
 

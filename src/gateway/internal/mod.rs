@@ -173,7 +173,7 @@ impl Request {
         let head_only = request.method == Method::HEAD;
         let writer = ResponseWriter::new(Arc::clone(&client), head.version, head_only);
         let mut writer = writer.with_trailers(true);
-        let serving = Box::pin(async move {
+        let serving = std::pin::pin!(Some(async move {
             match refusal {
                 None => serve::serve(&request, &mut ctx, &lane, &mut writer).await,
                 Some(refusal) => {
@@ -184,7 +184,7 @@ impl Request {
                 }
             }
             ctx.finish(&request.headers);
-        });
+        }));
         supervise(&client, format, &head, serving).await;
     }
 

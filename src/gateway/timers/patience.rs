@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 /// and one that pauses for less than the limit and then goes on is not.
 pub(in crate::gateway) struct Patience {
     limit: Duration,
-    /// What a byte gives back; zero: any of them gives back all.
-    per_byte: Duration,
+    /// Nanoseconds that a byte gives back; zero: any of them gives back all.
+    per_byte: u64,
     spent: Duration,
-    /// In all, however much was made good.
-    waited: Duration,
+    /// Nanoseconds in all, however much was made good.
+    waited: u64,
     since: Option<Instant>,
 }
 
@@ -20,16 +20,16 @@ impl Patience {
     pub(in crate::gateway) fn new(limit: Duration, per_byte: Duration) -> Self {
         Self {
             limit,
-            per_byte,
+            per_byte: nanos(per_byte),
             spent: Duration::ZERO,
-            waited: Duration::ZERO,
+            waited: 0,
             since: None,
         }
     }
 
     /// From now on any byte gives back all.
     pub(in crate::gateway) fn any_rate(&mut self) {
-        self.per_byte = Duration::ZERO;
+        self.per_byte = 0;
         self.spent = Duration::ZERO;
     }
 
@@ -40,7 +40,7 @@ impl Patience {
 
     /// How long it was waited for in all.
     pub(in crate::gateway) fn waited(&self) -> Duration {
-        self.waited
+        Duration::from_nanos(self.waited)
     }
 
     /// Begins to wait, or goes on: says until when at most.
@@ -53,7 +53,7 @@ impl Patience {
     pub(in crate::gateway) fn moved(&mut self, bytes: usize) -> bool {
         let since = self.since.take();
         if let Some(since) = since {
-            self.waited = self.waited.saturating_add(since.elapsed());
+            self.waited = self.waited.saturating_add(nanos(since.elapsed()));
         }
         if since.is_some() || !self.spent.is_zero() {
             self.settle(since.map(|since| since.elapsed()), bytes);
@@ -62,13 +62,19 @@ impl Patience {
     }
 
     fn settle(&mut self, waited: Option<Duration>, bytes: usize) {
-        if self.per_byte.is_zero() {
+        if self.per_byte == 0 {
             return;
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let spent = self.spent.saturating_add(waited.unwrap_or_default());
-        self.spent = spent.saturating_sub(self.per_byte.saturating_mul(bytes));
+        self.spent =
+            spent.saturating_sub(Duration::from_nanos(self.per_byte).saturating_mul(bytes));
     }
+}
+
+/// Two words of a [`Duration`] as one: every idle connection holds two of these.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

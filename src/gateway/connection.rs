@@ -68,7 +68,7 @@ where
 
 /// What a connection begins with.
 enum Begun {
-    /// Its client's side, and whether it may turn out to speak HTTP/2.
+    /// The client's side of HTTP/1, and whether it may turn out to speak HTTP/2.
     Http1(Arc<ClientIo>, bool),
     Http2(Socket),
 }

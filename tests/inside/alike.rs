@@ -341,7 +341,15 @@ fn told(line: &Value) -> Value {
     ] {
         fields.remove(name);
     }
+    for attempt in fields.get_mut("tries").into_iter().flat_map(tries) {
+        attempt.remove("ms");
+    }
     line
+}
+
+fn tries(list: &mut Value) -> impl Iterator<Item = &mut serde_json::Map<String, Value>> {
+    let each = list.as_array_mut().into_iter().flatten();
+    each.filter_map(Value::as_object_mut)
 }
 
 #[test]

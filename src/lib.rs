@@ -37,7 +37,7 @@
 //! | find endpoints in another place | `upstream/source.rs` |
 //! | change the order in which filters are asked | `gateway/chain.rs` |
 //! | know who sends a status | `filter/refusal.rs`, the table of reasons |
-//! | keep something over an upgrade | `primitives/sections.rs`, `server/carried.rs` |
+//! | keep something over an upgrade | `primitives/sections.rs`, `server/handover/carried.rs` |
 //! | know what happens when something fails | `docs/failures.md` |
 //!
 //! # One way for data

@@ -3,13 +3,14 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::Error;
 use pingora::http::RequestHeader;
 
 use super::h1::tunnel::Tunnel;
 use super::outcome;
 use super::race::Race;
+use super::trailers::{self, Deciding};
 use super::transport::{Head, Transport};
 use super::upload::{Stopped, Upload};
 use crate::gateway::answer::ResponseWriter;
@@ -40,6 +41,8 @@ pub(super) struct Exchange<'e> {
     /// What the connections became, when they were upgraded.
     tunnel: Option<Box<Tunnel>>,
     tunnel_end: Option<TunnelEnd>,
+    /// Fields that the answer's `Connection` named, for what stands behind its body.
+    nominated: Vec<HeaderName>,
 }
 
 /// What is awaited next of an answer.
@@ -103,6 +106,7 @@ impl<'e> Exchange<'e> {
             websocket,
             tunnel: None,
             tunnel_end: None,
+            nominated: Vec::new(),
         }
     }
 
@@ -244,6 +248,7 @@ impl<'e> Exchange<'e> {
                 ctx: &mut *self.ctx,
                 upload: &mut *self.upload,
                 writer: &mut *self.writer,
+                nominated: &mut self.nominated,
                 contested: self.contested,
                 head_only,
                 websocket,
@@ -297,7 +302,21 @@ impl<'e> Exchange<'e> {
         let Poll::Ready(trailers) = trailers else {
             return self.poll_client(cx);
         };
-        Poll::Ready(trailers.and_then(|trailers| self.end(trailers)))
+        Poll::Ready(trailers.and_then(|trailers| {
+            let trailers = trailers.and_then(|trailers| self.passed_on(trailers));
+            self.end(trailers)
+        }))
+    }
+
+    /// What of the endpoint's trailers the client may be told.
+    fn passed_on(&self, trailers: HeaderMap) -> Option<HeaderMap> {
+        let (route, pool) = (self.ctx.route.as_ref(), self.ctx.forward.pool.as_ref());
+        let deciding = Deciding {
+            filters: route.map_or(&[][..], |route| &route.response_filters),
+            load: pool.and_then(|pool| pool.load_header()),
+            nominated: &self.nominated,
+        };
+        trailers::of_answer(trailers, &deciding)
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Stage, Box<Error>> {
@@ -353,6 +372,7 @@ struct Parts<'p> {
     ctx: &'p mut Ctx,
     upload: &'p mut Upload,
     writer: &'p mut ResponseWriter,
+    nominated: &'p mut Vec<HeaderName>,
     contested: bool,
     head_only: bool,
     /// The whole request was sent, and asked to go on as a WebSocket.
@@ -380,6 +400,7 @@ impl Parts<'_> {
             return Err(outcome::passed_over(ctx, status));
         }
         outcome::answered(self.request, ctx, status, self.upload.replayable())?;
+        *self.nominated = head.nominated();
         let size = head.size(self.head_only);
         let begun = reply::begin(self.writer, self.request, ctx, head, size);
         if let Err(InvalidHead(why)) = begun {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -307,6 +307,14 @@ impl Head<'_, '_> {
                 BodySize::Unknown if *ended => BodySize::Absent,
                 size => size,
             },
+        }
+    }
+
+    /// Fields that `Connection` names. Over HTTP/2 there is none.
+    pub(super) fn nominated(&self) -> Vec<HeaderName> {
+        match self {
+            Self::Bytes(answer) => answer.nominated(),
+            Self::Fields(..) => Vec::new(),
         }
     }
 

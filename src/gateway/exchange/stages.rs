@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::Error;
 use pingora::http::RequestHeader;
 
+use super::attempts;
 use super::h1::tunnel::Tunnel;
 use super::outcome;
 use super::race::Race;
@@ -18,8 +19,9 @@ use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::message::{AnswerHead, InvalidHead};
 use crate::gateway::session::{read_error, unfinished, write_error};
+use crate::gateway::timers::Fault;
 use crate::gateway::{failure, hop_by_hop, reply};
-use crate::observe::TunnelEnd;
+use crate::observe::{TryEnd, TunnelEnd};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -155,6 +157,12 @@ impl<'e> Exchange<'e> {
                 Poll::Ready(Err(error))
                     if self.awaits_head() && race.goes_on(&error, self.client, self.ctx) =>
                 {
+                    // The others may take long yet, which is not its time.
+                    let end = match self.transport.is_stale() {
+                        true => TryEnd::Stale,
+                        false => attempts::failed(failure::cause(&error)),
+                    };
+                    self.ctx.forward.attempts.end_current(end);
                     race.failed = Some(error);
                 }
                 outcome => {
@@ -206,15 +214,24 @@ impl<'e> Exchange<'e> {
             };
             self.stage = match std::task::ready!(next) {
                 // Whoever leaves now, the client or the endpoint, leaves behind an answer that is whole.
-                Err(_) if self.awaits_no_more() => self.end(None)?,
+                Err(error) if self.awaits_no_more(&error) => {
+                    if self.client.fault() == Some(Fault::Silence) {
+                        self.transport.retire();
+                    }
+                    self.end(None)?
+                }
                 next => next?,
             };
         }
     }
 
-    /// Whether the client was given all of a body whose length it was told, though its end or trailers were not seen yet.
-    fn awaits_no_more(&self) -> bool {
-        matches!(self.stage, Stage::Body | Stage::Trailers) && self.writer.owes_nothing()
+    /// Whether the client was given all of a body whose length it was told, though its end was not seen yet. Where trailers
+    /// may follow and be passed on, they are a part of the answer: in them a call of gRPC says how it ended.
+    fn awaits_no_more(&self, error: &Error) -> bool {
+        let whole =
+            matches!(self.stage, Stage::Body | Stage::Trailers) && self.writer.owes_nothing();
+        let trailers = self.writer.may_tell_trailers() && self.transport.has_trailers();
+        whole && (!trailers || Transport::said_all(error))
     }
 
     /// Sends the request on. That the endpoint takes no more of it does not end the exchange: it may have answered.

@@ -27,7 +27,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,10 +103,16 @@ pub trait RequestFilter: Send + Sync {
 pub trait UpstreamRequestFilter: Send + Sync {
     /// Changes `head` in place.
     fn apply(&self, head: &mut RequestHeader);
+
+    /// Whether it decides about fields of this name: nobody else says them behind the body.
+    fn decides(&self, name: &HeaderName) -> bool;
 }
 
 /// Changes the head of the answer, whoever made it.
 pub trait ResponseFilter: Send + Sync {
     /// Changes `head` in place; `origin` is the request's `Origin` header.
     fn apply(&self, origin: Option<&HeaderValue>, head: &mut ResponseHeader);
+
+    /// Whether it decides about fields of this name: nobody else says them behind the body.
+    fn decides(&self, name: &HeaderName) -> bool;
 }

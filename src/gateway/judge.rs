@@ -1,7 +1,7 @@
 //! The head of an answer that came as fields, over HTTP/2: is it one, and what of it is passed on? Heads that came as bytes
 //! are judged where they are [read](super::exchange::h1), by the same rules.
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
@@ -19,15 +19,21 @@ pub(super) fn check(head: &mut ResponseHeader, limits: HeadLimits) -> pingora::R
     if !is_status(head.status.as_u16()) {
         return Err(invalid("the answer's status is none"));
     }
-    let bytes =
-        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + LINE_REST;
     if head.headers.len() > limits.fields {
         return Err(invalid("the answer's head has too many fields"));
     }
-    if head.headers.iter().map(bytes).sum::<usize>() > limits.bytes {
+    if bytes(&head.headers) > limits.bytes {
         return Err(invalid("the answer's head is too long"));
     }
     check_length(head)
+}
+
+/// How many bytes fields have as lines of HTTP/1.
+pub(super) fn bytes(fields: &HeaderMap) -> usize {
+    let lines = fields.iter();
+    lines
+        .map(|(name, value)| name.as_str().len() + value.len() + LINE_REST)
+        .sum()
 }
 
 fn check_length(head: &mut ResponseHeader) -> pingora::Result<()> {

@@ -182,9 +182,12 @@ fn put_number(out: &mut BytesMut, mut number: u64) {
     out.put_slice(&digits[first..]);
 }
 
-/// What of the client's trailers goes out: nothing that it may not say before the body either, and none of ours.
+/// What of the client's trailers goes out: nothing that it may not say before the body either, none of ours, and nothing
+/// that the route's own changes decide about.
 pub(super) fn trailers(sent: HeaderMap, ctx: &Ctx) -> Option<HeaderMap> {
     let client = Client::of(ctx.start.as_ref()?);
+    let route = ctx.route.as_ref();
+    let filters = route.map_or(&[][..], |route| &route.upstream_filters);
     let ours = [
         &X_CONSUMER,
         &X_CONSUMER_AUTH,
@@ -200,7 +203,10 @@ pub(super) fn trailers(sent: HeaderMap, ctx: &Ctx) -> Option<HeaderMap> {
         let text = name.as_str();
         // Some origins read `_` and `-` alike.
         let twin = text.contains('_');
-        twin || ours.contains(&name) || client.may_not_say(name) || is_of_proxies(text)
+        twin || ours.contains(&name)
+            || client.may_not_say(name)
+            || is_of_proxies(text)
+            || filters.iter().any(|filter| filter.decides(name))
     })
 }
 

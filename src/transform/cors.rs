@@ -212,6 +212,10 @@ impl ResponseFilter for CorsFilter {
                 .ok();
         }
     }
+
+    fn decides(&self, name: &HeaderName) -> bool {
+        name.as_str().starts_with("access-control-")
+    }
 }
 
 impl Under {

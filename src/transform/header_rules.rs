@@ -30,6 +30,11 @@ impl HeaderFilter {
             remove: rules.remove.clone(),
         })
     }
+
+    fn names(&self, name: &HeaderName) -> bool {
+        let mut written = self.set.iter().chain(&self.add);
+        self.remove.contains(name) || written.any(|(written, _)| written == name)
+    }
 }
 
 /// Headers with their values read. One that cannot be read goes to `problems`.
@@ -68,11 +73,19 @@ impl UpstreamRequestFilter for HeaderFilter {
     fn apply(&self, head: &mut RequestHeader) {
         apply!(self, head);
     }
+
+    fn decides(&self, name: &HeaderName) -> bool {
+        self.names(name)
+    }
 }
 
 impl ResponseFilter for HeaderFilter {
     fn apply(&self, _origin: Option<&HeaderValue>, head: &mut ResponseHeader) {
         apply!(self, head);
+    }
+
+    fn decides(&self, name: &HeaderName) -> bool {
+        self.names(name)
     }
 }
 

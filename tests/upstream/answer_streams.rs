@@ -1,6 +1,6 @@
 //! Answers of origins that speak HTTP/2, hedged or not: judged and passed on as those of HTTP/1 are.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::endpoint;
 use crate::harness::{
-    Does, Faces, Gateway, Http2, Speaks, Speech, StreamOrigin, always, asking, eventually, kind,
-    millis, on_each, reserve, seconds, ways_of,
+    Does, END_HEADERS, Faces, Gateway, Http2, Speaks, Speech, StreamOrigin, always, asking, block,
+    eventually, frame, kind, millis, on_each, reserve, seconds, ways_of,
 };
 
 fn before(origin: &StreamOrigin, more: &str) -> Gateway {
@@ -475,8 +475,116 @@ fn an_answer_of_which_all_came_is_whole_whoever_leaves_then() {
             "{way}: {line}"
         );
         // The endpoint breaks off behind the last byte.
-        let answer = Http2::connect(gateway.listen()).get(&format!("/{way}/"));
-        let answer = answer.expect(200);
-        assert_eq!((answer.text(), answer.reset), ("ok", None), "{way}");
+        let answer = gateway.client().get(&format!("/{way}/")).send();
+        assert_eq!(answer.expect(200).text(), "ok", "{way}");
     });
+}
+
+#[test]
+fn trailers_that_are_owed_are_awaited() {
+    const RESETS: Speech = |mut respond| {
+        Box::pin(async move {
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), false).unwrap();
+            tokio::time::sleep(millis(100)).await;
+            body.send_reset(h2::Reason::INTERNAL_ERROR);
+        })
+    };
+    const SILENT: Speech = |mut respond| {
+        Box::pin(async move {
+            let mut body = respond.send_response(fine(), false).unwrap();
+            body.send_data("ok".into(), false).unwrap();
+            tokio::time::sleep(seconds(30)).await;
+        })
+    };
+    for (speech, name) in [(RESETS, "resets"), (SILENT, "silent")] {
+        let origin = says(speech);
+        let gateway = before(&origin, "timeout = { read = \"400ms\" }\n");
+        on_each(ways_of(Speaks::Http2), |way| {
+            let answer = Http2::connect(gateway.listen()).get(&format!("/{way}/"));
+            assert_eq!((answer.status, answer.text()), (200, "ok"), "{way} {name}");
+            assert!(answer.reset.is_some(), "{way} {name}: {answer:?}");
+        });
+    }
+}
+
+#[test]
+fn trailers_follow_a_body_of_no_bytes() {
+    let origin = says(|mut respond| {
+        Box::pin(async move {
+            let head = Response::builder().header("content-length", "0");
+            let head = head.body(()).unwrap();
+            let mut body = respond.send_response(head, false).unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("5"));
+            body.send_trailers(trailers).unwrap();
+        })
+    });
+    let gateway = before(&origin, "");
+    for way in ways_of(Speaks::Http2) {
+        let path = format!("/{way}/");
+        let answer = Http2::connect(gateway.listen()).get(&path).expect(200);
+        let trailers = answer.trailers.expect("trailers");
+        assert_eq!(trailers["grpc-status"], "5", "{way}");
+        let answer = gateway.client().get(&path).send().expect(200);
+        assert_eq!(answer.text(), "", "{way}");
+    }
+}
+
+/// An origin that answers the first stream of each connection with a field that is none; counts its connections.
+fn malformed(
+    fields: &'static [(&'static str, &'static str)],
+) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let _ = socket.write_all(&frame(kind::SETTINGS, 0, 0, &[]));
+                let mut preface = [0; 24];
+                let _ = socket.read_exact(&mut preface);
+                let mut head = [0; 9];
+                while socket.read_exact(&mut head).is_ok() {
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                    let mut payload = vec![0; length as usize];
+                    if socket.read_exact(&mut payload).is_err() {
+                        return;
+                    }
+                    if head[3] == kind::HEADERS {
+                        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                        let answer = frame(kind::HEADERS, END_HEADERS, stream, &block(fields));
+                        let _ = socket.write_all(&answer);
+                    }
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn an_answer_that_the_codec_does_not_take_is_invalid_and_asked_for_once() {
+    for fields in [
+        &[(":status", "200"), ("x-a", "a\r\nb")][..],
+        &[(":status", "200"), ("content-length", "x")],
+        &[(":status", "200"), ("connection", "close")],
+    ] {
+        let (address, connections) = malformed(fields);
+        let gateway = Gateway::with(&format!(
+            "[server]\nthreads = 1\n[upstream.api]\nendpoints = [{}]\nhttp_version = \"2\"\n\
+             retry = {{ attempts = 3, on = [\"reset\"] }}\npassive = {{ max_fails = 0 }}\n\
+             [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n",
+            endpoint(address, "")
+        ))
+        .start();
+        let request = gateway.client();
+        let request = request.get("/").header("X-Trace-ID", "once");
+        request.send().refused(502, "upstream_invalid");
+        let line = gateway.access_line("once");
+        assert_eq!(line["attempts"], 1, "{fields:?}: {line}");
+        assert_eq!(connections.load(Ordering::SeqCst), 1, "{fields:?}");
+    }
 }

@@ -1,6 +1,11 @@
 //! How the gateway talks to an endpoint.
 
-use super::{before, to};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{before, endpoint, to};
 use crate::harness::{Answer, Folder, Origin, eventually, millis, seconds};
 
 #[test]
@@ -205,5 +210,67 @@ fn an_endpoint_s_name_may_end_in_a_dot() {
         );
         let ran = Folder::with(&text).check();
         assert_eq!(ran.code, i32::from(!good), "{name}: {ran:?}");
+    }
+}
+
+/// An origin that gives this head to each request; the second number counts its connections.
+fn saying(head: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                let mut piece = [0; 4096];
+                // A request without a body comes in one piece.
+                while matches!(socket.read(&mut piece), Ok(1..)) {
+                    let _ = socket.write_all(head.as_bytes());
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn a_connection_is_not_kept_where_a_body_may_follow_that_none_may_have() {
+    for (head, status, connections) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204, 1),
+        (
+            "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+            204,
+            1,
+        ),
+        (
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            204,
+            3,
+        ),
+        (
+            "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+            204,
+            3,
+        ),
+        (
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+            304,
+            1,
+        ),
+        (
+            "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+            304,
+            3,
+        ),
+    ] {
+        let (address, count) = saying(head);
+        let gateway = before(&endpoint(address, ""), "")
+            .append("[server]\nthreads = 1\n")
+            .start();
+        for _ in 0..3 {
+            gateway.client().get("/").send().expect(status);
+        }
+        assert_eq!(count.load(Ordering::SeqCst), connections, "{head:?}");
     }
 }

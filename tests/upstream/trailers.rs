@@ -298,3 +298,119 @@ fn of_a_request_more_than_anybody_means_are_dropped_and_a_section_that_is_none_i
         .raw(request("h1", &format!("x: {endless}\r\n")));
     assert_eq!(outcome.status(), 400);
 }
+
+const RULES: &str =
+    "remove = [\"X-Debug\"], set = { X-Env = \"prod\" }, add = { X-More = \"ours\" }";
+const LISTENS: &str = "[[listener]]\nname = \"public\"\naddress = \"{listen}\"\nhttp2 = true\n";
+
+const RULED: Speech = |mut respond| {
+    Box::pin(async move {
+        let mut answer = respond.send_response(Response::new(()), false).unwrap();
+        answer.send_data("hello".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        for line in OTHERS.lines() {
+            let (name, value) = line.split_once(": ").unwrap();
+            let name: http::HeaderName = name.parse().unwrap();
+            trailers.append(name, value.parse().unwrap());
+        }
+        let _ = answer.send_trailers(trailers);
+    })
+};
+
+/// What a route's rules and the gateway itself decide about, and one field more.
+const OTHERS: &str = "X-Debug: 1\r\nX-Env: evil\r\nX-More: theirs\r\nServer: evil\r\nX-Trace-ID: evil\r\n\
+    X-RateLimit-Limit: 999\r\nRateLimit: evil\r\nRateLimit-Policy: evil\r\nAccess-Control-Allow-Origin: *\r\n\
+    X-Sum: 7\r\n";
+
+#[test]
+fn of_an_answer_say_nothing_that_rules_and_the_gateway_decide_about() {
+    let head = CHUNKED.replace("OK\r\n", "OK\r\nConnection: X-Nom\r\nX-Nom: 1\r\n");
+    let section = format!("{head}{OTHERS}X-Nom: 2\r\n\r\n");
+    let raw = RawOrigin::saying(move |_| Says::text(&section));
+    let streams = StreamOrigin::start("streams", Does::Speaks(RULED));
+    // The rules are those of the last route.
+    let way = raw_ways().last().unwrap();
+    let rules = format!("response = {{ {RULES} }}\n");
+    let gateway = raw
+        .behind("")
+        .append(&format!(
+            "{rules}[upstream.ruled]\nendpoints = [{}]\nhttp_version = \"2\"\n\
+             [[route]]\nid = \"ruled\"\npath = \"/ruled/**\"\nupstream = \"ruled\"\n{rules}{LISTENS}",
+            endpoint(streams.address(), "")
+        ))
+        .start();
+    let client = Http2::connect(gateway.listen());
+    for way in [way, "ruled"] {
+        let answer = client.get(&format!("/{way}/")).expect(200);
+        assert_eq!(answer.header("x-env"), Some("prod"), "{way}");
+        let trailers = answer.trailers.expect(way);
+        assert_eq!(trailers.len(), 1, "{way}: {trailers:?}");
+        assert_eq!(trailers["x-sum"], "7", "{way}");
+        let taken = read(&gateway, way, ", TE\r\nTE: trailers");
+        let (_, section) = taken.split_once("\r\n0\r\n").expect(way);
+        assert_eq!(section.to_ascii_lowercase(), "x-sum: 7\r\n\r\n", "{way}");
+    }
+}
+
+#[test]
+fn of_a_request_say_nothing_that_rules_decide_about() {
+    let origin = Origin::answering(|_| Answer::text("well"));
+    for way in [Speaks::Http1, Speaks::Http2].map(|speaks| ways_of(speaks)[0]) {
+        let faces = Faces::of(origin.address());
+        let rules = format!("request = {{ {RULES} }}\n");
+        let gateway = faces.behind(&[way], "").append(&rules);
+        let gateway = gateway.keeps(faces).start();
+        let said = "X-Debug: 1\r\nX-Env: evil\r\nX-More: theirs\r\nX-Sum: 7\r\n";
+        let mut connection = gateway.client().connect();
+        connection.write(request(way.name(), said)).unwrap();
+        connection.response("POST").unwrap().expect(200);
+        let seen = origin.last();
+        assert_eq!(seen.values("x-env"), ["prod"], "{way}");
+        let [(name, value)] = &seen.trailers[..] else {
+            panic!("{way}: {seen:?}");
+        };
+        assert!(name.eq_ignore_ascii_case("x-sum") && value == "7", "{way}");
+    }
+}
+
+fn with_trailers(mut respond: h2::server::SendResponse<bytes::Bytes>, trailers: HeaderMap) {
+    let mut answer = respond.send_response(Response::new(()), false).unwrap();
+    answer.send_data("hello".into(), false).unwrap();
+    let _ = answer.send_trailers(trailers);
+}
+
+#[test]
+fn of_an_answer_over_http2_are_bounded() {
+    const MANY: Speech = |respond| {
+        Box::pin(async move {
+            let mut trailers = HeaderMap::new();
+            for number in 0..65 {
+                let name: http::HeaderName = format!("x-{number}").parse().unwrap();
+                trailers.append(name, "v".parse().unwrap());
+            }
+            with_trailers(respond, trailers);
+        })
+    };
+    const LONG: Speech = |respond| {
+        Box::pin(async move {
+            let mut trailers = HeaderMap::new();
+            trailers.append("x-sum", "v".repeat(2 << 20).parse().unwrap());
+            with_trailers(respond, trailers);
+        })
+    };
+    for (speech, whole) in [(MANY, true), (LONG, false)] {
+        let origins = Origins::saying("", Does::Speaks(speech));
+        let gateway = origins.gateway();
+        for way in STREAMS {
+            let client = Http2::connect(gateway.listen());
+            let answer = client.try_send(asking("GET", &format!("/{way}/")), None);
+            match answer {
+                Ok(answer) => {
+                    assert_eq!(answer.reset.is_none(), whole, "{way}: {answer:?}");
+                    assert_eq!(answer.trailers, None, "{way}");
+                }
+                Err(error) => assert!(!whole, "{way}: {error}"),
+            }
+        }
+    }
+}

@@ -206,3 +206,24 @@ fn a_connection_that_was_found_closed_is_told_of_and_does_not_count() {
         assert_eq!(told, expected, "{line}");
     }
 }
+
+#[test]
+fn a_first_try_that_failed_within_a_race_lasted_until_then() {
+    let bad = StreamOrigin::start("bad", Does::Resets(millis(300)));
+    let good = StreamOrigin::start("good", Does::Answers(millis(1500)));
+    let endpoints = endpoint(bad.address(), "") + &endpoint(good.address(), ", backup = true");
+    let gateway = Gateway::with(&format!(
+        "[server]\nthreads = 1\n[upstream.api]\nendpoints = [{endpoints}]\nhttp_version = \"2\"\n\
+         hedge = {{ after = \"60ms\" }}\n[upstream.api.passive]\nmax_fails = 0\n\
+         [[route]]\nid = \"all\"\npath = \"/**\"\nupstream = \"api\"\n"
+    ))
+    .start();
+    let client = gateway.client();
+    let request = client.get("/").header("X-Trace-ID", "raced");
+    request.send().expect(200);
+    let line = gateway.access_line("raced");
+    let ends: Vec<_> = ends(&line).into_iter().map(|(_, end)| end).collect();
+    assert_eq!(ends, ["reset", "answered"], "{line}");
+    let took = line["tries"][0]["ms"].as_f64().unwrap();
+    assert!((250.0..1000.0).contains(&took), "{line}");
+}

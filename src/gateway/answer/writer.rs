@@ -307,6 +307,16 @@ impl ResponseWriter {
         self.phase == Phase::Body && all
     }
 
+    /// Whether trailers behind this body would be told to the client.
+    pub(in crate::gateway) fn may_tell_trailers(&self) -> bool {
+        self.takes_trailers
+            && match self.framing {
+                BodyFraming::Length(_) => self.version == Version::HTTP_2,
+                BodyFraming::Chunked => true,
+                BodyFraming::Absent | BodyFraming::Close => false,
+            }
+    }
+
     /// Whether nothing more of the body is wanted: a stage ended it.
     pub(in crate::gateway) fn wants_no_more(&self) -> bool {
         self.stages.ended()

@@ -3,13 +3,15 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::Error;
 use pingora::http::RequestHeader;
 
+use super::attempts;
 use super::h1::tunnel::Tunnel;
 use super::outcome;
 use super::race::Race;
+use super::trailers::{self, Deciding};
 use super::transport::{Head, Transport};
 use super::upload::{Stopped, Upload};
 use crate::gateway::answer::ResponseWriter;
@@ -17,8 +19,9 @@ use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::message::{AnswerHead, InvalidHead};
 use crate::gateway::session::{read_error, unfinished, write_error};
+use crate::gateway::timers::Fault;
 use crate::gateway::{failure, hop_by_hop, reply};
-use crate::observe::TunnelEnd;
+use crate::observe::{TryEnd, TunnelEnd};
 
 /// A request being sent to an endpoint, and its answer.
 pub(super) struct Exchange<'e> {
@@ -40,6 +43,8 @@ pub(super) struct Exchange<'e> {
     /// What the connections became, when they were upgraded.
     tunnel: Option<Box<Tunnel>>,
     tunnel_end: Option<TunnelEnd>,
+    /// Fields that the answer's `Connection` named, for what stands behind its body.
+    nominated: Vec<HeaderName>,
 }
 
 /// What is awaited next of an answer.
@@ -103,6 +108,7 @@ impl<'e> Exchange<'e> {
             websocket,
             tunnel: None,
             tunnel_end: None,
+            nominated: Vec::new(),
         }
     }
 
@@ -151,6 +157,12 @@ impl<'e> Exchange<'e> {
                 Poll::Ready(Err(error))
                     if self.awaits_head() && race.goes_on(&error, self.client, self.ctx) =>
                 {
+                    // The others may take long yet, which is not its time.
+                    let end = match self.transport.is_stale() {
+                        true => TryEnd::Stale,
+                        false => attempts::failed(failure::cause(&error)),
+                    };
+                    self.ctx.forward.attempts.end_current(end);
                     race.failed = Some(error);
                 }
                 outcome => {
@@ -202,15 +214,24 @@ impl<'e> Exchange<'e> {
             };
             self.stage = match std::task::ready!(next) {
                 // Whoever leaves now, the client or the endpoint, leaves behind an answer that is whole.
-                Err(_) if self.awaits_no_more() => self.end(None)?,
+                Err(error) if self.awaits_no_more(&error) => {
+                    if self.client.fault() == Some(Fault::Silence) {
+                        self.transport.retire();
+                    }
+                    self.end(None)?
+                }
                 next => next?,
             };
         }
     }
 
-    /// Whether the client was given all of a body whose length it was told, though its end or trailers were not seen yet.
-    fn awaits_no_more(&self) -> bool {
-        matches!(self.stage, Stage::Body | Stage::Trailers) && self.writer.owes_nothing()
+    /// Whether the client was given all of a body whose length it was told, though its end was not seen yet. Where trailers
+    /// may follow and be passed on, they are a part of the answer: in them a call of gRPC says how it ended.
+    fn awaits_no_more(&self, error: &Error) -> bool {
+        let whole =
+            matches!(self.stage, Stage::Body | Stage::Trailers) && self.writer.owes_nothing();
+        let trailers = self.writer.may_tell_trailers() && self.transport.has_trailers();
+        whole && (!trailers || Transport::said_all(error))
     }
 
     /// Sends the request on. That the endpoint takes no more of it does not end the exchange: it may have answered.
@@ -244,6 +265,7 @@ impl<'e> Exchange<'e> {
                 ctx: &mut *self.ctx,
                 upload: &mut *self.upload,
                 writer: &mut *self.writer,
+                nominated: &mut self.nominated,
                 contested: self.contested,
                 head_only,
                 websocket,
@@ -297,7 +319,21 @@ impl<'e> Exchange<'e> {
         let Poll::Ready(trailers) = trailers else {
             return self.poll_client(cx);
         };
-        Poll::Ready(trailers.and_then(|trailers| self.end(trailers)))
+        Poll::Ready(trailers.and_then(|trailers| {
+            let trailers = trailers.and_then(|trailers| self.passed_on(trailers));
+            self.end(trailers)
+        }))
+    }
+
+    /// What of the endpoint's trailers the client may be told.
+    fn passed_on(&self, trailers: HeaderMap) -> Option<HeaderMap> {
+        let (route, pool) = (self.ctx.route.as_ref(), self.ctx.forward.pool.as_ref());
+        let deciding = Deciding {
+            filters: route.map_or(&[][..], |route| &route.response_filters),
+            load: pool.and_then(|pool| pool.load_header()),
+            nominated: &self.nominated,
+        };
+        trailers::of_answer(trailers, &deciding)
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) -> Result<Stage, Box<Error>> {
@@ -353,6 +389,7 @@ struct Parts<'p> {
     ctx: &'p mut Ctx,
     upload: &'p mut Upload,
     writer: &'p mut ResponseWriter,
+    nominated: &'p mut Vec<HeaderName>,
     contested: bool,
     head_only: bool,
     /// The whole request was sent, and asked to go on as a WebSocket.
@@ -380,6 +417,7 @@ impl Parts<'_> {
             return Err(outcome::passed_over(ctx, status));
         }
         outcome::answered(self.request, ctx, status, self.upload.replayable())?;
+        *self.nominated = head.nominated();
         let size = head.size(self.head_only);
         let begun = reply::begin(self.writer, self.request, ctx, head, size);
         if let Err(InvalidHead(why)) = begun {

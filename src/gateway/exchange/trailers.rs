@@ -3,9 +3,12 @@
 //! What frames a message, routes it, says who sent it or how to read its content means something before the body and must
 //! not be said behind it (RFC 9110 §6.5.1); a field of a connection concerns no further one (RFC 9110 §7.6.1).
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use crate::filter::ResponseFilter;
 use crate::gateway::message::strip_trailers;
 
 /// Fields of one trailer section. More is nothing that anybody means.
@@ -56,6 +59,40 @@ pub(in crate::gateway) fn checked(
         trailers.remove(name);
     }
     (!trailers.is_empty()).then_some(trailers)
+}
+
+/// Who decides about fields of an answer besides its origin.
+pub(in crate::gateway) struct Deciding<'d> {
+    /// Filters that its head went through.
+    pub(in crate::gateway) filters: &'d [Arc<dyn ResponseFilter>],
+    /// The field by which the endpoint reports its load.
+    pub(in crate::gateway) load: Option<&'d HeaderName>,
+    /// Fields that the head's `Connection` named: they concern no further connection.
+    pub(in crate::gateway) nominated: &'d [HeaderName],
+}
+
+/// Removes from the trailers of an answer what its head could not have said to the client either.
+pub(in crate::gateway) fn of_answer(
+    trailers: HeaderMap,
+    deciding: &Deciding<'_>,
+) -> Option<HeaderMap> {
+    checked(trailers, |name| {
+        is_gateways(name.as_str())
+            || deciding.load == Some(name)
+            || deciding.nominated.contains(name)
+            || deciding.filters.iter().any(|filter| filter.decides(name))
+    })
+}
+
+/// Whether a field of an answer is one by which the gateway speaks of itself, or a browser is told what it may do.
+fn is_gateways(name: &str) -> bool {
+    match name.as_bytes().first() {
+        Some(b'a') => name.starts_with("access-control-"),
+        Some(b'r') => name == "ratelimit" || name.starts_with("ratelimit-"),
+        Some(b's') => name == "server",
+        Some(b'x') => name == "x-trace-id" || name.starts_with("x-ratelimit-"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

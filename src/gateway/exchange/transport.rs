@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -20,7 +20,7 @@ use super::attempts::Traffic;
 use super::h1::connection::Connection;
 use super::h1::head::Answer;
 use super::h1::transport::{Http1, Payload};
-use super::h2::stream::Http2;
+use super::h2::stream::{Http2, says_all};
 use crate::gateway::ctx::Ctx;
 use crate::gateway::failure;
 use crate::gateway::lane::Lane;
@@ -271,6 +271,17 @@ impl Transport {
         }
     }
 
+    /// Whether trailers may follow a body whose length was told. Over HTTP/1.1 they follow chunks only.
+    pub(super) fn has_trailers(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// Whether an error only says that the endpoint wants no more of the request, and has said all (RFC 9113 §8.1).
+    pub(super) fn said_all(error: &Error) -> bool {
+        let cause = error.root_cause().downcast_ref::<h2::Error>();
+        cause.is_some_and(says_all)
+    }
+
     /// The connection of a try that may go on without HTTP.
     pub(super) fn tunnel(&mut self) -> Option<&mut Connection> {
         match self {
@@ -307,6 +318,14 @@ impl Head<'_, '_> {
                 BodySize::Unknown if *ended => BodySize::Absent,
                 size => size,
             },
+        }
+    }
+
+    /// Fields that `Connection` names. Over HTTP/2 there is none.
+    pub(super) fn nominated(&self) -> Vec<HeaderName> {
+        match self {
+            Self::Bytes(answer) => answer.nominated(),
+            Self::Fields(..) => Vec::new(),
         }
     }
 

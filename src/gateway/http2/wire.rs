@@ -185,7 +185,8 @@ impl Http2Wire {
             BodyFraming::Length(length) => Some(length),
             BodyFraming::Chunked | BodyFraming::Close => None,
         };
-        let ends = self.left == Some(0);
+        // Trailers may follow a body of no bytes.
+        let ends = framing == BodyFraming::Absent;
         let sent = answer::response(head, framing, ours)
             .and_then(|head| respond.send_response(head, ends).ok());
         self.sending = match sent {

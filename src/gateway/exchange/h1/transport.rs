@@ -163,6 +163,7 @@ impl Http1 {
                     self.body = answer.body(self.head_only);
                     self.persistent = answer.persistent()
                         && self.body != BodyGuard::Raw
+                        && !answer.is_in_doubt()
                         && answer.status() != 101;
                     return Poll::Ready(Ok(look(&answer)));
                 }

@@ -16,6 +16,7 @@ use super::connections::Place;
 use crate::config::HeadLimits;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::exchange::attempts::Traffic;
+use crate::gateway::exchange::trailers;
 use crate::gateway::outgoing_head::{self, Destination};
 use crate::gateway::{failure, judge};
 
@@ -250,8 +251,7 @@ impl Http2 {
     fn failed(&mut self, error: h2::Error) -> Box<Error> {
         self.awaited = None;
         self.unprocessed = is_unprocessed(&error);
-        self.refused = error.is_remote()
-            && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+        self.refused = is_refused(&error);
         unreadable(error)
     }
 
@@ -311,15 +311,13 @@ impl Http2 {
             return Poll::Ready(Err(broken_off()));
         };
         Poll::Ready(match std::task::ready!(incoming.poll_trailers(cx)) {
-            Ok(trailers) => Ok(trailers),
-            // The endpoint wants no more of the request, and has said all (RFC 9113 §8.1).
-            Err(error)
-                if (error.is_go_away() || error.is_reset())
-                    && error.is_remote()
-                    && error.reason() == Some(Reason::NO_ERROR) =>
-            {
-                Ok(None)
+            Ok(Some(trailers)) if judge::bytes(&trailers) > self.limits.bytes => {
+                Err(failure::invalid("the answer's trailers are too long"))
             }
+            Ok(trailers) => {
+                Ok(trailers.and_then(|trailers| trailers::checked(trailers, |_| false)))
+            }
+            Err(error) if says_all(&error) => Ok(None),
             Err(error) => Err(unreadable(error)),
         })
     }
@@ -350,13 +348,32 @@ fn head(
     Ok(head)
 }
 
-/// Whether an endpoint says that it did not begin with a request (RFC 9113 §8.7), or the connection was gone before.
+/// Whether an endpoint says that it did not begin with a request (RFC 9113 §8.7), or the connection was gone before. What our
+/// own codec ended is neither.
 fn is_unprocessed(error: &h2::Error) -> bool {
-    error.is_io() || error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM)
+    error.is_io() || is_refused(error)
 }
 
+/// Whether the endpoint itself says that it did nothing of a request.
+fn is_refused(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+}
+
+/// Whether the endpoint wants no more of the request, and has said all (RFC 9113 §8.1).
+pub(in crate::gateway) fn says_all(error: &h2::Error) -> bool {
+    (error.is_go_away() || error.is_reset())
+        && error.is_remote()
+        && error.reason() == Some(Reason::NO_ERROR)
+}
+
+/// An error of the stream. What our own codec does not take is an answer that makes no sense, and would make none in another
+/// try.
 fn unreadable(error: h2::Error) -> Box<Error> {
-    Error::because(ErrorType::H2Error, "reading from the upstream", error).into_up()
+    let kind = match error.is_library() {
+        true => ErrorType::InvalidHTTPHeader,
+        false => ErrorType::H2Error,
+    };
+    Error::because(kind, "reading from the upstream", error).into_up()
 }
 
 fn broken_off() -> Box<Error> {

@@ -7,6 +7,7 @@ mod tests;
 
 use std::mem::MaybeUninit;
 
+use http::HeaderName;
 use httparse::Header;
 use smallvec::SmallVec;
 
@@ -181,6 +182,24 @@ impl<'b> Answer<'b> {
     /// Whether the endpoint will take another request on this connection.
     pub(in crate::gateway) fn persistent(&self) -> bool {
         self.persistent && !self.closes
+    }
+
+    /// Whether it announces a body where none may follow: whether one does, nobody can tell.
+    pub(in crate::gateway) fn is_in_doubt(&self) -> bool {
+        let coded = self.chunked || self.identity;
+        match self.status {
+            204 => coded || self.length.is_some_and(|length| length > 0),
+            304 => coded,
+            _ => false,
+        }
+    }
+
+    /// Fields that `Connection` names. Hardly any answer has one.
+    pub(in crate::gateway) fn nominated(&self) -> Vec<HeaderName> {
+        let names = self.nominated.iter();
+        names
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .collect()
     }
 
     /// The first value of a field.

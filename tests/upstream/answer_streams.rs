@@ -315,7 +315,7 @@ fn another_upstream_that_takes_over_is_judged_as_any() {
         for mut stream in listener.incoming().flatten() {
             let _ = Read::read(&mut stream, &mut [0; 4096]);
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
-            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+            let _ = Write::write_all(&mut stream, answer.as_bytes());
         }
     });
     let spare = format!("endpoints = [{{ address = \"{address}\" }}]");

@@ -39,7 +39,12 @@ impl ResponseWriter {
         body: Bytes,
         plan: AnswerPlan<'_>,
     ) -> Result<(), Unfinished> {
-        self.begin(head, BodySize::Exactly(body.len() as u64), plan)?;
+        // Nothing follows an answer without a body: over HTTP/2 its stream ends with the head.
+        let size = match body.len() {
+            0 => BodySize::Absent,
+            length => BodySize::Exactly(length as u64),
+        };
+        self.begin(head, size, plan)?;
         self.write(body).await?;
         self.finish(None).await
     }

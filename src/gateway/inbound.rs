@@ -85,7 +85,8 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     };
     let asked = asker.ask_all(filters, &mut context).await;
     ctx.buffered = asker.buffered;
-    ctx.principal = context.principal.take();
+    // A limit that gives back may ask who calls.
+    ctx.principal.clone_from(&context.principal);
     ctx.quota = context.quota.take();
     ctx.tickets = std::mem::take(&mut context.tickets);
     ctx.answer_hooks = std::mem::take(&mut context.answer_hooks);

@@ -39,6 +39,7 @@ fn place() -> (Inside, Origin) {
         id = "small"
         path = "/small"
         max_body = "1KiB"
+        json_depth = 3
         upstream = "plain"
         "#,
         origin.address()
@@ -82,6 +83,9 @@ fn what_a_request_may_look_like_holds_whoever_makes_it() {
         status(&gateway, &Asked::new("GET", "/small%00"), Parts::NONE),
         400
     );
+    let mut deep = Asked::new("POST", "/small").field("content-type", "application/json");
+    deep.body = b"[[[[]]]]".to_vec();
+    assert_eq!(status(&gateway, &deep, Parts::NONE), 400);
     let twice = Asked::new("GET", "/small").field("host", "other.test");
     assert_eq!(status(&gateway, &twice, Parts::NONE), 400);
     assert_eq!(origin.count(), 0);

@@ -158,6 +158,7 @@ mod tests {
                 &state,
             ),
             max_body: route.max_body,
+            json_depth: None,
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),
         });

@@ -35,6 +35,7 @@ pub async fn serve<A>(
         scheme: socket.scheme(),
         listener: door.listener.clone(),
         certified: socket.certified(),
+        inside: false,
     });
     let mut word = door.closing.clone();
     let waiting = std::pin::pin!(async move {

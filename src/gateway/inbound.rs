@@ -38,6 +38,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
         Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
     };
+    ctx.scheme = arrival.asked_for;
     let route = Arc::clone(&snapshot.routes[arrival.found.index]);
     ctx.enter(Arc::clone(&route));
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {

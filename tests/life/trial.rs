@@ -186,16 +186,17 @@ fn refusing_whom_it_served_is_harm_too() {
     assert!(said.contains("all routes: refusals "), "{said}");
 }
 
+fn deep(client: &Client) -> Request<'_> {
+    let request = client
+        .post("/api")
+        .header("Content-Type", "application/json");
+    request.body("[[[[]]]]")
+}
+
 #[test]
 fn refusing_bodies_that_it_took_is_harm_too() {
     let origin = Origin::start();
     let address = origin.address().to_string();
-    let deep = |client: &Client| {
-        let request = client
-            .post("/api")
-            .header("Content-Type", "application/json");
-        request.body("[[[[]]]]")
-    };
     for before in ["", "json_depth = 4\n"] {
         let gateway = Gateway::with(&text("first", &address, before)).start();
         let said = harmful_to(

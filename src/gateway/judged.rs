@@ -6,6 +6,7 @@
 //! limit are refused before a trial and during it, however many they are. What is refused now and would have passed before
 //! is the configuration's doing, and counts: that is asked of the configuration before, which takes nothing for it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::http::RequestHeader;
@@ -17,7 +18,7 @@ use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
 use super::timers::Fault;
 use crate::config::ClientLimits;
-use crate::filter::{FilterContext, Moment, Reason, Refusal, Verdict};
+use crate::filter::{FilterContext, Moment, Reason, Refusal, RequestFilter, Verdict};
 use crate::observe::stats::RouteStats;
 
 /// A client that takes or sends nothing for longer than this in all makes an answer slow, and not its upstream.
@@ -164,7 +165,11 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         return false;
     };
     let trusted = &before.config.server.trusted_proxies;
-    let client_ip = decide::client_ip(start.peer.address, trusted, head);
+    let inside = ctx.inside();
+    let client_ip = match inside {
+        Some(inside) => inside.client_ip,
+        None => decide::client_ip(start.peer.address, trusted, head),
+    };
     let Ok(arrival) = Arrival::of(head, &start.peer, before, client_ip) else {
         return false;
     };
@@ -195,7 +200,13 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         unix_time: ctx.at.as_secs(),
     };
     let mut context = FilterContext::new(arrival.view(head, &seen, route), moment).dry();
-    for filter in route.chain.filters() {
+    if let Some(inside) = inside.filter(|inside| !inside.parts.access) {
+        context.principal.clone_from(&inside.principal);
+    }
+    let asked = |filter: &&Arc<dyn RequestFilter>| {
+        inside.is_none_or(|inside| inside.parts.asks(filter.part()))
+    };
+    for filter in route.chain.filters().iter().filter(asked) {
         match filter.check(&mut context) {
             Verdict::Continue | Verdict::Wait(_) => {}
             Verdict::Answer(_) => return true,

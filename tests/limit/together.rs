@@ -94,7 +94,7 @@ fn a_route_without_an_answer_gives_a_tier_back_what_it_took() {
         bucket("each", "consumer", 1, gold),
         route("/a", keys),
         format!(
-            "[[route]]\nid = \"b\"\npath = \"/b\"\nupstream = \"api\"\n{keys}\nfallback = {{ last_good = {{}} }}\n"
+            "[[route]]\nid = \"b\"\npath = \"/b\"\nupstream = \"api\"\n{keys}\nfallback = {{ last_good = {{ per = \"consumer\" }} }}\n"
         ),
     ];
     let gateway = Gateway::with(&text.concat()).start();

@@ -37,11 +37,11 @@ impl AuthFilter {
 struct Asked(usize);
 
 impl Note for Asked {
-    fn to_numbers(self) -> [u64; 2] {
-        [self.0 as u64, 0]
+    fn to_numbers(self) -> [u64; 3] {
+        [self.0 as u64, 0, 0]
     }
 
-    fn of_numbers([index, _]: [u64; 2]) -> Self {
+    fn of_numbers([index, ..]: [u64; 3]) -> Self {
         Self(usize::try_from(index).unwrap_or(usize::MAX))
     }
 }

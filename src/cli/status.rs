@@ -139,7 +139,11 @@ fn render_upstream(upstream: &UpstreamStatus, out: &mut String) {
         upstream.name, upstream.balance
     ));
     if let Some(why) = &upstream.discovery_error {
-        out.push_str(&format!("  endpoints as known before: {why}\n"));
+        let known = match upstream.endpoints.is_empty() {
+            true => "no endpoint is known",
+            false => "endpoints as known before",
+        };
+        out.push_str(&format!("  {known}: {why}\n"));
     }
     if let Some(places) = &upstream.concurrency {
         out.push_str(&overload::places_line(places));

@@ -87,6 +87,19 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len().min(word.len()) / 4)
-        .min_by_key(|(distance, _)| *distance)
+        // Of equals the first by name: tables that forget their order say the same each time.
+        .min()
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equally_close_names_the_first_by_name_is_meant() {
+        assert_eq!(did_you_mean("gx", ["g2", "g1", "g3"]), Some("g1"));
+        assert_eq!(did_you_mean("g2", ["g1", "g2"]), Some("g2"));
+        assert_eq!(did_you_mean("gx", ["other"]), None);
+    }
 }

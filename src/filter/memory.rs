@@ -1,7 +1,7 @@
 //! What filters remember of one request, from one call to the next.
 //!
 //! A filter serves many requests at once and keeps nothing of any of them in itself. What it knew when it was asked first
-//! it finds here when it is asked again: with the body, or to give back. What fits into two numbers is kept in place, since
+//! it finds here when it is asked again: with the body, or to give back. What fits into three numbers is kept in place, since
 //! every request that meets a limit has such a note; anything else has a box of its own. A request whose filters remember
 //! nothing takes no memory for it.
 
@@ -9,18 +9,18 @@ use std::any::Any;
 
 use smallvec::SmallVec;
 
-/// What fits into two numbers.
+/// What fits into three numbers.
 pub trait Note: Copy {
     /// The numbers of the note.
-    fn to_numbers(self) -> [u64; 2];
+    fn to_numbers(self) -> [u64; 3];
 
     /// The note that has these numbers.
-    fn of_numbers(numbers: [u64; 2]) -> Self;
+    fn of_numbers(numbers: [u64; 3]) -> Self;
 }
 
 /// One thing remembered.
 enum Slot {
-    Numbers([u64; 2]),
+    Numbers([u64; 3]),
     Boxed(Box<dyn Any + Send + Sync>),
 }
 
@@ -97,11 +97,11 @@ mod tests {
     struct Mark(u64);
 
     impl Note for Mark {
-        fn to_numbers(self) -> [u64; 2] {
-            [self.0, 0]
+        fn to_numbers(self) -> [u64; 3] {
+            [self.0, 0, 0]
         }
 
-        fn of_numbers([mark, _]: [u64; 2]) -> Self {
+        fn of_numbers([mark, ..]: [u64; 3]) -> Self {
             Self(mark)
         }
     }

@@ -49,7 +49,10 @@ impl<'r> Arrival<'r> {
             method: &head.method,
             host: &host,
             path: "/",
-            scheme: decide::scheme(peer.scheme, peer.address, trusted, head),
+            scheme: match peer.inside {
+                true => peer.scheme,
+                false => decide::scheme(peer.scheme, peer.address, trusted, head),
+            },
             query: None,
             headers: &head.headers,
         };

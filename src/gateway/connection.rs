@@ -36,6 +36,7 @@ where
         scheme: socket.scheme(),
         listener: door.listener.clone(),
         certified: socket.certified(),
+        inside: false,
     });
     let begun = match speaks {
         Speaks::Http2 => Begun::Http2(socket),
@@ -164,6 +165,7 @@ mod tests {
                 &state,
             ),
             max_body: route.max_body,
+            json_depth: None,
             upstream_filters: Vec::new(),
             response_filters: Vec::new(),
         });

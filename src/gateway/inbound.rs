@@ -38,6 +38,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
         Ok(arrival) => arrival,
         Err(refusal) => return Decision::Refuse(refusal),
     };
+    ctx.scheme = arrival.asked_for;
     let route = Arc::clone(&snapshot.routes[arrival.found.index]);
     ctx.enter(Arc::clone(&route));
     if let Err(refusal) = overload::enter(ctx, &route, snapshot.config.server.overload.as_ref()) {
@@ -85,7 +86,8 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
     };
     let asked = asker.ask_all(filters, &mut context).await;
     ctx.buffered = asker.buffered;
-    ctx.principal = context.principal.take();
+    // A limit that gives back may ask who calls.
+    ctx.principal.clone_from(&context.principal);
     ctx.quota = context.quota.take();
     ctx.tickets = std::mem::take(&mut context.tickets);
     ctx.answer_hooks = std::mem::take(&mut context.answer_hooks);

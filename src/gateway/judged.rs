@@ -6,6 +6,7 @@
 //! limit are refused before a trial and during it, however many they are. What is refused now and would have passed before
 //! is the configuration's doing, and counts: that is asked of the configuration before, which takes nothing for it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::http::RequestHeader;
@@ -13,11 +14,11 @@ use pingora::http::RequestHeader;
 use super::arrival::{Arrival, ClientView};
 use super::ctx::Ctx;
 use super::decide;
-use super::route_runtime::Target;
+use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
 use super::timers::Fault;
 use crate::config::ClientLimits;
-use crate::filter::{FilterContext, Moment, Reason, Refusal, Verdict};
+use crate::filter::{FilterContext, Moment, Reason, Refusal, RequestFilter, Verdict};
 use crate::observe::stats::RouteStats;
 
 /// A client that takes or sends nothing for longer than this in all makes an answer slow, and not its upstream.
@@ -58,12 +59,12 @@ impl Tells {
                     Fault::Framing
                     | Fault::Incomplete
                     | Fault::TooLarge
-                    | Fault::Refused
                     | Fault::Paused
                     | Fault::Stalled,
                 ),
                 _,
             ) => Self::Nothing,
+            (Some(Fault::Refused), _) if !ctx.refused_anew => Self::Nothing,
             (Some(Fault::Deadline), _) if in_a_hurry(ctx) || !client.body_done() => Self::Nothing,
             (_, waited) if waited > NOTICED => Self::InItsOwnTime(took.saturating_sub(waited)),
             _ => Self::All,
@@ -120,6 +121,25 @@ pub(super) fn refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusal) {
     }
 }
 
+/// A body was refused on its way. It tells nothing, unless the configuration before the trial under way let it pass.
+pub(super) fn body_refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusal) {
+    if by_a_hook(ctx) {
+        refused(ctx, head, refusal);
+    }
+}
+
+/// Whether a filter that saw the body on its way ended the request.
+fn by_a_hook(ctx: &Ctx) -> bool {
+    let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
+    matches!(fault, Some(Fault::Refused))
+}
+
+/// Whether JSON may nest deeper on the route of `before` than on the one that serves the request.
+fn is_flatter(ctx: &Ctx, before: &RouteRuntime) -> bool {
+    let now = ctx.route.as_ref().and_then(|route| route.json_depth);
+    now.is_some_and(|now| before.json_depth.is_none_or(|before| now < before))
+}
+
 /// A head was refused that nobody looked further at, within these limits. It tells nothing, unless the configuration before
 /// the trial under way took longer heads.
 pub(super) fn head_refused(ctx: &mut Ctx, limits: &ClientLimits, reason: Reason) {
@@ -138,17 +158,25 @@ pub(super) fn head_refused(ctx: &mut Ctx, limits: &ClientLimits, reason: Reason)
     ctx.refused_alike = !anew;
 }
 
-/// Whether `before` would have let the request pass, as far as its head tells.
+/// Whether `before` would have let the request pass, as far as its head tells; and where its body was refused, the depth
+/// that it may have.
 fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) -> bool {
     let Some(start) = &ctx.start else {
         return false;
     };
     let trusted = &before.config.server.trusted_proxies;
-    let client_ip = decide::client_ip(start.peer.address, trusted, head);
+    let inside = ctx.inside();
+    let client_ip = match inside {
+        Some(inside) => inside.client_ip,
+        None => decide::client_ip(start.peer.address, trusted, head),
+    };
     let Ok(arrival) = Arrival::of(head, &start.peer, before, client_ip) else {
         return false;
     };
     let route = &before.routes[arrival.found.index];
+    if by_a_hook(ctx) && !is_flatter(ctx, route) {
+        return false;
+    }
     let limits = &before.config.routes[arrival.found.index].limits.names;
     let now = &start.snapshot.config.limits;
     let unchanged = || {
@@ -172,7 +200,13 @@ fn passes(before: &Snapshot, head: &RequestHeader, ctx: &Ctx, reason: Reason) ->
         unix_time: ctx.at.as_secs(),
     };
     let mut context = FilterContext::new(arrival.view(head, &seen, route), moment).dry();
-    for filter in route.chain.filters() {
+    if let Some(inside) = inside.filter(|inside| !inside.parts.access) {
+        context.principal.clone_from(&inside.principal);
+    }
+    let asked = |filter: &&Arc<dyn RequestFilter>| {
+        inside.is_none_or(|inside| inside.parts.asks(filter.part()))
+    };
+    for filter in route.chain.filters().iter().filter(asked) {
         match filter.check(&mut context) {
             Verdict::Continue | Verdict::Wait(_) => {}
             Verdict::Answer(_) => return true,

@@ -266,7 +266,7 @@ impl<'a> Client<'a> {
         let trusted = &start.snapshot.config.server.trusted_proxies;
         Self {
             start,
-            believed: !trusted.is_empty() && trusted.contains(start.peer.address),
+            believed: start.peer.is_believed(trusted),
         }
     }
 

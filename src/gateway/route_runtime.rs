@@ -40,6 +40,8 @@ pub struct RouteRuntime {
     pub breaker: Option<Arc<Breaker>>,
     /// Bytes of a body.
     pub max_body: u64,
+    /// Levels that JSON in a body may nest; `None`: any.
+    pub json_depth: Option<u32>,
     /// Changes towards the upstream.
     pub upstream_filters: Vec<Arc<dyn UpstreamRequestFilter>>,
     /// Changes towards the client.
@@ -114,6 +116,7 @@ impl RouteRuntime {
             stats,
             policy: Policy::of(route, &changes.fallback, parts, facts),
             max_body: route.limits.max_body,
+            json_depth: route.limits.json_depth,
             upstream_filters,
             response_filters,
         }

@@ -14,7 +14,7 @@ use super::ctx::Ctx;
 use super::decision::Decision;
 use super::exchange::tries;
 use super::lane::Lane;
-use super::{failure, fallback, inbound, reply};
+use super::{failure, fallback, inbound, judged, reply};
 use crate::filter::{Reason, Refusal};
 
 /// Answers a request: decides, then forwards, answers or refuses. Its record is written by [`Ctx::finish`].
@@ -59,6 +59,7 @@ async fn failed(
         ctx.refusal = Some(refusal);
         return;
     }
+    judged::body_refused(ctx, request, &refusal);
     report(error, ctx, refusal.reason);
     if unanswered {
         let _ = refuse(writer, request, ctx, refusal).await;

@@ -58,11 +58,11 @@ struct AddressNumber {
 }
 
 impl Note for AddressNumber {
-    fn to_numbers(self) -> [u64; 2] {
-        [self.under, self.number]
+    fn to_numbers(self) -> [u64; 3] {
+        [self.under, self.number, 0]
     }
 
-    fn of_numbers([under, number]: [u64; 2]) -> Self {
+    fn of_numbers([under, number, _]: [u64; 3]) -> Self {
         Self { under, number }
     }
 }

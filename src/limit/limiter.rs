@@ -110,15 +110,18 @@ struct Taken {
     key: u64,
     /// What the meter needs to take it back.
     mark: u64,
+    /// Whose amounts it was counted by, as [`Limiter::place`] says.
+    place: usize,
 }
 
 impl Note for Taken {
-    fn to_numbers(self) -> [u64; 2] {
-        [self.key, self.mark]
+    fn to_numbers(self) -> [u64; 3] {
+        [self.key, self.mark, self.place as u64]
     }
 
-    fn of_numbers([key, mark]: [u64; 2]) -> Self {
-        Self { key, mark }
+    fn of_numbers([key, mark, place]: [u64; 3]) -> Self {
+        let place = place as usize;
+        Self { key, mark, place }
     }
 }
 
@@ -154,13 +157,20 @@ impl<M: Meter> Limiter<M> {
         })
     }
 
-    fn tier(&self, context: &FilterContext<'_>) -> &Tier<M> {
-        if self.tiers.is_empty() {
-            return &self.usual;
+    /// The place of the caller's tier among all; without one of its own it is beyond the last.
+    fn place(&self, context: &FilterContext<'_>) -> usize {
+        let usual = self.tiers.len();
+        if usual == 0 {
+            return usual;
         }
         let principal = context.principal.as_ref();
         let name = principal.and_then(|principal| principal.tier.as_deref());
-        let known = name.and_then(|name| self.tiers.iter().find(|(known, _)| known == name));
+        let known = name.and_then(|name| self.tiers.iter().position(|(known, _)| known == name));
+        known.unwrap_or(usual)
+    }
+
+    fn tier(&self, place: usize) -> &Tier<M> {
+        let known = self.tiers.get(place);
         known.map_or(&self.usual, |(_, tier)| tier)
     }
 
@@ -245,7 +255,8 @@ impl<M: Meter> RequestFilter for Limiter<M> {
                 return Verdict::Continue;
             }
         };
-        let tier = self.tier(context);
+        let place = self.place(context);
+        let tier = self.tier(place);
         let mut told = tier.meter.admit(&self.ask(key, context));
         self.tell(&told, tier, context);
         if !context.dry_run && !matches!(told.verdict, Verdict::Refuse(_)) {
@@ -253,17 +264,17 @@ impl<M: Meter> RequestFilter for Limiter<M> {
                 context.tickets.push(ticket);
             }
             let mark = told.mark;
-            context.memory.note(self, Taken { key, mark });
+            context.memory.note(self, Taken { key, mark, place });
         }
         self.decided(told.verdict, context)
     }
 
     fn give_back(&self, context: &mut FilterContext<'_>) {
-        let Some(Taken { key, mark }) = context.memory.take_note(self) else {
+        let Some(Taken { key, mark, place }) = context.memory.take_note(self) else {
             return;
         };
         let ask = self.ask(key, context);
-        self.tier(context).meter.give_back(&ask, mark);
+        self.tier(place).meter.give_back(&ask, mark);
         self.stats.returned.up();
     }
 }

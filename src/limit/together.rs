@@ -165,6 +165,36 @@ fn tiers_have_amounts_of_their_own() {
 }
 
 #[test]
+fn what_was_taken_comes_back_by_the_amounts_it_was_taken_by() {
+    let mut limit = token_bucket("1/d", 1);
+    let Limit {
+        algorithm: gold, ..
+    } = token_bucket("1/h", 3);
+    limit.tiers = vec![("gold".to_owned(), gold)];
+    let built = Built::of(&limit);
+    let request = Request::new();
+    let named = Principal::named(&AuthName::new("app"), NamedBy::Subject, "a");
+    let principal = Arc::new(Principal {
+        tier: Some("gold".into()),
+        ..named
+    });
+    let context = || {
+        let mut context = request.context(START);
+        context.principal = Some(Arc::clone(&principal));
+        context
+    };
+    for _ in 0..2 {
+        built.filter.check(&mut context());
+    }
+    let mut returned = context();
+    built.filter.check(&mut returned);
+    returned.principal = None;
+    built.filter.give_back(&mut returned);
+    let passes = |_: &usize| matches!(built.filter.check(&mut context()), Verdict::Continue);
+    assert_eq!((0..9).filter(passes).count(), 1);
+}
+
+#[test]
 fn a_limit_that_only_counts_refuses_nobody_and_says_so() {
     let mut limit = token_bucket("1/d", 1);
     limit.dry_run = true;

@@ -4,7 +4,7 @@
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::filter::{
-    FilterContext, Reason, Refusal, RequestBodyHook, RequestFilter, RequestView, Verdict,
+    FilterContext, Part, Reason, Refusal, RequestBodyHook, RequestFilter, RequestView, Verdict,
 };
 
 /// Refuses JSON that nests too deep.
@@ -24,6 +24,10 @@ impl RequestFilter for JsonDepthFilter {
         "json_depth"
     }
 
+    fn part(&self) -> Part {
+        Part::Form
+    }
+
     fn check(&self, context: &mut FilterContext<'_>) -> Verdict {
         if !says_json(&context.request) {
             return Verdict::Continue;
@@ -40,17 +44,24 @@ impl RequestFilter for JsonDepthFilter {
 }
 
 /// Whether a request says that its body is JSON: `application/json`, or any type whose suffix says so (RFC 6839 §3.1).
+/// An upstream may read any of several types, and does not mind what is no text in their parameters: one that says so is
+/// enough.
 fn says_json(request: &RequestView<'_>) -> bool {
-    let Some(kind) = request.header(CONTENT_TYPE.as_str()) else {
-        return false;
-    };
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let ends_with = |suffix: &str| {
-        let at = kind.len().checked_sub(suffix.len());
-        at.and_then(|at| kind.get(at..))
+    let fields = request.head.headers.get_all(CONTENT_TYPE).iter();
+    let mut kinds = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b','));
+    kinds.any(is_json)
+}
+
+/// Whether a media type, perhaps with parameters, is one of JSON.
+fn is_json(kind: &[u8]) -> bool {
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii();
+    let ends_with = |suffix: &[u8]| {
+        let at = essence.len().checked_sub(suffix.len());
+        at.and_then(|at| essence.get(at..))
             .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
     };
-    ends_with("/json") || ends_with("+json")
+    ends_with(b"/json") || ends_with(b"+json")
 }
 
 /// Where in a JSON text the last piece ended.
@@ -92,6 +103,12 @@ impl Depth {
 
 impl RequestBodyHook for Depth {
     fn on_body(&mut self, piece: &[u8], _end: bool) -> Result<(), Refusal> {
+        // JSON is UTF-8 (RFC 8259 §8.1), which has a NUL nowhere in it. What has one is UTF-16 or UTF-32, whose quotes and
+        // brackets stand elsewhere than they seem to.
+        if memchr::memchr(0, piece).is_some() {
+            let sentence = "the body holds a NUL, which JSON never does";
+            return Err(Refusal::new(Reason::BadRequest, sentence));
+        }
         if piece.iter().all(|byte| self.take(*byte)) {
             return Ok(());
         }
@@ -120,6 +137,37 @@ mod tests {
         assert!(fits(1, b"[],[],[]", 3), "beside each other is not within");
         assert!(fits(1, b"]]]][", 1), "what was never opened lends no depth");
         assert!(!fits(1, b"]]]][[", 1));
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_refused_before_it_is_misread() {
+        let nested = format!("[\"\u{2201}\",{}", "[".repeat(400));
+        let little: Vec<u8> = nested.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = nested.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for size in [1, 3, 1000] {
+            assert!(!fits(3, &little, size), "{size}");
+            assert!(!fits(3, &big, size), "{size}");
+        }
+        assert!(fits(1, "[\"\u{2201}\"]".as_bytes(), 2));
+    }
+
+    #[test]
+    fn one_type_that_says_json_is_enough() {
+        let says = |kinds: &[&[u8]]| {
+            let mut head = pingora::http::RequestHeader::build("POST", b"/", None).unwrap();
+            for kind in kinds {
+                let value = http::HeaderValue::from_bytes(kind).unwrap();
+                head.append_header("content-type", value).unwrap();
+            }
+            let route = crate::primitives::RouteName::new("r");
+            says_json(&RequestView::bare(&head, "/", &route))
+        };
+        assert!(says(&[b"text/plain", b"application/json"]));
+        assert!(says(&[b"application/json", b"text/plain"]));
+        assert!(says(&[b"text/plain, application/json"]));
+        assert!(says(&[b"application/json; x=\xe9"]));
+        assert!(!says(&[b"text/plain; x=\xe9", b"text/html"]));
+        assert!(!says(&[]));
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn place() -> (Inside, Origin) {
         id = "small"
         path = "/small"
         max_body = "1KiB"
+        json_depth = 3
         upstream = "plain"
         "#,
         origin.address()
@@ -82,6 +83,9 @@ fn what_a_request_may_look_like_holds_whoever_makes_it() {
         status(&gateway, &Asked::new("GET", "/small%00"), Parts::NONE),
         400
     );
+    let mut deep = Asked::new("POST", "/small").field("content-type", "application/json");
+    deep.body = b"[[[[]]]]".to_vec();
+    assert_eq!(status(&gateway, &deep, Parts::NONE), 400);
     let twice = Asked::new("GET", "/small").field("host", "other.test");
     assert_eq!(status(&gateway, &twice, Parts::NONE), 400);
     assert_eq!(origin.count(), 0);
@@ -94,6 +98,68 @@ fn what_a_request_may_look_like_holds_whoever_makes_it() {
     let seen = origin.last();
     for name in ["x-hop", "te", "expect"] {
         assert_eq!(seen.header(name), None, "{name}");
+    }
+}
+
+#[test]
+fn an_empty_body_is_said_where_one_is_expected() {
+    let (gateway, origin) = place();
+    let length = |asked: &Asked| {
+        assert_eq!(status(&gateway, asked, Parts::NONE), 200);
+        origin.last().header("content-length").map(str::to_owned)
+    };
+    let zero = Some("0".to_owned());
+    for method in ["POST", "PUT", "PATCH"] {
+        assert_eq!(length(&Asked::new(method, "/small")), zero, "{method}");
+    }
+    for method in ["GET", "DELETE"] {
+        assert_eq!(length(&Asked::new(method, "/small")), None, "{method}");
+    }
+    let wrong = Asked::new("GET", "/small").field("content-length", "5");
+    assert_eq!(length(&wrong), zero);
+}
+
+/// Behind a trusted proxy too, whose word its own head is not.
+#[test]
+fn what_its_head_says_of_others_is_not_believed() {
+    let origin = Origin::answering(|_| Answer::text("fine"));
+    let gateway = Inside::start(&format!(
+        r#"
+        [server]
+        trusted_proxies = ["127.0.0.0/8"]
+        [upstream.plain]
+        endpoints = [{{ address = "{}" }}]
+        [[route]]
+        id = "secure"
+        path = "/secure"
+        scheme = "https"
+        upstream = "plain"
+        [[route]]
+        id = "plain"
+        path = "/plain"
+        upstream = "plain"
+        "#,
+        origin.address()
+    ));
+    let claiming = |target: &str| {
+        Asked::new("GET", target)
+            .field("x-forwarded-for", "203.0.113.9")
+            .field("x-forwarded-proto", "https")
+            .field("x-forwarded-host", "other.test")
+            .field("x-real-ip", "203.0.113.9")
+            .field("x-http-method-override", "DELETE")
+    };
+    assert_eq!(status(&gateway, &claiming("/secure"), Parts::ALL), 404);
+    assert_eq!(status(&gateway, &claiming("/plain"), Parts::ALL), 200);
+    let seen = origin.last();
+    for (name, value) in [
+        ("x-forwarded-for", Some("127.0.0.1")),
+        ("x-forwarded-proto", Some("http")),
+        ("x-forwarded-host", Some("gateway.test")),
+        ("x-real-ip", None),
+        ("x-http-method-override", None),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}");
     }
 }
 

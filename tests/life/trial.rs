@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::harness::{
-    Answer, Client, Gateway, Origin, Setup, eventually, millis, reserve, seconds,
+    Answer, Client, Gateway, Origin, Request, Setup, eventually, millis, reserve, seconds,
 };
 
 /// A route to an upstream, and one that says which configuration is in force.
@@ -110,12 +110,21 @@ fn what_is_confirmed_stays() {
 
 /// Reloads on trial under traffic for `/api`; says how long it took until it was taken back, and what was said.
 fn harmful(gateway: &Gateway, toml: &str) -> String {
+    harmful_to(gateway, toml, |client| client.get("/api"))
+}
+
+/// The same under traffic of other requests for `/api`.
+fn harmful_to(
+    gateway: &Gateway,
+    toml: &str,
+    request: impl for<'c> Fn(&'c Client) -> Request<'c> + Sync,
+) -> String {
     let client = gateway.client();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let _ = client.get("/api").send();
+                let _ = request(&client).send();
             }
         });
         eventually(seconds(20), "there is something to compare with", || {
@@ -177,6 +186,29 @@ fn refusing_whom_it_served_is_harm_too() {
     assert!(said.contains("all routes: refusals "), "{said}");
 }
 
+fn deep(client: &Client) -> Request<'_> {
+    let request = client
+        .post("/api")
+        .header("Content-Type", "application/json");
+    request.body("[[[[]]]]")
+}
+
+#[test]
+fn refusing_bodies_that_it_took_is_harm_too() {
+    let origin = Origin::start();
+    let address = origin.address().to_string();
+    for before in ["", "json_depth = 4\n"] {
+        let gateway = Gateway::with(&text("first", &address, before)).start();
+        let said = harmful_to(
+            &gateway,
+            &text("second", &address, "json_depth = 3\n"),
+            deep,
+        );
+        assert!(said.contains("api: refusals 0.0 % -> "), "{said}");
+        deep(&gateway.client()).send().expect(200);
+    }
+}
+
 #[test]
 fn a_reload_meanwhile_takes_its_place_and_a_bad_one_does_not() {
     let origin = Origin::start();
@@ -232,7 +264,8 @@ fn a_span_that_makes_no_sense_is_wrong_usage() {
 #[test]
 fn what_anybody_can_cause_takes_no_trial_back() {
     let origin = Origin::answering(|_| Answer::text("late").after(millis(20)));
-    let closed = "[[route]]\nid = \"closed\"\npath = \"/closed\"\nrespond = { text = \"in\" }\nauth = [\"app\"]\n\
+    let closed = "[[route]]\nid = \"flat\"\npath = \"/flat\"\nupstream = \"api\"\njson_depth = 3\n\
+                  [[route]]\nid = \"closed\"\npath = \"/closed\"\nrespond = { text = \"in\" }\nauth = [\"app\"]\n\
                   [auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\n\
                   secret = \"0123456789abcdef0123456789abcdef\"\n";
     let address = origin.address().to_string();
@@ -255,6 +288,10 @@ fn what_anybody_can_cause_takes_no_trial_back() {
     while start.elapsed() < seconds(4) {
         client.get("/closed").bearer("rubbish").send().expect(401);
         client.get("/nowhere").send().expect(404);
+        let deep = client
+            .post("/flat")
+            .header("Content-Type", "application/json");
+        deep.body("[[[[]]]]").send().expect(400);
         client.get("/few").send();
         let hurried = client.get("/api").header("X-Request-Deadline", 1).send();
         assert_eq!(hurried.code().as_deref(), Some("deadline_exceeded"));

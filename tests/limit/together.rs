@@ -1,7 +1,7 @@
 //! Several limits of one route, costs, tiers, amounts of routes' own, limits that only count, and what clients are told.
 
 use super::{admitted, refused};
-use crate::harness::{Client, Folder, Gateway, Peer};
+use crate::harness::{Client, Folder, Gateway, Peer, reserve};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -75,6 +75,42 @@ fn a_limit_behind_authentication_gives_back_what_those_before_it_took() {
     // Who is not let in at all is counted: guessing is what the limit by address is for.
     assert_eq!(client.get("/").send().status, 401);
     refused(client.get("/").send());
+}
+
+/// A route at level fallback that has no answer refuses what its limit counted, and the limit knows by whose amounts.
+#[test]
+fn a_route_without_an_answer_gives_a_tier_back_what_it_took() {
+    let auth = format!(
+        "[auth.app]\ntype = \"jwt\"\nalgorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\ntier_claim = \"plan\"\n"
+    );
+    let gold = "tiers = { gold = { rate = \"1/h\", burst = 3 } }";
+    let keys = "auth = [\"app\"]\nlimits = [\"each\"]";
+    let text = [
+        auth,
+        format!(
+            "[upstream.api]\nendpoints = [{{ address = \"{}\" }}]\n",
+            reserve()
+        ),
+        bucket("each", "consumer", 1, gold),
+        route("/a", keys),
+        format!(
+            "[[route]]\nid = \"b\"\npath = \"/b\"\nupstream = \"api\"\n{keys}\nfallback = {{ last_good = {{ per = \"consumer\" }} }}\n"
+        ),
+    ];
+    let gateway = Gateway::with(&text.concat()).start();
+    gateway.run_cli(&["degrade"], &["b", "fallback"]).expect(0);
+    let claims = serde_json::json!({ "sub": "ann", "plan": "gold", "exp": crate::harness::unix_now() + 600 });
+    let token = Peer::token("HS256", SECRET, &claims);
+    let client = gateway.client();
+    let ask = |path: &str| client.get(path).bearer(&token).send().status;
+    assert_eq!(
+        [ask("/a"), ask("/a"), ask("/b"), ask("/b")],
+        [200, 200, 503, 503]
+    );
+    assert_eq!(ask("/a"), 200);
+    for _ in 0..3 {
+        assert_eq!([ask("/b"), ask("/a")], [429, 429]);
+    }
 }
 
 #[test]

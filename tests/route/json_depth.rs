@@ -95,6 +95,33 @@ fn what_nests_too_deep_is_refused_and_what_fits_arrives_whole() {
 }
 
 #[test]
+fn who_says_json_beside_another_type_or_in_another_coding_is_looked_at_as_well() {
+    let (origin, streams) = (Origin::start(), streams());
+    let gateway = gateway(&origin, &streams);
+    let sent = |kinds: &[u8], body: &[u8]| {
+        let mut connection = gateway.client().connect();
+        let length = body.len();
+        let mut request = b"POST /relay HTTP/1.1\r\nHost: a\r\n".to_vec();
+        request.extend_from_slice(kinds);
+        request.extend_from_slice(format!("Content-Length: {length}\r\n\r\n").as_bytes());
+        request.extend_from_slice(body);
+        connection.write(request).unwrap();
+        connection.response("POST").unwrap()
+    };
+    let nested = format!("[\"\u{2201}\",{}", "[".repeat(400));
+    let wide: Vec<u8> = nested.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let json = b"Content-Type: application/json\r\n";
+    let twice = b"Content-Type: text/plain\r\nContent-Type: application/json\r\n";
+    let no_text = b"Content-Type: application/json; x=\xe9\r\n";
+    let too_deep = TOO_DEEP.as_bytes();
+    sent(twice, too_deep).refused(400, "bad_request");
+    sent(no_text, too_deep).refused(400, "bad_request");
+    sent(json, &wide).refused(400, "bad_request");
+    assert_eq!(origin.count(), 0);
+    sent(no_text, FITS.as_bytes()).expect(200);
+}
+
+#[test]
 fn a_route_says_another_depth_than_its_group_and_coded_bodies_are_refused() {
     let (origin, streams) = (Origin::start(), streams());
     let gateway = gateway(&origin, &streams);

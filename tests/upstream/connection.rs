@@ -100,7 +100,7 @@ fn a_host_name_that_does_not_resolve_leaves_no_endpoint() {
         shown().contains("\"discovery_error\": \"no-such-host.invalid cannot be resolved: ")
     });
     let status = gateway.run_cli(&["status"], &[]).expect(0);
-    status.says("endpoints as known before: no-such-host.invalid cannot be resolved: ");
+    status.says("no endpoint is known: no-such-host.invalid cannot be resolved: ");
 }
 
 #[test]

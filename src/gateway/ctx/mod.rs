@@ -31,7 +31,7 @@ use super::route_runtime::RouteRuntime;
 use super::snapshot::Snapshot;
 use super::start::{Inside, Start};
 use super::state::State;
-use crate::filter::{Principal, Quota, Refusal, ResponseBodyHook, Tickets};
+use crate::filter::{Principal, Quota, Refusal, ResponseBodyHook, Scheme, Tickets};
 use crate::observe::TunnelEnd;
 use crate::primitives::address::Address;
 use crate::primitives::trace::{TraceId, TraceParent};
@@ -50,6 +50,8 @@ pub struct Ctx {
     /// Of the first try; each further one has the next.
     pub(super) span: u64,
     pub(super) client_ip: IpAddr,
+    /// How the client reached us, or the trusted proxy before us.
+    pub(super) scheme: Scheme,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
@@ -132,6 +134,7 @@ impl Ctx {
             span,
             parent: None,
             client_ip: IpAddr::from([0, 0, 0, 0]),
+            scheme: Scheme::Http,
             method: Method::GET,
             uri: Uri::default(),
             version: Version::HTTP_11,

@@ -67,7 +67,10 @@ impl Origin {
         Some(Self {
             state: Arc::clone(&ctx.state),
             snapshot: Arc::clone(&start.snapshot),
-            peer: Arc::clone(&start.peer),
+            peer: match start.peer.inside {
+                true => Arc::clone(&start.peer),
+                false => Arc::new(start.peer.found(ctx.client_ip, ctx.scheme)?),
+            },
             client_ip: ctx.client_ip,
             trace: ctx.parent.map(|parent| (ctx.trace, parent)),
             principal: ctx.principal.clone(),
@@ -89,6 +92,7 @@ impl Origin {
                 scheme: Scheme::Http,
                 listener: None,
                 certified: None,
+                inside: true,
             }),
             client_ip: address,
             trace: None,
@@ -194,9 +198,10 @@ impl Request {
         hop_by_hop::strip(headers);
         headers.remove(header::TRANSFER_ENCODING);
         headers.remove(header::EXPECT);
-        if self.body.is_empty() {
-            headers.remove(header::CONTENT_LENGTH);
-        } else {
+        // Where a body is expected, that there is none is said (RFC 9110 §8.6).
+        let expected = [Method::POST, Method::PUT, Method::PATCH].contains(&self.head.method);
+        let said = expected || headers.contains_key(header::CONTENT_LENGTH);
+        if said || !self.body.is_empty() {
             headers.insert(header::CONTENT_LENGTH, self.body.len().into());
         }
     }
@@ -326,6 +331,24 @@ mod tests {
             maker.trace.as_bytes()
         );
         assert_eq!(&answer.body[..], b"fine");
+    }
+
+    #[test]
+    fn it_comes_from_where_the_request_that_made_it_was_found_to_come_from() {
+        let state = state("[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n");
+        let mut maker = maker(&state, &Lane::new(0, 1), Duration::from_secs(5));
+        let start = maker.start.as_mut().expect("a start");
+        let proxy = start.peer.found([192, 0, 2, 7].into(), Scheme::Http);
+        let proxy = proxy.expect("a peer");
+        start.peer = Arc::new(Peer {
+            inside: false,
+            ..proxy
+        });
+        (maker.client_ip, maker.scheme) = ([203, 0, 113, 9].into(), Scheme::Https);
+        let peer = Origin::of(&maker).expect("an origin").peer;
+        assert_eq!(peer.address, maker.client_ip);
+        assert_eq!(peer.text, "203.0.113.9");
+        assert_eq!((peer.scheme, peer.inside), (Scheme::Https, true));
     }
 
     #[tokio::test]

@@ -245,7 +245,7 @@ impl AuthFacts {
 
     fn store_of(&self, name: &AuthName) -> Arc<NonceStore> {
         let mut stores = self.nonces.lock();
-        stores.register_or(name.clone(), |name| self.new_store(name))
+        stores.register_or(name, |name| self.new_store(name))
     }
 
     fn new_store(&self, name: &AuthName) -> NonceStore {

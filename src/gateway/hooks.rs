@@ -31,6 +31,7 @@ const SPARE: usize = 64;
 pub struct Hooks {
     gateway: Gateway,
     /// Taken and given back by the worker's own thread.
+    #[expect(clippy::vec_box, reason = "a session is large, and moved in and out")]
     spare: Mutex<Vec<Box<Reused>>>,
 }
 

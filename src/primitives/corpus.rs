@@ -65,8 +65,7 @@ pub(crate) fn changed(folder: &str) -> impl Strategy<Value = Vec<u8>> {
 
 mod tests {
     use super::*;
-    use crate::primitives::fuzzing::{announced, normal, path, proxy_header, sections, whole};
-    use crate::primitives::sections::Sections;
+    use crate::primitives::fuzzing::{announced, normal, path, proxy_header};
 
     #[test]
     fn paths_of_the_corpus() {
@@ -78,21 +77,10 @@ mod tests {
         replay("proxy", |bytes| announced(bytes) == Some(bytes.len()));
     }
 
-    #[test]
-    fn sections_of_the_corpus() {
-        let there = |bytes: &[u8]| whole(bytes).is_some_and(|read| read != Sections::at(read.at));
-        replay("sections", there);
-    }
-
     proptest! {
         #[test]
         fn a_normal_path_stays_as_it_is(bytes in changed("path")) {
             path(&bytes);
-        }
-
-        #[test]
-        fn sections_are_read_again_as_they_were(bytes in changed("sections")) {
-            sections(&bytes);
         }
 
         #[test]

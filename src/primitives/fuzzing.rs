@@ -1,8 +1,5 @@
-//! Paths, PROXY headers and sections of any bytes, see `src/fuzzing.rs`.
+//! Paths and PROXY headers of any bytes, see `src/fuzzing.rs`.
 
-pub use super::sections::fuzzing::sections;
-#[cfg(test)]
-pub(crate) use super::sections::fuzzing::whole;
 use super::{path, proxy_header};
 
 /// The normal form, if these bytes are a path that has one.

@@ -55,12 +55,12 @@ impl<K: Ord, V> Interned<K, V> {
     }
 
     /// Registers `new` under a name that nobody asked for yet; says which entry is registered now.
-    pub fn register_or(&mut self, name: K, new: impl FnOnce(&K) -> V) -> Arc<V>
+    pub fn register_or(&mut self, name: &K, new: impl FnOnce(&K) -> V) -> Arc<V>
     where
         K: Clone,
     {
         let entry = self.find_or(name.clone(), new);
-        self.register(&name);
+        self.register(name);
         entry
     }
 

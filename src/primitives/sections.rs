@@ -273,6 +273,7 @@ fn checked(list: &[u8], sum: &[u8; CHECKSUM]) -> Option<List> {
 }
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) mod fuzzing;
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -64,3 +64,24 @@ fn sealed(list: &[u8], rest: &[u8]) -> Vec<u8> {
     let back = [&sum[..], list, &length, &MAGIC].concat();
     [&front, rest, &back].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::primitives::corpus::{changed, replay};
+
+    #[test]
+    fn sections_of_the_corpus() {
+        let there = |bytes: &[u8]| whole(bytes).is_some_and(|read| read != Sections::at(read.at));
+        replay("sections", there);
+    }
+
+    proptest! {
+        #[test]
+        fn sections_are_read_again_as_they_were(bytes in changed("sections")) {
+            sections(&bytes);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::jwt::TokenCache;
-use super::signature::{Claim, NonceOwner, NonceStore, Ownership};
+use super::signature::{NonceOutcome, NonceOwner, NonceStore, Ownership};
 use crate::config::{Auth, SignatureAuth};
 use crate::primitives::AuthName;
 use crate::primitives::interned::Interned;
@@ -186,7 +186,7 @@ impl AuthFacts {
         nonce: u128,
         lifetime: Duration,
         now: u64,
-    ) -> Claim {
+    ) -> NonceOutcome {
         self.store_of(name).claim_for_other(nonce, lifetime, now)
     }
 

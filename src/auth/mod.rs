@@ -25,7 +25,7 @@ pub use error::BuildError;
 pub use facts::{AuthFacts, CarriedNonces, UsedNonces};
 pub use filter::AuthFilter;
 pub use ip_rules::IpRules;
-pub use signature::{Claim, NonceOwner};
+pub use signature::{NonceOutcome, NonceOwner};
 
 use crate::config;
 pub use crate::primitives::secret::ReadSecret;

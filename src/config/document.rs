@@ -247,7 +247,7 @@ impl<'t> Document<'t> {
 }
 
 /// What to do about a value that has no place in the shape, so that the rest of the file can still be validated.
-pub(super) enum Mend {
+pub(super) enum Patch {
     /// The key is unknown: leave it out.
     Remove,
     /// The value is missing or of another type: put an empty one of this type.
@@ -257,11 +257,11 @@ pub(super) enum Mend {
 }
 
 /// A key that was reported already, and how to go on without it.
-pub(super) struct Wound {
+pub(super) struct Placeholder {
     path: Vec<OwnedStep>,
     /// The key as it is shown; problems found with the stand-in value are not shown again.
     key: String,
-    mend: Mend,
+    patch: Patch,
 }
 
 #[derive(Clone)]
@@ -270,8 +270,8 @@ enum OwnedStep {
     Index(usize),
 }
 
-impl Wound {
-    pub(super) fn new(at: &At<'_>, mend: Mend) -> Self {
+impl Placeholder {
+    pub(super) fn new(at: &At<'_>, patch: Patch) -> Self {
         let steps = at.steps().into_iter();
         let path = steps.filter_map(|step| match step {
             Step::Key(key) => Some(OwnedStep::Key(key.to_owned())),
@@ -281,20 +281,20 @@ impl Wound {
         Self {
             path: path.collect(),
             key: at.dotted(),
-            mend,
+            patch,
         }
     }
 }
 
-impl Wound {
+impl Placeholder {
     /// A choice that is missing or unknown. What depends on a `type` or an `algorithm` cannot be judged, so nothing more
     /// is said of its table.
     pub(super) fn of_choice(at: &At<'_>, word: String) -> Self {
-        let mut wound = Self::new(at, Mend::Word(word));
+        let mut placeholder = Self::new(at, Patch::Word(word));
         if matches!(at.step, Step::Key("type" | "algorithm")) {
-            wound.key = at.parent.map(At::dotted).unwrap_or_default();
+            placeholder.key = at.parent.map(At::dotted).unwrap_or_default();
         }
-        wound
+        placeholder
     }
 
     /// Whether a problem with `key` comes from the stand-in.
@@ -305,23 +305,23 @@ impl Wound {
 }
 
 /// Puts stand-ins where the file has no usable value.
-pub(super) fn mend(table: &mut DeTable<'_>, wounds: &[Wound]) {
-    for wound in wounds {
-        mend_table(table, &wound.path, &wound.mend);
+pub(super) fn patch(table: &mut DeTable<'_>, placeholders: &[Placeholder]) {
+    for placeholder in placeholders {
+        patch_table(table, &placeholder.path, &placeholder.patch);
     }
 }
 
-fn mend_table(table: &mut DeTable<'_>, path: &[OwnedStep], mend: &Mend) {
+fn patch_table(table: &mut DeTable<'_>, path: &[OwnedStep], patch: &Patch) {
     let [OwnedStep::Key(key), rest @ ..] = path else {
         return;
     };
     if !rest.is_empty() {
         if let Some((_, value)) = table.iter_mut().find(|(known, _)| known.get_ref() == key) {
-            mend_value(value.get_mut(), rest, mend);
+            patch_value(value.get_mut(), rest, patch);
         }
         return;
     }
-    match stand_in(mend) {
+    match stand_in(patch) {
         None => {
             table.remove(key.as_str());
         }
@@ -332,31 +332,31 @@ fn mend_table(table: &mut DeTable<'_>, path: &[OwnedStep], mend: &Mend) {
     }
 }
 
-fn mend_value(value: &mut DeValue<'_>, path: &[OwnedStep], mend: &Mend) {
+fn patch_value(value: &mut DeValue<'_>, path: &[OwnedStep], patch: &Patch) {
     match (value, path) {
-        (DeValue::Table(table), path) => mend_table(table, path, mend),
+        (DeValue::Table(table), path) => patch_table(table, path, patch),
         (DeValue::Array(items), [OwnedStep::Index(index), rest @ ..]) => {
             let Some(item) = items.get_mut(*index) else {
                 return;
             };
-            match (rest, stand_in(mend)) {
+            match (rest, stand_in(patch)) {
                 ([], Some(value)) => *item.get_mut() = value,
                 ([], None) => {}
-                (rest, _) => mend_value(item.get_mut(), rest, mend),
+                (rest, _) => patch_value(item.get_mut(), rest, patch),
             }
         }
         _ => {}
     }
 }
 
-fn stand_in<'v>(mend: &Mend) -> Option<DeValue<'v>> {
-    Some(match mend {
-        Mend::Remove => return None,
-        Mend::Word(word) => DeValue::String(Cow::Owned(word.clone())),
-        Mend::Place("object") => DeValue::Table(DeTable::new()),
-        Mend::Place("array") => DeValue::Array(toml::de::DeArray::new()),
-        Mend::Place("boolean") => DeValue::Boolean(false),
-        Mend::Place("integer") => DeValue::Integer(toml::de::DeInteger::default()),
-        Mend::Place(_) => DeValue::String(Cow::Borrowed("")),
+fn stand_in<'v>(patch: &Patch) -> Option<DeValue<'v>> {
+    Some(match patch {
+        Patch::Remove => return None,
+        Patch::Word(word) => DeValue::String(Cow::Owned(word.clone())),
+        Patch::Place("object") => DeValue::Table(DeTable::new()),
+        Patch::Place("array") => DeValue::Array(toml::de::DeArray::new()),
+        Patch::Place("boolean") => DeValue::Boolean(false),
+        Patch::Place("integer") => DeValue::Integer(toml::de::DeInteger::default()),
+        Patch::Place(_) => DeValue::String(Cow::Borrowed("")),
     })
 }

@@ -64,7 +64,7 @@ pub use upstream::{
 use crate::primitives::address::Address;
 use crate::primitives::digest;
 use crate::primitives::{AuthName, LimitName, UpstreamName};
-use document::{At, Document, Wound};
+use document::{At, Document, Placeholder};
 use file::RawFile;
 use route::{GroupAt, GroupPlace, Groups, Known};
 use scope::Scope;
@@ -192,7 +192,7 @@ pub fn load_with(
     let incomplete = !missing.is_empty();
     let Parsed {
         files,
-        wounds,
+        placeholders,
         unread,
     } = parse(sources, env, &mut problems);
     let mut further = Vec::new();
@@ -200,9 +200,9 @@ pub fn load_with(
     // What was mended was reported already; what a file that could not be read may define is not missed.
     let unread = unread || incomplete;
     let covered = |p: &Problem| {
-        wounds
+        placeholders
             .iter()
-            .any(|(file, wound)| **file == *p.file && wound.covers(&p.key))
+            .any(|(file, placeholder)| **file == *p.file && placeholder.covers(&p.key))
     };
     further.retain(|p| !covered(p) && (!unread || !may_be_elsewhere(p)));
     problems.extend(further);
@@ -259,7 +259,7 @@ pub fn show(sources: &[Source], env: Env<'_>) -> Result<String, Problems> {
 /// Files as read, and what had to be mended in them.
 struct Parsed<'t> {
     files: Vec<(Document<'t>, RawFile)>,
-    wounds: Vec<(Arc<str>, Wound)>,
+    placeholders: Vec<(Arc<str>, Placeholder)>,
     /// Some file could not be read at all.
     unread: bool,
 }
@@ -268,7 +268,7 @@ fn parse<'t>(sources: &'t [Source], env: Env<'_>, problems: &mut Vec<Problem>) -
     let schema = json_schema();
     let mut parsed = Parsed {
         files: Vec::with_capacity(sources.len()),
-        wounds: Vec::new(),
+        placeholders: Vec::new(),
         unread: false,
     };
     for source in sources {
@@ -280,9 +280,9 @@ fn parse<'t>(sources: &'t [Source], env: Env<'_>, problems: &mut Vec<Problem>) -
             continue;
         }
         document.expand(env, problems);
-        let wounds = schema::check(&document, &schema, problems);
+        let placeholders = schema::check(&document, &schema, problems);
         let mut tree = document.tree.clone();
-        document::mend(tree.get_mut(), &wounds);
+        document::patch(tree.get_mut(), &placeholders);
         match serde::Deserialize::deserialize(toml::de::Deserializer::from(tree)) {
             Ok(raw) => parsed.files.push((document, raw)),
             Err(error) => {
@@ -298,10 +298,10 @@ fn parse<'t>(sources: &'t [Source], env: Env<'_>, problems: &mut Vec<Problem>) -
                 }
             }
         }
-        parsed.wounds.extend(
-            wounds
+        parsed.placeholders.extend(
+            placeholders
                 .into_iter()
-                .map(|wound| (Arc::clone(&source.file), wound)),
+                .map(|placeholder| (Arc::clone(&source.file), placeholder)),
         );
     }
     parsed

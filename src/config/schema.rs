@@ -8,7 +8,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::document::{At, Document, Mend, Wound};
+use super::document::{At, Document, Patch, Placeholder};
 use super::error::{Problem, did_you_mean};
 use super::file::RawFile;
 
@@ -25,22 +25,22 @@ pub(super) fn check(
     document: &Document<'_>,
     schema: &Value,
     problems: &mut Vec<Problem>,
-) -> Vec<Wound> {
+) -> Vec<Placeholder> {
     let mut walk = Walk {
         document,
         schema,
         problems,
-        wounds: Vec::new(),
+        placeholders: Vec::new(),
     };
     walk.table(schema, document.tree.get_ref(), &At::ROOT);
-    walk.wounds
+    walk.placeholders
 }
 
 struct Walk<'w, 't> {
     document: &'w Document<'t>,
     schema: &'w Value,
     problems: &'w mut Vec<Problem>,
-    wounds: Vec<Wound>,
+    placeholders: Vec<Placeholder>,
 }
 
 impl<'w> Walk<'w, '_> {
@@ -85,7 +85,8 @@ impl<'w> Walk<'w, '_> {
                 let message = format!("unknown key{}", hint.unwrap_or_default());
                 self.problems
                     .push(self.document.problem(key.span(), here.dotted(), message));
-                self.wounds.push(Wound::new(&here, Mend::Remove));
+                self.placeholders
+                    .push(Placeholder::new(&here, Patch::Remove));
             }
         }
         for name in shape["required"]
@@ -98,18 +99,18 @@ impl<'w> Walk<'w, '_> {
                 let message = format!("the key \"{name}\" is missing");
                 self.problems.push(self.document.problem_at(at, message));
                 let wanted = known.and_then(|keys| keys.get(name));
-                let wound = wanted.map(|shape| self.stand_in(shape, &at.key(name)));
-                self.wounds.extend(wound);
+                let placeholder = wanted.map(|shape| self.stand_in(shape, &at.key(name)));
+                self.placeholders.extend(placeholder);
             }
         }
     }
 
     /// What to put where a value is missing or of a wrong type.
-    fn stand_in(&self, shape: &'w Value, at: &At<'_>) -> Wound {
+    fn stand_in(&self, shape: &'w Value, at: &At<'_>) -> Placeholder {
         let shape = self.resolve(shape);
         match words(shape).and_then(|words| words.first().map(|word| (*word).to_owned())) {
-            Some(word) => Wound::of_choice(at, word),
-            None => Wound::new(at, Mend::Place(wanted(shape).map_or("string", kind))),
+            Some(word) => Placeholder::of_choice(at, word),
+            None => Placeholder::new(at, Patch::Place(wanted(shape).map_or("string", kind))),
         }
     }
 
@@ -132,7 +133,8 @@ impl<'w> Walk<'w, '_> {
                     let message = format!("must lie between {least} and {most}");
                     self.problems
                         .push(self.document.problem(value.span(), at.dotted(), message));
-                    self.wounds.push(Wound::new(at, Mend::Place("integer")));
+                    self.placeholders
+                        .push(Placeholder::new(at, Patch::Place("integer")));
                 }
             }
             (DeValue::Float(_), "number") => {}
@@ -156,7 +158,7 @@ impl<'w> Walk<'w, '_> {
                 );
                 self.problems
                     .push(self.document.problem(value.span(), at.dotted(), message));
-                self.wounds.push(self.stand_in(shape, at));
+                self.placeholders.push(self.stand_in(shape, at));
             }
         }
     }
@@ -176,7 +178,7 @@ impl<'w> Walk<'w, '_> {
         );
         self.problems
             .push(self.document.problem(value.span(), at.dotted(), message));
-        self.wounds.push(self.stand_in(shape, at));
+        self.placeholders.push(self.stand_in(shape, at));
     }
 }
 

@@ -87,12 +87,12 @@ struct Entry {
 enum What {
     /// Answers to this differ by these request headers; each has its own key.
     Varies(Arc<[HeaderName]>),
-    Answer(Arc<Good>),
+    Answer(Arc<LastGoodAnswer>),
 }
 
 /// An answer that was kept.
 #[derive(Debug)]
-pub struct Good {
+pub struct LastGoodAnswer {
     /// Header fields of the answer, but for those of the connection.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Body of the answer.
@@ -120,7 +120,7 @@ pub struct Asked<'a> {
 
 /// An answer on its way to the client, being kept.
 #[derive(Debug)]
-pub struct Keeping {
+pub struct LastGoodWriter {
     key: u128,
     headers: Vec<(HeaderName, HeaderValue)>,
     vary: Option<(Arc<[HeaderName]>, u128)>,
@@ -141,7 +141,7 @@ const MOST_VARY: usize = 8;
 
 impl LastGood {
     /// The answer to a request, if there is one that is not too old.
-    pub fn find(&self, asked: &Asked<'_>, now: u64) -> Option<Arc<Good>> {
+    pub fn find(&self, asked: &Asked<'_>, now: u64) -> Option<Arc<LastGoodAnswer>> {
         let kept = self.kept.read();
         let primary = self.key(asked)?;
         let mut what = &kept.by_key.get(&primary)?.what;
@@ -163,7 +163,7 @@ impl LastGood {
         asked: &Asked<'_>,
         fields: &[(HeaderName, HeaderValue)],
         now: u64,
-    ) -> Option<Keeping> {
+    ) -> Option<LastGoodWriter> {
         let key = self.key(asked)?;
         let said = Said::of(fields)?;
         let identified = asked.certified
@@ -189,7 +189,7 @@ impl LastGood {
             let key = secondary(key, &names, asked.headers);
             (names, key)
         });
-        Some(Keeping {
+        Some(LastGoodWriter {
             key,
             headers: fields
                 .iter()
@@ -206,14 +206,14 @@ impl LastGood {
     }
 
     /// Keeps an answer that came whole.
-    pub fn keep(&self, keeping: Keeping, now: u64) {
+    pub fn keep(&self, keeping: LastGoodWriter, now: u64) {
         let cut = keeping
             .length
             .is_some_and(|length| length != keeping.body.len());
         if !keeping.whole || cut {
             return;
         }
-        let good = Good {
+        let good = LastGoodAnswer {
             headers: keeping.headers,
             body: keeping.body.freeze(),
             at: now,
@@ -257,7 +257,7 @@ impl LastGood {
     }
 }
 
-impl Good {
+impl LastGoodAnswer {
     /// Nanoseconds since the upstream gave it.
     pub fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.at).saturating_add(self.before)
@@ -297,7 +297,7 @@ impl Kept {
     }
 }
 
-impl Keeping {
+impl LastGoodWriter {
     /// A piece of the body.
     pub fn add(&mut self, piece: &[u8]) {
         self.whole &= self.body.len() + piece.len() <= self.most;

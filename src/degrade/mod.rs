@@ -7,5 +7,7 @@
 mod last_good;
 mod level;
 
-pub use last_good::{Asked, CarriedAnswers, Good, Keeping, KeptAnswers, LastGood, RouteAnswers};
+pub use last_good::{
+    Asked, CarriedAnswers, KeptAnswers, LastGood, LastGoodAnswer, LastGoodWriter, RouteAnswers,
+};
 pub use level::{CarriedLevels, KnownLevel, Levels, RouteLevel};

@@ -31,7 +31,7 @@ pub struct Admission {
 }
 
 /// One connection's place; dropping it frees it.
-pub struct Place {
+pub struct AdmissionPermit {
     admission: Arc<Admission>,
     address: Option<IpAddr>,
     listener: Arc<ListenerStats>,
@@ -68,7 +68,7 @@ impl Admission {
         address: Option<IpAddr>,
         limits: &ClientLimits,
         listener: &Arc<ListenerStats>,
-    ) -> Result<Place, TurnedAway> {
+    ) -> Result<AdmissionPermit, TurnedAway> {
         let ceiling = self.ceiling();
         if self.total.fetch_add(1, Ordering::Relaxed) >= limits.max_connections.min(ceiling) {
             self.total.fetch_sub(1, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Admission {
             });
         }
         listener.connections.up();
-        let mut place = Place {
+        let mut place = AdmissionPermit {
             admission: Arc::clone(self),
             address: None,
             listener: Arc::clone(listener),
@@ -117,7 +117,7 @@ impl Drop for Lingering {
     }
 }
 
-impl Place {
+impl AdmissionPermit {
     /// Counts the connection for its client's address, which may be learnt after it was let in.
     pub fn count_for(&mut self, address: IpAddr, limits: &ClientLimits) -> Result<(), TurnedAway> {
         let address = subscriber(address);
@@ -144,7 +144,7 @@ fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Place {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         self.admission.total.fetch_sub(1, Ordering::Relaxed);
         self.listener.connections.down();

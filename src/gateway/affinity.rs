@@ -7,12 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 use pingora::http::RequestHeader;
 use serde_json::Value;
 
-use super::ctx::{Affinity, Ctx, Elsewhere};
+use super::ctx::{Affinity, Ctx, FailoverAffinity};
 use crate::config::{Balance, HashOn};
 use crate::filter::Scheme;
-use crate::observe::stats::Stickiness;
+use crate::observe::stats::StickyOutcome;
 use crate::primitives::query;
-use crate::upstream::{Pool, Stay, Wish, hash};
+use crate::upstream::{PickHints, Pool, Stickiness, hash};
 
 /// Finds out where the request belongs in the upstream it is going to, and in the one that may take it over.
 pub(super) fn learn(ctx: &mut Ctx, head: &RequestHeader, path: &str, scheme: Scheme) {
@@ -26,13 +26,13 @@ pub(super) fn learn(ctx: &mut Ctx, head: &RequestHeader, path: &str, scheme: Sch
     let other = fallback.and_then(|fallback| fallback.pool());
     if let Some(pool) = other.filter(|pool| pool.asks_who()) {
         let (affinity, stuck) = belongs(pool, ctx, head, path, scheme);
-        ctx.policy.elsewhere = Some(Box::new(Elsewhere { affinity, stuck }));
+        ctx.policy.failover_affinity = Some(Box::new(FailoverAffinity { affinity, stuck }));
     }
 }
 
 /// Another upstream takes the request over: its endpoints are others than the client was sent to before.
 pub(super) fn go_elsewhere(ctx: &mut Ctx, pool: &Pool) {
-    let elsewhere = ctx.policy.elsewhere.take();
+    let elsewhere = ctx.policy.failover_affinity.take();
     count(pool, elsewhere.as_ref().and_then(|found| found.stuck));
     ctx.forward.affinity = elsewhere.map_or_else(Affinity::default, |found| found.affinity);
 }
@@ -43,7 +43,7 @@ fn belongs(
     head: &RequestHeader,
     path: &str,
     scheme: Scheme,
-) -> (Affinity, Option<Stickiness>) {
+) -> (Affinity, Option<StickyOutcome>) {
     let (stay, stuck) = stay(pool, ctx, &head.headers);
     let affinity = Affinity {
         key: key(pool, ctx, head, path),
@@ -53,16 +53,16 @@ fn belongs(
     (affinity, stuck)
 }
 
-fn count(pool: &Pool, stuck: Option<Stickiness>) {
+fn count(pool: &Pool, stuck: Option<StickyOutcome>) {
     if let Some(stuck) = stuck {
         pool.stats().stuck(stuck);
     }
 }
 
 /// What the next try wishes for.
-pub(super) fn wish(ctx: &Ctx) -> Wish<'_> {
+pub(super) fn pick_hints(ctx: &Ctx) -> PickHints<'_> {
     let affinity = &ctx.forward.affinity;
-    Wish {
+    PickHints {
         tried: &ctx.forward.tried,
         // Identifiers are random, and the attempts make it another number for each try.
         chance: ctx
@@ -97,17 +97,21 @@ pub(super) fn cookie(ctx: &Ctx) -> Option<HeaderValue> {
     HeaderValue::from_str(&written).ok()
 }
 
-fn stay(pool: &Pool, ctx: &Ctx, headers: &HeaderMap) -> (Option<Stay>, Option<Stickiness>) {
+fn stay(
+    pool: &Pool,
+    ctx: &Ctx,
+    headers: &HeaderMap,
+) -> (Option<Stickiness>, Option<StickyOutcome>) {
     let Some(sticky) = pool.sticky() else {
         return (None, None);
     };
     let found = cookie_of(headers, sticky.name());
     let stay = found.and_then(|value| sticky.read(value, ctx.at.as_secs()));
     let stuck = match (found, stay) {
-        (None, _) => Stickiness::Fresh,
-        (Some(_), None) => Stickiness::Invalid,
-        (Some(_), Some(stay)) if pool.keeps(stay.tag) => Stickiness::Kept,
-        (Some(_), Some(_)) => Stickiness::Moved,
+        (None, _) => StickyOutcome::Fresh,
+        (Some(_), None) => StickyOutcome::Invalid,
+        (Some(_), Some(stay)) if pool.keeps(stay.tag) => StickyOutcome::Kept,
+        (Some(_), Some(_)) => StickyOutcome::Moved,
     };
     (stay, Some(stuck))
 }

@@ -186,7 +186,7 @@ impl Asker<'_> {
         }
         let room = self.auth_buffer.room(self.most_kept);
         if self.head.expects_continue && !self.client.has_ahead() {
-            let asked = self.client.ask_on().await;
+            let asked = self.client.send_continue().await;
             asked.map_err(|_| refusals::gone())?;
         }
         let expected = length.unwrap_or(most);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 
-use super::timers::Fault;
+use super::timers::AbortReason;
 
 /// The log's and `explain`'s word for it.
 pub(super) const FULL: &str = "server.auth_buffer is full";
@@ -173,13 +173,13 @@ impl From<Excess> for Unbuffered {
     }
 }
 
-impl From<Option<Fault>> for Unbuffered {
-    fn from(fault: Option<Fault>) -> Self {
+impl From<Option<AbortReason>> for Unbuffered {
+    fn from(fault: Option<AbortReason>) -> Self {
         match fault {
-            Some(Fault::Framing) => Self::Malformed,
-            Some(Fault::TooLarge) => Self::TooLarge,
-            Some(Fault::Deadline) => Self::Late,
-            Some(Fault::Incomplete) => Self::Incomplete,
+            Some(AbortReason::Framing) => Self::Malformed,
+            Some(AbortReason::TooLarge) => Self::TooLarge,
+            Some(AbortReason::Deadline) => Self::Late,
+            Some(AbortReason::Incomplete) => Self::Incomplete,
             Some(_) => Self::TimedOut,
             None => Self::Gone,
         }

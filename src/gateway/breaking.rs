@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::ctx::{Ctx, Permits};
+use super::ctx::{BreakerPermits, Ctx};
 use super::route_runtime::Target;
-use super::timers::Fault;
+use super::timers::AbortReason;
 use crate::api::BreakerStatus;
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
@@ -15,17 +15,17 @@ use crate::upstream::Pool;
 use crate::upstream::breaker::{Breaker, Ending};
 
 /// Asks the breakers for a try beside the current one.
-pub(super) fn besides(pool: &Pool, ctx: &Ctx, now: u64) -> Result<Permits, Refusal> {
-    let route = ctx.route.as_ref().filter(|_| ctx.policy.fell.is_none());
+pub(super) fn enter_beside(pool: &Pool, ctx: &Ctx, now: u64) -> Result<BreakerPermits, Refusal> {
+    let route = ctx.route.as_ref().filter(|_| ctx.policy.failover.is_none());
     let route = route.and_then(|route| route.breaker.as_ref());
-    let permits = Permits::default().enter(route, pool.breaker(), now);
+    let permits = BreakerPermits::default().enter(route, pool.breaker(), now);
     permits.map_err(refusal)
 }
 
 /// Asks the breakers of the route and of the upstream, unless they let the next try through already.
 pub(super) fn enter(pool: &Pool, ctx: &mut Ctx, now: u64) -> Result<(), Refusal> {
     // The route's own is about its upstream, not about the one that takes over.
-    let route = ctx.route.as_ref().filter(|_| ctx.policy.fell.is_none());
+    let route = ctx.route.as_ref().filter(|_| ctx.policy.failover.is_none());
     let route = route.and_then(|route| route.breaker.as_ref());
     if route.is_none() && pool.breaker().is_none() {
         return Ok(());
@@ -41,18 +41,18 @@ pub(super) fn refusal(left: Duration) -> Refusal {
 }
 
 /// The current try ended so.
-pub(super) fn told(ctx: &mut Ctx, ending: Ending) {
+pub(super) fn on_end(ctx: &mut Ctx, ending: Ending) {
     if ctx.forward.permits.is_empty() {
         return;
     }
     let now = Instant::now();
     let sent = ctx.forward.attempts.sent().unwrap_or(now);
     let took = now.duration_since(sent);
-    told_at(ctx, ending, took, ctx.state.clock.at(now));
+    on_end_at(ctx, ending, took, ctx.state.clock.at(now));
 }
 
 /// The current try ended so at `now`, after so long.
-pub(super) fn told_at(ctx: &mut Ctx, ending: Ending, took: Duration, now: u64) {
+pub(super) fn on_end_at(ctx: &mut Ctx, ending: Ending, took: Duration, now: u64) {
     let permits = &mut ctx.forward.permits;
     if !permits.is_empty() {
         std::mem::take(permits).tell(ending, took, now);
@@ -74,7 +74,7 @@ pub fn describe(breaker: &Breaker, now: u64) -> BreakerStatus {
 
 /// The client's side ended the exchange. That is the upstream's fault only when it had the whole request and all the time
 /// that is configured; a client that wants its answer sooner than that must not be able to open a breaker.
-pub(super) fn left(ctx: &mut Ctx, fault: Option<Fault>) {
+pub(super) fn on_client_gone(ctx: &mut Ctx, fault: Option<AbortReason>) {
     let configured = match ctx.route.as_deref().map(|route| &route.target) {
         Some(Target::Forward { deadline, .. }) => ctx.began.checked_add(*deadline),
         _ => None,
@@ -84,7 +84,7 @@ pub(super) fn left(ctx: &mut Ctx, fault: Option<Fault>) {
             .as_ref()
             .is_some_and(|start| start.client.body_done())
     };
-    if fault == Some(Fault::Deadline) && ctx.forward.deadline >= configured && read(ctx) {
-        told(ctx, Ending::Broken(RetryCause::Timeout));
+    if fault == Some(AbortReason::Deadline) && ctx.forward.deadline >= configured && read(ctx) {
+        on_end(ctx, Ending::Broken(RetryCause::Timeout));
     }
 }

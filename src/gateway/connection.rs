@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::admission::Place;
+use super::admission::AdmissionPermit;
 use super::application::Application;
 use super::client::ClientIo;
-use super::door::{Closing, Door, Speaks};
 use super::http1::connection::Ended;
 use super::peer::Peer;
+use super::serve_context::{DrainSignal, Protocols, ServeContext};
 use super::socket::Socket;
 use super::{http1, http2};
 
@@ -19,9 +19,9 @@ use super::{http1, http2};
 pub fn serve<A>(
     socket: Socket,
     address: Option<IpAddr>,
-    speaks: Speaks,
-    door: Door<A>,
-    place: Place,
+    protocols: Protocols,
+    door: ServeContext<A>,
+    place: AdmissionPermit,
 ) -> impl Future<Output = ()> + Send
 where
     A: Application,
@@ -38,17 +38,17 @@ where
         certified: socket.certified(),
         inside: false,
     });
-    let begun = match speaks {
-        Speaks::Http2 => Begun::Http2(socket),
-        Speaks::Http1 => Begun::Http1(ClientIo::new(socket), false),
-        Speaks::Either => Begun::Http1(ClientIo::new(socket), true),
+    let begun = match protocols {
+        Protocols::Http2 => Begun::Http2(socket),
+        Protocols::Http1 => Begun::Http1(ClientIo::new(socket), false),
+        Protocols::Either => Begun::Http1(ClientIo::new(socket), true),
     };
     async move {
         let mut word = door.closing.clone();
         let waiting = std::pin::pin!(async move {
             let _ = word.wait_for(Option::is_some).await;
         });
-        let mut closing = Closing::new(door.closing.clone(), waiting);
+        let mut closing = DrainSignal::new(door.closing.clone(), waiting);
         let upgraded = match begun {
             Begun::Http2(socket) => Some((socket, bytes::Bytes::new())),
             Begun::Http1(client, either) => {
@@ -82,15 +82,15 @@ mod tests {
     use tokio::net::UnixStream;
     use tokio::sync::watch;
 
-    use super::super::door::Parting;
+    use super::super::serve_context::CloseSchedule;
     use super::*;
     use crate::config::{self, Source};
     use crate::filter::{FilterContext, Reason, RequestFilter, Verdict};
     use crate::gateway::chain::Chain;
-    use crate::gateway::lane::Lane;
     use crate::gateway::parts::Parts;
     use crate::gateway::snapshot::Snapshot;
     use crate::gateway::state::State;
+    use crate::gateway::worker_local::WorkerLocal;
     use crate::gateway::{Gateway, Hooks, Material, RouteRuntime};
     use crate::observe::{ListenerStats, Metrics};
     use crate::primitives::secret::{Secret, SecretSource};
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    fn door(closing: watch::Receiver<Parting>) -> Door<Hooks> {
+    fn door(closing: watch::Receiver<CloseSchedule>) -> ServeContext<Hooks> {
         let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n\
                     [[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n";
         let sources = vec![Source {
@@ -170,9 +170,9 @@ mod tests {
             response_filters: Vec::new(),
         });
         state.publish(&Arc::new(snapshot));
-        let lane = Arc::new(Lane::new(0, 1));
+        let lane = Arc::new(WorkerLocal::new(0, 1));
         let app = Arc::new(Hooks::new(Gateway::new(Arc::clone(&lane))));
-        Door {
+        ServeContext {
             lane,
             app,
             state,
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    async fn ask(door: &Door<Hooks>, target: &str) -> String {
+    async fn ask(door: &ServeContext<Hooks>, target: &str) -> String {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let limits = door
             .state
@@ -200,7 +200,7 @@ mod tests {
         let serving = tokio::spawn(serve(
             Socket::Unix(ours),
             None,
-            Speaks::Http1,
+            Protocols::Http1,
             door.clone(),
             place,
         ));

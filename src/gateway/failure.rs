@@ -4,7 +4,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::Ctx;
 pub(super) use super::refusals::{deadline, gone, incomplete};
-use super::timers::Fault;
+use super::timers::AbortReason;
 use super::{refusals, reply};
 use crate::filter::{Reason, Refusal};
 use crate::observe::stats::RetryCause;
@@ -16,20 +16,20 @@ pub(super) fn refusal(error: &Error, ctx: &mut Ctx) -> Refusal {
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     match (fault, error.esource()) {
-        (Some(Fault::Deadline), _) => deadline(),
-        (Some(Fault::Framing), _) => refusals::malformed(),
-        (Some(Fault::Incomplete), _) => incomplete(),
-        (Some(Fault::Paused), _) => refusals::slow(),
+        (Some(AbortReason::Deadline), _) => deadline(),
+        (Some(AbortReason::Framing), _) => refusals::malformed(),
+        (Some(AbortReason::Incomplete), _) => incomplete(),
+        (Some(AbortReason::Paused), _) => refusals::slow(),
         // Who takes nothing for so long is not there.
-        (Some(Fault::Stalled), _) => gone(),
-        (Some(Fault::Silence), _) => {
+        (Some(AbortReason::Stalled), _) => gone(),
+        (Some(AbortReason::Silence), _) => {
             Refusal::new(Reason::UpstreamTimeout, "the upstream took too long")
         }
-        (Some(Fault::TooLarge), _) => {
+        (Some(AbortReason::TooLarge), _) => {
             let route = ctx.route.as_ref();
             refusals::too_large(route.map_or(u64::MAX, |route| route.max_body))
         }
-        (Some(Fault::Refused), _) => {
+        (Some(AbortReason::Refused), _) => {
             let client = ctx.start.as_ref().map(|start| &start.client);
             let refusal = client.and_then(|client| client.take_body_refusal());
             refusal.unwrap_or_else(reply::internal)

@@ -10,11 +10,11 @@ use http::{HeaderValue, Method, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::answer::KeepPlan;
-use super::ctx::{Ctx, Fell};
+use super::ctx::{Ctx, Failover};
 use super::decision::Decision;
 use super::route_fallback::{Fallback, is_of_upstream};
 use super::{affinity, decide, refusals};
-use crate::degrade::{Asked, Good};
+use crate::degrade::{Asked, LastGoodAnswer};
 use crate::filter::{Reason, Refusal, Reply};
 use crate::observe::rollouts::{FallbackCalled, FallbackKind};
 
@@ -23,12 +23,12 @@ impl Fallback {
     pub(super) fn in_place(&self, head: &RequestHeader, ctx: &mut Ctx) -> Decision {
         if let Some(pool) = &self.upstream {
             ctx.forward.pool = Some(Arc::clone(pool));
-            ctx.policy.fell = Some(Fell::upstream(FallbackCalled::Level));
+            ctx.policy.failover = Some(Failover::upstream(FallbackCalled::Level));
             return Decision::Forward;
         }
         match self.reply(head, ctx) {
             Some((kind, reply)) => {
-                ctx.policy.fell = Some(Fell {
+                ctx.policy.failover = Some(Failover {
                     kind,
                     called: FallbackCalled::Level,
                     pending: None,
@@ -55,14 +55,14 @@ impl Fallback {
 }
 
 /// Hands the request to another upstream, if there is one and it is called for: the next try goes there.
-pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
+pub(super) fn fail_over(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     let Some(route) = &ctx.route else {
         return false;
     };
     let Some(fallback) = &route.policy.fallback else {
         return false;
     };
-    let (Some(pool), None) = (&fallback.upstream, &ctx.policy.fell) else {
+    let (Some(pool), None) = (&fallback.upstream, &ctx.policy.failover) else {
         return false;
     };
     // After the deadline there is no time left to ask anybody.
@@ -73,7 +73,7 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     let pool = Arc::clone(pool);
     ctx.leave_endpoint();
     affinity::go_elsewhere(ctx, &pool);
-    ctx.policy.fell = Some(Fell::upstream(called));
+    ctx.policy.failover = Some(Failover::upstream(called));
     ctx.refusal = None;
     // Spans of these tries are others than those of the first.
     ctx.span = ctx.span.wrapping_add(16);
@@ -88,10 +88,10 @@ pub(super) fn turn(ctx: &mut Ctx, called: FallbackCalled) -> bool {
     true
 }
 
-/// Hands the request to another upstream, as [`turn`], where a refusal was found while an endpoint was chosen.
-pub(super) fn turn_refused(ctx: &mut Ctx) -> bool {
+/// Hands the request to another upstream, as [`fail_over`], where a refusal was found while an endpoint was chosen.
+pub(super) fn fail_over_refused(ctx: &mut Ctx) -> bool {
     let reason = ctx.refusal.as_ref().map(|refusal| refusal.reason);
-    reason.is_some_and(|reason| turn(ctx, FallbackCalled::Refused(reason)))
+    reason.is_some_and(|reason| fail_over(ctx, FallbackCalled::Refused(reason)))
 }
 
 /// The upstream answered a status that calls for an answer of our own: there is one, and it waits to be given.
@@ -109,17 +109,21 @@ pub(super) fn covers_status(head: &RequestHeader, ctx: &mut Ctx, status: u16) ->
     if !fallback.wants(called)
         || ctx
             .policy
-            .fell
+            .failover
             .as_ref()
-            .is_some_and(|fell| fell.pending.is_some())
+            .is_some_and(|failover| failover.pending.is_some())
     {
         return false;
     }
     let Some((kind, reply)) = fallback.reply(head, ctx) else {
         return false;
     };
-    let called = ctx.policy.fell.as_ref().map_or(called, |fell| fell.called);
-    ctx.policy.fell = Some(Fell {
+    let called = ctx
+        .policy
+        .failover
+        .as_ref()
+        .map_or(called, |failover| failover.called);
+    ctx.policy.failover = Some(Failover {
         kind,
         called,
         pending: Some(reply),
@@ -130,14 +134,14 @@ pub(super) fn covers_status(head: &RequestHeader, ctx: &mut Ctx, status: u16) ->
 /// Whether an answer of our own waits to be given.
 pub(super) fn is_pending(ctx: &Ctx) -> bool {
     ctx.policy
-        .fell
+        .failover
         .as_ref()
-        .is_some_and(|fell| fell.pending.is_some())
+        .is_some_and(|failover| failover.pending.is_some())
 }
 
 /// The answer of our own that waits.
 pub(super) fn pending(ctx: &mut Ctx) -> Option<Arc<Reply>> {
-    ctx.policy.fell.as_mut()?.pending.take()
+    ctx.policy.failover.as_mut()?.pending.take()
 }
 
 /// An answer of our own in place of a refusal that came after all filters had passed. Without one the request did not
@@ -149,17 +153,17 @@ pub(super) fn instead(
 ) -> Option<Arc<Reply>> {
     let route = ctx.route.clone()?;
     let fallback = route.policy.fallback.as_ref()?;
-    let earlier = ctx.policy.fell.take();
+    let earlier = ctx.policy.failover.take();
     if ctx.forward.pool.is_none() || !is_of_upstream(refusal.reason) {
         return None;
     }
     let called = match earlier {
-        Some(fell) => fell.called,
+        Some(failover) => failover.called,
         None => Some(FallbackCalled::Refused(refusal.reason))
             .filter(|called| fallback.wants(*called))?,
     };
     let (kind, reply) = fallback.reply(head, ctx)?;
-    ctx.policy.fell = Some(Fell {
+    ctx.policy.failover = Some(Failover {
         kind,
         called,
         pending: None,
@@ -199,7 +203,7 @@ fn asked<'a>(head: &'a RequestHeader, host: &'a str, ctx: &'a Ctx) -> Asked<'a> 
 }
 
 /// A kept answer, with its age (RFC 9111 §5.1).
-fn again(good: &Good, now: u64) -> Reply {
+fn again(good: &LastGoodAnswer, now: u64) -> Reply {
     let mut headers = good.headers.clone();
     let age = good.age(now) / 1_000_000_000;
     headers.push((header::AGE, HeaderValue::from(age)));

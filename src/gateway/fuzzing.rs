@@ -8,7 +8,7 @@ use http::HeaderValue;
 use pingora::http::RequestHeader;
 
 use super::decide;
-use super::http1::body::BodyGuard;
+use super::http1::body::BodyDecoder;
 use super::http1::head::{Head, Scan, parse, scan};
 use crate::config::ClientLimits;
 use crate::primitives::ranges::AddressRanges;
@@ -56,7 +56,7 @@ pub fn head(bytes: &[u8]) {
         assert!(text.contains(&line), "{name} of {text:?}");
     }
     assert!(!request.raw_path().iter().any(u8::is_ascii_whitespace));
-    body(BodyGuard::new(head.framing), &bytes[length..]);
+    body(BodyDecoder::new(head.framing), &bytes[length..]);
 }
 
 fn ends_once(bytes: &[u8]) {
@@ -76,7 +76,7 @@ fn ends_once(bytes: &[u8]) {
 }
 
 /// In one piece and byte by byte.
-fn body(guard: BodyGuard, bytes: &[u8]) {
+fn body(guard: BodyDecoder, bytes: &[u8]) {
     let (mut at_once, mut by_byte) = (guard, guard);
     let (mut payload, mut pieces) = (Vec::new(), Vec::new());
     let whole = at_once.admit(bytes, |data| payload.extend_from_slice(data));

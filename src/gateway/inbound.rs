@@ -116,7 +116,7 @@ async fn decide_by(head: &RequestHeader, ctx: &mut Ctx) -> Decision {
             ctx.forward.pool = Some(Arc::clone(pool));
             let path = decide::outgoing(outgoing, target, &arrival.found);
             ctx.outgoing = changed_target(&path, target.query, arrival.received);
-            let decision = policy::lead(head, &target.path, ctx);
+            let decision = policy::apply(head, &target.path, ctx);
             if let Decision::Refuse(_) = decision {
                 // No upstream and no answer of ours: it comes again, and has used nothing up.
                 give_back(filters, &mut context);

@@ -16,7 +16,7 @@ use super::ctx::Ctx;
 use super::decide;
 use super::route_runtime::{RouteRuntime, Target};
 use super::snapshot::Snapshot;
-use super::timers::Fault;
+use super::timers::AbortReason;
 use crate::config::ClientLimits;
 use crate::filter::{FilterContext, Moment, Reason, Refusal, RequestFilter, Verdict};
 use crate::observe::stats::RouteStats;
@@ -56,16 +56,18 @@ impl Tells {
         match (client.fault(), client.kept_waiting()) {
             (
                 Some(
-                    Fault::Framing
-                    | Fault::Incomplete
-                    | Fault::TooLarge
-                    | Fault::Paused
-                    | Fault::Stalled,
+                    AbortReason::Framing
+                    | AbortReason::Incomplete
+                    | AbortReason::TooLarge
+                    | AbortReason::Paused
+                    | AbortReason::Stalled,
                 ),
                 _,
             ) => Self::Nothing,
-            (Some(Fault::Refused), _) if !ctx.refused_anew => Self::Nothing,
-            (Some(Fault::Deadline), _) if in_a_hurry(ctx) || !client.body_done() => Self::Nothing,
+            (Some(AbortReason::Refused), _) if !ctx.refused_anew => Self::Nothing,
+            (Some(AbortReason::Deadline), _) if in_a_hurry(ctx) || !client.body_done() => {
+                Self::Nothing
+            }
             (_, waited) if waited > NOTICED => Self::InItsOwnTime(took.saturating_sub(waited)),
             _ => Self::All,
         }
@@ -131,7 +133,7 @@ pub(super) fn body_refused(ctx: &mut Ctx, head: &RequestHeader, refusal: &Refusa
 /// Whether a filter that saw the body on its way ended the request.
 fn by_a_hook(ctx: &Ctx) -> bool {
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
-    matches!(fault, Some(Fault::Refused))
+    matches!(fault, Some(AbortReason::Refused))
 }
 
 /// Whether JSON may nest deeper on the route of `before` than on the one that serves the request.

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::http2;
 use super::message::{AnswerHead, BodyFraming, GatewayHeaders};
-use super::timers::Waits;
+use super::timers::ExchangeTimers;
 
 /// Bytes of an answer's body that wait for whoever asked.
 const ROOM: usize = 64 << 10;
@@ -169,7 +169,7 @@ impl MemoryWire {
         &mut self,
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<usize>> {
         std::task::ready!(self.poll_flush(cx, waits))?;
         self.poll_put(cx, piece, waits)
@@ -179,7 +179,7 @@ impl MemoryWire {
     pub(super) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {
             let mut pending = std::mem::take(&mut self.pending);
@@ -197,7 +197,7 @@ impl MemoryWire {
         &mut self,
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<usize>> {
         if !piece.has_remaining() {
             return Poll::Ready(Ok(0));
@@ -235,10 +235,10 @@ mod tests {
 
     use super::*;
 
-    fn wire() -> (MemoryWire, Arc<Pipe>, Waits) {
+    fn wire() -> (MemoryWire, Arc<Pipe>, ExchangeTimers) {
         let pipe = Arc::new(Pipe::default());
         let wire = MemoryWire::new(Bytes::new(), Arc::clone(&pipe));
-        (wire, pipe, Waits::new(Duration::from_secs(60)))
+        (wire, pipe, ExchangeTimers::new(Duration::from_secs(60)))
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::route_mirror::Mirror;
 use super::{affinity, outgoing_head, overload};
 use crate::config::Class;
 use crate::observe::rollouts::Mirrored;
-use crate::upstream::{Endpoint, Wish};
+use crate::upstream::{Endpoint, PickHints};
 
 static X_SHADOW: HeaderName = HeaderName::from_static("x-shadow");
 
@@ -50,12 +50,12 @@ pub(super) fn begin(mirror: &Arc<Mirror>, request: &RequestHeader, path: &str, c
     if mirror.stats.in_flight.value() >= i64::from(mirror.settings.in_flight) {
         return mirror.stats.count(Mirrored::Full);
     }
-    let wish = Wish {
+    let hints = PickHints {
         key: affinity::key(&mirror.pool, ctx, request, path),
         chance: ctx.span.rotate_left(29),
-        ..Wish::default()
+        ..PickHints::default()
     };
-    let Some(endpoint) = mirror.pool.choose(ctx.now(), &wish) else {
+    let Some(endpoint) = mirror.pool.choose(ctx.now(), &hints) else {
         return mirror.stats.count(Mirrored::Failed);
     };
     let Some(head) = head(mirror, &endpoint, request, ctx) else {
@@ -100,7 +100,7 @@ fn head(
 }
 
 /// A piece of the body passes, for the first time.
-pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
+pub(super) fn on_body(ctx: &mut Ctx, piece: &[u8]) {
     let Some(shadow) = &mut ctx.policy.shadow else {
         return;
     };
@@ -113,7 +113,7 @@ pub(super) fn saw(ctx: &mut Ctx, piece: &[u8]) {
 }
 
 /// The body passed whole: the copy is sent.
-pub(super) fn ended(ctx: &mut Ctx) {
+pub(super) fn on_end(ctx: &mut Ctx) {
     if let Some(shadow) = ctx.policy.shadow.take() {
         send(shadow);
     }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `connection.rs`, `http1/`, `http2/`, `memory.rs` | the wires: heads and bodies as bytes, frames or neither |
 //! | `client/`, `timers/`, `message/` | the client's side of an exchange whatever carries it, its time limits, messages as every protocol has them |
-//! | `supervise.rs`, `start.rs`, `ctx/` | one message of a connection: shed, or begun with a context, and never left without an answer |
+//! | `supervise.rs`, `request_seed.rs`, `ctx/` | one message of a connection: shed, or begun with a context, and never left without an answer |
 //! | `application.rs`, `hooks.rs`, `proxy.rs`, `serve.rs` | who calls the framework's hooks, the hooks, and what they call |
 //! | `inbound.rs`, `arrival.rs`, `asking_filters.rs`, `chain.rs`, `decide.rs` | what becomes of a request: its route, and the route's filters in order |
 //! | `policy.rs`, `fallback.rs`, `mirror.rs`, `affinity.rs`, `breaking.rs`, `overload/` | what a request does with policies of its route and upstream |
@@ -38,7 +38,6 @@ mod corpus;
 mod ctx;
 mod decide;
 mod decision;
-mod door;
 mod exchange;
 mod explain;
 mod facts;
@@ -56,7 +55,6 @@ mod inbound;
 pub mod internal;
 mod judge;
 mod judged;
-mod lane;
 mod limits;
 mod material;
 mod memory;
@@ -73,40 +71,42 @@ mod proxy;
 mod refusal;
 mod refusals;
 mod reply;
+mod request_seed;
 mod route_fallback;
 mod route_mirror;
 mod route_policy;
 mod route_runtime;
 mod serve;
+mod serve_context;
 mod session;
 mod slashes;
 mod snapshot;
 mod socket;
-mod start;
 mod state;
 mod supervise;
 mod timers;
 mod upstream_connections;
+mod worker_local;
 
-pub use admission::{Admission, Place};
+pub use admission::{Admission, AdmissionPermit};
 pub use application::{Application, ClientMessage};
 pub use auth_buffer::AuthBuffer;
 pub use breaking::describe as describe_breaker;
 pub use connection::serve;
 pub use decide::asked_host;
-pub use door::{Door, Parting, Speaks};
 pub use explain::explain;
 pub use facts::Facts;
 pub use hooks::Hooks;
-pub use lane::Lane;
 pub use material::Material;
 pub use overload::{Overload, ShedLevel, describe_places};
 pub use proxy::Gateway;
 pub use route_fallback::Fallback;
 pub use route_mirror::Mirror;
-pub use route_policy::{Policy, Sides};
+pub use route_policy::{Policy, TrafficSplit};
 pub use route_runtime::{RouteRuntime, Target};
+pub use serve_context::{CloseSchedule, Protocols, ServeContext};
 pub use snapshot::Snapshot;
 pub use socket::Socket;
 pub use state::{Phase, State};
 pub use upstream_connections::UpstreamConnections;
+pub use worker_local::WorkerLocal;

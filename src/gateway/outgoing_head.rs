@@ -17,7 +17,7 @@ use super::decide::{GRPC_TIMEOUT, TRACEPARENT, X_REQUEST_DEADLINE, X_TRACE_ID};
 use super::exchange::trailers;
 use super::http1::head::Framing;
 use super::protected_names::length_bit;
-use super::start::Start;
+use super::request_seed::RequestSeed;
 use super::{hop_by_hop, http1};
 use crate::upstream::{Endpoint, Pool};
 
@@ -75,7 +75,7 @@ pub(super) fn prepare(
             None => parts.headers.remove(name),
         };
     }
-    let left = left(ctx, to);
+    let left = remaining(ctx, to);
     if let Some(left) = left {
         parts.headers.insert(&X_REQUEST_DEADLINE, left.into());
     }
@@ -104,7 +104,7 @@ fn own_field<E>(_: E) -> Box<Error> {
 }
 
 /// Milliseconds that are left of the exchange as the try begins; at least one, since it does begin.
-fn left(ctx: &Ctx, to: &Destination<'_>) -> Option<u64> {
+fn remaining(ctx: &Ctx, to: &Destination<'_>) -> Option<u64> {
     let left = ctx.forward.deadline?.checked_duration_since(to.sent?);
     let left = u64::try_from(left.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     Some(left.max(1))
@@ -160,7 +160,7 @@ pub(super) fn write(request: &RequestHeader, ctx: &Ctx, to: &Destination<'_>, ou
     if hop_by_hop::asks_for_websocket(request, &start.head) {
         out.put_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
-    if let Some(left) = left(ctx, to) {
+    if let Some(left) = remaining(ctx, to) {
         out.put_slice(b"X-Request-Deadline: ");
         put_number(out, left);
         out.put_slice(b"\r\n");
@@ -257,12 +257,12 @@ fn write_field(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
 
 /// Who sent the request, and whether it is believed what it says about others.
 struct Client<'a> {
-    start: &'a Start,
+    start: &'a RequestSeed,
     believed: bool,
 }
 
 impl<'a> Client<'a> {
-    fn of(start: &'a Start) -> Self {
+    fn of(start: &'a RequestSeed) -> Self {
         let trusted = &start.snapshot.config.server.trusted_proxies;
         Self {
             start,

@@ -14,7 +14,7 @@ use super::decision::Decision;
 use super::facts::Facts;
 use super::judged::Tells;
 use super::route_fallback::Fallback;
-use super::route_policy::Sides;
+use super::route_policy::TrafficSplit;
 use super::route_runtime::{RouteRuntime, Target};
 use super::{auth_buffer, mirror, refusals};
 use crate::api::Explanation;
@@ -32,7 +32,7 @@ impl Ctx {
 }
 
 /// Decides where a request goes that passed all filters; `path` is its normal one, `ctx.forward.pool` the route's upstream.
-pub(super) fn lead(head: &RequestHeader, path: &str, ctx: &mut Ctx) -> Decision {
+pub(super) fn apply(head: &RequestHeader, path: &str, ctx: &mut Ctx) -> Decision {
     let route = match &ctx.route {
         Some(route) if !route.policy.plain => Arc::clone(route),
         _ => return Decision::Forward,
@@ -57,7 +57,7 @@ pub(super) fn lead(head: &RequestHeader, path: &str, ctx: &mut Ctx) -> Decision 
     Decision::Forward
 }
 
-fn pick(sides: &Sides, head: &RequestHeader, ctx: &Ctx) -> (usize, Why) {
+fn pick(sides: &TrafficSplit, head: &RequestHeader, ctx: &Ctx) -> (usize, Why) {
     sides.split.pick(&rollout::Asked {
         headers: &head.headers,
         client_ip: ctx.client_ip,
@@ -74,9 +74,9 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
     if policy.plain && ctx.refusal.is_none() {
         return;
     }
-    let fell = ctx.policy.fell.as_ref();
+    let failover = ctx.policy.failover.as_ref();
     let refused = ctx.refusal.as_ref().map(|refusal| refusal.reason);
-    let met = match fell.map(|fell| fell.called) {
+    let met = match failover.map(|failover| failover.called) {
         Some(FallbackCalled::Refused(reason)) => Some(reason),
         // Who is nobody yet shall not switch a route.
         _ if ctx.refusal.as_ref().and_then(|refusal| refusal.cause) == Some(auth_buffer::FULL) => {
@@ -87,12 +87,14 @@ pub(super) fn record(ctx: &mut Ctx, status: u16, took: Duration, tells: Tells) {
     if let Some(reason) = met {
         policy.met(reason, ctx.now());
     }
-    if let Some(fell) = fell {
-        policy.level.marks().fell(fell.kind, fell.called);
+    if let Some(failover) = failover {
+        policy.level.marks().fell(failover.kind, failover.called);
     }
     if let Some(side) = &ctx.policy.side {
         // What it would have been without the fallback.
-        let status = fell.and_then(|fell| fell.called.status()).unwrap_or(status);
+        let status = failover
+            .and_then(|failover| failover.called.status())
+            .unwrap_or(status);
         if status > 0 {
             side.served.served(ctx.method.as_str(), status, took);
             tells.note(&side.served, ctx.method.as_str(), status, took);
@@ -111,7 +113,7 @@ pub(super) fn keeps(ctx: &Ctx, status: u16) -> bool {
     !route.policy.plain
         && status == 200
         && ctx.method == http::Method::GET
-        && ctx.policy.fell.is_none()
+        && ctx.policy.failover.is_none()
         && route
             .policy
             .fallback

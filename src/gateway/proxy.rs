@@ -15,18 +15,18 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::ctx::Ctx;
-use super::lane::Lane;
 use super::reply;
 use super::serve::serve;
+use super::worker_local::WorkerLocal;
 
 /// The gateway as the framework sees it.
 pub struct Gateway {
-    lane: Arc<Lane>,
+    lane: Arc<WorkerLocal>,
 }
 
 impl Gateway {
     /// A gateway of the worker that has this lane.
-    pub fn new(lane: Arc<Lane>) -> Self {
+    pub fn new(lane: Arc<WorkerLocal>) -> Self {
         Self { lane }
     }
 }

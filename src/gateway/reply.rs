@@ -10,14 +10,14 @@ use super::answer::{AnswerPlan, Pacing, ResponseWriter};
 use super::ctx::Ctx;
 use super::message::{AnswerHead, BodySize, GatewayHeaders, InvalidHead, has_no_body};
 pub(super) use super::refusal::{Caller, internal, refusal};
+use super::request_seed::RequestSeed;
 use super::session::unfinished;
-use super::start::Start;
 use super::{affinity, decide, fallback, hop_by_hop, policy};
 use crate::config::ErrorFormat;
 use crate::filter::{Refusal, Reply};
 
 /// The writer of the answer to a request that has just begun.
-pub(super) fn writer(start: &Start, request: &RequestHeader) -> ResponseWriter {
+pub(super) fn writer(start: &RequestSeed, request: &RequestHeader) -> ResponseWriter {
     let head_only = request.method == Method::HEAD;
     // What was stripped of nothing has no `TE`.
     let trailers = !start.head.end_to_end && hop_by_hop::takes_trailers(&request.headers);
@@ -131,7 +131,11 @@ fn gateway_headers(ctx: &Ctx) -> GatewayHeaders {
     GatewayHeaders {
         trace: Some(ctx.trace),
         quota: ctx.quota.clone(),
-        fallback: ctx.policy.fell.as_ref().map(|fell| fell.kind.as_str()),
+        fallback: ctx
+            .policy
+            .failover
+            .as_ref()
+            .map(|failover| failover.kind.as_str()),
         keep_alive,
     }
 }

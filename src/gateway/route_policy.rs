@@ -27,7 +27,7 @@ pub struct Policy {
     /// What makes it take a level by itself.
     degrade: Degrade,
     /// Several upstreams.
-    pub sides: Option<Box<Sides>>,
+    pub sides: Option<Box<TrafficSplit>>,
     /// Who answers when the upstream cannot.
     pub fallback: Option<Box<Fallback>>,
     /// Who gets copies.
@@ -37,7 +37,7 @@ pub struct Policy {
 }
 
 /// Several upstreams for one route.
-pub struct Sides {
+pub struct TrafficSplit {
     /// Who goes where.
     pub split: Split,
     /// In the order of the sides.
@@ -62,7 +62,7 @@ impl Policy {
             Action::Respond(_) => None,
         };
         let sides = split.map(|split| {
-            Box::new(Sides {
+            Box::new(TrafficSplit {
                 split: Split::new(
                     &route.name,
                     split,

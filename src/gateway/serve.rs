@@ -13,7 +13,7 @@ use super::answer::ResponseWriter;
 use super::ctx::Ctx;
 use super::decision::Decision;
 use super::exchange::tries;
-use super::lane::Lane;
+use super::worker_local::WorkerLocal;
 use super::{failure, fallback, inbound, judged, reply};
 use crate::filter::{Reason, Refusal};
 
@@ -21,7 +21,7 @@ use crate::filter::{Reason, Refusal};
 pub(super) async fn serve(
     request: &RequestHeader,
     ctx: &mut Ctx,
-    lane: &Arc<Lane>,
+    lane: &Arc<WorkerLocal>,
     writer: &mut ResponseWriter,
 ) {
     let served = match inbound::decide(request, ctx).await {

@@ -240,7 +240,7 @@ impl Snapshot {
         let mut pools = self.pools.values();
         let mut routes = self.routes.iter();
         NeededConnections {
-            upstreams: pools.any(|pool| pool.settings().http2 || pool.trust() != 0),
+            upstreams: pools.any(|pool| pool.settings().http2 || pool.tls_reuse_key() != 0),
             mirrors: routes.any(|route| route.policy.mirror.is_some()),
         }
     }

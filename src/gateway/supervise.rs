@@ -16,16 +16,16 @@ use super::answer::{AnswerPlan, ResponseWriter};
 use super::application::{Application, ClientMessage};
 use super::client::ClientIo;
 use super::ctx::Ctx;
-use super::door::Door;
-use super::http1::body::BodyGuard;
+use super::http1::body::BodyDecoder;
 use super::http1::head::Head;
 use super::message::GatewayHeaders;
-use super::overload::Met;
-use super::overload::entered::Entered;
+use super::overload::ShedDecision;
+use super::overload::shed_permit::ShedPermit;
 use super::peer::Peer;
 use super::reply::Caller;
+use super::request_seed::RequestSeed;
+use super::serve_context::ServeContext;
 use super::snapshot::Snapshot;
-use super::start::Start;
 use super::{failure, judged, overload, reply};
 use crate::config::ErrorFormat;
 use crate::filter::Refusal;
@@ -49,14 +49,14 @@ pub(super) async fn at_the_door<A>(
     peer: &Peer,
     snapshot: &Snapshot,
     asked: (&RequestHeader, &Head),
-    door: &Door<A>,
-) -> Met {
+    door: &ServeContext<A>,
+) -> ShedDecision {
     if door.public && overload::refuses_some(snapshot, &door.state, &door.lane) {
         // Boxed: few meet it, and it would be a part of every request.
-        let met = overload::meet(client, peer, snapshot, asked, &door.state, &door.lane);
-        return Box::pin(met).await;
+        let decision = overload::shed(client, peer, snapshot, asked, &door.state, &door.lane);
+        return Box::pin(decision).await;
     }
-    Met::In(None)
+    ShedDecision::In(None)
 }
 
 /// Hands one message to the application. `begin` was called on `client`, and [`at_the_door`] let it in.
@@ -65,15 +65,15 @@ pub(super) async fn exchange<A>(
     peer: &Arc<Peer>,
     snapshot: Arc<Snapshot>,
     (request, head): (Box<RequestHeader>, Head),
-    entered: Option<Entered>,
-    door: &Door<A>,
+    entered: Option<ShedPermit>,
+    door: &ServeContext<A>,
 ) -> Outcome
 where
     A: Application,
 {
     let format = snapshot.config.server.error_format;
     let ctx = if door.public {
-        let start = Start {
+        let start = RequestSeed {
             snapshot,
             client: Arc::clone(client),
             peer: Arc::clone(peer),
@@ -148,7 +148,7 @@ async fn answer_for(client: &Arc<ClientIo>, format: ErrorFormat, head: &Head, re
 
 /// What can be told of a request whose head is not fit to be forwarded: for the log only.
 #[derive(Default)]
-pub(super) struct Gist {
+pub(super) struct RefusedHead {
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
@@ -162,21 +162,22 @@ pub(super) async fn refuse<A>(
     peer: &Peer,
     snapshot: &Arc<Snapshot>,
     refusal: Refusal,
-    gist: Gist,
-    door: &Door<A>,
+    refused_head: RefusedHead,
+    door: &ServeContext<A>,
 ) {
-    client.begin(BodyGuard::Done, false, &snapshot.config.server.client);
+    client.begin(BodyDecoder::Done, false, &snapshot.config.server.client);
     let format = snapshot.config.server.error_format;
     let caller = Caller {
-        version: gist.version,
-        grpc: gist.grpc,
+        version: refused_head.version,
+        grpc: refused_head.grpc,
     };
-    let head_only = gist.method == Method::HEAD;
-    let writer = &mut ResponseWriter::new(Arc::clone(client), gist.version, head_only);
+    let head_only = refused_head.method == Method::HEAD;
+    let writer = &mut ResponseWriter::new(Arc::clone(client), refused_head.version, head_only);
     if door.public {
         let mut ctx = Ctx::new(Arc::clone(&door.state), &door.lane, None);
         ctx.client_ip = peer.address;
-        (ctx.method, ctx.uri, ctx.version) = (gist.method, gist.uri, gist.version);
+        (ctx.method, ctx.uri, ctx.version) =
+            (refused_head.method, refused_head.uri, refused_head.version);
         let asked = (ctx.uri.path(), &ctx.trace);
         tell(writer, &refusal, format, asked, caller).await;
         judged::head_refused(&mut ctx, &snapshot.config.server.client, refusal.reason);

@@ -24,7 +24,7 @@ pub(super) struct Concurrency {
 }
 
 /// One place taken.
-struct Place {
+struct ConcurrencyPermit {
     counts: Arc<Counts>,
     key: u64,
     cost: u64,
@@ -58,7 +58,7 @@ impl Meter for Concurrency {
         let mut told = Told::only(Verdict::Continue);
         if !ask.look {
             let counts = Arc::clone(&self.counts);
-            told.ticket = Some(Box::new(Place { counts, key, cost }));
+            told.ticket = Some(Box::new(ConcurrencyPermit { counts, key, cost }));
         }
         told
     }
@@ -67,7 +67,7 @@ impl Meter for Concurrency {
     fn give_back(&self, _ask: &Ask, _mark: u64) {}
 }
 
-impl Drop for Place {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
         self.counts.leave(self.key, self.cost);
     }

@@ -275,7 +275,7 @@ impl RetryCause {
 
 /// Whether a client stays with its endpoint: label `result` of `gateway_sticky_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stickiness {
+pub enum StickyOutcome {
     /// The request came with no cookie.
     Fresh,
     /// The cookie names an endpoint that is usable.
@@ -286,7 +286,7 @@ pub enum Stickiness {
     Invalid,
 }
 
-impl Stickiness {
+impl StickyOutcome {
     /// All of them with their labels.
     pub const ALL: [(Self, &'static str); 4] = [
         (Self::Fresh, "fresh"),
@@ -306,7 +306,7 @@ pub struct UpstreamStats {
     /// Second tries beside the first.
     pub hedges: HedgeStats,
     retries: [Count; RetryCause::ALL.len()],
-    stuck: [Count; Stickiness::ALL.len()],
+    stuck: [Count; StickyOutcome::ALL.len()],
 }
 
 impl UpstreamStats {
@@ -316,13 +316,13 @@ impl UpstreamStats {
     }
 
     /// Counts one request of an upstream whose clients stay.
-    pub fn stuck(&self, how: Stickiness) {
+    pub fn stuck(&self, how: StickyOutcome) {
         self.stuck[how as usize].up();
     }
 
     /// `(label, count)` of how clients stayed.
     pub fn stickiness(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Stickiness::ALL
+        StickyOutcome::ALL
             .iter()
             .map(|(how, label)| (*label, self.stuck[*how as usize].value()))
     }

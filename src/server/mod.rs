@@ -44,10 +44,10 @@ use crate::gateway::{Snapshot, State};
 use crate::observe::{self, LogHandle, LogSettings, Metrics};
 use crate::upstream::Names;
 use admin::AdminWorker;
-use handover::carried::{self, Carried};
+use handover::carried::{self, HandoverState};
 use handover::doors::Doors;
 use handover::inherited::Inherited;
-use handover::life::Life;
+use handover::life::Lifecycle;
 use handover::notify::Manager;
 use handover::probe;
 use handover::quota_file::QuotaFile;
@@ -135,7 +135,7 @@ fn start(
         quotas.restore(&state);
     }
     if directory.is_ours()
-        && let Some(carried) = Carried::take_from(&states)
+        && let Some(carried) = HandoverState::take_from(&states)
     {
         log::info!("going on with {}", carried.describe());
         carried.give_to(&state);
@@ -150,7 +150,7 @@ fn start(
         socket_files.remove();
     }
     if directory.is_ours()
-        && let Err(error) = Carried::of(&state).leave_in(&states)
+        && let Err(error) = HandoverState::of(&state).leave_in(&states)
     {
         log::warn!("what is known of nonces and limits cannot be kept: {error:#}");
     }
@@ -257,7 +257,7 @@ fn serve(
         Supervision::new(Arc::clone(state), usage, Arc::clone(&manager)),
     ));
     server.bootstrap();
-    let life = Life {
+    let life = Lifecycle {
         state: Arc::clone(state),
         manager,
         targets,

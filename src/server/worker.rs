@@ -24,8 +24,8 @@ use super::usage::Pulse;
 use crate::auth::IpRules;
 use crate::config::ClientLimits;
 use crate::gateway::{
-    Admission, Application, Door, Gateway, Hooks, Lane, Parting, Place, Socket, Speaks, State,
-    serve,
+    Admission, AdmissionPermit, Application, CloseSchedule, Gateway, Hooks, Protocols,
+    ServeContext, Socket, State, WorkerLocal, serve,
 };
 use crate::observe::ListenerStats;
 use crate::observe::stats::TurnedAway;
@@ -53,7 +53,7 @@ pub(super) struct Worker {
     listeners: Vec<Listening>,
     pulse: Arc<Pulse>,
     state: Arc<State>,
-    closing: watch::Receiver<Parting>,
+    closing: watch::Receiver<CloseSchedule>,
     accepting: watch::Receiver<Accepting>,
 }
 
@@ -64,7 +64,7 @@ impl Worker {
         listeners: Vec<Listening>,
         pulse: Arc<Pulse>,
         state: Arc<State>,
-        closing: watch::Receiver<Parting>,
+        closing: watch::Receiver<CloseSchedule>,
         accepting: watch::Receiver<Accepting>,
     ) -> Self {
         Self {
@@ -88,14 +88,14 @@ impl Service for Worker {
         shutdown: ShutdownWatch,
         _per_fd: usize,
     ) {
-        let lane = Arc::new(Lane::new(self.index, self.workers));
+        let lane = Arc::new(WorkerLocal::new(self.index, self.workers));
         let tidying = Arc::clone(&lane);
         let tidying = tokio::spawn(async move { tidying.tidy().await });
         // Ends with this thread, whose work it watches.
         tokio::spawn(Arc::clone(&self.pulse).beat(self.state.clock));
         tokio::spawn(pressure::watch(Arc::clone(&self.state), self.index));
         let app = Arc::new(Hooks::new(Gateway::new(Arc::clone(&lane))));
-        let door = Door {
+        let door = ServeContext {
             lane,
             app,
             state: Arc::clone(&self.state),
@@ -166,7 +166,7 @@ pub(super) struct Gate {
 /// Accepts while it may. At the end takes what already waits, so that nobody who was let in is turned away.
 pub(super) async fn accept<A>(
     listener: Listener,
-    door: Door<A>,
+    door: ServeContext<A>,
     gate: Gate,
     mut accepting: watch::Receiver<Accepting>,
 ) where
@@ -239,7 +239,7 @@ impl Failed {
 
 impl Gate {
     /// Lets a connection in, or closes it at once: over the cap nothing is spent on it.
-    fn welcome<A>(&self, stream: Stream, address: Option<SocketAddr>, door: &Door<A>)
+    fn welcome<A>(&self, stream: Stream, address: Option<SocketAddr>, door: &ServeContext<A>)
     where
         A: Application,
     {
@@ -252,9 +252,9 @@ impl Gate {
         let configured = configured.find(|known| Some(&known.name) == self.listener.as_ref());
         let proxied = configured.is_some_and(|listener| listener.proxy_protocol);
         let plain = if configured.is_some_and(|listener| listener.http2) {
-            Speaks::Either
+            Protocols::Either
         } else {
-            Speaks::Http1
+            Protocols::Http1
         };
         // Who may open a Unix socket is said by its file's mode.
         if let Some(address) = address
@@ -313,18 +313,18 @@ impl Gate {
             let Some((socket, address, place)) = opening.await else {
                 return;
             };
-            let speaks = spoken(&socket, plain);
-            serve(socket, address, speaks, door, place).await;
+            let protocols = spoken(&socket, plain);
+            serve(socket, address, protocols, door, place).await;
         });
     }
 }
 
 /// What a connection speaks: as the handshake agreed upon, or as its listener takes it without TLS.
-fn spoken(socket: &Socket, plain: Speaks) -> Speaks {
+fn spoken(socket: &Socket, plain: Protocols) -> Protocols {
     match socket {
         Socket::Tls(stream) => match stream.get_ref().1.alpn_protocol() {
-            Some(HTTP2) => Speaks::Http2,
-            _ => Speaks::Http1,
+            Some(HTTP2) => Protocols::Http2,
+            _ => Protocols::Http1,
         },
         Socket::Tcp(_) | Socket::Unix(_) => plain,
     }
@@ -341,7 +341,7 @@ async fn open(
     address: Option<IpAddr>,
     proxied: bool,
     tls: Option<TlsAcceptor>,
-    (place, limits, rules): (&mut Place, &ClientLimits, Option<&IpRules>),
+    (place, limits, rules): (&mut AdmissionPermit, &ClientLimits, Option<&IpRules>),
 ) -> Result<(Socket, Option<IpAddr>), Failed> {
     let deadline = Instant::now() + limits.header_timeout;
     let mut client = address;

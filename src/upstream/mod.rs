@@ -15,10 +15,10 @@ mod concurrency;
 mod endpoint;
 mod follow;
 mod health;
+mod hedge_delay;
 mod live;
 mod members;
 mod outlier;
-mod pace;
 mod peer;
 mod pool;
 mod resolve;
@@ -29,13 +29,13 @@ mod sticky;
 
 pub use backoff::backoff;
 pub use balance::hash;
-pub use concurrency::{Gate, Place};
+pub use concurrency::{Gate, GatePermit};
 pub use endpoint::{CarriedEndpoints, Endpoint, EndpointFacts, KnownEndpoint};
-pub use pace::Pace;
+pub use hedge_delay::HedgeDelay;
 pub use peer::{PeerTemplate, TlsError};
-pub use pool::{Outcome, Pool, Standing, Wish};
+pub use pool::{Outcome, PickHints, Pool, Standing};
 pub use resolve::Names;
-pub use sticky::{Stay, StickyCookie};
+pub use sticky::{Stickiness, StickyCookie};
 
 use std::sync::Arc;
 

@@ -104,7 +104,7 @@ impl PeerTemplate {
     }
 
     /// Tells connections of these settings from those of others.
-    pub(super) fn trust(&self) -> u64 {
+    pub(super) fn tls_reuse_key(&self) -> u64 {
         self.peer.group_key
     }
 

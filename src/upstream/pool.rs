@@ -19,9 +19,9 @@ use super::breaker::{Breaker, Guarded};
 use super::budget::RetryBudget;
 use super::concurrency::Gate;
 use super::endpoint::{Endpoint, EndpointFacts, KnownEndpoint};
+use super::hedge_delay::HedgeDelay;
 use super::members::{Member, Members};
 use super::outlier::Comparison;
-use super::pace::Pace;
 use super::peer::PeerTemplate;
 use super::score::Scores;
 use super::source::{self, Discovered};
@@ -34,7 +34,7 @@ use crate::primitives::clock::nanos;
 /// An upstream, ready to choose from.
 pub struct Pool {
     settings: Upstream,
-    trust: u64,
+    tls_reuse_key: u64,
     peers: PeerTemplate,
     facts: Arc<EndpointFacts>,
     balance: Balance,
@@ -55,13 +55,13 @@ pub struct Pool {
     budget: RetryBudget,
     gate: Option<Arc<Gate>>,
     breaker: Option<Arc<Breaker>>,
-    pace: Option<Arc<Pace>>,
+    pace: Option<Arc<HedgeDelay>>,
     stats: Arc<UpstreamStats>,
 }
 
 /// What is known of a request that needs an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish<'w> {
+pub struct PickHints<'w> {
     /// Where it was tried already.
     pub tried: &'w [Address],
     /// A random number, another one for each try.
@@ -97,12 +97,15 @@ impl Pool {
         let discovered = source::configured(&settings.endpoints, &HashMap::new());
         let pool = Self {
             gate,
-            trust: if !settings.http2 && settings.tls.is_some() {
-                peers.trust() | 1
+            tls_reuse_key: if !settings.http2 && settings.tls.is_some() {
+                peers.tls_reuse_key() | 1
             } else {
                 0
             },
-            pace: settings.hedge.clone().map(|rule| Arc::new(Pace::new(rule))),
+            pace: settings
+                .hedge
+                .clone()
+                .map(|rule| Arc::new(HedgeDelay::new(rule))),
             balance: Balance::new(&settings.balance),
             settings,
             peers,
@@ -194,8 +197,8 @@ impl Pool {
     }
 
     /// What TLS of its connections of HTTP/1.1 is like: those opened by other settings are not used. 0 without TLS.
-    pub fn trust(&self) -> u64 {
-        self.trust
+    pub fn tls_reuse_key(&self) -> u64 {
+        self.tls_reuse_key
     }
 
     /// How many requests it gets at once; `None` = as many as come.
@@ -216,7 +219,7 @@ impl Pool {
     }
 
     /// How soon its answers come, where second tries wait for that.
-    pub fn pace(&self) -> Option<&Pace> {
+    pub fn pace(&self) -> Option<&HedgeDelay> {
         self.pace.as_deref()
     }
 
@@ -229,21 +232,21 @@ impl Pool {
     pub fn pick(&self, now: u64, tried: &[Address]) -> Option<Arc<Endpoint>> {
         self.choose(
             now,
-            &Wish {
+            &PickHints {
                 tried,
                 chance: mix(now),
-                ..Wish::default()
+                ..PickHints::default()
             },
         )
     }
 
     /// The next endpoint for a request. `None` when no endpoint is usable.
-    pub fn choose(&self, now: u64, wish: &Wish<'_>) -> Option<Arc<Endpoint>> {
+    pub fn choose(&self, now: u64, hints: &PickHints<'_>) -> Option<Arc<Endpoint>> {
         self.tick(now);
         let members = self.members.load();
-        let tried = wish.tried;
+        let tried = hints.tried;
         let fresh = |index: u32| !tried.contains(&members.all[index as usize].endpoint.address);
-        if let Some(stay) = wish.stay
+        if let Some(stay) = hints.stay
             && let Some(index) = members.tags.get(&stay).copied()
             && members.uses(index)
             && fresh(index)
@@ -254,8 +257,8 @@ impl Pool {
             all: &members.all,
             side,
             now,
-            chance: wish.chance,
-            key: wish.key,
+            chance: hints.chance,
+            key: hints.key,
             again: !tried.is_empty(),
         };
         let (primaries, backups) = (among(&members.primaries), among(&members.backups));

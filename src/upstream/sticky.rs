@@ -25,7 +25,7 @@ pub struct StickyCookie {
 
 /// What a good cookie says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stay {
+pub struct Stickiness {
     /// The endpoint's tag.
     pub tag: u64,
     /// More than half of its time has passed: it is written anew.
@@ -76,7 +76,7 @@ impl StickyCookie {
     }
 
     /// Reads a cookie's value at `now`, seconds since 1970.
-    pub fn read(&self, value: &str, now: u64) -> Option<Stay> {
+    pub fn read(&self, value: &str, now: u64) -> Option<Stickiness> {
         let mut bytes = [0; TAG + UNTIL + MAC];
         // The text of so many bytes and no other: the decoder would not tell one that is longer from a forged one sooner.
         if value.len() != (bytes.len() * 4).div_ceil(3) {
@@ -95,7 +95,7 @@ impl StickyCookie {
             (_, None) => return None,
             (_, Some(left)) => left < ttl.div_ceil(2) || ttl == 0,
         };
-        Some(Stay {
+        Some(Stickiness {
             tag: u64::from_be_bytes(tag.try_into().ok()?),
             renew,
         })
@@ -174,14 +174,14 @@ mod tests {
         let read = |now| cookie.read(&value, now);
         assert_eq!(
             read(1010),
-            Some(Stay {
+            Some(Stickiness {
                 tag: 7,
                 renew: false
             })
         );
         assert_eq!(
             read(1060),
-            Some(Stay {
+            Some(Stickiness {
                 tag: 7,
                 renew: true
             })
@@ -197,7 +197,7 @@ mod tests {
         let read = cookie.read(&value(&written), u64::MAX);
         assert_eq!(
             read,
-            Some(Stay {
+            Some(Stickiness {
                 tag: 7,
                 renew: false
             })

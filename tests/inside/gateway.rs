@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tollgate::config::{self, Source};
 use tollgate::gateway::internal::{self, Internal, NotWhole, Origin, Parts, Whole};
 use tollgate::gateway::{
-    Door, Gateway, Hooks, Lane, Material, Phase, Snapshot, Socket, Speaks, State, serve,
+    Gateway, Hooks, Material, Phase, Protocols, ServeContext, Snapshot, Socket, State, WorkerLocal,
+    serve,
 };
 use tollgate::observe::{LogSettings, Metrics, install};
 use tollgate::primitives::secret::{Secret, SecretSource};
@@ -27,7 +28,7 @@ pub(crate) struct Inside {
     /// One thread: the worker's.
     pub(crate) runtime: Runtime,
     pub(crate) state: Arc<State>,
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) lane: Arc<WorkerLocal>,
     pub(crate) address: SocketAddr,
     folder: TempDir,
 }
@@ -118,7 +119,7 @@ impl Inside {
         let entered = runtime.enter();
         state.publish(&Arc::new(snapshot));
         state.enter(Phase::Serving);
-        let lane = Arc::new(Lane::new(0, 1));
+        let lane = Arc::new(WorkerLocal::new(0, 1));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(accept(listener, Arc::clone(&state), Arc::clone(&lane)));
@@ -187,10 +188,10 @@ impl Inside {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>, lane: Arc<Lane>) {
+async fn accept(listener: TcpListener, state: Arc<State>, lane: Arc<WorkerLocal>) {
     let app = Hooks::new(Gateway::new(Arc::clone(&lane)));
     let (open, closing) = watch::channel(None::<Instant>);
-    let door = Door {
+    let door = ServeContext {
         app: Arc::new(app),
         state: Arc::clone(&state),
         shutdown: watch::channel(false).1,
@@ -207,7 +208,7 @@ async fn accept(listener: TcpListener, state: Arc<State>, lane: Arc<Lane>) {
         tokio::spawn(serve(
             Socket::Tcp(stream),
             Some(address.ip()),
-            Speaks::Either,
+            Protocols::Either,
             door.clone(),
             place,
         ));

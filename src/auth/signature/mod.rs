@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use nonce::{Claim, NonceOwner};
+pub use nonce::{NonceOutcome, NonceOwner};
 pub(super) use nonce::{NonceStore, Ownership};
 
 use self::app::{App, AppKey};
@@ -257,14 +257,14 @@ impl SignatureAuthenticator {
         self.answer(claim)
     }
 
-    fn answer(&self, claim: Claim) -> Result<(), Refusal> {
+    fn answer(&self, claim: NonceOutcome) -> Result<(), Refusal> {
         match claim {
-            Claim::Fresh => Ok(()),
-            Claim::Seen => Err(refuse(
+            NonceOutcome::Fresh => Ok(()),
+            NonceOutcome::Seen => Err(refuse(
                 Reason::SigReplayed,
                 "The request was made before; sign it anew.",
             )),
-            Claim::Full => Err(Refusal::new(
+            NonceOutcome::Full => Err(Refusal::new(
                 Reason::RateLimited,
                 "Too many signed requests; come back later.",
             )

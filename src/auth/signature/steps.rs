@@ -83,7 +83,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::auth::signature::nonce::{Claim, NonceStore};
+    use crate::auth::signature::nonce::{NonceOutcome, NonceStore};
     use crate::primitives::AuthName;
 
     const SECOND: u64 = 1_000_000_000;
@@ -172,13 +172,13 @@ mod tests {
         let compare =
             |after: u64, shows: u64| store.compare_clocks(after * SECOND, NOON + shows * 1000);
         assert_eq!(compare(1, 1), None);
-        assert_eq!(claim("early", 10), Claim::Fresh);
-        assert_eq!(claim("late", 10_000), Claim::Fresh);
+        assert_eq!(claim("early", 10), NonceOutcome::Fresh);
+        assert_eq!(claim("late", 10_000), NonceOutcome::Fresh);
         assert_eq!(compare(10_100, 6500), Some(Duration::from_secs(3600)));
         assert_eq!(store.fence_unix_ms(), NOON + (10_100 - 602 + 300) * 1000);
-        assert_eq!(claim("after", 10_101), Claim::Fresh);
-        assert_eq!(claim("late", 10_000 + 602 + 3600 - 1), Claim::Seen);
+        assert_eq!(claim("after", 10_101), NonceOutcome::Fresh);
+        assert_eq!(claim("late", 10_000 + 602 + 3600 - 1), NonceOutcome::Seen);
         // What comes after it is kept as long as ever: the wider life is not handed on.
-        assert_eq!(claim("after", 10_101 + 602 + 2 * 76), Claim::Fresh);
+        assert_eq!(claim("after", 10_101 + 602 + 2 * 76), NonceOutcome::Fresh);
     }
 }

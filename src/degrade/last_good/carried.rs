@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use super::{ENTRY, Good, KeptAnswers, LastGood, What};
+use super::{ENTRY, KeptAnswers, LastGood, LastGoodAnswer, What};
 use crate::primitives::RouteName;
 use crate::primitives::clock::nanos;
 use crate::primitives::sections::Section;
@@ -152,7 +152,7 @@ impl CarriedEntry {
                 let headers = answer.headers.iter().map(|(called, value)| {
                     Some((name(called)?, HeaderValue::from_bytes(value).ok()?))
                 });
-                What::Answer(Arc::new(Good {
+                What::Answer(Arc::new(LastGoodAnswer {
                     headers: headers.collect::<Option<_>>()?,
                     body: answer.body.clone(),
                     at: now,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::degrade::{Asked, Keeping, LastGood};
+use crate::degrade::{Asked, LastGood, LastGoodWriter};
 use crate::primitives::clock::Clock;
 
 /// An answer that may be kept, while its head is not known.
@@ -20,7 +20,7 @@ pub(in crate::gateway) struct KeepPlan<'a> {
 /// An answer being kept. Dropped before its end it is forgotten.
 pub(in crate::gateway) struct Keep {
     store: Arc<LastGood>,
-    keeping: Keeping,
+    keeping: LastGoodWriter,
     clock: Clock,
 }
 

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use super::io::{ClientIo, State};
 use super::wire::Wire;
 use crate::gateway::auth_buffer::{Gathered, Room, Unbuffered};
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
 
 impl ClientIo {
     /// The next piece of the body's payload; `None` behind the last.
@@ -81,7 +81,7 @@ impl State {
             self.received += piece.len() as u64;
         }
         if !tunnel && self.received <= self.most && !self.hooks.admit(&read) {
-            self.waits.fault = Some(Fault::Refused);
+            self.waits.fault = Some(AbortReason::Refused);
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         match read {
@@ -89,7 +89,7 @@ impl State {
             Poll::Ready(Ok(Some(_))) if self.received > self.most => {
                 // Said once: who reads on drops the rest.
                 self.most = u64::MAX;
-                self.waits.fault = Some(Fault::TooLarge);
+                self.waits.fault = Some(AbortReason::TooLarge);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
             Poll::Ready(Ok(Some(ref piece))) => self.waits.body_goes_on(piece.len()),
@@ -97,10 +97,10 @@ impl State {
             Poll::Ready(Ok(None)) => self.waits.body_ended(),
             Poll::Ready(Err(ref error)) => {
                 if error.kind() == io::ErrorKind::InvalidData {
-                    self.waits.fault = Some(Fault::Framing);
+                    self.waits.fault = Some(AbortReason::Framing);
                     self.persistent = false;
                 } else if self.wire.half_closed() {
-                    self.waits.fault = Some(Fault::Incomplete);
+                    self.waits.fault = Some(AbortReason::Incomplete);
                     self.persistent = false;
                 }
             }

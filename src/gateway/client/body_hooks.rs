@@ -75,7 +75,7 @@ impl ClientIo {
         }
     }
 
-    /// What a hook said against the body, when the exchange ended by [`Fault::Refused`](super::Fault::Refused).
+    /// What a hook said against the body, when the exchange ended by [`AbortReason::Refused`](super::AbortReason::Refused).
     pub(in crate::gateway) fn take_body_refusal(&self) -> Option<Refusal> {
         self.state.lock().hooks.take_refusal()
     }

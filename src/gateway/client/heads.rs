@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::io::{ClientIo, State};
 use super::wire::Wire;
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::socket::Socket;
 
 /// Why no head was read.
@@ -97,7 +97,7 @@ impl ClientIo {
     }
 
     /// Whether the next request can be read: after a whole answer, when nothing of this request is left.
-    pub(in crate::gateway) fn goes_on(&self) -> bool {
+    pub(in crate::gateway) fn can_keep_alive(&self) -> bool {
         let state = self.state.lock();
         match &state.wire {
             Wire::Http1(wire) => state.persistent && state.complete && wire.is_clean(),
@@ -114,7 +114,7 @@ impl ClientIo {
     pub(in crate::gateway) fn upgrade(&self, silence: Duration) {
         let mut state = self.state.lock();
         if let Wire::Http1(wire) = &mut state.wire {
-            wire.guard = BodyGuard::Raw;
+            wire.guard = BodyDecoder::Raw;
         }
         state.persistent = false;
         state.waits.deadline = None;
@@ -125,7 +125,7 @@ impl ClientIo {
     /// What the client sends is not read any more: its tunnel has ended.
     pub(in crate::gateway) fn end_reading(&self) {
         if let Wire::Http1(wire) = &mut self.state.lock().wire {
-            wire.guard = BodyGuard::Done;
+            wire.guard = BodyDecoder::Done;
         }
     }
 }

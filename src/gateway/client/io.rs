@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use super::body_hooks::BodyHooks;
 use super::wire::Wire;
 use crate::config::ClientLimits;
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http1::wire::Http1Wire;
 use crate::gateway::http2::wire::Http2Wire;
 use crate::gateway::memory::MemoryWire;
 use crate::gateway::socket::Socket;
-use crate::gateway::timers::{Fault, Waits};
+use crate::gateway::timers::{AbortReason, ExchangeTimers};
 use crate::primitives::trace::TraceId;
 
 /// The client's side of an exchange.
@@ -26,7 +26,7 @@ pub(in crate::gateway) struct ClientIo {
 
 pub(super) struct State {
     pub(super) wire: Wire,
-    pub(super) waits: Waits,
+    pub(super) waits: ExchangeTimers,
     /// The body, or how it begins, read before it is forwarded.
     pub(super) buffered: Option<Bytes>,
     /// Bytes of the body, or of a tunnel, that came from the client, however often they are sent on.
@@ -75,7 +75,7 @@ impl ClientIo {
     fn over(wire: Wire) -> Arc<Self> {
         let state = State {
             wire,
-            waits: Waits::new(LINGER),
+            waits: ExchangeTimers::new(LINGER),
             buffered: None,
             received: 0,
             most: u64::MAX,
@@ -96,7 +96,7 @@ impl ClientIo {
     /// A request begins whose body `guard` follows.
     pub(in crate::gateway) fn begin(
         &self,
-        guard: BodyGuard,
+        guard: BodyDecoder,
         persistent: bool,
         limits: &ClientLimits,
     ) {
@@ -119,7 +119,7 @@ impl ClientIo {
     }
 
     /// Why the exchange was ended here, if it was.
-    pub(in crate::gateway) fn fault(&self) -> Option<Fault> {
+    pub(in crate::gateway) fn fault(&self) -> Option<AbortReason> {
         self.state.lock().waits.fault
     }
 
@@ -210,7 +210,10 @@ impl ClientIo {
     /// The silence of a try beside the first is not the exchange's end.
     pub(in crate::gateway) fn forgive_silence(&self) {
         let mut state = self.state.lock();
-        state.waits.fault.take_if(|fault| *fault == Fault::Silence);
+        state
+            .waits
+            .fault
+            .take_if(|fault| *fault == AbortReason::Silence);
     }
 
     /// Bounds the upstream's silence from `now`, when a try is sent; while the request is being read it does not count.
@@ -241,7 +244,7 @@ impl ClientIo {
         due: Instant,
     ) -> Poll<io::Error> {
         let mut state = self.state.lock();
-        state.waits.poll_due(cx, Some((due, Fault::Silence)))
+        state.waits.poll_due(cx, Some((due, AbortReason::Silence)))
     }
 
     /// Waits for the client to go away, or for the exchange to take too long.
@@ -260,7 +263,7 @@ impl ClientIo {
             return Poll::Pending;
         };
         std::task::ready!(state.waits.poll_until(cx, due + OVERDUE));
-        state.waits.fault = Some(Fault::Deadline);
+        state.waits.fault = Some(AbortReason::Deadline);
         state.persistent = false;
         Poll::Ready(())
     }

@@ -13,8 +13,8 @@ use super::io::{ClientIo, LINGER, State};
 use super::wire::Wire;
 use crate::config::ClientLimits;
 use crate::gateway::admission::Admission;
-use crate::gateway::http1::body::BodyGuard;
-use crate::gateway::timers::Patience;
+use crate::gateway::http1::body::BodyDecoder;
+use crate::gateway::timers::StallTimer;
 
 /// What may still come of a request whose connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl ClientIo {
                 return Poll::Ready(true);
             };
             let mut left = SHORT.bytes;
-            while left > 0 && wire.guard != BodyGuard::Done {
+            while left > 0 && wire.guard != BodyDecoder::Done {
                 match wire.poll_drop_body(cx) {
                     Poll::Ready(Ok(bytes)) if bytes > 0 => {
                         left = left.saturating_sub(bytes as u64);
@@ -119,7 +119,7 @@ impl ClientIo {
                     _ => break,
                 }
             }
-            Poll::Ready(wire.guard == BodyGuard::Done)
+            Poll::Ready(wire.guard == BodyDecoder::Done)
         })
         .await
     }
@@ -132,7 +132,7 @@ impl ClientIo {
         };
         state.complete
             && match rest {
-                Rest::Body => wire.guard != BodyGuard::Done,
+                Rest::Body => wire.guard != BodyDecoder::Done,
                 Rest::Head | Rest::Unknown => true,
                 Rest::Nothing => false,
             }
@@ -149,7 +149,7 @@ impl ClientIo {
             .await;
             self.shutdown().await;
             let mut dropping = Dropping {
-                patience: Patience::new(bounds.pause, bounds.per_byte),
+                patience: StallTimer::new(bounds.pause, bounds.per_byte),
                 left: bounds.bytes,
                 head,
             };
@@ -161,7 +161,7 @@ impl ClientIo {
 
 /// What is being dropped.
 struct Dropping {
-    patience: Patience,
+    patience: StallTimer,
     left: u64,
     /// While a head is, its end is looked for.
     head: Option<HeadEnd>,
@@ -214,7 +214,7 @@ impl State {
         let Wire::Http1(wire) = wire else {
             return Poll::Ready(());
         };
-        let unfinished = wire.guard != BodyGuard::Done;
+        let unfinished = wire.guard != BodyDecoder::Done;
         loop {
             let mut more = true;
             match wire.poll_discard(cx, |bytes| more = dropping.dropped(bytes)) {
@@ -227,7 +227,7 @@ impl State {
                     return waits.poll_until(cx, due);
                 }
             }
-            if !more || (unfinished && wire.guard == BodyGuard::Done) {
+            if !more || (unfinished && wire.guard == BodyDecoder::Done) {
                 return Poll::Ready(());
             }
         }

@@ -14,7 +14,7 @@ use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
 
 impl ClientIo {
     /// Says that the body may come, at once.
-    pub(in crate::gateway) async fn ask_on(&self) -> io::Result<()> {
+    pub(in crate::gateway) async fn send_continue(&self) -> io::Result<()> {
         self.queue_continue();
         self.flush().await
     }
@@ -22,8 +22,8 @@ impl ClientIo {
     /// Queues the word that the body may come.
     pub(in crate::gateway) fn queue_continue(&self) {
         match &mut self.state.lock().wire {
-            Wire::Http1(wire) => wire.ask_on(),
-            Wire::Http2(wire) => wire.ask_on(),
+            Wire::Http1(wire) => wire.send_continue(),
+            Wire::Http2(wire) => wire.send_continue(),
             // The body is here, whole.
             Wire::Memory(_) => {}
         }

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http1::wire::Http1Wire;
 use crate::gateway::http2::wire::Http2Wire;
 use crate::gateway::memory::MemoryWire;
@@ -20,7 +20,7 @@ impl Wire {
     /// Whether all of the body was read.
     pub(super) fn body_done(&self) -> bool {
         match self {
-            Self::Http1(wire) => wire.guard == BodyGuard::Done,
+            Self::Http1(wire) => wire.guard == BodyDecoder::Done,
             Self::Http2(wire) => wire.body_done(),
             Self::Memory(wire) => wire.body_done(),
         }
@@ -48,6 +48,6 @@ impl Wire {
 
     /// Whether it carries no HTTP any more.
     pub(super) fn is_tunnel(&self) -> bool {
-        matches!(self, Self::Http1(wire) if wire.guard == BodyGuard::Raw)
+        matches!(self, Self::Http1(wire) if wire.guard == BodyDecoder::Raw)
     }
 }

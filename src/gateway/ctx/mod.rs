@@ -18,19 +18,19 @@ use http::{Method, Uri, Version};
 use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
-pub(super) use self::affinity::{Affinity, Elsewhere};
-pub(super) use self::held::Held;
-pub(super) use self::path::{Fell, Path};
-pub(super) use self::permits::Permits;
+pub(super) use self::affinity::{Affinity, FailoverAffinity};
+pub(super) use self::held::RequestPermits;
+pub(super) use self::path::{Failover, Path};
+pub(super) use self::permits::BreakerPermits;
 pub(super) use self::shadow::{Shadow, UnderWay};
 use super::answer::Pacing;
 use super::decide;
 use super::exchange::attempts::Attempts;
-use super::lane::Lane;
+use super::request_seed::{Inside, RequestSeed};
 use super::route_runtime::RouteRuntime;
 use super::snapshot::Snapshot;
-use super::start::{Inside, Start};
 use super::state::State;
+use super::worker_local::WorkerLocal;
 use crate::filter::{Principal, Quota, Refusal, ResponseBodyHook, Scheme, Tickets};
 use crate::observe::TunnelEnd;
 use crate::primitives::address::Address;
@@ -42,7 +42,7 @@ use crate::upstream::{Endpoint, Pool};
 pub struct Ctx {
     pub(super) state: Arc<State>,
     lane: usize,
-    pub(super) start: Option<Start>,
+    pub(super) start: Option<RequestSeed>,
     pub(super) began: Instant,
     pub(super) at: Duration,
     pub(super) trace: TraceId,
@@ -77,7 +77,7 @@ pub struct Ctx {
     /// Level, side, fallback and copy.
     pub(super) policy: Path,
     /// What it holds of what is bounded.
-    pub(super) held: Held,
+    pub(super) held: RequestPermits,
     /// When its exchange with an endpoint was over, and with it the answer.
     pub(super) ended: Option<Instant>,
     /// How the tunnel ended that it became.
@@ -107,7 +107,7 @@ pub(super) struct Forward {
     /// Where in the upstream it belongs.
     pub(super) affinity: Affinity,
     /// What breakers let the current try through with.
-    pub(super) permits: Permits,
+    pub(super) permits: BreakerPermits,
 }
 
 impl Forward {
@@ -119,7 +119,7 @@ impl Forward {
 
 impl Ctx {
     /// A request that begins now; without `start` it is one that is refused by its head alone.
-    pub(super) fn new(state: Arc<State>, lane: &Lane, start: Option<Start>) -> Self {
+    pub(super) fn new(state: Arc<State>, lane: &WorkerLocal, start: Option<RequestSeed>) -> Self {
         state.request_began();
         let (trace, span) = lane.identity();
         let began = Instant::now();
@@ -161,10 +161,10 @@ impl Ctx {
                 at_once: false,
                 informational: 0,
                 affinity: Affinity::default(),
-                permits: Permits::default(),
+                permits: BreakerPermits::default(),
             },
             policy: Path::default(),
-            held: Held::default(),
+            held: RequestPermits::default(),
             ended: None,
             tunnel_end: None,
             logged: false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Elsewhere, Shadow};
+use super::{FailoverAffinity, Shadow};
 use crate::filter::Reply;
 use crate::observe::rollouts::{FallbackCalled, FallbackKind, SideStats};
 use crate::primitives::level::Level;
@@ -15,15 +15,15 @@ pub(in crate::gateway) struct Path {
     /// The side it went to.
     pub(in crate::gateway) side: Option<Arc<SideStats>>,
     /// Somebody else answers.
-    pub(in crate::gateway) fell: Option<Fell>,
+    pub(in crate::gateway) failover: Option<Failover>,
     /// The copy that waits for the whole body.
     pub(in crate::gateway) shadow: Option<Box<Shadow>>,
     /// Where it belongs in the upstream of the fallback.
-    pub(in crate::gateway) elsewhere: Option<Box<Elsewhere>>,
+    pub(in crate::gateway) failover_affinity: Option<Box<FailoverAffinity>>,
 }
 
 /// Somebody else answers this request.
-pub(in crate::gateway) struct Fell {
+pub(in crate::gateway) struct Failover {
     /// Who.
     pub(in crate::gateway) kind: FallbackKind,
     /// Why.
@@ -32,7 +32,7 @@ pub(in crate::gateway) struct Fell {
     pub(in crate::gateway) pending: Option<Arc<Reply>>,
 }
 
-impl Fell {
+impl Failover {
     /// Another upstream takes the request over.
     pub(in crate::gateway) fn upstream(called: FallbackCalled) -> Self {
         Self {

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::upstream::breaker::{Breaker, Ending, Permit};
+use crate::upstream::breaker::{Breaker, BreakerPermit, Ending};
 
 /// What a try was let through with.
 #[derive(Default)]
-pub(in crate::gateway) struct Permits {
-    route: Option<Permit>,
-    upstream: Option<Permit>,
+pub(in crate::gateway) struct BreakerPermits {
+    route: Option<BreakerPermit>,
+    upstream: Option<BreakerPermit>,
 }
 
-impl Permits {
+impl BreakerPermits {
     /// Tells how the try ended.
     pub(in crate::gateway) fn tell(self, ending: Ending, took: Duration, now: u64) {
         for permit in [self.route, self.upstream].into_iter().flatten() {
@@ -41,10 +41,10 @@ impl Permits {
 }
 
 fn permit(
-    held: Option<Permit>,
+    held: Option<BreakerPermit>,
     breaker: Option<&Arc<Breaker>>,
     now: u64,
-) -> Result<Option<Permit>, Duration> {
+) -> Result<Option<BreakerPermit>, Duration> {
     let Some(breaker) = breaker else {
         return Ok(None);
     };

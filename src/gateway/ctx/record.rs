@@ -10,7 +10,7 @@ use super::Ctx;
 use crate::filter::Reason;
 use crate::gateway::client::Moved;
 use crate::gateway::judged::{self, Tells};
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
 use crate::gateway::{failure, overload, policy, reply};
 use crate::observe::{Internal, LogHandle, Record, Try};
 
@@ -59,8 +59,8 @@ impl Ctx {
         } else {
             status
         };
-        let fell = self.policy.fell.as_ref();
-        if let Some(reason) = reason.filter(|_| fell.is_none()) {
+        let failover = self.policy.failover.as_ref();
+        if let Some(reason) = reason.filter(|_| failover.is_none()) {
             stats.refused(reason);
             if tells == Tells::Nothing {
                 stats.apart().refused(reason);
@@ -115,7 +115,7 @@ impl Ctx {
                 referer: said(header::REFERER),
                 reason,
                 cause: self.refusal.as_ref().and_then(|refusal| refusal.cause),
-                fallback: fell.map(|fell| (fell.kind.as_str(), fell.called)),
+                fallback: failover.map(|failover| (failover.kind.as_str(), failover.called)),
                 tunnel_end: self.tunnel_end,
                 internal,
             },
@@ -129,7 +129,7 @@ impl Drop for Ctx {
             && let Some(start) = &self.start
         {
             let client = Arc::clone(&start.client);
-            let overdue = client.fault() == Some(Fault::Deadline);
+            let overdue = client.fault() == Some(AbortReason::Deadline);
             let refusal = if std::thread::panicking() {
                 Some(reply::internal())
             } else if overdue {

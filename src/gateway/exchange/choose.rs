@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pingora::Error;
 
-use super::outcome::left;
+use super::outcome::remaining;
 use crate::filter::{Reason, Refusal};
 use crate::gateway::ctx::Ctx;
 use crate::gateway::session::read_error;
@@ -23,7 +23,7 @@ pub(super) async fn choose(ctx: &mut Ctx) -> Result<Arc<Endpoint>, Box<Error>> {
             Err(error) => Err(error),
         };
         ctx.forward.pool = Some(pool);
-        if chosen.is_ok() || !fallback::turn_refused(ctx) {
+        if chosen.is_ok() || !fallback::fail_over_refused(ctx) {
             return chosen;
         }
     }
@@ -34,7 +34,7 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> Result<Arc<Endpoint>, Box<Er
     let attempts = ctx.forward.attempts.count();
     if attempts > 0 {
         let random = ctx.span.wrapping_add(attempts.into());
-        let wait = backoff(&pool.settings().retry, attempts, random).min(left(ctx, now));
+        let wait = backoff(&pool.settings().retry, attempts, random).min(remaining(ctx, now));
         if !wait.is_zero() && !ctx.forward.at_once {
             let waiting = tokio::time::sleep(wait);
             if let Some(start) = &ctx.start {
@@ -50,14 +50,14 @@ async fn choose_from(pool: &Pool, ctx: &mut Ctx) -> Result<Arc<Endpoint>, Box<Er
     if attempts == 0 {
         pool.request(clock);
     }
-    if left(ctx, now).is_zero() {
+    if remaining(ctx, now).is_zero() {
         return Err(failure::refused(ctx, failure::deadline()));
     }
     if let Err(refusal) = breaking::enter(pool, ctx, clock) {
         return Err(failure::refused(ctx, refusal));
     }
     ctx.leave_endpoint();
-    let Some(endpoint) = pool.choose(clock, &affinity::wish(ctx)) else {
+    let Some(endpoint) = pool.choose(clock, &affinity::pick_hints(ctx)) else {
         let refusal = Refusal::new(Reason::NoEndpoint, "no endpoint is usable now")
             .retry_after(Duration::from_secs(1));
         return Err(failure::refused(ctx, refusal));

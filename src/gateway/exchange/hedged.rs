@@ -16,9 +16,9 @@ use super::upload::{Stopped, Upload};
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::failure;
-use crate::gateway::lane::Lane;
 use crate::gateway::message::AnswerHead;
 use crate::gateway::outgoing_head::Destination;
+use crate::gateway::worker_local::WorkerLocal;
 
 /// A try beside the first.
 pub(super) struct HedgedAttempt {
@@ -46,7 +46,7 @@ impl HedgedAttempt {
         request: &RequestHeader,
         first: &Upload,
         ctx: &mut Ctx,
-        lane: &Arc<Lane>,
+        lane: &Arc<WorkerLocal>,
     ) -> Option<Self> {
         let upload = first.again()?;
         let holding = Holding::begin(ctx)?;
@@ -59,7 +59,7 @@ impl HedgedAttempt {
                 lane: Arc::clone(lane),
                 pool: Arc::clone(pool),
                 endpoint: Arc::clone(endpoint),
-                left: outcome::left(ctx, Instant::now()),
+                left: outcome::remaining(ctx, Instant::now()),
             }));
             Way::Opening(opening)
         });

@@ -6,19 +6,19 @@ use std::time::Instant;
 
 use super::attempts::{failed, hedge_outcome};
 use super::outcome;
-use crate::gateway::ctx::{Ctx, Permits};
+use crate::gateway::ctx::{BreakerPermits, Ctx};
 use crate::gateway::{affinity, breaking, judged, overload};
 use crate::observe::stats::RetryCause;
 use crate::observe::{HedgeOutcome, TryEnd};
 use crate::upstream::breaker::Ending;
-use crate::upstream::{Endpoint, Outcome, Place, Pool};
+use crate::upstream::{Endpoint, GatePermit, Outcome, Pool};
 
 /// What a try beside the first holds. Dropped it was in vain.
 pub(super) struct Holding {
     pub(super) pool: Arc<Pool>,
     pub(super) endpoint: Arc<Endpoint>,
-    permits: Permits,
-    place: Option<Place>,
+    permits: BreakerPermits,
+    place: Option<GatePermit>,
     /// Place of this try in the request's [`Attempts`](super::attempts::Attempts).
     pub(super) index: usize,
     /// When it could be sent.
@@ -33,11 +33,11 @@ impl Holding {
         let pool = Arc::clone(ctx.forward.pool.as_ref()?);
         let sent = Instant::now();
         let now = ctx.state.clock.at(sent);
-        let other = pool.choose(now, &affinity::wish(ctx));
+        let other = pool.choose(now, &affinity::pick_hints(ctx));
         let other = other.filter(|endpoint| !ctx.forward.tried.contains(&endpoint.address));
         let let_in = other.and_then(|endpoint| {
             let place = overload::free_place(&pool, overload::class(ctx)).ok()?;
-            let permits = breaking::besides(&pool, ctx, now).ok()?;
+            let permits = breaking::enter_beside(&pool, ctx, now).ok()?;
             pool.may_retry(now).then_some((endpoint, place, permits))
         });
         let Some((endpoint, place, permits)) = let_in else {
@@ -120,7 +120,7 @@ impl Holding {
                     overload::gave_up(ctx);
                 }
                 outcome::report(ctx, Outcome::Bad, ctx.now());
-                breaking::told(ctx, Ending::Broken(cause));
+                breaking::on_end(ctx, Ending::Broken(cause));
             }
             None => {
                 let took = ctx.forward.attempts.sent().map(|sent| sent.elapsed());

@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 use super::attempts;
 use super::transport::Head;
 use crate::gateway::ctx::Ctx;
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
 use crate::gateway::{breaking, failure, fallback, judged, overload};
 use crate::observe::TryEnd;
 use crate::observe::rollouts::FallbackCalled;
@@ -20,7 +20,7 @@ use crate::upstream::Outcome;
 use crate::upstream::breaker::Ending;
 
 /// Time that is left of the exchange.
-pub(super) fn left(ctx: &Ctx, now: Instant) -> Duration {
+pub(super) fn remaining(ctx: &Ctx, now: Instant) -> Duration {
     ctx.forward
         .deadline
         .map_or(Duration::MAX, |at| at.saturating_duration_since(now))
@@ -49,15 +49,15 @@ pub(super) fn connect_failed(ctx: &mut Ctx, cause: RetryCause) -> bool {
         if cause == RetryCause::Timeout {
             overload::gave_up(ctx);
         }
-        breaking::told(ctx, Ending::Broken(cause));
+        breaking::on_end(ctx, Ending::Broken(cause));
     }
     let reason = failure::reason(Some(cause));
     may_retry(ctx, |retry| retry.on_connect, cause)
-        || fallback::turn(ctx, FallbackCalled::Refused(reason))
+        || fallback::fail_over(ctx, FallbackCalled::Refused(reason))
 }
 
 /// A try that was sent and failed.
-pub(super) struct Broken {
+pub(super) struct AttemptError {
     /// What kind of failure it is; `None` for an answer that makes no sense.
     pub(super) cause: Option<RetryCause>,
     /// The try failed on the client's side.
@@ -71,7 +71,7 @@ pub(super) struct Broken {
 }
 
 /// The try was sent and failed. Says whether it is sent again.
-pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
+pub(super) fn try_failed(ctx: &mut Ctx, broken: &AttemptError) -> bool {
     if ctx.forward.retry {
         return true;
     }
@@ -80,7 +80,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     }
     let fault = ctx.start.as_ref().and_then(|start| start.client.fault());
     // Noticed on the client's side, where the one timer is; the endpoint is to blame.
-    let silence = fault == Some(Fault::Silence);
+    let silence = fault == Some(AbortReason::Silence);
     let hurried = broken.cause == Some(RetryCause::Timeout) && judged::in_a_hurry(ctx);
     let clients_fault =
         ctx.refusal.is_some() || (!silence && (broken.downstream || fault.is_some() || hurried));
@@ -90,7 +90,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
             false => attempts::failed(broken.cause),
         };
         ctx.forward.attempts.end_current(end);
-        breaking::left(ctx, fault);
+        breaking::on_client_gone(ctx, fault);
         // The client left, or the head was answered and its outcome told: neither may count against the endpoint.
         if ctx.forward.reported && !clients_fault {
             count_error(ctx);
@@ -116,7 +116,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     }
     if !broken.stale {
         report(ctx, Outcome::Bad, ctx.now());
-        breaking::told(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
+        breaking::on_end(ctx, Ending::Broken(cause.unwrap_or(RetryCause::Reset)));
     }
     let wanted = |retry: &crate::config::Retry| match cause {
         Some(RetryCause::Connect) => retry.on_connect,
@@ -127,7 +127,7 @@ pub(super) fn try_failed(ctx: &mut Ctx, broken: &Broken) -> bool {
     let reason = failure::reason(cause);
     replayable
         && (may_retry(ctx, wanted, cause.unwrap_or(RetryCause::Reset))
-            || fallback::turn(ctx, FallbackCalled::Refused(reason)))
+            || fallback::fail_over(ctx, FallbackCalled::Refused(reason)))
 }
 
 /// How long both sides of a tunnel may be silent.
@@ -175,7 +175,7 @@ pub(super) fn answered(
     let clock = ctx.state.clock.at(now);
     pool.observe(endpoint, took, status >= 500, clock);
     report(ctx, outcome, clock);
-    breaking::told_at(ctx, Ending::Answered(status), took, clock);
+    breaking::on_end_at(ctx, Ending::Answered(status), took, clock);
     if again
         && replayable
         && resendable(ctx)
@@ -185,7 +185,7 @@ pub(super) fn answered(
         return Err(tried_again(ctx, status));
     }
     let elsewhere = || FallbackCalled::Status(status);
-    if status >= 500 && replayable && resendable(ctx) && fallback::turn(ctx, elsewhere()) {
+    if status >= 500 && replayable && resendable(ctx) && fallback::fail_over(ctx, elsewhere()) {
         return Err(tried_again(ctx, status));
     }
     if fallback::covers_status(request, ctx, status) {
@@ -260,7 +260,7 @@ pub(super) fn passed_over(ctx: &mut Ctx, status: u16) -> Box<Error> {
         pool.observe(endpoint, took, true, ctx.now());
     }
     report(ctx, Outcome::Bad, ctx.now());
-    breaking::told(ctx, Ending::Answered(status));
+    breaking::on_end(ctx, Ending::Answered(status));
     Error::new_up(ErrorType::HTTPStatus(status))
 }
 

@@ -19,14 +19,14 @@ use super::upload::Upload;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::failure;
-use crate::gateway::lane::Lane;
+use crate::gateway::worker_local::WorkerLocal;
 use crate::observe::TryEnd;
 use crate::observe::stats::RetryCause;
 use crate::upstream::breaker::Ending;
 
 /// The tries beside the first of one request. As many as its upstream's `hedge.max` at most.
 pub(super) struct Race {
-    lane: Arc<Lane>,
+    lane: Arc<WorkerLocal>,
     after: Duration,
     timer: Pin<Box<Sleep>>,
     /// Further tries that may still begin.
@@ -38,7 +38,7 @@ pub(super) struct Race {
 
 impl Race {
     /// A race for the first try of a request, where the upstream asks for it.
-    pub(super) fn of(ctx: &Ctx, lane: &Arc<Lane>) -> Option<Box<Self>> {
+    pub(super) fn of(ctx: &Ctx, lane: &Arc<WorkerLocal>) -> Option<Box<Self>> {
         let pool = ctx.forward.pool.as_ref()?;
         let pace = pool.pace()?;
         let (rule, after) = (pace.rule(), pace.after()?);
@@ -69,7 +69,7 @@ impl Race {
         self.is_on()
             && !clients
             && ctx.refusal.is_none()
-            && ctx.policy.fell.is_none()
+            && ctx.policy.failover.is_none()
             && client.fault().is_none()
     }
 

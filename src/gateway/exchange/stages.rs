@@ -19,7 +19,7 @@ use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::message::{AnswerHead, InvalidHead};
 use crate::gateway::session::{read_error, unfinished, write_error};
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
 use crate::gateway::{failure, hop_by_hop, reply};
 use crate::observe::{TryEnd, TunnelEnd};
 
@@ -215,7 +215,7 @@ impl<'e> Exchange<'e> {
             self.stage = match std::task::ready!(next) {
                 // Whoever leaves now, the client or the endpoint, leaves behind an answer that is whole.
                 Err(error) if self.awaits_no_more(&error) => {
-                    if self.client.fault() == Some(Fault::Silence) {
+                    if self.client.fault() == Some(AbortReason::Silence) {
                         self.transport.retire();
                     }
                     self.end(None)?

@@ -23,10 +23,10 @@ use super::h1::transport::{Http1, Payload};
 use super::h2::stream::{Http2, says_all};
 use crate::gateway::ctx::Ctx;
 use crate::gateway::failure;
-use crate::gateway::lane::Lane;
 use crate::gateway::message::{AnswerHead, BodySize, InvalidHead, to_header};
 use crate::gateway::outgoing_head::Destination;
 use crate::gateway::state::State;
+use crate::gateway::worker_local::WorkerLocal;
 use crate::primitives::address::Address;
 use crate::upstream::{Endpoint, Pool};
 
@@ -45,7 +45,7 @@ pub(super) enum Transport {
 /// What opening a transport takes.
 pub(super) struct Dial {
     pub(super) state: Arc<State>,
-    pub(super) lane: Arc<Lane>,
+    pub(super) lane: Arc<WorkerLocal>,
     pub(super) pool: Arc<Pool>,
     pub(super) endpoint: Arc<Endpoint>,
     /// Time that is left of the whole exchange.
@@ -88,7 +88,12 @@ impl Dial {
 impl Transport {
     /// One that is there already: a connection kept from an earlier request. Streams have their places found when they are
     /// [opened](Self::open).
-    pub(super) fn kept(lane: &Lane, pool: &Pool, address: &Address, now: Instant) -> Option<Self> {
+    pub(super) fn kept(
+        lane: &WorkerLocal,
+        pool: &Pool,
+        address: &Address,
+        now: Instant,
+    ) -> Option<Self> {
         let socket = lane.kept.take(pool, address, now)?;
         let limits = pool.settings().answer_head;
         Some(Self::Http1(Http1::over(Connection::kept(socket), limits)))
@@ -291,7 +296,7 @@ impl Transport {
     }
 
     /// The exchange is over, and all of the request was sent: what another can use is kept for it.
-    pub(super) fn reuse(self, lane: &Lane, pool: &Pool, address: &Address, now: Instant) {
+    pub(super) fn reuse(self, lane: &WorkerLocal, pool: &Pool, address: &Address, now: Instant) {
         if let Self::Http1(http1) = self
             && let Some(socket) = http1.into_reusable()
         {

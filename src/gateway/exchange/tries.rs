@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource};
 
 use super::choose::choose;
-use super::outcome::{self, Broken};
+use super::outcome::{self, AttemptError};
 use super::race::Race;
 use super::stages::{Exchange, Failed};
 use super::transport::{Dial, Transport};
@@ -16,10 +16,10 @@ use crate::gateway::answer::ResponseWriter;
 use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::http1::head::Framing;
-use crate::gateway::lane::Lane;
 use crate::gateway::outgoing_head::Destination;
 use crate::gateway::session::read_error;
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
+use crate::gateway::worker_local::WorkerLocal;
 use crate::gateway::{failure, reply};
 use crate::observe::stats::RetryCause;
 use crate::upstream::{Endpoint, Pool};
@@ -28,7 +28,7 @@ use crate::upstream::{Endpoint, Pool};
 pub(in crate::gateway) async fn forward(
     request: &RequestHeader,
     ctx: &mut Ctx,
-    lane: &Arc<Lane>,
+    lane: &Arc<WorkerLocal>,
     writer: &mut ResponseWriter,
 ) -> Result<(), Box<Error>> {
     let Some(start) = &ctx.start else {
@@ -57,7 +57,7 @@ pub(in crate::gateway) async fn forward(
 struct Tries<'t> {
     request: &'t RequestHeader,
     ctx: &'t mut Ctx,
-    lane: &'t Arc<Lane>,
+    lane: &'t Arc<WorkerLocal>,
     client: &'t ClientIo,
     writer: &'t mut ResponseWriter,
     upload: Upload,
@@ -108,7 +108,7 @@ impl Tries<'_> {
             lane: Arc::clone(self.lane),
             pool: Arc::clone(&asked.pool),
             endpoint: Arc::clone(&asked.endpoint),
-            left: outcome::left(self.ctx, Instant::now()),
+            left: outcome::remaining(self.ctx, Instant::now()),
         });
         let opened = self.client.unless_gone(opening).await;
         match opened.map_err(|gone| Ended::Whole(read_error(&gone)))? {
@@ -205,7 +205,7 @@ impl Tries<'_> {
     ) -> Result<(), Ended> {
         let attempts = &mut self.ctx.forward.attempts;
         attempts.count_current(transport.traffic());
-        let broken = Broken {
+        let broken = AttemptError {
             cause: failure::cause(&error),
             downstream: *error.esource() == ErrorSource::Downstream,
             replayable: !began && self.upload.replayable(),
@@ -216,7 +216,7 @@ impl Tries<'_> {
             let address = &asked.endpoint.address;
             self.lane.kept.forget(&asked.pool, address);
         }
-        if self.client.fault() == Some(Fault::Silence) {
+        if self.client.fault() == Some(AbortReason::Silence) {
             transport.retire();
         }
         drop(transport);

@@ -168,11 +168,11 @@ impl Upload {
             self.whole = true;
             let trailers = client.take_trailers();
             self.trailers = trailers.and_then(|trailers| outgoing_head::trailers(trailers, ctx));
-            mirror::ended(ctx);
+            mirror::on_end(ctx);
             return Poll::Ready(Ok(None));
         };
         self.asking.settle();
-        mirror::saw(ctx, &piece);
+        mirror::on_body(ctx, &piece);
         if let Some(replay) = &mut self.replay {
             replay.add(&piece, buffered);
         }

@@ -4,7 +4,7 @@ use super::head::{Framing, is_token};
 
 /// What is left of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyGuard {
+pub(crate) enum BodyDecoder {
     /// Nothing: what follows belongs to the next request.
     Done,
     /// So many bytes.
@@ -64,7 +64,7 @@ const MOST_EXTRA: u32 = 16 << 10;
 /// Most blanks behind a size: whoever pads it pads it to the width of a number.
 const MOST_BLANKS: u8 = 32;
 
-impl BodyGuard {
+impl BodyDecoder {
     /// The guard for a body framed so.
     pub(crate) fn new(framing: Framing) -> Self {
         match framing {
@@ -142,7 +142,7 @@ impl BodyGuard {
 }
 
 /// Bodies whose payload is taken where it lies, piece by piece.
-impl BodyGuard {
+impl BodyDecoder {
     /// Follows what frames the payload at the front of `bytes`: how many of them. Ends before payload, before a trailer
     /// section, and behind the body.
     pub(crate) fn skip_frame(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
@@ -320,12 +320,12 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8], step: usize) -> Result<(usize, Vec<u8>, bool), Malformed> {
-        let mut guard = BodyGuard::new(Framing::Chunked);
+        let mut guard = BodyDecoder::new(Framing::Chunked);
         let (mut taken, mut payload) = (0, Vec::new());
         for piece in bytes.chunks(step) {
             taken += guard.admit(piece, |data| payload.extend_from_slice(data))?;
         }
-        Ok((taken, payload, guard == BodyGuard::Done))
+        Ok((taken, payload, guard == BodyDecoder::Done))
     }
 
     #[test]
@@ -338,9 +338,9 @@ mod tests {
                 (body.len() - 5, &b"Wikipedia"[..], true)
             );
         }
-        let mut guard = BodyGuard::new(Framing::Length(3));
+        let mut guard = BodyDecoder::new(Framing::Length(3));
         assert_eq!(guard.admit(b"abcdef", |_| {}), Ok(3));
-        assert_eq!(guard, BodyGuard::Done);
+        assert_eq!(guard, BodyDecoder::Done);
     }
 
     #[test]
@@ -378,7 +378,7 @@ mod tests {
     fn payload_is_taken_where_it_lies_and_the_trailer_section_is_left() {
         let body = b"4\r\nWiki\r\n5;x=\"y\"\r\npedia\r\n0\r\nTrailer: v\r\n\r\nHTTP/";
         for step in 1..body.len() {
-            let mut guard = BodyGuard::new(Framing::Chunked);
+            let mut guard = BodyDecoder::new(Framing::Chunked);
             let (mut payload, mut front, mut end) = (Vec::new(), 0, step);
             while !guard.payload_ended() {
                 front += guard.skip_frame(&body[front..end]).expect("well formed");
@@ -390,21 +390,21 @@ mod tests {
             }
             assert_eq!((payload.as_slice(), front), (&b"Wikipedia"[..], 28));
             assert_eq!(guard.admit(&body[front..], |_| {}), Ok(14));
-            assert_eq!(guard, BodyGuard::Done);
+            assert_eq!(guard, BodyDecoder::Done);
         }
-        let mut guard = BodyGuard::new(Framing::Chunked);
+        let mut guard = BodyDecoder::new(Framing::Chunked);
         assert_eq!(guard.skip_frame(b"1\nx"), Err(Malformed));
-        assert_eq!(guard, BodyGuard::Broken);
+        assert_eq!(guard, BodyDecoder::Broken);
         assert!(!guard.payload_ended() && guard.payload() == 0);
     }
 
     #[test]
     fn blanks_behind_a_size_are_read_in_an_answer() {
         let read = |body: &[u8]| {
-            let mut guard = BodyGuard::of_answer(Framing::Chunked);
+            let mut guard = BodyDecoder::of_answer(Framing::Chunked);
             let mut payload = Vec::new();
             let taken = guard.admit(body, |data| payload.extend_from_slice(data));
-            taken.map(|_| (payload, guard == BodyGuard::Done))
+            taken.map(|_| (payload, guard == BodyDecoder::Done))
         };
         for body in [
             &b"4 \r\nWiki\r\n0\r\n\r\n"[..],
@@ -428,10 +428,10 @@ mod tests {
 
     #[test]
     fn what_follows_a_malformed_chunk_is_never_the_end() {
-        let mut guard = BodyGuard::new(Framing::Chunked);
+        let mut guard = BodyDecoder::new(Framing::Chunked);
         assert_eq!(guard.admit(b"1\r\nx?", |_| {}), Err(Malformed));
         assert_eq!(guard.admit(b"\r\n0\r\n\r\n", |_| {}), Err(Malformed));
-        assert_eq!(guard, BodyGuard::Broken);
+        assert_eq!(guard, BodyDecoder::Broken);
     }
 
     proptest! {

@@ -8,19 +8,19 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
 use pingora::http::RequestHeader;
 
-use super::body::BodyGuard;
+use super::body::BodyDecoder;
 use super::head::{self, Head, Scan};
 use crate::config::ClientLimits;
 use crate::filter::{Reason, Refusal};
 use crate::gateway::application::Application;
 use crate::gateway::client::{ClientIo, NoHead, Rest};
-use crate::gateway::door::{Closing, Door};
 use crate::gateway::http2;
-use crate::gateway::overload::Met;
+use crate::gateway::overload::ShedDecision;
 use crate::gateway::peer::Peer;
+use crate::gateway::serve_context::{DrainSignal, ServeContext};
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
-use crate::gateway::supervise::{Gist, Outcome, at_the_door, exchange, refuse};
+use crate::gateway::supervise::{Outcome, RefusedHead, at_the_door, exchange, refuse};
 
 /// How a connection ended.
 pub(crate) enum Ended {
@@ -35,8 +35,8 @@ pub(crate) async fn serve<A>(
     client: Arc<ClientIo>,
     peer: &Arc<Peer>,
     either: bool,
-    door: &Door<A>,
-    closing: &mut Closing<'_, impl Future<Output = ()>>,
+    door: &ServeContext<A>,
+    closing: &mut DrainSignal<'_, impl Future<Output = ()>>,
 ) -> Ended
 where
     A: Application,
@@ -67,8 +67,16 @@ where
                 });
             }
             Next::Refused(refusal, bytes, rest) => {
-                let gist = gist(&bytes);
-                Box::pin(refuse(&client, peer, &snapshot, refusal, gist, door)).await;
+                let refused_head = refused_head(&bytes);
+                Box::pin(refuse(
+                    &client,
+                    peer,
+                    &snapshot,
+                    refusal,
+                    refused_head,
+                    door,
+                ))
+                .await;
                 After::Lingers(rest)
             }
             Next::Idle => {
@@ -107,7 +115,7 @@ enum Next {
 async fn next_head(
     client: &ClientIo,
     limits: &ClientLimits,
-    closing: &mut Closing<'_, impl Future<Output = ()>>,
+    closing: &mut DrainSignal<'_, impl Future<Output = ()>>,
 ) -> Next {
     let mut looking = Looking {
         seen: 0,
@@ -152,7 +160,7 @@ async fn first_bytes(
     client: &ClientIo,
     limits: &ClientLimits,
     looking: &mut Looking,
-    closing: &mut Closing<'_, impl Future<Output = ()>>,
+    closing: &mut DrainSignal<'_, impl Future<Output = ()>>,
 ) -> Result<(), NoHead> {
     let mut look = |bytes: &BytesMut| {
         looking.at(bytes, limits);
@@ -224,18 +232,18 @@ async fn one_request<A>(
     snapshot: Arc<Snapshot>,
     (request, head): (Box<RequestHeader>, Head),
     last: bool,
-    door: &Door<A>,
+    door: &ServeContext<A>,
 ) -> After
 where
     A: Application,
 {
     let persistent = head.persistent && !last;
     let limits = &snapshot.config.server.client;
-    client.begin(BodyGuard::new(head.framing), persistent, limits);
+    client.begin(BodyDecoder::new(head.framing), persistent, limits);
     let met = at_the_door(client, peer, &snapshot, (&request, &head), door).await;
     let outcome = match met {
-        Met::Refusal => Outcome::Served,
-        Met::In(entered) => {
+        ShedDecision::Refusal => Outcome::Served,
+        ShedDecision::In(entered) => {
             let served = exchange(client, peer, snapshot, (request, head), entered, door);
             // Boxed: every idle connection would hold room for it.
             Box::pin(served).await
@@ -245,7 +253,7 @@ where
         return After::Lingers(Rest::Body);
     }
     // A client that was not told of the end is not left in the middle: its next answer tells it.
-    if client.goes_on() {
+    if client.can_keep_alive() {
         return After::GoesOn;
     }
     let whole = client.drop_body();
@@ -256,7 +264,7 @@ where
 }
 
 /// As much of a refused request line as can be told.
-fn gist(bytes: &[u8]) -> Gist {
+fn refused_head(bytes: &[u8]) -> RefusedHead {
     let line = bytes
         .split(|byte| matches!(byte, b'\r' | b'\n'))
         .next()
@@ -272,7 +280,7 @@ fn gist(bytes: &[u8]) -> Gist {
         .unwrap_or("/");
     let target = if target.starts_with('/') { target } else { "/" };
     let target: String = target.chars().take(1024).collect();
-    Gist {
+    RefusedHead {
         method,
         uri: target.parse().unwrap_or_default(),
         version: if parts.next() == Some(b"HTTP/1.0") {

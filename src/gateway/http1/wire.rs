@@ -9,18 +9,18 @@ use http::{HeaderMap, Version};
 use tokio::io::ReadBuf;
 
 use super::answer::{self, put_chunk_size};
-use super::body::BodyGuard;
+use super::body::BodyDecoder;
 use crate::gateway::exchange::trailers;
 use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
 use crate::gateway::socket::Socket;
-use crate::gateway::timers::Waits;
+use crate::gateway::timers::ExchangeTimers;
 
 /// The socket, and what was read from it but not handed on.
 pub(crate) struct Http1Wire {
     pub(crate) socket: Socket,
     /// Read, not yet looked at.
     pub(crate) ahead: BytesMut,
-    pub(crate) guard: BodyGuard,
+    pub(crate) guard: BodyDecoder,
     /// What stood behind the chunks of the request's body: its lines, and once it is read its fields.
     section: Vec<u8>,
     trailers: Option<Box<HeaderMap>>,
@@ -49,7 +49,7 @@ impl Http1Wire {
         Self {
             socket,
             ahead: BytesMut::new(),
-            guard: BodyGuard::Done,
+            guard: BodyDecoder::Done,
             section: Vec::new(),
             trailers: None,
             half_close: false,
@@ -61,7 +61,7 @@ impl Http1Wire {
     }
 
     /// A request begins whose body `guard` follows.
-    pub(crate) fn begin(&mut self, guard: BodyGuard) {
+    pub(crate) fn begin(&mut self, guard: BodyDecoder) {
         self.guard = guard;
         self.section = Vec::new();
         self.trailers = None;
@@ -86,20 +86,20 @@ impl Http1Wire {
 
     /// Whether all of an answer was written and nothing of the request is left.
     pub(crate) fn is_clean(&self) -> bool {
-        !self.closed && self.outgoing.is_empty() && self.guard == BodyGuard::Done
+        !self.closed && self.outgoing.is_empty() && self.guard == BodyDecoder::Done
     }
 
     /// Drops what is here of the body already, without reading; says whether that is all of it.
     pub(crate) fn drop_body(&mut self) -> bool {
-        if self.guard != BodyGuard::Raw {
+        if self.guard != BodyDecoder::Raw {
             let _ = self.admit(|_| {});
         }
-        self.guard == BodyGuard::Done
+        self.guard == BodyDecoder::Done
     }
 
     /// Reads more of the body and drops it: so many bytes, 0 at the end. What is behind it stays.
     pub(crate) fn poll_drop_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.guard == BodyGuard::Raw {
+        if self.guard == BodyDecoder::Raw {
             return Poll::Ready(Ok(0));
         }
         let read = std::task::ready!(self.fill_body(cx))?;
@@ -135,7 +135,7 @@ impl Http1Wire {
 
     /// Reads the fields behind the body, once their lines are here.
     fn read_section(&mut self) -> io::Result<()> {
-        if self.section.is_empty() || self.guard != BodyGuard::Done {
+        if self.section.is_empty() || self.guard != BodyDecoder::Done {
             return Ok(());
         }
         let mut section = std::mem::take(&mut self.section);
@@ -143,7 +143,7 @@ impl Http1Wire {
         match trailers::read(&section) {
             Ok(read) => self.trailers = read.map(Box::new),
             Err(trailers::Malformed) => {
-                self.guard = BodyGuard::Broken;
+                self.guard = BodyDecoder::Broken;
                 return Err(io::ErrorKind::InvalidData.into());
             }
         }
@@ -175,7 +175,7 @@ impl Http1Wire {
 
     /// The payload in `ahead`, without a copy where its bytes are nothing else.
     fn take_payload(&mut self) -> io::Result<Bytes> {
-        if matches!(self.guard, BodyGuard::Chunked(_)) {
+        if matches!(self.guard, BodyDecoder::Chunked(_)) {
             let (mut payload, mut section) = (BytesMut::new(), std::mem::take(&mut self.section));
             let (data, line) = (
                 |data: &[u8]| payload.extend_from_slice(data),
@@ -207,7 +207,7 @@ impl Http1Wire {
     /// Reads a body: more at a time than [ahead](Self::fill_ahead) of it, and to where it stays.
     fn fill_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let most = match self.guard {
-            BodyGuard::Length(left) => usize::try_from(left).unwrap_or(READ_BODY).min(READ_BODY),
+            BodyDecoder::Length(left) => usize::try_from(left).unwrap_or(READ_BODY).min(READ_BODY),
             _ => READ_BODY,
         };
         self.ahead.reserve(most);
@@ -220,21 +220,21 @@ impl Http1Wire {
 
     /// The next piece of the body's payload; `None` behind the last. Invalid data: the chunks are malformed.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
-        if self.guard == BodyGuard::Broken {
+        if self.guard == BodyDecoder::Broken {
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
         loop {
-            if !self.ahead.is_empty() && self.guard != BodyGuard::Done {
+            if !self.ahead.is_empty() && self.guard != BodyDecoder::Done {
                 let payload = self.take_payload()?;
                 if !payload.is_empty() {
                     return Poll::Ready(Ok(Some(payload)));
                 }
             }
-            if self.guard == BodyGuard::Done {
+            if self.guard == BodyDecoder::Done {
                 return Poll::Ready(Ok(None));
             }
             match std::task::ready!(self.fill_body(cx))? {
-                0 if self.guard == BodyGuard::Raw => return Poll::Ready(Ok(None)),
+                0 if self.guard == BodyDecoder::Raw => return Poll::Ready(Ok(None)),
                 0 => {
                     self.ended = true;
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -301,7 +301,7 @@ impl Http1Wire {
         &mut self,
         cx: &mut Context<'_>,
         piece: &[u8],
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<usize>> {
         if self.outgoing.len() + piece.len() <= GATHER {
             self.queue(piece);
@@ -344,7 +344,7 @@ impl Http1Wire {
     pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<()>> {
         if self.outgoing.is_empty() {
             return Poll::Ready(Ok(()));
@@ -366,7 +366,7 @@ impl Http1Wire {
     }
 
     /// Queues the word that the body may come (RFC 9110 §10.1.1).
-    pub(crate) fn ask_on(&mut self) {
+    pub(crate) fn send_continue(&mut self) {
         self.outgoing.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
@@ -380,7 +380,7 @@ impl Http1Wire {
     pub(crate) fn poll_shutdown(
         &mut self,
         cx: &mut Context<'_>,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<()>> {
         if self.closed {
             return Poll::Ready(Ok(()));

@@ -18,16 +18,16 @@ use super::wire::Http2Wire;
 use crate::config::ClientLimits;
 use crate::gateway::application::Application;
 use crate::gateway::client::{ClientIo, Rest};
-use crate::gateway::door::{Closing, Door};
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http1::head::bad;
 use crate::gateway::outgoing_head::is_grpc;
-use crate::gateway::overload::Met;
+use crate::gateway::overload::ShedDecision;
 use crate::gateway::peer::Peer;
+use crate::gateway::serve_context::{DrainSignal, ServeContext};
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::socket::Socket;
-use crate::gateway::supervise::{Gist, at_the_door, exchange, refuse};
-use crate::gateway::timers::Alarm;
+use crate::gateway::supervise::{RefusedHead, at_the_door, exchange, refuse};
+use crate::gateway::timers::SharedTimer;
 
 /// What a client may send of one body, and of all, before it is read.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -69,8 +69,8 @@ pub(crate) async fn serve<A>(
     socket: Socket,
     read: Bytes,
     peer: &Arc<Peer>,
-    door: &Door<A>,
-    closing: &mut Closing<'_, impl Future<Output = ()>>,
+    door: &ServeContext<A>,
+    closing: &mut DrainSignal<'_, impl Future<Output = ()>>,
 ) where
     A: Application,
 {
@@ -89,7 +89,7 @@ pub(crate) async fn serve<A>(
     let mut served = Served {
         connection,
         traffic,
-        alarm: Alarm::default(),
+        alarm: SharedTimer::default(),
         idle: None,
         ending: false,
     };
@@ -133,7 +133,7 @@ pub(crate) async fn serve<A>(
 struct Served {
     connection: Connection<Watched, Bytes>,
     traffic: Arc<Traffic>,
-    alarm: Alarm,
+    alarm: SharedTimer,
     /// No stream is open since then.
     idle: Option<Instant>,
     /// The client was told that no more requests are taken.
@@ -219,12 +219,12 @@ async fn stream<A>(
         bodiless,
         has_fragment,
     }: Incoming,
-    door: &Door<A>,
+    door: &ServeContext<A>,
 ) where
     A: Application,
 {
     let limits = snapshot.config.server.client;
-    let gist = Gist {
+    let refused_head = RefusedHead {
         method: parts.method.clone(),
         uri: parts.uri.clone(),
         version: parts.version,
@@ -232,13 +232,15 @@ async fn stream<A>(
     };
     let judged = match has_fragment {
         true => Err(bad("the request target holds a character it may not")),
-        false => head::judge(parts, (bodiless, gist.grpc), &limits),
+        false => head::judge(parts, (bodiless, refused_head.grpc), &limits),
     };
     match judged {
         Ok(request) => {
-            client.begin(BodyGuard::Done, true, &limits);
+            client.begin(BodyDecoder::Done, true, &limits);
             let asked = (&*request.0, &request.1);
-            if let Met::In(entered) = at_the_door(client, peer, &snapshot, asked, door).await {
+            if let ShedDecision::In(entered) =
+                at_the_door(client, peer, &snapshot, asked, door).await
+            {
                 exchange(client, peer, snapshot, request, entered, door).await;
             }
             if client.answered() && !client.complete() {
@@ -246,7 +248,9 @@ async fn stream<A>(
             }
         }
         // Boxed, as is lingering: every stream would hold room for it.
-        Err(refusal) => Box::pin(refuse(client, peer, &snapshot, refusal, gist, door)).await,
+        Err(refusal) => {
+            Box::pin(refuse(client, peer, &snapshot, refusal, refused_head, door)).await;
+        }
     }
     if client.complete() && !client.body_done() {
         Box::pin(client.linger(Rest::Body, &limits, &door.state.admission)).await;

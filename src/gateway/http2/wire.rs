@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::answer;
 use super::traffic::Open;
 use crate::gateway::message::{AnswerHead, BodyFraming, GatewayHeaders};
-use crate::gateway::timers::Waits;
+use crate::gateway::timers::ExchangeTimers;
 
 /// Bytes of an answer that are put together before they become a frame. A frame for each small piece would cost more than
 /// the piece, and codecs end connections that bring many of them.
@@ -159,7 +159,7 @@ impl Http2Wire {
     }
 
     /// Says that the body may come (RFC 9110 §10.1.1).
-    pub(crate) fn ask_on(&mut self) {
+    pub(crate) fn send_continue(&mut self) {
         if let Sending::Head(respond) = &mut self.sending {
             let mut head = Response::new(());
             *head.status_mut() = StatusCode::CONTINUE;
@@ -208,7 +208,7 @@ impl Http2Wire {
         &mut self,
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<usize>> {
         let length = piece.remaining();
         if matches!(self.sending, Sending::Body(_)) && self.queued() + length <= GATHER {
@@ -256,7 +256,7 @@ impl Http2Wire {
     pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<()>> {
         if !self.gathered.is_empty() {
             self.pending = self.gathered.split().freeze();
@@ -290,7 +290,7 @@ impl Http2Wire {
         &mut self,
         cx: &mut Context<'_>,
         piece: &mut impl Buf,
-        waits: &mut Waits,
+        waits: &mut ExchangeTimers,
     ) -> Poll<io::Result<usize>> {
         let Sending::Body(stream) = &mut self.sending else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));

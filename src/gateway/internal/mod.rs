@@ -21,22 +21,22 @@ use pingora::http::RequestHeader;
 use super::answer::ResponseWriter;
 use super::client::ClientIo;
 use super::ctx::Ctx;
-use super::http1::body::BodyGuard;
+use super::http1::body::BodyDecoder;
 use super::http1::head::Head as KnownHead;
-use super::lane::Lane;
 use super::memory::{MemoryWire, Pipe};
 use super::peer::Peer;
+use super::request_seed::{Inside, RequestSeed};
 use super::snapshot::Snapshot;
-use super::start::{Inside, Start};
 use super::state::State;
 use super::supervise::supervise;
+use super::worker_local::WorkerLocal;
 use super::{hop_by_hop, http2, judged, outgoing_head, reply, serve};
 use crate::config::ClientLimits;
 use crate::filter::{Principal, Refusal, Scheme};
 use crate::primitives::trace::{TraceId, TraceParent};
 
 pub use self::answer::{Answer, Cut, Next, NotWhole, Whole};
-pub use super::start::Parts;
+pub use super::request_seed::Parts;
 pub use crate::observe::Internal;
 
 /// Most requests that may stand above another, each made by the one above it.
@@ -121,7 +121,7 @@ pub struct Request {
 
 impl Request {
     /// The answer to it, which is on its way while it is polled. It is served by the worker that has `lane`.
-    pub fn send(mut self, lane: &Arc<Lane>) -> Result<Answer, TooDeep> {
+    pub fn send(mut self, lane: &Arc<WorkerLocal>) -> Result<Answer, TooDeep> {
         let Origin { depth, .. } = self.origin;
         let depth = depth.checked_add(1).filter(|depth| *depth <= DEEPEST);
         let depth = depth.ok_or(TooDeep)?;
@@ -132,7 +132,7 @@ impl Request {
         Ok(Answer::new(serving, pipe))
     }
 
-    async fn serve(mut self, client: Arc<ClientIo>, lane: Arc<Lane>) {
+    async fn serve(mut self, client: Arc<ClientIo>, lane: Arc<WorkerLocal>) {
         self.complete();
         let Self {
             head: parts,
@@ -164,8 +164,8 @@ impl Request {
             latest: earlier(origin.latest, deadline),
             depth: origin.depth,
         };
-        client.begin(BodyGuard::Done, true, &limits);
-        let start = Start {
+        client.begin(BodyDecoder::Done, true, &limits);
+        let start = RequestSeed {
             snapshot: Arc::clone(&snapshot),
             client: Arc::clone(&client),
             peer,
@@ -283,12 +283,12 @@ mod tests {
     }
 
     /// The context of a request that came from 192.0.2.7 and has so long.
-    fn maker(state: &Arc<State>, lane: &Lane, left: Duration) -> Ctx {
+    fn maker(state: &Arc<State>, lane: &WorkerLocal, left: Duration) -> Ctx {
         let own = Origin::own(state, [192, 0, 2, 7].into()).expect("an origin");
         let client = ClientIo::memory(MemoryWire::new(Bytes::new(), Arc::default()));
-        client.begin(BodyGuard::Done, true, &own.snapshot.config.server.client);
+        client.begin(BodyDecoder::Done, true, &own.snapshot.config.server.client);
         client.set_deadline(Instant::now() + left);
-        let start = Start {
+        let start = RequestSeed {
             snapshot: Arc::clone(&own.snapshot),
             client,
             peer: Arc::clone(&own.peer),
@@ -318,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn it_has_the_trace_of_the_request_that_made_it_whatever_its_head_says() {
         let state = state("[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n");
-        let lane = Arc::new(Lane::new(0, 1));
+        let lane = Arc::new(WorkerLocal::new(0, 1));
         let maker = maker(&state, &lane, Duration::from_secs(5));
         let mut request = request(Origin::of(&maker).expect("an origin"), "/");
         let theirs = HeaderValue::from_static("theirs");
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn it_comes_from_where_the_request_that_made_it_was_found_to_come_from() {
         let state = state("[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n");
-        let mut maker = maker(&state, &Lane::new(0, 1), Duration::from_secs(5));
+        let mut maker = maker(&state, &WorkerLocal::new(0, 1), Duration::from_secs(5));
         let start = maker.start.as_mut().expect("a start");
         let proxy = start.peer.found([192, 0, 2, 7].into(), Scheme::Http);
         let proxy = proxy.expect("a peer");
@@ -359,7 +359,7 @@ mod tests {
              [[route]]\nid = \"r\"\npath = \"/\"\nupstream = \"silent\"\n",
             silent.local_addr().expect("its address")
         ));
-        let lane = Arc::new(Lane::new(0, 1));
+        let lane = Arc::new(WorkerLocal::new(0, 1));
         let began = Instant::now();
         let maker = maker(&state, &lane, Duration::from_millis(80));
         let mut late = request(Origin::of(&maker).expect("an origin"), "/");
@@ -374,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn requests_that_make_requests_come_to_an_end() {
         let state = state("[[route]]\nid = \"r\"\npath = \"/\"\nrespond = { text = \"fine\" }\n");
-        let lane = Arc::new(Lane::new(0, 1));
+        let lane = Arc::new(WorkerLocal::new(0, 1));
         let mut origin = Origin::own(&state, [192, 0, 2, 7].into()).expect("an origin");
         origin.depth = DEEPEST - 1;
         let last = request(origin.clone(), "/").send(&lane);

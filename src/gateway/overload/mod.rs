@@ -9,13 +9,13 @@
 //! its worth; lateness is answered by a [`budget`] of each worker. The door of an upstream is [`crate::upstream::Gate`].
 
 mod budget;
-mod doorstep;
-pub(super) mod entered;
+mod shed;
+pub(super) mod shed_permit;
 pub(super) mod shedding;
 
 use std::time::{Duration, Instant};
 
-pub(super) use self::doorstep::{Met, meet, refuses_some};
+pub(super) use self::shed::{ShedDecision, refuses_some, shed};
 use self::shedding::by_class;
 pub use self::shedding::{Overload, ShedLevel};
 use super::ctx::Ctx;
@@ -27,7 +27,7 @@ use crate::api::{KeptFrom, PlacesStatus};
 use crate::config::{self, Class};
 use crate::filter::{Reason, Refusal};
 use crate::observe::overload::ShedCause;
-use crate::upstream::{Place, Pool};
+use crate::upstream::{GatePermit, Pool};
 
 /// The gateway's own door.
 pub(super) fn enter(
@@ -105,7 +105,7 @@ pub(super) struct Full;
 
 /// A place that is free, where the upstream counts them, for what had better not be sent than wait: a try beside one that
 /// holds a place already, or a copy.
-pub(super) fn free_place(pool: &Pool, class: Class) -> Result<Option<Place>, Full> {
+pub(super) fn free_place(pool: &Pool, class: Class) -> Result<Option<GatePermit>, Full> {
     let Some(gate) = pool.gate() else {
         return Ok(None);
     };
@@ -113,7 +113,7 @@ pub(super) fn free_place(pool: &Pool, class: Class) -> Result<Option<Place>, Ful
 }
 
 /// The try that holds this place is the request's from now on; that of the one before is free.
-pub(super) fn take_over(ctx: &mut Ctx, place: Option<Place>) {
+pub(super) fn take_over(ctx: &mut Ctx, place: Option<GatePermit>) {
     ctx.held.place = place;
     ctx.held.told = false;
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::budget::{Budget, ByClass, Seen};
-use super::entered::Entered;
+use super::shed_permit::ShedPermit;
 use crate::api::{ClassCounts, OverloadStatus};
 use crate::config::{self, Class};
 use crate::observe::overload::{OverloadStats, ShedCause, ShedCounts};
@@ -176,14 +176,14 @@ impl Overload {
         class: Class,
         lane: usize,
         watched: &config::Overload,
-    ) -> Result<Entered, ShedCause> {
+    ) -> Result<ShedPermit, ShedCause> {
         if watched.max_lag.is_some()
             && let Some(worker) = self.workers.get().and_then(|workers| workers.get(lane))
             && !worker.lets_in(class)
         {
             return Err(ShedCause::Lag);
         }
-        let (entered, before) = Entered::count(&self.stats);
+        let (entered, before) = ShedPermit::count(&self.stats);
         self.against(class, before, watched)
             .map_or(Ok(entered), Err)
     }

@@ -1,11 +1,11 @@
 //! Time limits of an exchange, kept by one timer; both wires say what they wait for. Below whoever serves a connection.
 
-mod alarm;
-mod fault;
-mod patience;
-mod waits;
+mod abort_reason;
+mod exchange_timers;
+mod shared_timer;
+mod stall_timer;
 
-pub(super) use self::alarm::Alarm;
-pub(super) use self::fault::Fault;
-pub(super) use self::patience::Patience;
-pub(super) use self::waits::Waits;
+pub(super) use self::abort_reason::AbortReason;
+pub(super) use self::exchange_timers::ExchangeTimers;
+pub(super) use self::shared_timer::SharedTimer;
+pub(super) use self::stall_timer::StallTimer;

@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use self::page::Page;
 use crate::api::{AuthBufferStatus, EndpointSet, HealthStatus, Info, NamedCheck, Question};
 use crate::config::{self, Auth};
-use crate::gateway::{Admission, Door, Lane, Parting, Snapshot, State, explain};
+use crate::gateway::{
+    Admission, CloseSchedule, ServeContext, Snapshot, State, WorkerLocal, explain,
+};
 use crate::observe::ListenerStats;
 use crate::primitives::{clock, units};
 use crate::server::handover::upgrade::Upgrader;
@@ -78,10 +80,10 @@ impl AdminWorker {
         &self,
         trusted: bool,
         shutdown: &ShutdownWatch,
-        closing: &watch::Receiver<Parting>,
-    ) -> Door<Admin> {
+        closing: &watch::Receiver<CloseSchedule>,
+    ) -> ServeContext<Admin> {
         let (state, reloader) = (Arc::clone(&self.state), Arc::clone(&self.reloader));
-        Door {
+        ServeContext {
             app: Arc::new(Admin {
                 state: Arc::clone(&state),
                 reloader,
@@ -92,7 +94,7 @@ impl AdminWorker {
             state,
             shutdown: shutdown.clone(),
             closing: closing.clone(),
-            lane: Arc::new(Lane::new(0, 1)),
+            lane: Arc::new(WorkerLocal::new(0, 1)),
             public: false,
             listener: None,
         }

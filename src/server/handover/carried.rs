@@ -31,7 +31,7 @@ const MOST_ANSWERS: usize = 64 << 20;
 
 /// What is carried.
 #[derive(Debug, Default, PartialEq)]
-pub(in crate::server) struct Carried {
+pub(in crate::server) struct HandoverState {
     /// When it was written, since 1970.
     at: Duration,
     nonces: CarriedNonces,
@@ -44,7 +44,7 @@ pub(in crate::server) struct Carried {
     answers: CarriedAnswers,
 }
 
-impl Carried {
+impl HandoverState {
     /// Everything this process knows. Nonces are no longer decided here afterwards.
     pub(in crate::server) fn of(state: &State) -> Self {
         let now = state.clock.now();

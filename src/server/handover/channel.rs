@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::carried::Carried;
-use crate::auth::{Claim, NonceOwner};
+use super::carried::HandoverState;
+use crate::auth::{NonceOutcome, NonceOwner};
 use crate::gateway::State;
 use crate::primitives::AuthName;
 use crate::primitives::sections::LARGEST;
@@ -33,7 +33,7 @@ const LONGEST_REASON: usize = 16 << 10;
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// What the new process says before it serves.
-pub(in crate::server) enum Word {
+pub(in crate::server) enum HandoverMessage {
     /// The new process could serve.
     Ready,
     /// The new process serves.
@@ -43,15 +43,15 @@ pub(in crate::server) enum Word {
 }
 
 /// Waits for the next word of the new process. The end of the stream is an error.
-pub(in crate::server) async fn word(channel: &mut UnixStream) -> anyhow::Result<Word> {
+pub(in crate::server) async fn word(channel: &mut UnixStream) -> anyhow::Result<HandoverMessage> {
     match channel.read_u8().await.context("it ended")? {
-        READY => Ok(Word::Ready),
-        SERVING => Ok(Word::Serving),
+        READY => Ok(HandoverMessage::Ready),
+        SERVING => Ok(HandoverMessage::Serving),
         FAILED => {
             let mut reason = Vec::new();
             let limit = LONGEST_REASON as u64;
             channel.take(limit).read_to_end(&mut reason).await?;
-            Ok(Word::Failed(
+            Ok(HandoverMessage::Failed(
                 String::from_utf8_lossy(&reason).trim().to_owned(),
             ))
         }
@@ -67,7 +67,7 @@ pub(in crate::server) async fn go(channel: &mut UnixStream, carried: &[u8]) -> i
 }
 
 /// Says that the new process could serve, and waits until it shall.
-pub(in crate::server) async fn ready(channel: &mut UnixStream) -> anyhow::Result<Carried> {
+pub(in crate::server) async fn ready(channel: &mut UnixStream) -> anyhow::Result<HandoverState> {
     channel.write_u8(READY).await?;
     let gone = "the process to be replaced ended before it handed over";
     let word = channel.read_u8().await.context(gone)?;
@@ -80,7 +80,7 @@ pub(in crate::server) async fn ready(channel: &mut UnixStream) -> anyhow::Result
     let mut bytes = Vec::new();
     let read = channel.take(length).read_to_end(&mut bytes).await?;
     ensure!(read as u64 == length, gone);
-    Carried::decode(&bytes).context("what is carried cannot be read")
+    HandoverState::decode(&bytes).context("what is carried cannot be read")
 }
 
 /// Says that the new process serves.
@@ -110,7 +110,7 @@ impl Remote {
 }
 
 impl NonceOwner for Remote {
-    fn claim(&self, auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+    fn claim(&self, auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<NonceOutcome> {
         let name = auth.as_str().as_bytes();
         let mut question = u16::try_from(name.len()).ok()?.to_be_bytes().to_vec();
         question.extend_from_slice(name);
@@ -128,9 +128,9 @@ impl NonceOwner for Remote {
             return None;
         }
         match answer {
-            [0] => Some(Claim::Fresh),
-            [1] => Some(Claim::Seen),
-            _ => Some(Claim::Full),
+            [0] => Some(NonceOutcome::Fresh),
+            [1] => Some(NonceOutcome::Seen),
+            _ => Some(NonceOutcome::Full),
         }
     }
 }
@@ -163,8 +163,8 @@ fn answer_one(channel: &mut StdUnixStream, state: &State) -> io::Result<()> {
         state.clock.now(),
     );
     channel.write_all(&[match claim {
-        Claim::Fresh => 0,
-        Claim::Seen => 1,
-        Claim::Full => 2,
+        NonceOutcome::Fresh => 0,
+        NonceOutcome::Seen => 1,
+        NonceOutcome::Full => 2,
     }])
 }

@@ -3,13 +3,13 @@
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::gateway::Parting;
+use crate::gateway::CloseSchedule;
 use crate::server::worker::Accepting;
 
 /// The ends of the accept loops.
 pub(in crate::server) struct Doors {
     /// Says from when on connections end that wait for a request.
-    pub closing: watch::Sender<Parting>,
+    pub closing: watch::Sender<CloseSchedule>,
     /// Whether clients are accepted.
     pub public: watch::Sender<Accepting>,
     /// How the admin listener accepts, which is served to the end: a drain is watched through it.

@@ -38,7 +38,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Starts serving, waits for the word to stop, and drains.
-pub(in crate::server) struct Life {
+pub(in crate::server) struct Lifecycle {
     /// Facts.
     pub state: Arc<State>,
     /// Who is told of it.
@@ -65,7 +65,7 @@ enum End {
     HandedOver,
 }
 
-impl Life {
+impl Lifecycle {
     /// Starts, and serves until it is told to stop or another process does.
     async fn live(&self, stop: &mut watch::Receiver<Stop>) -> End {
         let channel = self.channel.lock().take();
@@ -227,7 +227,7 @@ impl Life {
 }
 
 #[async_trait]
-impl ShutdownSignalWatch for Life {
+impl ShutdownSignalWatch for Lifecycle {
     async fn recv(&self) -> ShutdownSignal {
         let mut stop = self.signals.stop.clone();
         let end = self.live(&mut stop).await;

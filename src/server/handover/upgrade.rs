@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::carried::Carried;
-use super::channel::{self, Remote, Word};
+use super::carried::HandoverState;
+use super::channel::{self, HandoverMessage, Remote};
 use super::doors::Doors;
 use super::inherited::CHANNEL;
 use super::runtime_dir::RuntimeDir;
@@ -152,13 +152,13 @@ impl Upgrader {
         let ready = timeout(START, channel::word(&mut channel)).await;
         let ready = ready.map_err(|_| anyhow!("the new process is not ready after {START:?}"))?;
         match successor.unless_ended(ready)? {
-            Word::Ready => {}
-            Word::Failed(why) => bail!("the new process cannot start: {why}"),
-            Word::Serving => bail!("the new process serves before it was told to"),
+            HandoverMessage::Ready => {}
+            HandoverMessage::Failed(why) => bail!("the new process cannot start: {why}"),
+            HandoverMessage::Serving => bail!("the new process serves before it was told to"),
         }
         let pid = successor.pid();
         let mut handing_over = HandingOver::begin(self, doors, successor);
-        let carried = Carried::of(&self.state).with_answers(&self.state);
+        let carried = HandoverState::of(&self.state).with_answers(&self.state);
         log::info!(pid = pid; "handing over {}", carried.describe());
         let carried = carried.encode()?;
         let taking_over = async {
@@ -169,9 +169,9 @@ impl Upgrader {
         let word =
             word.map_err(|_| anyhow!("the new process does not serve after {TAKE_OVER:?}"))?;
         match handing_over.successor.unless_ended(word)? {
-            Word::Serving => {}
-            Word::Failed(why) => bail!("the new process cannot serve: {why}"),
-            Word::Ready => bail!("the new process repeats itself"),
+            HandoverMessage::Serving => {}
+            HandoverMessage::Failed(why) => bail!("the new process cannot serve: {why}"),
+            HandoverMessage::Ready => bail!("the new process repeats itself"),
         }
         if let Ok(remote) = Remote::new(channel) {
             self.state.auth.ask(remote);
@@ -259,7 +259,10 @@ impl Successor {
     }
 
     /// Adds to an error how the process ended, if it did.
-    fn unless_ended(&mut self, word: anyhow::Result<Word>) -> anyhow::Result<Word> {
+    fn unless_ended(
+        &mut self,
+        word: anyhow::Result<HandoverMessage>,
+    ) -> anyhow::Result<HandoverMessage> {
         word.map_err(|error| {
             // The end of its words comes a moment before its own.
             std::thread::sleep(Duration::from_millis(20));

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::{hash, mix};
 use crate::config::{self, Source};
 use crate::primitives::UpstreamName;
-use crate::upstream::{Endpoint, EndpointFacts, Outcome, PeerTemplate, Pool, Wish};
+use crate::upstream::{Endpoint, EndpointFacts, Outcome, PeerTemplate, PickHints, Pool};
 
 const SECOND: u64 = 1_000_000_000;
 const KINDS: [&str; 6] = [
@@ -51,12 +51,12 @@ fn place(endpoint: &Endpoint) -> usize {
 }
 
 fn choose(pool: &Pool, number: u64, now: u64) -> Arc<Endpoint> {
-    let wish = Wish {
+    let hints = PickHints {
         chance: mix(number),
         key: Some(mix(number ^ 0xabcd)),
-        ..Wish::default()
+        ..PickHints::default()
     };
-    pool.choose(now, &wish).expect("an endpoint")
+    pool.choose(now, &hints).expect("an endpoint")
 }
 
 /// Shares of `times` requests, one after the other, each answered as `took` says.
@@ -206,12 +206,12 @@ fn a_key_stays_and_leaves_only_with_its_endpoint() {
     let pool = pool("consistent_hash", &[1; 5], "");
     let all = |pool: &Pool, now| -> Vec<usize> {
         let of = |n: u64| {
-            let wish = Wish {
+            let hints = PickHints {
                 key: Some(hash(&n.to_be_bytes())),
                 chance: n,
-                ..Wish::default()
+                ..PickHints::default()
             };
-            place(&pool.choose(now, &wish).expect("an endpoint"))
+            place(&pool.choose(now, &hints).expect("an endpoint"))
         };
         (0..5000).map(of).collect()
     };
@@ -235,12 +235,12 @@ fn a_key_stays_and_leaves_only_with_its_endpoint() {
 #[test]
 fn a_hot_key_is_bounded() {
     let pool = pool("consistent_hash", &[1; 5], "hash_excess = \"25%\"\n");
-    let wish = Wish {
+    let hints = PickHints {
         key: Some(42),
-        ..Wish::default()
+        ..PickHints::default()
     };
     for _ in 0..200 {
-        pool.choose(SECOND, &wish)
+        pool.choose(SECOND, &hints)
             .expect("an endpoint")
             .in_flight
             .up();
@@ -265,19 +265,19 @@ fn a_second_try_goes_elsewhere() {
             let first = choose(&pool, number, SECOND);
             let mut tried = vec![first.address.clone()];
             for _ in 0..2 {
-                let wish = Wish {
+                let hints = PickHints {
                     tried: &tried,
                     chance: mix(number),
                     key: Some(number),
-                    ..Wish::default()
+                    ..PickHints::default()
                 };
-                let next = pool.choose(SECOND, &wish).expect("another");
+                let next = pool.choose(SECOND, &hints).expect("another");
                 assert!(!tried.contains(&next.address), "{kind}");
                 tried.push(next.address.clone());
             }
-            let all_tried = Wish {
+            let all_tried = PickHints {
                 tried: &tried,
-                ..Wish::default()
+                ..PickHints::default()
             };
             assert!(pool.choose(SECOND, &all_tried).is_some(), "{kind}");
         }

@@ -131,7 +131,7 @@ impl Breaker {
     }
 
     /// Lets a call through, or says how long none will be.
-    pub fn enter(self: &Arc<Self>, now: u64) -> Result<Permit, Duration> {
+    pub fn enter(self: &Arc<Self>, now: u64) -> Result<BreakerPermit, Duration> {
         let word = self.word.load(Ordering::Acquire);
         let word = match state_of(word) {
             BreakerState::Closed => word,
@@ -140,7 +140,7 @@ impl Breaker {
             }
             BreakerState::Open | BreakerState::HalfOpen => self.enter_trial(now)?,
         };
-        Ok(Permit {
+        Ok(BreakerPermit {
             breaker: Arc::clone(self),
             word,
             told: false,
@@ -323,13 +323,13 @@ impl Breaker {
 
 /// A call that was let through. Dropped without a word it gives its place back.
 #[must_use]
-pub struct Permit {
+pub struct BreakerPermit {
     breaker: Arc<Breaker>,
     word: u64,
     told: bool,
 }
 
-impl Permit {
+impl BreakerPermit {
     /// Whether `breaker` gave it and would still do so.
     pub fn holds(&self, breaker: &Arc<Breaker>) -> bool {
         Arc::ptr_eq(&self.breaker, breaker)
@@ -348,7 +348,7 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl Drop for BreakerPermit {
     fn drop(&mut self) {
         if !self.told {
             self.breaker.gave_up(self.word);

@@ -143,9 +143,10 @@ fn opened(rule: Rule) -> Arc<Breaker> {
 fn half_open_admits_its_quota_and_decides_when_all_have_finished() {
     let breaker = opened(rule(TEN_SECONDS));
     let later = START + 5 * SECOND;
-    let mut permits: Vec<Permit> = (0..20).filter_map(|_| breaker.enter(later).ok()).collect();
+    let mut permits: Vec<BreakerPermit> =
+        (0..20).filter_map(|_| breaker.enter(later).ok()).collect();
     assert_eq!(permits.len(), 3);
-    let tell = |permit: Permit, ending| permit.tell(ending, Duration::ZERO, later);
+    let tell = |permit: BreakerPermit, ending| permit.tell(ending, Duration::ZERO, later);
     tell(permits.remove(0), BAD);
     tell(permits.remove(0), GOOD);
     assert_eq!(state(&breaker, later), BreakerState::HalfOpen);
@@ -159,10 +160,10 @@ fn half_open_admits_its_quota_and_decides_when_all_have_finished() {
 fn a_probe_that_is_dropped_gives_its_place_back() {
     let breaker = opened(rule(TEN_SECONDS));
     let later = START + 5 * SECOND;
-    let permits: Vec<Permit> = (0..3).filter_map(|_| breaker.enter(later).ok()).collect();
+    let permits: Vec<BreakerPermit> = (0..3).filter_map(|_| breaker.enter(later).ok()).collect();
     assert!(breaker.enter(later).is_err());
     drop(permits);
-    let again: Vec<Permit> = (0..9).filter_map(|_| breaker.enter(later).ok()).collect();
+    let again: Vec<BreakerPermit> = (0..9).filter_map(|_| breaker.enter(later).ok()).collect();
     assert_eq!(again.len(), 3);
     for permit in again {
         permit.tell(BAD, Duration::ZERO, later);
@@ -174,7 +175,7 @@ fn a_probe_that_is_dropped_gives_its_place_back() {
 #[test]
 fn calls_of_before_a_change_tell_nothing_after_it() {
     let breaker = breaker(rule(TEN_SECONDS));
-    let old: Vec<Permit> = (0..9).filter_map(|_| breaker.enter(START).ok()).collect();
+    let old: Vec<BreakerPermit> = (0..9).filter_map(|_| breaker.enter(START).ok()).collect();
     calls(4, &breaker, BAD, 0, START);
     let later = START + 5 * SECOND;
     calls(3, &breaker, GOOD, 0, later);
@@ -204,7 +205,8 @@ fn the_quota_is_exact_over_threads() {
             let enter = || (0..10).filter_map(|_| breaker.enter(later).ok()).collect();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(enter)).collect();
             let each = threads.into_iter().map(|thread| thread.join());
-            let each: Vec<Vec<Permit>> = each.map(|permits| permits.expect("thread")).collect();
+            let each: Vec<Vec<BreakerPermit>> =
+                each.map(|permits| permits.expect("thread")).collect();
             each.iter().map(Vec::len).sum()
         });
         assert_eq!(admitted, 3);
@@ -344,7 +346,7 @@ proptest! {
         let rule = rule(window);
         let (breaker, mut model) = (breaker(rule.clone()), Model::new(rule));
         let mut now = START;
-        let mut under_way: Vec<(Permit, u64)> = Vec::new();
+        let mut under_way: Vec<(BreakerPermit, u64)> = Vec::new();
         for step in steps {
             match step {
                 Step::Pass(span) => now += span,

@@ -1,7 +1,7 @@
 //! How many requests an upstream gets at once. A fixed limit, or one that is found from its latency; when it is reached
 //! a bounded number waits for a bounded time, those that matter most are served first, and the rest is refused.
 //!
-//! A request that is let in holds a [`Place`]; dropping it gives the place to who is next, so it comes back however the
+//! A request that is let in holds a [`GatePermit`]; dropping it gives the place to who is next, so it comes back however the
 //! request ends. Taking a place is one compare-and-swap while nobody waits; a lock is taken by those only who wait, and by
 //! those who leave while somebody does.
 //!
@@ -49,7 +49,7 @@ pub struct Gate {
 /// What outlives a configuration.
 pub struct Places {
     counts: Arc<ConcurrencyStats>,
-    queue: Mutex<Queue<oneshot::Sender<Place>>>,
+    queue: Mutex<Queue<oneshot::Sender<GatePermit>>>,
     demand: Demand,
     clock: Clock,
     /// Refused when it was told last, and whether that has begun.
@@ -58,7 +58,7 @@ pub struct Places {
 }
 
 /// A place at an upstream.
-pub struct Place {
+pub struct GatePermit {
     gate: Arc<Gate>,
     class: Class,
     /// Whether the place was given back already.
@@ -108,13 +108,13 @@ impl Gate {
     }
 
     /// Takes a place if one is free for `class` and nobody waits for it.
-    pub fn enter(self: &Arc<Self>, class: Class) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, class: Class) -> Option<GatePermit> {
         let free = self.places.counts.queued.load(SeqCst) == 0 && self.take(class);
         free.then(|| self.place(class))
     }
 
     /// Waits for a place.
-    pub async fn wait(self: &Arc<Self>, class: Class) -> Result<Place, ShedCause> {
+    pub async fn wait(self: &Arc<Self>, class: Class) -> Result<GatePermit, ShedCause> {
         let (sender, receiver) = oneshot::channel();
         let Some(number) = self.line_up(class, sender) else {
             return Err(self.shed(class, ShedCause::QueueFull));
@@ -215,8 +215,8 @@ impl Gate {
         }
     }
 
-    fn place(self: &Arc<Self>, class: Class) -> Place {
-        Place {
+    fn place(self: &Arc<Self>, class: Class) -> GatePermit {
+        GatePermit {
             gate: Arc::clone(self),
             class,
             void: false,
@@ -240,7 +240,11 @@ impl Gate {
     }
 
     /// Lines up, and looks whether it is its turn already. `None`: there is no room.
-    fn line_up(self: &Arc<Self>, class: Class, sender: oneshot::Sender<Place>) -> Option<Number> {
+    fn line_up(
+        self: &Arc<Self>,
+        class: Class,
+        sender: oneshot::Sender<GatePermit>,
+    ) -> Option<Number> {
         let (counts, now) = (&self.places.counts, self.now());
         let (room, patience) = (self.settings.queue as usize, self.patience());
         let mut queue = self.places.queue.lock();
@@ -264,7 +268,7 @@ impl Gate {
     }
 
     /// Gives free places to those who wait.
-    fn hand_out(self: &Arc<Self>, queue: &mut Queue<oneshot::Sender<Place>>) {
+    fn hand_out(self: &Arc<Self>, queue: &mut Queue<oneshot::Sender<GatePermit>>) {
         let (counts, now) = (&self.places.counts, self.now());
         while let Some(class) = queue.next_class().filter(|class| self.take(*class)) {
             let mut place = self.place(class);
@@ -317,7 +321,7 @@ impl Gate {
     }
 }
 
-impl Place {
+impl GatePermit {
     /// Whether it is one at this upstream.
     pub fn is_of(&self, gate: &Gate) -> bool {
         Arc::ptr_eq(&self.gate.places, &gate.places)
@@ -334,7 +338,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for GatePermit {
     fn drop(&mut self) {
         if self.void {
             return;
@@ -353,7 +357,7 @@ struct Waiting<'g> {
     gate: &'g Arc<Gate>,
     class: Class,
     number: Number,
-    receiver: oneshot::Receiver<Place>,
+    receiver: oneshot::Receiver<GatePermit>,
 }
 
 impl Drop for Waiting<'_> {

@@ -135,7 +135,7 @@ fn meet(runtime: &tokio::runtime::Runtime, places: u32) {
 async fn a_place_is_free_for_what_matters_while_the_others_wait() {
     let gate = gate(5, 10, 1000);
     drop(gate.enter(Class::Critical).expect("free"));
-    let held: Vec<Place> = std::iter::from_fn(|| gate.enter(Class::Sheddable)).collect();
+    let held: Vec<GatePermit> = std::iter::from_fn(|| gate.enter(Class::Sheddable)).collect();
     assert_eq!(held.len(), 4, "a fifth is kept");
     let sheddable = gate.wait(Class::Sheddable);
     tokio::pin!(sheddable);

@@ -39,7 +39,7 @@ const SLOT: u64 = 4_000_000_000;
 
 /// What became of a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum NonceOutcome {
     /// The nonce was new, and is kept now.
     Fresh,
     /// The nonce was used before.
@@ -48,7 +48,7 @@ pub enum Claim {
     Full,
 }
 
-impl Claim {
+impl NonceOutcome {
     /// Whether the nonce was new.
     #[cfg(test)]
     pub(in crate::auth) fn is_fresh(self) -> bool {
@@ -344,7 +344,7 @@ impl NonceStore {
 
     /// Uses a nonce. Of any number of callers with the same one, exactly one is told `Fresh`.
     #[cfg(test)]
-    pub(in crate::auth) fn claim(&self, share: &Arc<Share>, nonce: &str, now: u64) -> Claim {
+    pub(in crate::auth) fn claim(&self, share: &Arc<Share>, nonce: &str, now: u64) -> NonceOutcome {
         self.claim_for(share, nonce, Duration::ZERO, now)
     }
 
@@ -357,30 +357,30 @@ impl NonceStore {
         nonce: &str,
         own: Duration,
         now: u64,
-    ) -> Claim {
+    ) -> NonceOutcome {
         let key = key(share, nonce);
         match self.try_claim(key, share, own, now) {
-            Claim::Full if self.sweep(now) => self.try_claim(key, share, own, now),
+            NonceOutcome::Full if self.sweep(now) => self.try_claim(key, share, own, now),
             claim => claim,
         }
     }
 
     /// What [`claim`](Self::claim) would say. Uses nothing.
-    pub(super) fn peek(&self, share: &Share, nonce: &str, now: u64) -> Claim {
+    pub(super) fn peek(&self, share: &Share, nonce: &str, now: u64) -> NonceOutcome {
         let key = key(share, nonce);
         let seen = self.shard(key).lock().knows(key, now);
         let full = |live: &AtomicUsize, most: &AtomicUsize| {
             live.load(Ordering::Relaxed) >= most.load(Ordering::Relaxed)
         };
         if seen {
-            return Claim::Seen;
+            return NonceOutcome::Seen;
         }
         // A full store may hold expired buckets that nobody has dropped yet.
         let is_full = || full(&self.live, &self.capacity) || full(&share.live, &share.most);
         if is_full() && (!self.sweep(now) || is_full()) {
-            return Claim::Full;
+            return NonceOutcome::Full;
         }
-        Claim::Fresh
+        NonceOutcome::Fresh
     }
 
     /// Every live nonce with the time it must still be kept.
@@ -427,43 +427,43 @@ impl NonceStore {
         nonce: u128,
         lifetime: Duration,
         now: u64,
-    ) -> Claim {
+    ) -> NonceOutcome {
         let lifetime = lifetime.max(self.lifetime());
         let mut shard = self.shard(nonce).lock();
         self.drop_expired(&mut shard, now);
         if shard.knows(nonce, now) {
-            return Claim::Seen;
+            return NonceOutcome::Seen;
         }
         if self.ownership.is_handed_over() {
             drop(shard);
             match self.ask_on(nonce, lifetime) {
-                Some(Claim::Fresh) => {}
+                Some(NonceOutcome::Fresh) => {}
                 Some(claim) => return claim,
                 None => return self.claim_for_other(nonce, lifetime, now),
             }
             shard = self.shard(nonce).lock();
         }
         if !take(&self.live, &self.capacity) {
-            return Claim::Full;
+            return NonceOutcome::Full;
         }
         self.note_use();
         let lifetime = nanos(lifetime);
         let capacity = self.capacity.load(Ordering::Relaxed);
         let slot = shard.slot(in_slot(now, lifetime), lifetime, capacity);
         slot.nonces.insert(nonce);
-        Claim::Fresh
+        NonceOutcome::Fresh
     }
 
     /// What the process says that decides in our place; `None`: we decide again. Never with a shard's lock held: the answer
     /// comes from another process. Whoever asks us may have handed over before we did, and is asked on.
-    fn ask_on(&self, key: u128, lifetime: Duration) -> Option<Claim> {
+    fn ask_on(&self, key: u128, lifetime: Duration) -> Option<NonceOutcome> {
         match self.ownership.decider() {
             Decider::Us => None,
             Decider::Other(owner) => {
                 let claim = owner.claim(&self.name, key, lifetime);
-                Some(claim.unwrap_or(Claim::Full))
+                Some(claim.unwrap_or(NonceOutcome::Full))
             }
-            Decider::Nobody => Some(Claim::Full),
+            Decider::Nobody => Some(NonceOutcome::Full),
         }
     }
 
@@ -482,16 +482,16 @@ impl NonceStore {
         }
     }
 
-    fn try_claim(&self, key: u128, share: &Arc<Share>, own: Duration, now: u64) -> Claim {
+    fn try_claim(&self, key: u128, share: &Arc<Share>, own: Duration, now: u64) -> NonceOutcome {
         let mut shard = self.shard(key).lock();
         self.drop_expired(&mut shard, now);
         if shard.knows(key, now) {
-            return Claim::Seen;
+            return NonceOutcome::Seen;
         }
         if self.ownership.is_handed_over() {
             drop(shard);
             match self.ask_on(key, own.max(self.lifetime())) {
-                Some(Claim::Fresh) => {}
+                Some(NonceOutcome::Fresh) => {}
                 Some(claim) => return claim,
                 None => return self.try_claim(key, share, own, now),
             }
@@ -499,11 +499,11 @@ impl NonceStore {
             shard = self.shard(key).lock();
         }
         if !take(&self.live, &self.capacity) {
-            return Claim::Full;
+            return NonceOutcome::Full;
         }
         if !take(&share.live, &share.most) {
             self.live.fetch_sub(1, Ordering::Relaxed);
-            return Claim::Full;
+            return NonceOutcome::Full;
         }
         self.note_use();
         let lifetime = self.lifetime.load(Ordering::Relaxed);
@@ -515,7 +515,7 @@ impl NonceStore {
             shard.opened(now, lifetime, capacity)
         };
         bucket.keep(key, share);
-        Claim::Fresh
+        NonceOutcome::Fresh
     }
 
     fn note_use(&self) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Claim;
+use super::NonceOutcome;
 use crate::primitives::AuthName;
 use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ const LOOKS: usize = 1000;
 pub trait NonceOwner: Send + Sync {
     /// Whether a nonce of `[auth.NAME]` is new there, where it is kept from now on for `lifetime`. `None` when no answer
     /// came.
-    fn claim(&self, auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim>;
+    fn claim(&self, auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<NonceOutcome>;
 }
 
 /// Whether nonces are decided here, and where else.

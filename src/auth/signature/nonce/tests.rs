@@ -20,22 +20,29 @@ fn store(capacity: usize) -> NonceStore {
 fn a_nonce_passes_once_per_application() {
     let store = store(100);
     let (a, b) = (store.share("a", 2), store.share("b", 2));
-    assert_eq!(store.peek(&a, "n", 1), Claim::Fresh);
-    assert_eq!(store.peek(&a, "n", 1), Claim::Fresh, "a look uses nothing");
-    assert_eq!(store.claim(&a, "n", 1), Claim::Fresh);
-    assert_eq!(store.claim(&a, "n", 2), Claim::Seen);
-    assert_eq!(store.peek(&a, "n", 2), Claim::Seen);
-    assert_eq!(store.claim(&b, "n", 2), Claim::Fresh);
+    assert_eq!(store.peek(&a, "n", 1), NonceOutcome::Fresh);
+    assert_eq!(
+        store.peek(&a, "n", 1),
+        NonceOutcome::Fresh,
+        "a look uses nothing"
+    );
+    assert_eq!(store.claim(&a, "n", 1), NonceOutcome::Fresh);
+    assert_eq!(store.claim(&a, "n", 2), NonceOutcome::Seen);
+    assert_eq!(store.peek(&a, "n", 2), NonceOutcome::Seen);
+    assert_eq!(store.claim(&b, "n", 2), NonceOutcome::Fresh);
 }
 
 #[test]
 fn is_kept_for_twice_the_skew_and_then_dropped() {
     let store = store(100);
     let a = store.share("a", 1);
-    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
-    assert_eq!(store.claim(&a, "n", SECOND + LIFETIME - 1), Claim::Seen);
+    assert_eq!(store.claim(&a, "n", SECOND), NonceOutcome::Fresh);
+    assert_eq!(
+        store.claim(&a, "n", SECOND + LIFETIME - 1),
+        NonceOutcome::Seen
+    );
     let later = SECOND + LIFETIME + LIFETIME / BUCKETS;
-    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", later), NonceOutcome::Fresh);
     assert_eq!(store.live.load(Ordering::Relaxed), 1);
     assert_eq!(a.live.load(Ordering::Relaxed), 1);
 }
@@ -45,16 +52,19 @@ fn a_full_store_refuses_and_forgets_nothing() {
     let store = store(1000);
     let a = store.share("a", 1);
     for i in 0..1000 {
-        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), NonceOutcome::Fresh);
     }
-    assert_eq!(store.claim(&a, "one more", SECOND), Claim::Full);
-    assert_eq!(store.peek(&a, "one more", 2 * SECOND), Claim::Full);
+    assert_eq!(store.claim(&a, "one more", SECOND), NonceOutcome::Full);
+    assert_eq!(store.peek(&a, "one more", 2 * SECOND), NonceOutcome::Full);
     for i in 0..1000 {
-        assert_eq!(store.claim(&a, &i.to_string(), 2 * SECOND), Claim::Seen);
+        assert_eq!(
+            store.claim(&a, &i.to_string(), 2 * SECOND),
+            NonceOutcome::Seen
+        );
     }
     let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
-    assert_eq!(store.peek(&a, "one more", later), Claim::Fresh);
-    assert_eq!(store.claim(&a, "one more", later), Claim::Fresh);
+    assert_eq!(store.peek(&a, "one more", later), NonceOutcome::Fresh);
+    assert_eq!(store.claim(&a, "one more", later), NonceOutcome::Fresh);
     assert_eq!(store.live.load(Ordering::Relaxed), 1);
 }
 
@@ -66,9 +76,9 @@ fn a_million_nonces_leave_as_many_as_there_is_room_for() {
         (0..1_000_000u64).filter(|i| store.claim(&a, &i.to_string(), SECOND + i).is_fresh());
     assert_eq!(fresh.count(), 200_000);
     assert_eq!(store.export(2 * SECOND).len(), 200_000);
-    assert_eq!(store.claim(&a, "0", 2 * SECOND), Claim::Seen);
+    assert_eq!(store.claim(&a, "0", 2 * SECOND), NonceOutcome::Seen);
     let later = 2 * SECOND + LIFETIME + LIFETIME / BUCKETS;
-    assert_eq!(store.claim(&a, "0", later), Claim::Fresh);
+    assert_eq!(store.claim(&a, "0", later), NonceOutcome::Fresh);
     assert!(store.export(later).len() == 1, "all at once are gone");
 }
 
@@ -80,7 +90,7 @@ fn one_application_leaves_room_for_the_others() {
         .filter(|i| store.claim(&a, &i.to_string(), SECOND).is_fresh())
         .count();
     assert_eq!(passed, 50);
-    assert_eq!(store.claim(&b, "n", SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&b, "n", SECOND), NonceOutcome::Fresh);
 }
 
 #[test]
@@ -108,10 +118,13 @@ fn of_many_threads_exactly_one_wins() {
 fn a_wider_skew_keeps_what_is_known_and_fences_off_the_rest() {
     let store = store(100);
     let a = store.share("a", 1);
-    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", SECOND), NonceOutcome::Fresh);
     store.configure(SKEW * 2, 100, 5_000_000);
     assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
-    assert_eq!(store.claim(&a, "n", SECOND + 1200 * SECOND), Claim::Seen);
+    assert_eq!(
+        store.claim(&a, "n", SECOND + 1200 * SECOND),
+        NonceOutcome::Seen
+    );
     store.configure(SKEW, 100, 6_000_000);
     assert_eq!(store.fence_unix_ms(), 5_000_000 - 300_000);
 }
@@ -119,7 +132,7 @@ fn a_wider_skew_keeps_what_is_known_and_fences_off_the_rest() {
 struct Elsewhere(NonceStore);
 
 impl NonceOwner for Elsewhere {
-    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<NonceOutcome> {
         Some(self.0.claim_for_other(nonce, lifetime, 5 * SECOND))
     }
 }
@@ -128,40 +141,47 @@ impl NonceOwner for Elsewhere {
 fn what_was_handed_over_is_decided_by_the_other() {
     let (old, new) = (store(100), store(100));
     let a = old.share("a", 1);
-    assert_eq!(old.claim(&a, "before", SECOND), Claim::Fresh);
+    assert_eq!(old.claim(&a, "before", SECOND), NonceOutcome::Fresh);
     old.ownership.hand_over();
     assert_eq!(
         old.claim(&a, "between", SECOND),
-        Claim::Full,
+        NonceOutcome::Full,
         "nobody knows"
     );
     new.import(&old.export(SECOND), 5 * SECOND);
     assert_eq!(
         new.claim(&new.share("a", 1), "there", 5 * SECOND),
-        Claim::Fresh
+        NonceOutcome::Fresh
     );
     old.ownership.ask(Arc::new(Elsewhere(new)));
     for (nonce, claim) in [
-        ("before", Claim::Seen),
-        ("there", Claim::Seen),
-        ("here", Claim::Fresh),
-        ("here", Claim::Seen),
+        ("before", NonceOutcome::Seen),
+        ("there", NonceOutcome::Seen),
+        ("here", NonceOutcome::Fresh),
+        ("here", NonceOutcome::Seen),
     ] {
         assert_eq!(old.claim(&a, nonce, SECOND), claim, "{nonce}");
     }
     old.ownership.take_back();
-    assert_eq!(old.claim(&a, "here", SECOND), Claim::Seen, "kept as well");
-    assert_eq!(old.claim(&a, "again", SECOND), Claim::Fresh);
+    assert_eq!(
+        old.claim(&a, "here", SECOND),
+        NonceOutcome::Seen,
+        "kept as well"
+    );
+    assert_eq!(old.claim(&a, "again", SECOND), NonceOutcome::Fresh);
 }
 
 #[test]
 fn a_claim_for_another_process_lasts_as_long_as_its_own() {
     let store = store(2);
     let day = Duration::from_secs(86_400);
-    assert_eq!(store.claim_for_other(1, day, SECOND), Claim::Fresh);
-    assert_eq!(store.claim_for_other(1, day, 80_000 * SECOND), Claim::Seen);
-    assert_eq!(store.claim_for_other(2, day, SECOND), Claim::Fresh);
-    assert_eq!(store.claim_for_other(3, day, SECOND), Claim::Full);
+    assert_eq!(store.claim_for_other(1, day, SECOND), NonceOutcome::Fresh);
+    assert_eq!(
+        store.claim_for_other(1, day, 80_000 * SECOND),
+        NonceOutcome::Seen
+    );
+    assert_eq!(store.claim_for_other(2, day, SECOND), NonceOutcome::Fresh);
+    assert_eq!(store.claim_for_other(3, day, SECOND), NonceOutcome::Full);
 }
 
 #[test]
@@ -184,17 +204,17 @@ fn a_successor_refuses_what_its_predecessor_could_not_know() {
 fn imported_nonces_are_seen_until_their_time_is_over() {
     let (old, new) = (store(100), store(100));
     let a = old.share("a", 1);
-    assert_eq!(old.claim(&a, "n", SECOND), Claim::Fresh);
-    assert_eq!(old.claim(&a, "m", 200 * SECOND), Claim::Fresh);
+    assert_eq!(old.claim(&a, "n", SECOND), NonceOutcome::Fresh);
+    assert_eq!(old.claim(&a, "m", 200 * SECOND), NonceOutcome::Fresh);
     let entries = old.export(300 * SECOND);
     assert_eq!(entries.len(), 2);
     new.import(&entries, SECOND);
     new.import(&entries, SECOND);
     assert_eq!(new.live.load(Ordering::Relaxed), 2);
     let a = new.share("a", 1);
-    assert_eq!(new.claim(&a, "n", 2 * SECOND), Claim::Seen);
-    assert_eq!(new.claim(&a, "m", 300 * SECOND), Claim::Seen);
-    assert_eq!(new.claim(&a, "m", 2 * LIFETIME), Claim::Fresh);
+    assert_eq!(new.claim(&a, "n", 2 * SECOND), NonceOutcome::Seen);
+    assert_eq!(new.claim(&a, "m", 300 * SECOND), NonceOutcome::Seen);
+    assert_eq!(new.claim(&a, "m", 2 * LIFETIME), NonceOutcome::Fresh);
     assert!(new.export(9 * LIFETIME).is_empty());
 }
 
@@ -202,7 +222,7 @@ fn imported_nonces_are_seen_until_their_time_is_over() {
 struct Next(Arc<NonceStore>);
 
 impl NonceOwner for Next {
-    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<Claim> {
+    fn claim(&self, _auth: &AuthName, nonce: u128, lifetime: Duration) -> Option<NonceOutcome> {
         Some(self.0.claim_for_other(nonce, lifetime, SECOND))
     }
 }
@@ -221,12 +241,16 @@ fn who_handed_on_is_no_judge_but_asks_on() {
         ("middle first", [&second, &first, &third]),
     ] {
         let told = order.map(|store| claim(store, nonce));
-        assert_eq!(told, [Claim::Fresh, Claim::Seen, Claim::Seen], "{nonce}");
+        assert_eq!(
+            told,
+            [NonceOutcome::Fresh, NonceOutcome::Seen, NonceOutcome::Seen],
+            "{nonce}"
+        );
     }
     // The last did not begin, after all: the middle decides again, for the first as well.
     second.ownership.take_back();
-    assert_eq!(claim(&first, "anew"), Claim::Fresh);
-    assert_eq!(claim(&second, "anew"), Claim::Seen);
+    assert_eq!(claim(&first, "anew"), NonceOutcome::Fresh);
+    assert_eq!(claim(&second, "anew"), NonceOutcome::Seen);
 }
 
 #[test]
@@ -237,7 +261,7 @@ fn an_application_that_nobody_names_any_more_is_forgotten_with_its_nonces() {
         store.register(app);
     }
     drop(b);
-    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", SECOND), NonceOutcome::Fresh);
     drop(a);
     assert!(!store.is_idle(2 * SECOND));
     let known: Vec<String> = store.shares.lock().known().keys().cloned().collect();
@@ -252,7 +276,7 @@ fn what_was_kept_under_wider_bounds_takes_no_room_under_narrower_ones() {
     let a = store.share("a", 1);
     let narrow = Duration::from_secs(1);
     for i in 0..60 {
-        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), NonceOutcome::Fresh);
     }
     store.configure(narrow, 20, 1_000_000);
     store.register("a");
@@ -262,10 +286,10 @@ fn what_was_kept_under_wider_bounds_takes_no_room_under_narrower_ones() {
         let now = (2 + round * 5) * SECOND;
         for i in 0..20 {
             let nonce = format!("{round} {i}");
-            assert_eq!(store.claim(&a, &nonce, now), Claim::Fresh, "{nonce}");
+            assert_eq!(store.claim(&a, &nonce, now), NonceOutcome::Fresh, "{nonce}");
         }
-        assert_eq!(store.claim(&a, "one more", now), Claim::Full);
-        assert_eq!(store.claim(&a, "59", now), Claim::Seen);
+        assert_eq!(store.claim(&a, "one more", now), NonceOutcome::Full);
+        assert_eq!(store.claim(&a, "59", now), NonceOutcome::Seen);
     }
     drop(store.share("a", 1));
     assert!(!store.is_idle(599 * SECOND), "they are known");
@@ -278,14 +302,17 @@ fn what_was_kept_under_wider_bounds_takes_no_room_under_narrower_ones() {
 fn bounds_that_come_and_go_keep_nothing_for_longer_than_the_widest_wants() {
     let store = store(100);
     let a = store.share("a", 1);
-    assert_eq!(store.claim(&a, "n", SECOND), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", SECOND), NonceOutcome::Fresh);
     for _ in 0..10 {
         store.configure(Duration::from_secs(1), 10, 1_000_000);
         store.configure(SKEW, 100, 1_000_000);
     }
-    assert_eq!(store.claim(&a, "n", SECOND + LIFETIME - 1), Claim::Seen);
+    assert_eq!(
+        store.claim(&a, "n", SECOND + LIFETIME - 1),
+        NonceOutcome::Seen
+    );
     let later = SECOND + LIFETIME + LIFETIME / BUCKETS;
-    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
+    assert_eq!(store.claim(&a, "n", later), NonceOutcome::Fresh);
     assert_eq!(store.live.load(Ordering::Relaxed), 1);
 }
 
@@ -295,10 +322,10 @@ fn who_judges_by_a_wider_skew_keeps_a_nonce_for_as_long() {
     let a = store.share("a", 1);
     let (own, narrow) = (store.lifetime(), Duration::from_secs(1));
     store.configure(narrow, 100, 1_000_000);
-    assert_eq!(store.claim_for(&a, "n", own, SECOND), Claim::Fresh);
-    assert_eq!(store.claim(&a, "short", SECOND), Claim::Fresh);
+    assert_eq!(store.claim_for(&a, "n", own, SECOND), NonceOutcome::Fresh);
+    assert_eq!(store.claim(&a, "short", SECOND), NonceOutcome::Fresh);
     let late = SECOND + LIFETIME - 1;
-    assert_eq!(store.claim_for(&a, "n", own, late), Claim::Seen);
+    assert_eq!(store.claim_for(&a, "n", own, late), NonceOutcome::Seen);
     assert!(!store.is_idle(late));
     assert_eq!(a.live.load(Ordering::Relaxed), 1, "the other is gone");
     // A request that came in between is forgotten sooner: who has its stamp is judged as it was.
@@ -316,13 +343,13 @@ fn a_narrower_skew_wants_room_for_no_longer_than_its_own_lifetime() {
     let a = store.share("a", 1);
     // Known before a trial with a wider skew, as after it.
     for i in 0..20 {
-        assert_eq!(store.claim(&a, &i.to_string(), SECOND), Claim::Fresh);
+        assert_eq!(store.claim(&a, &i.to_string(), SECOND), NonceOutcome::Fresh);
     }
     store.configure(SKEW * 2, 20, 1_000_000);
     store.configure(Duration::from_secs(1), 20, 1_000_000);
     assert_eq!(store.live.load(Ordering::Relaxed), 20, "as it was");
     let later = SECOND + LIFETIME / BUCKETS + 4 * SECOND;
-    assert_eq!(store.claim(&a, "n", later), Claim::Fresh);
-    assert_eq!(store.claim(&a, "0", later), Claim::Seen);
-    assert_eq!(store.claim(&a, "0", SECOND + LIFETIME), Claim::Seen);
+    assert_eq!(store.claim(&a, "n", later), NonceOutcome::Fresh);
+    assert_eq!(store.claim(&a, "0", later), NonceOutcome::Seen);
+    assert_eq!(store.claim(&a, "0", SECOND + LIFETIME), NonceOutcome::Seen);
 }

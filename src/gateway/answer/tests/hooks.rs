@@ -186,7 +186,7 @@ async fn a_hook_that_refuses_a_piece_cuts_the_answer_off_before_it() {
         assert_eq!(given.writer.take_refusal(), Some(objection()));
         given.writer.abort().await;
         assert!(
-            !given.client.complete() && !given.client.goes_on(),
+            !given.client.complete() && !given.client.can_keep_alive(),
             "{asks:?}"
         );
         assert_eq!(*shown.lock(), ["200 None", "yes", "no"], "{asks:?}");

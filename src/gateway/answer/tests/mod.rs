@@ -289,7 +289,7 @@ async fn a_source_is_held_to_the_length_it_said() {
         let finished = less.writer.finish(None).await;
         assert!(matches!(finished, Err(Unfinished::CutShort)), "{asks:?}");
         less.writer.abort().await;
-        assert!(!less.client.complete() && !less.client.goes_on());
+        assert!(!less.client.complete() && !less.client.can_keep_alive());
         let read = less.read().await;
         assert!(!read.whole, "{asks:?}");
         assert!(asks == HTTP_2 || read.body == "one\n", "{read:?}");

@@ -13,7 +13,7 @@ use crate::gateway::Socket;
 use crate::gateway::answer::{AnswerPlan, ResponseWriter};
 use crate::gateway::client::ClientIo;
 use crate::gateway::fuzzing::LIMITS;
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http2;
 use crate::gateway::message::BodySize;
 
@@ -87,7 +87,7 @@ impl Asks {
             let theirs = theirs.into_std().expect("a socket");
             (ClientIo::new(Socket::Unix(ours)), Kept::Http1(theirs))
         };
-        client.begin(BodyGuard::Done, true, &LIMITS);
+        client.begin(BodyDecoder::Done, true, &LIMITS);
         let head_only = self.method == "HEAD";
         let writer = ResponseWriter::new(Arc::clone(&client), self.version, head_only)
             .with_trailers(self.trailers);

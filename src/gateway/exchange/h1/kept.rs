@@ -12,12 +12,12 @@ use crate::primitives::address::Address;
 use crate::upstream::Pool;
 
 /// How connections of an upstream are kept.
-struct Keeping<'u> {
+struct KeepSettings<'u> {
     upstream: &'u UpstreamName,
     most: usize,
     idle: Duration,
     /// What its TLS is like: connections opened by other settings are not its own.
-    trust: u64,
+    tls_reuse_key: u64,
 }
 
 /// Kept connections by upstream and address.
@@ -35,7 +35,7 @@ struct Kept {
 
 struct Idle {
     socket: Socket,
-    trust: u64,
+    tls_reuse_key: u64,
     until: Instant,
 }
 
@@ -52,13 +52,13 @@ impl KeptConnections {
     }
 
     /// How connections of this upstream are kept; `None` when they are not.
-    fn keeping<'u>(&self, pool: &'u Pool) -> Option<Keeping<'u>> {
+    fn keeping<'u>(&self, pool: &'u Pool) -> Option<KeepSettings<'u>> {
         let upstream = pool.settings();
-        (upstream.keepalive > 0).then_some(Keeping {
+        (upstream.keepalive > 0).then_some(KeepSettings {
             upstream: &upstream.name,
             most: (upstream.keepalive as usize).div_ceil(self.workers),
             idle: upstream.idle_timeout,
-            trust: pool.trust(),
+            tls_reuse_key: pool.tls_reuse_key(),
         })
     }
 
@@ -75,7 +75,10 @@ impl KeptConnections {
         let connections = kept.by_address.get_mut(address)?;
         while let Some(mut last) = connections.pop_back() {
             kept.count -= 1;
-            if last.trust == keeping.trust && now < last.until && last.socket.is_open() {
+            if last.tls_reuse_key == keeping.tls_reuse_key
+                && now < last.until
+                && last.socket.is_open()
+            {
                 return Some(last.socket);
             }
         }
@@ -103,7 +106,7 @@ impl KeptConnections {
         let until = now + keeping.idle;
         let idle = Idle {
             socket,
-            trust: keeping.trust,
+            tls_reuse_key: keeping.tls_reuse_key,
             until,
         };
         match kept.by_address.get_mut(address) {

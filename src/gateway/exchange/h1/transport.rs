@@ -16,7 +16,7 @@ use crate::gateway::exchange::attempts::Traffic;
 use crate::gateway::exchange::trailers;
 use crate::gateway::failure;
 use crate::gateway::http1::answer::{put_chunk_size, write_last_chunk};
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http1::head::Framing;
 use crate::gateway::message::{AnswerHead, InvalidHead};
 use crate::gateway::outgoing_head::{self, Destination};
@@ -33,7 +33,7 @@ pub(in crate::gateway) struct Http1 {
     /// Bytes of the answer's head that was shown last.
     head: usize,
     /// What is left of the answer's body.
-    body: BodyGuard,
+    body: BodyDecoder,
     /// Bytes of its trailer section that were followed.
     trailers: usize,
     /// The endpoint will take another request.
@@ -59,7 +59,7 @@ struct Outgoing {
 /// Payload of an answer where it was read to. What is taken of it is taken from there.
 pub(in crate::gateway) struct Payload<'p> {
     read: &'p mut BytesMut,
-    body: &'p mut BodyGuard,
+    body: &'p mut BodyDecoder,
     left: usize,
 }
 
@@ -76,7 +76,7 @@ impl Http1 {
             unsent: None,
             head_only: false,
             head: 0,
-            body: BodyGuard::Done,
+            body: BodyDecoder::Done,
             trailers: 0,
             persistent: false,
             closed: false,
@@ -162,7 +162,7 @@ impl Http1 {
                     self.head = length;
                     self.body = answer.body(self.head_only);
                     self.persistent = answer.persistent()
-                        && self.body != BodyGuard::Raw
+                        && self.body != BodyDecoder::Raw
                         && !answer.is_in_doubt()
                         && answer.status() != 101;
                     return Poll::Ready(Ok(look(&answer)));
@@ -197,13 +197,13 @@ impl Http1 {
                 return Poll::Ready(Ok(true));
             }
             let expected = match self.body {
-                BodyGuard::Length(left) => left,
+                BodyDecoder::Length(left) => left,
                 _ => u64::MAX,
             };
-            if self.body == BodyGuard::Raw {
+            if self.body == BodyDecoder::Raw {
                 // Nothing but the end of the connection ends it.
                 if !std::task::ready!(self.poll_more(cx, expected))? {
-                    self.body = BodyGuard::Done;
+                    self.body = BodyDecoder::Done;
                 }
             } else {
                 std::task::ready!(self.poll_read(cx, expected))?;
@@ -227,14 +227,14 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, Box<Error>>> {
-        if self.body == BodyGuard::Done && self.trailers == 0 {
+        if self.body == BodyDecoder::Done && self.trailers == 0 {
             return Poll::Ready(Ok(None));
         }
         loop {
             let incoming = &self.connection.incoming;
             let followed = self.body.admit(&incoming[self.trailers..], |_| {});
             self.trailers += followed.map_err(|_| malformed_chunks())?;
-            if self.body == BodyGuard::Done {
+            if self.body == BodyDecoder::Done {
                 break;
             }
             std::task::ready!(self.poll_read(cx, 0))?;
@@ -247,7 +247,7 @@ impl Http1 {
 
     /// The connection, if it can serve another request.
     pub(in crate::gateway) fn into_reusable(self) -> Option<Socket> {
-        let clean = self.persistent && self.unsent.is_none() && self.body == BodyGuard::Done;
+        let clean = self.persistent && self.unsent.is_none() && self.body == BodyDecoder::Done;
         clean.then(|| self.connection.into_socket()).flatten()
     }
 

@@ -16,7 +16,7 @@ use crate::filter::{Reason, Refusal};
 use crate::gateway::answer::ResponseWriter;
 use crate::gateway::client::{ClientIo, Rest};
 use crate::gateway::ctx::Ctx;
-use crate::gateway::timers::Fault;
+use crate::gateway::timers::AbortReason;
 use crate::observe::TunnelEnd;
 
 /// An open tunnel.
@@ -221,7 +221,7 @@ impl Tunnel {
 /// Why nothing more comes from the client, or goes to it.
 fn clients_end(client: &ClientIo) -> TunnelEnd {
     match client.fault() {
-        Some(Fault::Stalled) => TunnelEnd::ClientStalled,
+        Some(AbortReason::Stalled) => TunnelEnd::ClientStalled,
         Some(_) => TunnelEnd::Timeout,
         None => TunnelEnd::Client,
     }

@@ -41,7 +41,7 @@ struct Connection {
 }
 
 /// A place for one stream on a connection. Dropped it is free for another.
-pub(in crate::gateway) struct Place {
+pub(in crate::gateway) struct StreamPermit {
     claim: Claim,
     /// Ready for a request.
     pub(in crate::gateway) requests: SendRequest<Bytes>,
@@ -80,7 +80,7 @@ impl StreamConnections {
         transport: &TransportConnector,
         address: &Address,
         peer: &HttpPeer,
-    ) -> Result<Place, Box<Error>> {
+    ) -> Result<StreamPermit, Box<Error>> {
         let key = Key {
             settings: peer.group_key,
             address: address.clone(),
@@ -88,7 +88,7 @@ impl StreamConnections {
         while let Some(claim) = self.claim(&key) {
             match claim.0.requests.clone().ready().await {
                 Ok(requests) => {
-                    return Ok(Place {
+                    return Ok(StreamPermit {
                         claim,
                         requests,
                         reused: true,
@@ -114,7 +114,7 @@ impl StreamConnections {
             .entry(key)
             .or_default()
             .push(Arc::clone(&claim.0));
-        Ok(Place {
+        Ok(StreamPermit {
             claim,
             requests,
             reused: false,
@@ -157,7 +157,7 @@ impl Connection {
     }
 }
 
-impl Place {
+impl StreamPermit {
     /// Set, it gets no further streams.
     pub(in crate::gateway) fn closed(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.claim.0.closed)

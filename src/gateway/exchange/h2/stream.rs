@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, Request, Response, Uri, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
-use super::connections::Place;
+use super::connections::StreamPermit;
 use crate::config::HeadLimits;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::exchange::attempts::Traffic;
@@ -46,7 +46,7 @@ pub(in crate::gateway) struct Http2 {
     /// Something came that nobody was told about.
     fresh: bool,
     traffic: Traffic,
-    place: Place,
+    place: StreamPermit,
 }
 
 /// Fields that concern a connection of HTTP/1.
@@ -67,7 +67,7 @@ static TOLD_ONCE: [HeaderName; 3] = [
 
 impl Http2 {
     /// A try in this place of a connection, to an upstream whose heads have these limits.
-    pub(in crate::gateway) fn on(place: Place, limits: HeadLimits) -> Self {
+    pub(in crate::gateway) fn on(place: StreamPermit, limits: HeadLimits) -> Self {
         Self {
             body: None,
             piece: Bytes::new(),

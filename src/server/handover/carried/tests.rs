@@ -14,8 +14,8 @@ fn of<T: DeserializeOwned>(value: serde_json::Value) -> T {
     serde_json::from_value(value).expect("as it is written")
 }
 
-fn sample() -> Carried {
-    Carried {
+fn sample() -> HandoverState {
+    HandoverState {
         at: Duration::from_millis(1_000),
         nonces: CarriedNonces(vec![UsedNonces {
             auth: "partner".into(),
@@ -55,10 +55,10 @@ fn sample() -> Carried {
 
 /// How many sections are not as they were; `None` where nothing is read at all.
 fn lost(bytes: &[u8]) -> Option<usize> {
-    let read = Carried::decode(bytes).ok()?;
+    let read = HandoverState::decode(bytes).ok()?;
     let whole = sample();
     assert_eq!(read.at, whole.at);
-    let Carried {
+    let HandoverState {
         at: _,
         nonces,
         times,
@@ -86,7 +86,7 @@ fn lost(bytes: &[u8]) -> Option<usize> {
 
 #[test]
 fn comes_back_as_it_was() {
-    let carried = Carried::decode(&sample().encode().expect("encoded")).expect("decoded");
+    let carried = HandoverState::decode(&sample().encode().expect("encoded")).expect("decoded");
     assert_eq!(carried, sample());
 }
 
@@ -125,11 +125,11 @@ fn a_section_of_a_later_version_is_refused_alone() {
     let mut sections = Sections::at(Duration::from_millis(1_000));
     sections.put(&Later(1)).expect("put");
     sections.put(&sample().levels).expect("put");
-    let read = Carried::decode(&sections.encode().expect("encoded")).expect("decoded");
-    let expected = Carried {
+    let read = HandoverState::decode(&sections.encode().expect("encoded")).expect("decoded");
+    let expected = HandoverState {
         at: sample().at,
         levels: sample().levels,
-        ..Carried::default()
+        ..HandoverState::default()
     };
     assert_eq!(read, expected);
 }
@@ -137,13 +137,13 @@ fn a_section_of_a_later_version_is_refused_alone() {
 #[test]
 fn a_file_is_read_once() {
     let directory = tempfile::tempdir().expect("directory");
-    assert!(Carried::take_from(directory.path()).is_none());
+    assert!(HandoverState::take_from(directory.path()).is_none());
     sample().leave_in(directory.path()).expect("written");
-    assert_eq!(Carried::take_from(directory.path()), Some(sample()));
-    assert!(Carried::take_from(directory.path()).is_none());
+    assert_eq!(HandoverState::take_from(directory.path()), Some(sample()));
+    assert!(HandoverState::take_from(directory.path()).is_none());
     for rubbish in ["tollgat1 and rubbish", "tollsec1 and rubbish", ""] {
         fs::write(directory.path().join(FILE), rubbish).expect("written");
-        assert!(Carried::take_from(directory.path()).is_none());
+        assert!(HandoverState::take_from(directory.path()).is_none());
         assert!(!directory.path().join(FILE).exists());
     }
 }
@@ -195,7 +195,7 @@ proptest! {
     ) {
         let limits = limits.into_iter();
         let limits = limits.map(|(identity, entries)| KeptTimes { identity, entries });
-        let carried = Carried {
+        let carried = HandoverState {
             at: Duration::from_millis(at),
             nonces: CarriedNonces(nonces),
             times: Some(CarriedTimes { seed: [seeds[0], seeds[1]], limits: limits.collect() }),
@@ -203,7 +203,7 @@ proptest! {
             endpoints: CarriedEndpoints(endpoints),
             ..sample()
         };
-        let read = Carried::decode(&carried.encode().expect("encoded")).expect("decoded");
+        let read = HandoverState::decode(&carried.encode().expect("encoded")).expect("decoded");
         prop_assert_eq!(read, carried);
     }
 }

@@ -49,7 +49,7 @@ fn a_successor_that_failed_has_ended_before_anything_is_taken_back() {
                 &upgrader,
                 &doors,
                 Successor(Some(child)),
-            ))
+            ));
         });
         let patience = Instant::now() + Duration::from_secs(10);
         while kill(pid, None).is_ok() && Instant::now() < patience {

@@ -12,7 +12,7 @@ use httparse::Header;
 use smallvec::SmallVec;
 
 use crate::config::HeadLimits;
-use crate::gateway::http1::body::BodyGuard;
+use crate::gateway::http1::body::BodyDecoder;
 use crate::gateway::http1::head::{Framing, content_length};
 use crate::gateway::message::{AnswerHead, BodySize, InvalidHead, has_no_body, is_ours, is_status};
 
@@ -157,15 +157,15 @@ impl<'b> Answer<'b> {
     }
 
     /// How the endpoint delimits the body, to be followed as it comes; `Raw`: by the end of the connection.
-    pub(in crate::gateway) fn body(&self, head_only: bool) -> BodyGuard {
+    pub(in crate::gateway) fn body(&self, head_only: bool) -> BodyDecoder {
         if has_no_body(self.status, head_only) {
-            return BodyGuard::Done;
+            return BodyDecoder::Done;
         }
         match (self.chunked, self.length) {
-            (true, _) => BodyGuard::of_answer(Framing::Chunked),
-            (false, Some(0)) => BodyGuard::Done,
-            (false, Some(length)) => BodyGuard::Length(length),
-            (false, None) => BodyGuard::Raw,
+            (true, _) => BodyDecoder::of_answer(Framing::Chunked),
+            (false, Some(0)) => BodyDecoder::Done,
+            (false, Some(length)) => BodyDecoder::Length(length),
+            (false, None) => BodyDecoder::Raw,
         }
     }
 

@@ -12,27 +12,27 @@ fn parsed<T>(bytes: &[u8], look: impl FnOnce(&Answer<'_>) -> T) -> Result<T, Inv
     Ok(look(&answer))
 }
 
-fn body(head: &[u8]) -> Result<BodyGuard, InvalidHead> {
+fn body(head: &[u8]) -> Result<BodyDecoder, InvalidHead> {
     parsed(head, |answer| answer.body(false))
 }
 
 #[test]
 fn knows_how_the_body_is_delimited() {
-    let chunked = BodyGuard::of_answer(Framing::Chunked);
+    let chunked = BodyDecoder::of_answer(Framing::Chunked);
     for (head, expected) in [
-        ("HTTP/1.1 200 OK\r\n\r\n", BodyGuard::Raw),
-        ("HTTP/1.1 204 No Content\r\n\r\n", BodyGuard::Done),
+        ("HTTP/1.1 200 OK\r\n\r\n", BodyDecoder::Raw),
+        ("HTTP/1.1 204 No Content\r\n\r\n", BodyDecoder::Done),
         (
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
-            BodyGuard::Done,
+            BodyDecoder::Done,
         ),
         (
             "HTTP/1.1 200\r\ncontent-length: 7\r\n\r\n",
-            BodyGuard::Length(7),
+            BodyDecoder::Length(7),
         ),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-            BodyGuard::Done,
+            BodyDecoder::Done,
         ),
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
@@ -44,7 +44,7 @@ fn knows_how_the_body_is_delimited() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n";
     assert_eq!(
         parsed(head, |answer| answer.body(true)),
-        Ok(BodyGuard::Done)
+        Ok(BodyDecoder::Done)
     );
 }
 
@@ -144,7 +144,11 @@ fn what_is_said_again_has_one_meaning() {
             (answer.body(false), answer.persistent(), shown)
         });
         let (body, persistent, mut shown) = shown.expect("an answer");
-        assert_eq!((body, persistent), (BodyGuard::Length(7), true), "{head:?}");
+        assert_eq!(
+            (body, persistent),
+            (BodyDecoder::Length(7), true),
+            "{head:?}"
+        );
         shown.sort_unstable();
         assert_eq!(shown, [&b"Content-Length7"[..], b"Xy"], "{head:?}");
     }
@@ -158,10 +162,10 @@ fn identity_is_no_coding() {
             (answer.body(false), answer.persistent())
         })
     };
-    assert_eq!(read(""), Ok((BodyGuard::Raw, false)));
+    assert_eq!(read(""), Ok((BodyDecoder::Raw, false)));
     assert_eq!(
         read("Content-Length: 7\r\n"),
-        Ok((BodyGuard::Length(7), false)),
+        Ok((BodyDecoder::Length(7), false)),
         "and a connection on which it is in doubt is not used again"
     );
 }

@@ -10,14 +10,14 @@ use tokio::time::Sleep;
 /// A timer that is armed once and left alone while what is waited for lies behind it, fires early then, and is armed anew.
 /// Arming one for each wait would cost each request several.
 #[derive(Default)]
-pub(in crate::gateway) struct Alarm(Option<Timer>);
+pub(in crate::gateway) struct SharedTimer(Option<Timer>);
 
 struct Timer {
     sleep: Pin<Box<Sleep>>,
     waker: Waker,
 }
 
-impl Alarm {
+impl SharedTimer {
     /// Ready when `due` has passed. It need not be polled again while it would wake the same task.
     pub(in crate::gateway) fn poll_until(
         &mut self,

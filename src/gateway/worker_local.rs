@@ -11,7 +11,7 @@ use super::exchange::h2::connections::StreamConnections;
 use crate::primitives::trace::TraceId;
 
 /// What a worker has for itself.
-pub struct Lane {
+pub struct WorkerLocal {
     index: usize,
     /// For identifiers: they have to differ, not to be secret.
     numbers: Mutex<SmallRng>,
@@ -21,7 +21,7 @@ pub struct Lane {
     pub(super) streams: StreamConnections,
 }
 
-impl Lane {
+impl WorkerLocal {
     /// The lane of worker number `index`, one of so many.
     pub fn new(index: usize, workers: usize) -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::client::ClientIo;
 use super::http1::head::Head;
-use super::overload::entered::Entered;
+use super::overload::shed_permit::ShedPermit;
 use super::peer::Peer;
 use super::snapshot::Snapshot;
 use crate::filter::{Part, Principal};
@@ -14,13 +14,13 @@ use crate::observe::Internal;
 use crate::primitives::trace::{TraceId, TraceParent};
 
 /// What a request begins with. Its head stands beside it.
-pub(super) struct Start {
+pub(super) struct RequestSeed {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) client: Arc<ClientIo>,
     pub(super) peer: Arc<Peer>,
     pub(super) head: Head,
     /// Proof that the gateway's own door let the request in already.
-    pub(super) entered: Option<Entered>,
+    pub(super) entered: Option<ShedPermit>,
     /// What a request made inside the process has of its maker. Boxed: few are.
     pub(super) inside: Option<Box<Inside>>,
 }

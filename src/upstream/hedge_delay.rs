@@ -8,7 +8,7 @@ use crate::primitives::sync::Mutex;
 use crate::primitives::sync::atomic::{AtomicU64, Ordering};
 
 /// How soon answers come lately. Counting is one atomic add; the percentile is computed once a second.
-pub struct Pace {
+pub struct HedgeDelay {
     rule: Hedge,
     counts: Box<[AtomicU64]>,
     seen: Mutex<Seen>,
@@ -31,7 +31,7 @@ const FADING: f64 = 0.9;
 /// Answers without which no percentile means anything.
 const ENOUGH: f64 = 20.0;
 
-impl Pace {
+impl HedgeDelay {
     /// Nothing is known yet; a fixed time holds at once.
     pub fn new(rule: Hedge) -> Self {
         let after = match rule.after {
@@ -119,8 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn pace(after: HedgeAfter) -> Pace {
-        Pace::new(Hedge {
+    fn pace(after: HedgeAfter) -> HedgeDelay {
+        HedgeDelay::new(Hedge {
             after,
             at_least: Duration::from_millis(2),
             max: 1,

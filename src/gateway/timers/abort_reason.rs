@@ -2,7 +2,7 @@
 
 /// Why an exchange was ended here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum Fault {
+pub(in crate::gateway) enum AbortReason {
     /// The chunked coding is malformed.
     Framing,
     /// The client ended within its body, and still reads.

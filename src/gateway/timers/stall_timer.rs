@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// So long in one go, and no longer in all than what it moves makes good: each byte gives back the time it may take at the
 /// lowest rate that is borne, up to the whole. So a client that moves a byte now and then is let go as one that moves none,
 /// and one that pauses for less than the limit and then goes on is not.
-pub(in crate::gateway) struct Patience {
+pub(in crate::gateway) struct StallTimer {
     limit: Duration,
     /// Nanoseconds that a byte gives back; zero: any of them gives back all.
     per_byte: u64,
@@ -15,7 +15,7 @@ pub(in crate::gateway) struct Patience {
     since: Option<Instant>,
 }
 
-impl Patience {
+impl StallTimer {
     /// Nothing is spent, and nothing waited for.
     pub(in crate::gateway) fn new(limit: Duration, per_byte: Duration) -> Self {
         Self {
@@ -83,12 +83,12 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    fn patience(rate: u64) -> Patience {
-        Patience::new(LIMIT, Duration::from_nanos(1_000_000_000 / rate))
+    fn patience(rate: u64) -> StallTimer {
+        StallTimer::new(LIMIT, Duration::from_nanos(1_000_000_000 / rate))
     }
 
     /// Lets it wait `each` for `bytes` bytes until it has had enough, for an hour at most; says for how long it bore it.
-    fn borne(mut patience: Patience, each: Duration, bytes: usize) -> Option<Duration> {
+    fn borne(mut patience: StallTimer, each: Duration, bytes: usize) -> Option<Duration> {
         let mut total = Duration::ZERO;
         while total < Duration::from_secs(3600) {
             if patience.spent + each > patience.limit {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_any_byte_gives_back_all() {
-        let patience = Patience::new(LIMIT, Duration::ZERO);
+        let patience = StallTimer::new(LIMIT, Duration::ZERO);
         assert_eq!(borne(patience, Duration::from_secs(29), 1), None);
         let mut slow = self::patience(1);
         slow.settle(Some(Duration::from_secs(9)), 1);

@@ -8,12 +8,12 @@ use std::time::Instant;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 
-use super::lane::Lane;
 use super::state::State;
+use super::worker_local::WorkerLocal;
 use crate::primitives::ListenerName;
 
 /// What all connections of a worker share: the application that answers, the state, and the word to stop.
-pub struct Door<A> {
+pub struct ServeContext<A> {
     /// Answers requests.
     pub app: Arc<A>,
     /// Facts, and the snapshot in force.
@@ -21,9 +21,9 @@ pub struct Door<A> {
     /// The framework's word to stop.
     pub shutdown: ShutdownWatch,
     /// Says from when on no further request should begin, once that is known.
-    pub closing: watch::Receiver<Parting>,
+    pub closing: watch::Receiver<CloseSchedule>,
     /// What the worker has for itself.
-    pub lane: Arc<Lane>,
+    pub lane: Arc<WorkerLocal>,
     /// Requests are counted and logged as the gateway's own; not so on the admin listener.
     pub public: bool,
     /// Where the connection came in; the admin listener has no name.
@@ -32,9 +32,9 @@ pub struct Door<A> {
 
 /// From when on connections that wait for a request end; `None` while they need not. Those of HTTP/2 are told at once,
 /// and lose nothing by it.
-pub type Parting = Option<Instant>;
+pub type CloseSchedule = Option<Instant>;
 
-impl<A> Clone for Door<A> {
+impl<A> Clone for ServeContext<A> {
     fn clone(&self) -> Self {
         Self {
             app: Arc::clone(&self.app),
@@ -50,7 +50,7 @@ impl<A> Clone for Door<A> {
 
 /// Which protocols a connection may speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaks {
+pub enum Protocols {
     /// HTTP/1 alone.
     Http1,
     /// HTTP/2: agreed upon in the TLS handshake.
@@ -61,15 +61,15 @@ pub enum Speaks {
 
 /// The word that no further request should begin. It comes once in the life of a process and is waited for before each
 /// request, so while it would wake the same task it is only looked at.
-pub(super) struct Closing<'c, F> {
-    changed: watch::Receiver<Parting>,
+pub(super) struct DrainSignal<'c, F> {
+    changed: watch::Receiver<CloseSchedule>,
     waiting: Pin<&'c mut F>,
     waker: Waker,
 }
 
-impl<'c, F: Future<Output = ()>> Closing<'c, F> {
+impl<'c, F: Future<Output = ()>> DrainSignal<'c, F> {
     /// The word that comes over `changed`; `waiting` is ready once it does.
-    pub(super) fn new(changed: watch::Receiver<Parting>, waiting: Pin<&'c mut F>) -> Self {
+    pub(super) fn new(changed: watch::Receiver<CloseSchedule>, waiting: Pin<&'c mut F>) -> Self {
         Self {
             changed,
             waiting,

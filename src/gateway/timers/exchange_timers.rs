@@ -4,36 +4,36 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::alarm::Alarm;
-use super::fault::Fault;
-use super::patience::Patience;
+use super::abort_reason::AbortReason;
+use super::shared_timer::SharedTimer;
+use super::stall_timer::StallTimer;
 use crate::config::ClientLimits;
 
 /// What is waited for, and since when.
-pub(in crate::gateway) struct Waits {
-    pub(in crate::gateway) fault: Option<Fault>,
+pub(in crate::gateway) struct ExchangeTimers {
+    pub(in crate::gateway) fault: Option<AbortReason>,
     pub(in crate::gateway) deadline: Option<Instant>,
     /// With the client's pauses within its body.
-    sending: Patience,
+    sending: StallTimer,
     /// How long the upstream may say nothing once the request is read, and since when it does.
     pub(in crate::gateway) silence: Option<Duration>,
     pub(in crate::gateway) silent: Option<Instant>,
     /// With a client that takes nothing.
-    taking: Patience,
-    alarm: Alarm,
+    taking: StallTimer,
+    alarm: SharedTimer,
 }
 
-impl Waits {
+impl ExchangeTimers {
     /// Nothing is waited for. Until a request begins the client has so long to take what it is sent.
     pub(in crate::gateway) fn new(write_timeout: Duration) -> Self {
         Self {
             fault: None,
             deadline: None,
-            sending: Patience::new(Duration::MAX, Duration::ZERO),
+            sending: StallTimer::new(Duration::MAX, Duration::ZERO),
             silence: None,
             silent: None,
-            taking: Patience::new(write_timeout, Duration::ZERO),
-            alarm: Alarm::default(),
+            taking: StallTimer::new(write_timeout, Duration::ZERO),
+            alarm: SharedTimer::default(),
         }
     }
 
@@ -41,10 +41,10 @@ impl Waits {
     pub(in crate::gateway) fn begin(&mut self, limits: &ClientLimits) {
         self.fault = None;
         self.deadline = None;
-        self.sending = Patience::new(limits.body_timeout, limits.longest_byte);
+        self.sending = StallTimer::new(limits.body_timeout, limits.longest_byte);
         self.silence = None;
         self.silent = None;
-        self.taking = Patience::new(limits.write_timeout, limits.longest_byte);
+        self.taking = StallTimer::new(limits.write_timeout, limits.longest_byte);
     }
 
     /// The body need not move at any rate: its client says something when there is something to say.
@@ -80,9 +80,9 @@ impl Waits {
     ) -> Poll<io::Error> {
         let limit = if tunnel {
             let limit = self.silence.zip(self.silent);
-            limit.map(|(limit, since)| (since + limit, Fault::Silence))
+            limit.map(|(limit, since)| (since + limit, AbortReason::Silence))
         } else {
-            self.sending.waits().map(|due| (due, Fault::Paused))
+            self.sending.waits().map(|due| (due, AbortReason::Paused))
         };
         self.poll_due(cx, limit)
     }
@@ -91,7 +91,7 @@ impl Waits {
     pub(in crate::gateway) fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let limit = self.silence.map(|limit| {
             let since = *self.silent.get_or_insert_with(Instant::now);
-            (since + limit, Fault::Silence)
+            (since + limit, AbortReason::Silence)
         });
         self.poll_due(cx, limit)
     }
@@ -100,9 +100,9 @@ impl Waits {
     pub(in crate::gateway) fn poll_due(
         &mut self,
         cx: &mut Context<'_>,
-        limit: Option<(Instant, Fault)>,
+        limit: Option<(Instant, AbortReason)>,
     ) -> Poll<io::Error> {
-        let deadline = self.deadline.map(|at| (at, Fault::Deadline));
+        let deadline = self.deadline.map(|at| (at, AbortReason::Deadline));
         let first = match (deadline, limit) {
             (Some(deadline), Some(limit)) if limit.0 < deadline.0 => Some(limit),
             (deadline, limit) => deadline.or(limit),
@@ -144,7 +144,7 @@ impl Waits {
             return Poll::Pending;
         };
         std::task::ready!(self.poll_until(cx, due));
-        self.fault = Some(Fault::Stalled);
+        self.fault = Some(AbortReason::Stalled);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::observe::overload::OverloadStats;
 
 /// A request that was let in at the gateway's door, counted until this is dropped.
-pub(in crate::gateway) struct Entered(Arc<OverloadStats>);
+pub(in crate::gateway) struct ShedPermit(Arc<OverloadStats>);
 
-impl Entered {
+impl ShedPermit {
     /// Counts one more; says how many there were before.
     pub(super) fn count(stats: &Arc<OverloadStats>) -> (Self, u64) {
         let before = stats.in_flight.fetch_add(1, Relaxed);
@@ -16,7 +16,7 @@ impl Entered {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ShedPermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
     }

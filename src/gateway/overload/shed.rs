@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use pingora::http::RequestHeader;
 
-use super::entered::Entered;
+use super::shed_permit::ShedPermit;
 use super::turn_away;
 use crate::gateway::answer::{AnswerPlan, ResponseWriter};
 use crate::gateway::arrival::Arrival;
@@ -21,54 +21,58 @@ use crate::gateway::client::ClientIo;
 use crate::gateway::ctx::Ctx;
 use crate::gateway::decide;
 use crate::gateway::http1::head::Head;
-use crate::gateway::lane::Lane;
 use crate::gateway::message::{AnswerHead, GatewayHeaders, whole_seconds};
 use crate::gateway::peer::Peer;
 use crate::gateway::refusal::{self, Caller, GRPC};
 use crate::gateway::route_runtime::Target;
 use crate::gateway::snapshot::Snapshot;
 use crate::gateway::state::State;
+use crate::gateway::worker_local::WorkerLocal;
 
 /// What a request met at the door.
-pub(in crate::gateway) enum Met {
+pub(in crate::gateway) enum ShedDecision {
     /// Nobody, or it was let in.
-    In(Option<Entered>),
+    In(Option<ShedPermit>),
     /// A refusal, which it was told.
     Refusal,
 }
 
 /// Whether the door refuses some requests at the moment: only then is it asked before a request begins.
-pub(in crate::gateway) fn refuses_some(snapshot: &Snapshot, state: &State, lane: &Lane) -> bool {
+pub(in crate::gateway) fn refuses_some(
+    snapshot: &Snapshot,
+    state: &State,
+    lane: &WorkerLocal,
+) -> bool {
     let watched = snapshot.config.server.overload.as_ref();
     watched.is_some_and(|watched| state.overload.refuses_some(lane.index(), watched))
 }
 
 /// Asks the door, which [`refuses_some`]. `begin` was called on `client`.
-pub(in crate::gateway) async fn meet(
+pub(in crate::gateway) async fn shed(
     client: &Arc<ClientIo>,
     peer: &Peer,
     snapshot: &Snapshot,
     (request, head): (&RequestHeader, &Head),
     state: &Arc<State>,
-    lane: &Lane,
-) -> Met {
+    lane: &WorkerLocal,
+) -> ShedDecision {
     let Some(watched) = snapshot.config.server.overload.as_ref() else {
-        return Met::In(None);
+        return ShedDecision::In(None);
     };
     let (overload, worker) = (&state.overload, lane.index());
     let trusted = &snapshot.config.server.trusted_proxies;
     let client_ip = decide::client_ip(peer.address, trusted, request);
     // What is wrong with it is told where everything is.
     let Ok(arrival) = Arrival::of(request, peer, snapshot, client_ip) else {
-        return Met::In(None);
+        return ShedDecision::In(None);
     };
     let route = &snapshot.routes[arrival.found.index];
     let answers = matches!(route.target, Target::Respond(_));
     if answers || !route.response_filters.is_empty() {
-        return Met::In(None);
+        return ShedDecision::In(None);
     }
     let cause = match overload.enter(route.class, worker, watched) {
-        Ok(entered) => return Met::In(Some(entered)),
+        Ok(entered) => return ShedDecision::In(Some(entered)),
         Err(cause) => cause,
     };
     let mut ctx = Ctx::new(Arc::clone(state), lane, None);
@@ -85,7 +89,7 @@ pub(in crate::gateway) async fn meet(
     } else {
         refusal::body(&refusal, format, ctx.uri.path(), &ctx.trace)
     };
-    let told = Told {
+    let answer = MinimalHead {
         status: refusal.reason.status(),
         content_type,
         length: body.len() as u64,
@@ -104,14 +108,14 @@ pub(in crate::gateway) async fn meet(
     let head_only = request.method == Method::HEAD;
     let mut writer = ResponseWriter::new(Arc::clone(client), head.version, head_only);
     // Whether it was taken is the client's.
-    let _ = writer.send(told, Bytes::from(body), plan).await;
+    let _ = writer.send(answer, Bytes::from(body), plan).await;
     ctx.refusal = Some(refusal);
     ctx.record(client.ended(Instant::now()), Some(&request.headers));
-    Met::Refusal
+    ShedDecision::Refusal
 }
 
 /// The head of a refusal, without a map for its few fields.
-struct Told {
+struct MinimalHead {
     status: u16,
     content_type: &'static str,
     length: u64,
@@ -120,7 +124,7 @@ struct Told {
     grpc: Option<[String; 2]>,
 }
 
-impl AnswerHead for Told {
+impl AnswerHead for MinimalHead {
     fn status(&self) -> u16 {
         self.status
     }

@@ -103,6 +103,8 @@ fn asked(index: usize) -> Asked {
         26 => Asked::new("GET", "/refused").http2(),
         27 if is_rare => Asked::new("GET", "/plain/silent").field("x-request-deadline", "30"),
         28 if is_rare => Asked::new("GET", "/plain/broken"),
+        // Not tried again: so there is always room in the budget of second tries, wherever a second ends.
+        28 => Asked::new("POST", "/flaky"),
         _ => Asked::new("OPTIONS", "/plain/options").field("x-hop", "1"),
     }
 }

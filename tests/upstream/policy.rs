@@ -22,8 +22,13 @@ fn requests_go_where_fewer_are_in_flight() {
             held
         })
         .collect();
+    // One connection: its next request is read when the one before has left its endpoint.
+    let mut connection = gateway.client().connect();
+    eventually(seconds(5), "what b answered has left it", || {
+        connection.get("/").send().seen().origin == "b"
+    });
     for _ in 0..10 {
-        assert_eq!(gateway.client().get("/").send().seen().origin, "b");
+        assert_eq!(connection.get("/").send().seen().origin, "b");
     }
     drop(held);
     eventually(seconds(5), "a is asked again", || {
